@@ -1,0 +1,5 @@
+"""``python -m slmcompile``."""
+
+from slmcompile.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,155 @@
+"""Folders that appear whole or not at all, and the manifest that says what is in them.
+
+An artifact is a folder with a ``manifest.json`` that holds the size and SHA-256 of every other
+file. The manifest is written last and the folder is renamed into place, so a folder with a valid
+manifest is complete. Manifests hold nothing that differs between two equal runs (no time, no
+host), so equal artifacts are equal to the byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slmcompile.errors import CorruptError, MissingError
+
+FORMAT_VERSION = "1.0"
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes ``value`` as readable JSON (sorted keys, one newline at the end), atomically."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file through a sibling, fsync and rename, so that readers see all of it or none."""
+    with saying_what_is_missing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with part.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def saying_what_is_missing(path: Path) -> Iterator[None]:
+    """Turns a full disk, a read-only folder or a missing right into exit 69."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise MissingError(
+                f"{path}: no space left on the device", "free some disk space and run again"
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise MissingError(
+                f"{path}: cannot be written ({error.strerror})", "make the folder writable"
+            ) from error
+        raise
+
+
+@contextmanager
+def replacing(folder: Path, kind: str, info: dict[str, Any] | None = None) -> Iterator[Path]:
+    """Yields an empty scratch folder; on success it gets a manifest and replaces ``folder``.
+
+    On any exception the scratch folder is removed and ``folder`` is as it was. ``info`` may be
+    filled by the caller until the block ends; it becomes ``manifest["info"]``.
+    """
+    scratch = folder.with_name(f".{folder.name}.part")
+    with saying_what_is_missing(folder):
+        if scratch.exists():
+            shutil.rmtree(scratch)
+        scratch.mkdir(parents=True)
+        try:
+            yield scratch
+            write_manifest(scratch, kind, info or {})
+            if folder.exists():
+                shutil.rmtree(folder)
+            scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    found = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    found.pop(MANIFEST, None)
+    return found
+
+
+def write_manifest(folder: Path, kind: str, info: dict[str, Any]) -> None:
+    """Hashes every file of ``folder`` and writes ``manifest.json`` last."""
+    files = {
+        name: {"sha256": sha256_file(path), "size": path.stat().st_size}
+        for name, path in _files(folder).items()
+    }
+    write_json(
+        folder / MANIFEST,
+        {"format_version": FORMAT_VERSION, "kind": kind, "files": files, "info": info},
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, unverified. Raises CorruptError if there is none."""
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorruptError(
+            f"{path}: missing or unreadable", "run the recipe again; the stage will be rebuilt"
+        ) from error
+    if (
+        str(manifest.get("format_version", "")).split(".")[0]
+        != FORMAT_VERSION.split(".", maxsplit=1)[0]
+    ):
+        raise CorruptError(
+            f"{path}: format_version {manifest.get('format_version')!r} is not {FORMAT_VERSION}",
+            "use the slmcompile version that wrote it, or run the recipe again",
+        )
+    return manifest
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Checks every file of an artifact against its manifest and returns the manifest.
+
+    Raises:
+        CorruptError: a file is missing, added or has other bytes (exit 74).
+    """
+    manifest = read_manifest(folder)
+    found = _files(folder)
+    expected: dict[str, dict[str, Any]] = manifest["files"]
+    mend = "remove the folder and run the recipe again"
+    for name in sorted(expected.keys() ^ found.keys()):
+        problem = "is missing" if name in expected else "is not in the manifest"
+        raise CorruptError(f"{folder / name}: {problem}", mend)
+    for name, entry in expected.items():
+        path = found[name]
+        if path.stat().st_size != entry["size"] or sha256_file(path) != entry["sha256"]:
+            raise CorruptError(f"{path}: its bytes are not those that were written", mend)
+    return manifest

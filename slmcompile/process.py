@@ -1,0 +1,71 @@
+"""What a run asks of the operating system."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Literal
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """Ends this process when the process that started it ends, so that no orphan writes on.
+
+    DVC starts a stage through a shell. Where the shell stays in between, the kernel's parent-death
+    signal speaks of the shell alone, so the grandparent is watched as well.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    signal_on_parent_death(signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    grandparent = _parent_of(parent)
+    threading.Thread(target=_watch, args=(parent, grandparent), daemon=True).start()
+
+
+def signal_on_parent_death(number: int) -> None:
+    """Asks the kernel to send this process a signal when its parent ends (Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _watch(parent: int, grandparent: int | None) -> None:
+    while os.getppid() == parent and _parent_of(parent) == grandparent:
+        time.sleep(0.25)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return int(stat.rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def thread_count(num_threads: int | Literal["auto"]) -> int:
+    """Threads to compute with: as told, or the physical cores that this process may use.
+
+    Two hardware threads of one core share its arithmetic units and only get in each other's way.
+    """
+    if num_threads != "auto":
+        return num_threads
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    return max(1, len({_core(cpu) for cpu in os.sched_getaffinity(0)}))
+
+
+def _core(cpu: int) -> str:
+    """A name shared by the hardware threads of one core; the CPU's own where Linux names none."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return str(cpu)
