@@ -1,0 +1,45 @@
+"""Writes a recipe that is another recipe with other values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from slmcompile.artifact import write_text
+from slmcompile.errors import UsageError
+from slmcompile.project import Project, builtin_conf
+from slmcompile.recipe.schema import ID_PATTERN
+
+
+def write_recipe(project: Project, recipe: str, overrides: Sequence[str], name: str) -> Path:
+    """Writes ``recipes/<name>.yaml``; the overrides must already have been found valid.
+
+    Raises:
+        UsageError: the name is not a recipe name, or is taken.
+    """
+    path = project.recipes / f"{name}.yaml"
+    if not re.fullmatch(ID_PATTERN, name):
+        raise UsageError(f"--save-as {name!r}: not a recipe name", "use a-z, 0-9, - and _")
+    if path.exists():
+        raise UsageError(f"--save-as: recipes/{name}.yaml exists", "choose another name")
+    defaults: list[Any] = [recipe]
+    values: dict[str, Any] = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        key = override.key_or_group
+        groups = (project.conf / key, builtin_conf() / key)
+        if any(folder.is_dir() for folder in groups):
+            defaults.append({f"override /{key}": override.value()})
+            continue
+        below = values
+        *sections, leaf = key.split(".")
+        for section in sections:
+            below = below.setdefault(section, {})
+        below[leaf] = override.value()
+    text = yaml.safe_dump({"defaults": [*defaults, "_self_"], **values}, sort_keys=False)
+    write_text(path, text)
+    return path

@@ -1,0 +1,69 @@
+"""Temporary projects for tests: the shipped groups, recipes and data in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def make_project(folder: Path, *, data: tuple[str, ...] = ("tiny", "voice-intents")) -> Path:
+    """A project with the shipped recipes, groups and data; not under git."""
+    shutil.copytree(REPOSITORY / "recipes", folder / "recipes")
+    shutil.copytree(REPOSITORY / "conf", folder / "conf")
+    for name in data:
+        shutil.copytree(REPOSITORY / "data" / name, folder / "data" / name)
+    return folder
+
+
+def make_repository(folder: Path) -> Path:
+    """As ``make_project``, under git and DVC with everything committed."""
+    make_project(folder)
+    for name in (".gitignore", ".dvcignore", "dvc.yaml"):
+        shutil.copyfile(REPOSITORY / name, folder / name)
+    shutil.copytree(
+        REPOSITORY / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp")
+    )
+    command(folder, "git", "init", "--quiet")
+    commit(folder, "start")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commits everything."""
+    command(folder, "git", "add", "--all")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    command(folder, "git", *identity, "commit", "--quiet", "--allow-empty", "-m", message)
+
+
+def command(folder: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs a program in ``folder`` as a user would, with this environment's programs first."""
+    done = subprocess.run(
+        words,
+        cwd=folder,
+        env=environment(),
+        text=True,
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def slmcompile(folder: Path, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own."""
+    return command(folder, sys.executable, "-m", "slmcompile", *words, check=check)
+
+
+def environment() -> dict[str, str]:
+    """The test's environment, with the ``slmcompile`` command of this interpreter first."""
+    return os.environ | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "OMP_NUM_THREADS": "1",
+    }
