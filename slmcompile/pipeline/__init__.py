@@ -1,0 +1,1 @@
+"""Plan → DVC: generated files, what DVC remembers, and driving ``dvc repro``."""

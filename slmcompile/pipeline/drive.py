@@ -1,0 +1,130 @@
+"""Drives ``dvc repro`` for one recipe and turns its end into ours.
+
+DVC decides what runs; we hold the recipe's lock, pass signals on and read the failed stage's
+error. DVC's own chatter goes to a log file, a stage's lines to the terminal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from slmcompile.artifact import saying_what_is_missing
+from slmcompile.errors import Exit, LockedError, MissingError, SlmcompileError, StageFailedError
+from slmcompile.pipeline.emit import dvc_yaml_path
+from slmcompile.pipeline.failure import clear_failure, read_failure
+from slmcompile.planning.definition import Plan
+from slmcompile.process import signal_on_parent_death
+from slmcompile.project import Project
+
+
+@contextmanager
+def recipe_lock(project: Project, name: str) -> Iterator[None]:
+    """Holds a recipe; a second run of it ends with exit 5 and the holder's process id."""
+    path = project.scratch / "locks" / name
+    with saying_what_is_missing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+", encoding="ascii")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise LockedError(
+                f"{name}: another run (process {stream.read().strip() or '?'}) holds this recipe",
+                "wait for it to end, or stop it",
+            ) from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def reproduce(project: Project, plan: Plan) -> None:
+    """Runs ``dvc repro`` on a recipe's pipeline.
+
+    Raises:
+        SlmcompileError: the failed stage's own error and exit code.
+        MissingError: DVC is not installed or the project is not under git and DVC (exit 69).
+    """
+    _check_dvc(project)
+    for stage in plan.stages():
+        clear_failure(project, stage.address)
+    log = project.scratch / "logs" / f"{plan.recipe}.log"
+    with saying_what_is_missing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        stream = log.open("w", encoding="utf-8")
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--quiet"]
+    with stream:
+        status = _run([*command, dvc_yaml_path(plan.recipe)], project.root, stream.fileno())
+    if status == 0:
+        return
+    for stage in plan.stages():
+        failure = read_failure(project, stage.address)
+        if failure is not None:
+            raise failure
+    if status in {130, -signal.SIGINT}:
+        raise SlmcompileError("interrupted", "run again to go on", code=Exit.INTERRUPTED)
+    if status in {143, -signal.SIGTERM}:
+        raise SlmcompileError("terminated", "run again to go on", code=Exit.TERMINATED)
+    raise StageFailedError(f"{plan.recipe}: {_last_error(log)}", f"the whole log: {log}")
+
+
+def _check_dvc(project: Project) -> None:
+    if not (project.root / ".dvc").is_dir() or not _in_git(project.root):
+        raise MissingError(
+            f"{project.root}: not under git and DVC",
+            "run `slmcompile init` (or `git init` and `dvc init`)",
+        )
+
+
+def _in_git(folder: Path) -> bool:
+    return any((parent / ".git").exists() for parent in (folder, *folder.parents))
+
+
+def _run(command: list[str], cwd: Path, log: int) -> int:
+    """Runs a command in a process group of its own and passes our signals on to all of it."""
+    environment = os.environ | {
+        # Stages are started by name; this puts ours first whatever the caller's PATH is.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        stderr=log,
+        env=environment,
+        start_new_session=True,
+        # Runs before exec in the child; this process has no other thread.
+        preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
+    )
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        os.killpg(process.pid, number)
+
+    previous = {
+        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return process.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _last_error(log: Path) -> str:
+    lines = [
+        line.removeprefix("ERROR: ").strip()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.startswith("ERROR")
+    ]
+    return lines[0] if lines else "dvc repro failed"

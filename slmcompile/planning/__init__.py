@@ -1,0 +1,1 @@
+"""Recipe → plan: pure functions over frozen dataclasses."""

@@ -1,0 +1,319 @@
+"""Recipe → Plan: which stages there are, what each reads of the recipe, and how they connect.
+
+Pure but for reading the bytes of the project files that stages depend on. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from slmcompile.artifact import sha256_file
+from slmcompile.errors import BadDataError, BadRecipeError, MissingError, RefusedError
+from slmcompile.planning.canonical import digest
+from slmcompile.planning.definition import Pipeline, Plan, Stage
+from slmcompile.project import Project
+from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.schema import (
+    Data,
+    FileData,
+    FolderModel,
+    HubData,
+    Model,
+    PackageModel,
+    RandomModel,
+    Recipe,
+)
+
+RESERVED = frozenset({"torch", "base", "baselines"})
+_TEXT = ("transformers", "tokenizers")
+_TORCH = ("torch", "transformers", "peft")
+_ONNX = ("onnxruntime", "onnxruntime-genai")
+
+
+def build(project: Project, composed: Composed) -> Plan:
+    """Compiles a recipe.
+
+    Raises:
+        BadRecipeError: targets or gates that contradict each other (exit 78).
+        BadDataError: a data file that is not there (exit 65).
+        RefusedError: a path outside the project (exit 77).
+    """
+    recipe = composed.recipe
+    _check_names(composed)
+    base = _base_stage(recipe.model, project, composed)
+    data = _data_stage(recipe.data, base, project, composed)
+    stages = _recipe_stages(composed, base, data)
+    effective = recipe.model_dump(mode="json")
+    own = Pipeline(
+        composed.name,
+        stages,
+        sources=tuple(
+            project.shown(path) for path in composed.files if path.is_relative_to(project.root)
+        ),
+        runtime=_cosmetic(recipe),
+    )
+    files = {
+        path: sha256_file(project.root / path) for stage in (base, data) for path in stage.files
+    }
+    return Plan(
+        recipe=composed.name,
+        overrides=composed.overrides,
+        shared=(Pipeline(base.pipeline, (base,)), Pipeline(data.pipeline, (data,))),
+        own=own,
+        origins={".".join(keys): where for keys, where in composed.origins.items()},
+        effective=effective,
+        files=files,
+    )
+
+
+def _check_names(composed: Composed) -> None:
+    recipe = composed.recipe
+    if not recipe.target:
+        raise BadRecipeError(
+            f"{composed.origin(('target',))}: target: no target is named",
+            "name at least one, e.g. `- target: [cpu-int8]`",
+        )
+    for name in recipe.target:
+        if name in RESERVED:
+            raise BadRecipeError(
+                f"{composed.origin(('target', name))}: target.{name}: the name is taken",
+                f"choose a name other than {', '.join(sorted(RESERVED))}",
+            )
+    for index, gate in enumerate(recipe.gates):
+        where = f"{composed.origin(('gates', str(index)))}: gates.{index}"
+        known = ["torch", *recipe.target]
+        if gate.artifact not in known:
+            raise BadRecipeError(
+                f"{where}: no artifact is called {gate.artifact!r}",
+                f"artifacts: {', '.join(known)}",
+            )
+        if gate.metric not in recipe.eval.metrics:
+            raise BadRecipeError(
+                f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
+            )
+        if gate.min is None and gate.max is None and gate.max_drop is None:
+            raise BadRecipeError(f"{where}: it has no bar", "give min, max or max_drop")
+        if gate.max_drop is not None and gate.artifact == "torch":
+            raise BadRecipeError(
+                f"{where}: max_drop compares an export with the torch model",
+                "name the export: artifact: cpu-int8",
+            )
+
+
+def _base_stage(model: Model, project: Project, composed: Composed) -> Stage:
+    source = model.source
+    packages = _versions(*_TEXT, "torch", "safetensors")
+    files: tuple[str, ...] = ()
+    if isinstance(source, PackageModel):
+        packages |= _versions("gguf")
+    if isinstance(source, RandomModel):
+        where = f"{composed.origin(('model', 'source', 'tokenizer_text'))}: tokenizer_text"
+        files = (_contained(project, source.tokenizer_text, where),)
+    if isinstance(source, FolderModel):
+        where = f"{composed.origin(('model', 'source', 'path'))}: model.source.path"
+        folder = project.root / _contained(project, source.path, where, folder=True)
+        files = tuple(
+            path.relative_to(project.root).as_posix()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        )
+    return _shared("base", {"source": _typed(source)}, packages, files, None)
+
+
+def _data_stage(data: Data, base: Stage, project: Project, composed: Composed) -> Stage:
+    source = data.source
+    packages = _versions(*_TEXT, "pyarrow")
+    files: tuple[str, ...] = ()
+    if isinstance(source, HubData):
+        packages |= _versions("datasets")
+    if isinstance(source, FileData):
+        origin = composed.origin(("data", "source"))
+        paths = [source.path] if source.path else list((source.files or {}).values())
+        if not paths or (source.path and source.files):
+            raise BadRecipeError(
+                f"{origin}: data.source: exactly one of path and files is needed",
+                "give `path: rows.jsonl`, or `files: {train: …, validation: …, test: …}`",
+            )
+        files = tuple(_contained(project, path, f"{origin}: data.source") for path in paths)
+    return _shared("data", _typed(data), packages, files, base)
+
+
+def _shared(
+    kind: str,
+    config: dict[str, Any],
+    packages: dict[str, str],
+    files: tuple[str, ...],
+    base: Stage | None,
+) -> Stage:
+    """A stage in a pipeline of its own, named by what it does: equal specs are one stage."""
+    inputs = {"base": base.out} if base else {}
+    short = digest([kind, config, packages, inputs])[:8]
+    pipeline = f"{kind}-{short}"
+    return Stage(
+        pipeline=pipeline,
+        name=kind,
+        kind=kind,
+        config=config,
+        packages=packages,
+        inputs=inputs,
+        input_stages={"base": base.address} if base else {},
+        files=files,
+        out=f"outputs/{pipeline}",
+    )
+
+
+def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage, ...]:
+    name, recipe = composed.name, composed.recipe
+
+    def stage(
+        stage_name: str,
+        kind: str,
+        config: dict[str, Any],
+        packages: dict[str, str],
+        inputs: dict[str, Stage],
+        *,
+        metrics: str | None = None,
+        plots: str | None = None,
+    ) -> Stage:
+        folder = f"pipelines/{name}"
+        return Stage(
+            pipeline=name,
+            name=stage_name,
+            kind=kind,
+            config=config,
+            packages=packages,
+            inputs={role: made.out for role, made in inputs.items()},
+            input_stages={role: made.address for role, made in inputs.items()},
+            out=f"outputs/{name}/{stage_name}",
+            metrics=f"{folder}/metrics/{metrics}.json" if metrics else None,
+            plots=f"{folder}/plots/{plots}.csv" if plots else None,
+        )
+
+    torch, onnx = _versions(*_TORCH), _versions(*_ONNX)
+    train = stage(
+        "train",
+        "train",
+        _typed(recipe.train),
+        torch,
+        {"base": base, "data": data},
+        metrics="train",
+        plots="train",
+    )
+    exports = {
+        target: stage(
+            f"export-{target}",
+            "export",
+            {"target": _typed(recipe.target[target])},
+            torch | onnx | _versions("onnx", "onnx-ir"),
+            {"base": base, "data": data, "train": train},
+        )
+        for target in sorted(recipe.target)
+    }
+
+    def evaluate(artifact: str, packages: dict[str, str], inputs: dict[str, Stage]) -> Stage:
+        config = {"artifact": artifact, "precision": recipe.train.precision, **measured}
+        return stage(f"evaluate-{artifact}", "evaluate", config, packages, inputs, metrics=artifact)
+
+    measured = {
+        "metrics": list(recipe.eval.metrics),
+        "max_new_tokens": recipe.eval.max_new_tokens,
+        "limit": recipe.eval.limit,
+        "batch_size": recipe.eval.batch_size,
+        "num_threads": recipe.train.num_threads,
+        "task": recipe.data.task,
+        "label": recipe.data.label,
+    }
+    evaluations: list[Stage] = []
+    if recipe.eval.baselines:
+        evaluations.append(evaluate("baselines", _versions("numpy"), {"data": data}))
+    if recipe.eval.base_model:
+        evaluations.append(evaluate("base", torch, {"data": data, "base": base}))
+    evaluations.append(evaluate("torch", torch, {"data": data, "base": base, "train": train}))
+    for target, export in exports.items():
+        evaluations.append(evaluate(target, onnx, {"data": data, "export": export}))
+
+    results = {evaluation.name: evaluation for evaluation in evaluations}
+    gates = [_typed(gate) for gate in recipe.gates]
+    shown = recipe.model_dump(mode="json", exclude={"track"})
+    report = stage(
+        "report",
+        "report",
+        {
+            "recipe": _without_cosmetic_training(shown),
+            "name": name,
+            "packages": dict(sorted({**torch, **onnx, **base.packages, **data.packages}.items())),
+        },
+        {},
+        {"data": data, "train": train}
+        | {f"export-{target}": export for target, export in exports.items()}
+        | results,
+    )
+    # The curve holds times, so it lies beside the weights' folder and not in it.
+    report = replace(
+        report,
+        inputs={**report.inputs, "training": train.metrics or ""},
+        input_stages={**report.input_stages, "training": train.address},
+    )
+    # Its output is constant, so that the root dvc.lock never differs between two pull requests.
+    gate = replace(
+        stage("gate", "gate", {"gates": gates}, {}, results), out=f"outputs/gates/{name}"
+    )
+    return (train, *exports.values(), *evaluations, report, gate)
+
+
+def _without_cosmetic_training(shown: dict[str, Any]) -> dict[str, Any]:
+    """A change of log cadence is not worth a new report."""
+    cosmetic = _cosmetic_names(Recipe.model_fields["train"].annotation)
+    return shown | {"train": {k: v for k, v in shown["train"].items() if k not in cosmetic}}
+
+
+def _typed(section: BaseModel) -> dict[str, Any]:
+    """A section without its cosmetic leaves, as JSON values."""
+    return section.model_dump(mode="json", exclude=set(_cosmetic_names(type(section))))
+
+
+def _cosmetic_names(section: Any) -> frozenset[str]:
+    return frozenset(
+        name
+        for name, field in section.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("cosmetic")
+    )
+
+
+def _cosmetic(recipe: Recipe) -> Mapping[str, Any]:
+    """What ``exec`` may read beside a spec: settings that cannot change a result."""
+    train = recipe.train.model_dump(mode="json", include=set(_cosmetic_names(type(recipe.train))))
+    return {"train": train, "track": recipe.track.model_dump(mode="json")}
+
+
+def _versions(*names: str) -> dict[str, str]:
+    return {name: _version(name) for name in names}
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return version(name).split("+")[0]
+    except PackageNotFoundError as error:
+        raise MissingError(
+            f"the package {name} is not installed", "install slmcompile with its lock file"
+        ) from error
+
+
+def _contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
+    """A project-relative path of a regular file (or folder) inside the project."""
+    full = (project.root / path).resolve()
+    if Path(path).is_absolute() or not full.is_relative_to(project.root):
+        raise RefusedError(f"{where}: {path} lies outside the project", "move it into the project")
+    if folder and not full.is_dir():
+        raise MissingError(f"{where}: {path}: no such folder", "put the model's files there")
+    if not folder and not full.is_file():
+        raise BadDataError(f"{where}: {path}: no such file", "check the path")
+    return full.relative_to(project.root).as_posix()

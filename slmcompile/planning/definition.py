@@ -1,0 +1,182 @@
+"""The plan as data: pipelines, their stages, and what each stage reads and writes.
+
+A ``Stage`` is everything that ``slmcompile exec`` and the DVC emitter need; neither looks at a
+recipe. Paths are relative to the project and written with ``/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from slmcompile.planning.canonical import digest
+
+SPEC_SCHEMA = 1
+
+# A stage's epoch is raised by hand when its code changes what it writes for an equal spec.
+EPOCHS: Mapping[str, int] = {
+    "base": 1,
+    "data": 1,
+    "train": 1,
+    "export": 1,
+    "evaluate": 1,
+    "report": 1,
+    "gate": 1,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: a spec and input folders in, one output folder out.
+
+    Attributes:
+        pipeline: name of the generated pipeline it lies in (``quickstart``, ``base-1a2b3c4d``).
+        name: its name there (``train``, ``evaluate-cpu-int8``).
+        kind: which program runs it.
+        config: the typed subset of the recipe that it reads, defaults materialised.
+        packages: versions of the packages that change its numbers.
+        inputs: output folders of other stages, by role.
+        input_stages: the stages (``pipeline/name``) that make those folders, by role.
+        files: project files that it reads.
+        out: its output folder.
+        metrics: its DVC metrics file, if it has one.
+        plots: its DVC plots file, if it has one.
+    """
+
+    pipeline: str
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    packages: Mapping[str, str]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    input_stages: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    out: str = ""
+    metrics: str | None = None
+    plots: str | None = None
+
+    @property
+    def address(self) -> str:
+        """``pipeline/name``, as people and messages write it."""
+        return f"{self.pipeline}/{self.name}"
+
+    @property
+    def spec_path(self) -> str:
+        """Where its spec file is committed."""
+        return f"pipelines/{self.pipeline}/plan/{self.name}.json"
+
+    @property
+    def command(self) -> str:
+        """The constant text that DVC hands to a shell; nothing of a recipe's values is in it."""
+        return f"slmcompile exec {self.spec_path}"
+
+    @property
+    def outs(self) -> tuple[str, ...]:
+        """Every path that it writes."""
+        return tuple(path for path in (self.out, self.metrics, self.plots) if path)
+
+    @property
+    def deps(self) -> tuple[str, ...]:
+        """Every path that DVC watches for it."""
+        return (self.spec_path, *self.files, *dict.fromkeys(self.inputs.values()))
+
+    def identity(self) -> dict[str, Any]:
+        """What its result depends on, short of the bytes of its inputs."""
+        return {
+            "schema": SPEC_SCHEMA,
+            "kind": self.kind,
+            "epoch": EPOCHS[self.kind],
+            "config": dict(self.config),
+            "packages": dict(self.packages),
+        }
+
+    def spec(self) -> dict[str, Any]:
+        """Its spec file: the identity and where things lie."""
+        return {
+            **self.identity(),
+            "stage": self.address,
+            "inputs": dict(self.inputs),
+            "out": self.out,
+            "metrics": self.metrics,
+            "plots": self.plots,
+        }
+
+    def spec_text(self) -> str:
+        """The bytes of the spec file; canonical, and readable in a pull request."""
+        return json.dumps(self.spec(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One generated folder ``pipelines/<name>``.
+
+    Attributes:
+        name: folder name.
+        stages: in an order in which they can run.
+        sources: project files that its ``plan`` stage is made from (empty for shared pipelines).
+        runtime: settings that cannot change a result (cadence of logs and checkpoints, tracking).
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    sources: tuple[str, ...] = ()
+    runtime: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled recipe.
+
+    Attributes:
+        recipe: its name.
+        overrides: the overrides it was composed with.
+        shared: pipelines that other recipes may use too (``base`` and ``data``).
+        own: the recipe's own pipeline.
+        origins: where each recipe key came from (``file:line``), by dotted key.
+        effective: the whole recipe, defaults materialised.
+        files: SHA-256 of every project file that a stage reads, by path.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    shared: tuple[Pipeline, ...]
+    own: Pipeline
+    origins: Mapping[str, str]
+    effective: Mapping[str, Any]
+    files: Mapping[str, str]
+
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """All pipelines, shared ones first."""
+        return (*self.shared, self.own)
+
+    def stages(self) -> Iterator[Stage]:
+        """All stages, every one behind its inputs."""
+        for pipeline in self.pipelines:
+            yield from pipeline.stages
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of what each stage's result depends on, by address.
+
+        Made of the stage's identity, the hashes of the files it reads and the fingerprints of its
+        inputs; never of paths, time, host or cosmetic settings.
+        """
+        found: dict[str, str] = {}
+        for stage in self.stages():
+            found[stage.address] = digest(
+                {
+                    **stage.identity(),
+                    "files": [self.files[path] for path in stage.files],
+                    "inputs": {
+                        role: found[address] for role, address in stage.input_stages.items()
+                    },
+                }
+            )
+        return found
+
+    @property
+    def plan_id(self) -> str:
+        """Twelve hex digits that name this plan; groups a recipe's runs in a tracker."""
+        return digest(self.fingerprints())[:12]

@@ -1,0 +1,285 @@
+"""A plan is pure data: equal recipes give equal bytes and every key moves what it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from slmcompile.errors import BadDataError, BadRecipeError, RefusedError
+from slmcompile.pipeline.emit import generated_files
+from slmcompile.pipeline.sync import compile_recipe, sync
+from slmcompile.planning.canonical import canonical_json, digest
+from slmcompile.planning.definition import Plan
+from slmcompile.project import Project
+from slmcompile.recipe.schema import Recipe
+from tests.projects import REPOSITORY, make_project
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "onnx",
+    "onnxruntime",
+    "wandb",
+    "dvc",
+    "numpy",
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(make_project(tmp_path.resolve()))
+
+
+def test_planning_imports_nothing_heavy(project: Project) -> None:
+    code = (
+        "import sys, slmcompile\n"
+        "slmcompile.plan('quickstart')\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project.root, text=True, capture_output=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_planning_writes_nothing(project: Project) -> None:
+    import slmcompile
+
+    before = sorted(path for path in project.root.rglob("*"))
+    slmcompile.plan("tiny", project=project.root)
+    assert sorted(path for path in project.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "4242"])
+def test_the_same_recipe_gives_the_same_bytes_wherever_and_however(
+    project: Project, seed: str
+) -> None:
+    """Another hash seed, folder, locale and time zone."""
+    code = (
+        "import sys, json\n"
+        "from slmcompile.api import compile\n"
+        "from slmcompile.pipeline.emit import generated_files\n"
+        "print(json.dumps(generated_files(compile('quickstart'))))"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.root,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    here = generated_files(compile_recipe(Project(REPOSITORY), "quickstart", []))
+    assert json.loads(done.stdout) == here
+
+
+def test_key_order_in_a_file_does_not_matter(project: Project) -> None:
+    for name, body in (("one", "seed: 3\n  save_steps: 9"), ("two", "save_steps: 9\n  seed: 3")):
+        text = f"defaults: [tiny, _self_]\ntrain:\n  {body}\n"
+        (project.recipes / f"{name}.yaml").write_text(text, encoding="utf-8")
+    one, two = (compile_recipe(project, name, []) for name in ("one", "two"))
+    differ = {
+        a.kind
+        for a, b in zip(one.stages(), two.stages(), strict=True)
+        if one.fingerprints()[a.address] != two.fingerprints()[b.address]
+    }
+    assert differ == {"report"}  # which names its recipe
+
+
+def moved(project: Project, *overrides: str) -> set[str]:
+    """Kinds of stages whose fingerprint another value moves."""
+    before = compile_recipe(project, "quickstart", [])
+    after = compile_recipe(project, "quickstart", overrides)
+    old, new = before.fingerprints().values(), set(after.fingerprints().values())
+    kinds = [stage.kind for stage in before.stages()]
+    return {kind for kind, value in zip(kinds, old, strict=True) if value not in new}
+
+
+def test_an_evaluation_key_moves_no_training(project: Project) -> None:
+    assert moved(project, "eval.max_new_tokens=5") == {"evaluate", "report", "gate"}
+
+
+def test_a_training_key_moves_neither_base_nor_data(project: Project) -> None:
+    assert moved(project, "train.learning_rate=1e-5") == {
+        "train", "export", "evaluate", "report", "gate",
+    }  # fmt: skip
+
+
+def test_a_gate_moves_gate_and_report_alone(project: Project) -> None:
+    assert moved(project, "gates=[{metric: exact_match, min: 0.1}]") == {"report", "gate"}
+
+
+OTHER: dict[str, list[str]] = {
+    "model.source": ["model=smollm2-135m-hub"],
+    "data.source": ["data.source.path=data/tiny/commands.jsonl"],
+    "data.template": ["data.template.prompt='{text}?'"],
+    "data.columns": ["+data.columns={text: words}"],
+    "train.lora.target_modules": ["train.lora.target_modules=[q_proj]"],
+    "train.lora.modules_to_save": ["train.lora.modules_to_save=[lm_head]"],
+    "train.num_threads": ["train.num_threads=3"],
+    "train.method": [],
+    "train.optim": [],
+    "train.group_by_length": ["train.group_by_length=false"],
+    "target": ["target=[cpu-int8]"],
+    "gates": ["gates=[]"],
+}
+"""Overrides for leaves whose other value cannot be guessed from the type; [] = one value only."""
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{name}"
+        extra = field.json_schema_extra
+        annotation = field.annotation
+        nested = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        if nested and path not in OTHER:
+            assert isinstance(annotation, type)
+            yield from leaves(annotation, f"{path}.")
+        else:
+            yield path, annotation, isinstance(extra, dict) and bool(extra.get("cosmetic"))
+
+
+def other_value(recipe: dict[str, Any], path: str, annotation: Any) -> str:
+    value: Any = recipe
+    for key in path.split("."):
+        value = value[key]
+    choices = [choice for choice in _choices(annotation) if choice != value]
+    if choices:
+        return str(choices[0])
+    if isinstance(value, bool):
+        return str(not value).lower()
+    if isinstance(value, int):
+        return str(value + 1)
+    if isinstance(value, float):
+        return str(value / 2 + 0.001)
+    if isinstance(value, list):
+        return f"[{json.dumps(value[0]) if value else 'other'}]"
+    return "7" if path == "eval.limit" else "other"
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is not None and str(get_origin(annotation)) == "typing.Literal":
+        return get_args(annotation)
+    return ()
+
+
+def test_no_key_is_a_dead_knob_and_no_cosmetic_key_reruns_anything(project: Project) -> None:
+    """Every leaf of the schema moves a fingerprint, or is declared cosmetic and moves none.
+
+    Names, licences and descriptions are cosmetic to the work; they appear in the report, so they
+    may rerun report alone.
+    """
+    recipe = dict(compile_recipe(project, "quickstart", []).effective)
+    checked = 0
+    for path, annotation, cosmetic in leaves(Recipe):
+        overrides = OTHER.get(path) if path in OTHER else None
+        if overrides == []:
+            continue
+        if overrides is None:
+            overrides = [f"{path}={other_value(recipe, path, annotation)}"]
+        kinds = moved(project, *overrides)
+        if cosmetic:
+            assert kinds <= {"report"}, path
+        else:
+            assert kinds - {"report"}, f"{path} is a dead knob"
+        checked += 1
+    assert checked > 45
+
+
+def test_two_recipes_with_equal_data_share_the_stage(project: Project) -> None:
+    (project.recipes / "second.yaml").write_text(
+        "defaults: [tiny, _self_]\ntrain: {learning_rate: 1e-4}\n", encoding="utf-8"
+    )
+    one, two = (compile_recipe(project, name, []) for name in ("tiny", "second"))
+    assert [p.name for p in one.shared] == [p.name for p in two.shared]
+    shared = {path for path in generated_files(one) if "/tiny/" not in path}
+    assert shared == {path for path in generated_files(two) if "/second/" not in path}
+
+
+def test_sync_removes_what_nothing_uses_and_keeps_what_is_shared(project: Project) -> None:
+    tiny = compile_recipe(project, "tiny", [])
+    sync(project, [tiny])
+    first_data = project.pipelines / tiny.shared[1].name
+    assert first_data.is_dir()
+    other = compile_recipe(project, "tiny", ["data.max_length=48"])
+    done = sync(project, [other])
+    assert first_data.relative_to(project.root).as_posix() in done.removed
+    assert not first_data.exists()
+    assert (project.pipelines / other.shared[0].name).is_dir()
+    assert sync(project, [other]).written == ()
+
+
+def test_sync_of_one_recipe_touches_no_other(project: Project) -> None:
+    sync(project, [compile_recipe(project, "quickstart", [])])
+    before = snapshot(project)
+    sync(project, [compile_recipe(project, "tiny", [])])
+    after = snapshot(project)
+    assert {path: text for path, text in after.items() if path in before} == before
+
+
+def snapshot(project: Project) -> dict[str, str]:
+    return {
+        path.relative_to(project.root).as_posix(): path.read_text(encoding="utf-8")
+        for path in project.pipelines.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_no_value_of_a_recipe_reaches_a_command(project: Project) -> None:
+    evil = "$(touch /tmp/canary); `id`"
+    plan = compile_recipe(project, "tiny", [f"data.template.completion='{{label}} {evil}'"])
+    for stage in plan.stages():
+        assert stage.command == f"slmcompile exec {stage.spec_path}"
+        assert all(c.isalnum() or c in "/-_. " for c in stage.command)
+
+
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [
+        ("data.source.path=/etc/passwd", RefusedError),
+        ("data.source.path=../x", RefusedError),
+        ("data.source.path=data/none.jsonl", BadDataError),
+        ("gates=[{metric: exact_match, artifact: cpu-int8, min: 1}]", BadRecipeError),
+        ("gates=[{metric: exact_match}]", BadRecipeError),
+        ("gates=[{metric: exact_match, max_drop: 0.1}]", BadRecipeError),
+        ("target=[]", BadRecipeError),
+    ],
+)
+def test_a_plan_that_cannot_work_is_not_made(
+    project: Project, override: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        compile_recipe(project, "tiny", [override])
+
+
+def test_a_link_that_leaves_the_project_is_refused(project: Project, tmp_path: Path) -> None:
+    (project.root / "data" / "link.jsonl").symlink_to("/etc/hostname")
+    with pytest.raises(RefusedError):
+        compile_recipe(project, "tiny", ["data.source.path=data/link.jsonl"])
+
+
+def test_canonical_json_has_one_form() -> None:
+    assert canonical_json({"b": -0.0, "a": "e\u0301"}) == '{"a":"é","b":0.0}'
+    assert digest({"a": 1, "b": [1.5]}) == digest({"b": (1.5,), "a": 1})
+    assert digest({"a": None}) != digest({})
+    with pytest.raises(ValueError, match="no canonical form"):
+        canonical_json({"a": float("nan")})
+
+
+def test_plan_ids_differ_by_plan(project: Project) -> None:
+    ids: set[str] = set()
+    for overrides in ([], ["train.seed=1"], ["eval.limit=3"], ["track=none"]):
+        plan: Plan = compile_recipe(project, "quickstart", overrides)
+        ids.add(plan.plan_id)
+    assert len(ids) == 3  # tracking is no part of a plan's identity
