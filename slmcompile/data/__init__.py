@@ -1,0 +1,1 @@
+"""Rows of a source to tokenized, checked and split Parquet files."""

@@ -1,0 +1,17 @@
+"""How much a chat template may use: shared by the process that renders and the one that waits."""
+
+from __future__ import annotations
+
+MEMORY_BYTES = 4 << 30
+"""Address space, of which the imports take about one half GB."""
+
+MAX_CHARACTERS = 256 << 20
+"""Text of all rows together."""
+
+_BASE_SECONDS = 10
+_ROWS_A_SECOND = 200
+
+
+def cpu_seconds(rows: int) -> int:
+    """CPU seconds for a number of renderings; a usual template needs a twentieth of it."""
+    return _BASE_SECONDS + rows // _ROWS_A_SECOND

@@ -1,0 +1,194 @@
+"""The data report: what a person wants to know of a data set before paying for a training run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slmcompile.data.duplicates import Contradiction
+from slmcompile.data.normalise import normalised
+from slmcompile.data.rows import Stop
+from slmcompile.data.store import IGNORED, Row
+from slmcompile.data.tokenizer import Tokenizer
+from slmcompile.recipe.schema import Split
+
+FORMAT_VERSION = "1.0"
+
+LISTED = 20
+"""Rows, prompts or labels listed by name; the counts are always complete."""
+
+_LABELS = 200
+_BINS = 20
+_PERCENTILES = (50, 90, 95, 99)
+
+
+def lengths(values: Sequence[int]) -> dict[str, Any]:
+    """Mean, maximum, percentiles (nearest rank) and a histogram of lengths in tokens.
+
+    The histogram is ``{"edges": [n+1 numbers], "counts": [n numbers]}``; a bin holds
+    ``edges[i] <= length < edges[i + 1]``.
+    """
+    ordered = sorted(values)
+    width = max(1, -(-(ordered[-1] + 1) // _BINS))
+    counts = Counter(value // width for value in ordered)
+    bins = ordered[-1] // width + 1
+    return {
+        "mean": round(sum(ordered) / len(ordered), 2),
+        "min": ordered[0],
+        "max": ordered[-1],
+        "percentiles": {
+            f"p{p}": ordered[max(0, -(-len(ordered) * p // 100) - 1)] for p in _PERCENTILES
+        },
+        "histogram": {
+            "edges": [n * width for n in range(bins + 1)],
+            "counts": [counts[n] for n in range(bins)],
+        },
+    }
+
+
+def label_counts(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
+    """Rows of each label in each split; of very many labels the most frequent ones."""
+    total = Counter(row.label for rows in splits.values() for row in rows)
+    listed = sorted(total, key=lambda label: (-total[label], label))[:_LABELS]
+    each = {split: Counter(row.label for row in rows) for split, rows in splits.items()}
+    return {split: {label: count[label] for label in listed} for split, count in each.items()}
+
+
+def never_trained(splits: Mapping[Split, Sequence[Row]]) -> list[str]:
+    """Labels of validation and test that train lacks, so that they cannot be answered right."""
+    labels = {split: {row.label for row in rows} for split, rows in splits.items()}
+    return sorted((labels["validation"] | labels["test"]) - labels["train"])
+
+
+def leaks(splits: Mapping[Split, Sequence[Row]]) -> dict[str, Any]:
+    """Rows of validation and test whose normalised prompt is in train, and of test in validation.
+
+    Always zero for splits that this program made.
+    """
+    prompts = {split: [normalised(row.prompt) for row in rows] for split, rows in splits.items()}
+    train, validation = set(prompts["train"]), set(prompts["validation"])
+    return {
+        "validation_in_train": sum(prompt in train for prompt in prompts["validation"]),
+        "test_in_train": sum(prompt in train for prompt in prompts["test"]),
+        "test_in_validation": sum(prompt in validation for prompt in prompts["test"]),
+    }
+
+
+def tokens(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
+    """All tokens and trained tokens of each split."""
+    return {
+        split: {
+            "total": sum(len(row.input_ids) for row in rows),
+            "trained": sum(label != IGNORED for row in rows for label in row.labels),
+        }
+        for split, rows in splits.items()
+    }
+
+
+def example(row: Row, tokenizer: Tokenizer) -> dict[str, Any]:
+    """One row as segments of decoded text, each trained or not, made from its token ids."""
+    segments: list[tuple[bool, list[int]]] = []
+    for token, label in zip(row.input_ids, row.labels, strict=True):
+        trained = label != IGNORED
+        if not segments or segments[-1][0] != trained:
+            segments.append((trained, []))
+        segments[-1][1].append(token)
+    return {
+        "id": row.id,
+        "tokens": len(row.input_ids),
+        "segments": [
+            {
+                "trained": trained,
+                "text": tokenizer.decode(
+                    ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+                ),
+            }
+            for trained, ids in segments
+        ],
+    }
+
+
+def examples(rows: Sequence[Row], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """Three rows: the shortest, one of median length, the longest."""
+    ordered = sorted(rows, key=lambda row: (len(row.input_ids), row.id))
+    chosen = dict.fromkeys((0, len(ordered) // 2, len(ordered) - 1))
+    return [example(ordered[number], tokenizer) for number in chosen]
+
+
+def report(
+    splits: Mapping[Split, Sequence[Row]],
+    *,
+    tokenizer: Tokenizer,
+    template: Mapping[str, Any],
+    stop: Stop,
+    labelled: bool,
+    read: int,
+    duplicates: int,
+    too_long: Sequence[str],
+    max_length: int,
+    contradicting: Sequence[Contradiction],
+) -> dict[str, Any]:
+    """The content of ``data_report.json``.
+
+    Args:
+        splits: the rows as written.
+        tokenizer: the base model's, to show examples.
+        template: the recipe's ``data.template``.
+        stop: the stop token.
+        labelled: whether a label distribution makes sense for the task.
+        read: rows in the source.
+        duplicates: rows dropped as exact repeats.
+        too_long: places of the rows dropped as longer than ``max_length``.
+        max_length: the recipe's ``data.max_length``.
+        contradicting: prompts answered in two ways (kept).
+    """
+    every = [row for rows in splits.values() for row in rows]
+    found: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "read": read,
+        "counts": {split: len(rows) for split, rows in splits.items()},
+        "dropped": {
+            "duplicates": duplicates,
+            "too_long": {"count": len(too_long), "where": list(too_long[:LISTED])},
+        },
+        "max_length": max_length,
+        "too_long_share": round(len(too_long) / read, 6),
+        "contradicting": {
+            "count": len(contradicting),
+            "listed": [
+                {"prompt": c.prompt, "completions": list(c.completions), "where": list(c.where)}
+                for c in contradicting[:LISTED]
+            ],
+        },
+        "lengths": {
+            "prompt": lengths([len(row.prompt_ids) for row in every]),
+            "answer": lengths([len(row.input_ids) - len(row.prompt_ids) for row in every]),
+            "total": lengths([len(row.input_ids) for row in every]),
+        },
+        "labels": label_counts(splits) if labelled else {},
+        "labels_never_trained": never_trained(splits)[:LISTED] if labelled else [],
+        "leaks": leaks(splits),
+        "tokens": tokens(splits),
+        "examples": examples(splits["train"], tokenizer),
+        "template": dict(template),
+        "stop": {"id": stop.id, "text": stop.text},
+    }
+    found["warnings"] = warnings(found)
+    return found
+
+
+def warnings(found: Mapping[str, Any]) -> list[str]:
+    """Sentences for what a person should look at before training."""
+    lines: list[str] = []
+    if count := found["contradicting"]["count"]:
+        lines.append(f"{count} prompts are answered in more than one way")
+    for pair, count in found["leaks"].items():
+        if count:
+            inner, outer = pair.split("_in_")
+            lines.append(f"{count} rows of {inner} have a prompt that is in {outer}")
+    if count := found["dropped"]["too_long"]["count"]:
+        lines.append(f"{count} rows longer than {found['max_length']} tokens were dropped")
+    if found["labels_never_trained"]:
+        lines.append(f"labels never trained: {', '.join(found['labels_never_trained'])}")
+    return lines

@@ -1,0 +1,69 @@
+"""Data files of the project: which may be read, and their text.
+
+Knows nothing of formats. A recipe comes from somebody we do not know, so a path is resolved first
+and only a regular file under the project is opened.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from slmcompile.errors import BadDataError, RefusedError
+
+
+def contained(project: Path, path: str) -> Path:
+    """The resolved path of a regular file inside the project.
+
+    Args:
+        project: the project's folder.
+        path: as written in the recipe, relative to the project.
+
+    Raises:
+        RefusedError: the path leaves the project or is no regular file (exit 77).
+        BadDataError: there is no such file (exit 65).
+    """
+    root = project.resolve()
+    try:
+        resolved = (root / path).resolve()
+        outside = not resolved.is_relative_to(root)
+        mode = None if outside else resolved.stat().st_mode
+    except FileNotFoundError as error:
+        raise BadDataError(
+            f"{path}: no such file", "correct data.source or create the file"
+        ) from error
+    except (ValueError, OSError, RuntimeError) as error:  # NUL byte, loop of links, not a folder
+        raise RefusedError(
+            f"{path!r}: not a path to a file", "name a regular file of the project"
+        ) from error
+    if mode is None:
+        raise RefusedError(
+            f"{path}: is outside the project", "copy the file into the project's folder"
+        )
+    if not stat.S_ISREG(mode):
+        raise RefusedError(f"{path}: is not a regular file", "name a regular file of the project")
+    return resolved
+
+
+def read_text(file: Path, name: str) -> str:
+    """The file's text: UTF-8, a byte order mark is skipped.
+
+    Args:
+        file: what to read.
+        name: how errors call it (the path as the recipe writes it).
+
+    Raises:
+        BadDataError: the bytes are not UTF-8 (the line is named), or there is no text at all.
+    """
+    raw = file.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise BadDataError(
+            f"{name}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x})",
+            "save the file as UTF-8",
+        ) from error
+    if not text.strip():
+        raise BadDataError(f"{name}: the file is empty", "add rows or name another file")
+    return text

@@ -1,0 +1,191 @@
+"""The data stage's work: rows of a source to tokenized, checked, split Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slmcompile.artifact import write_json
+from slmcompile.data.describe import report
+from slmcompile.data.duplicates import contradictions, first_of_each
+from slmcompile.data.encode import Encoded, encode, prefix_ids
+from slmcompile.data.prompt import describe_prompt
+from slmcompile.data.render import render
+from slmcompile.data.rows import Rendered, as_text
+from slmcompile.data.source import SPLITS, read
+from slmcompile.data.split import Item, assign
+from slmcompile.data.store import Row, write_split
+from slmcompile.data.tokenizer import load_tokenizer
+from slmcompile.errors import BadDataError, BadRecipeError
+from slmcompile.metrics.labels import label_of
+from slmcompile.progress import Progress
+from slmcompile.recipe.schema import Data, Split, TextTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    row: Row
+    source: Rendered
+    split: Split
+
+
+def prepare(
+    config: Data, project: Path, base: Path, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Reads, checks, renders, tokenizes and splits the recipe's data.
+
+    Writes ``train.parquet``, ``validation.parquet``, ``test.parquet``, ``data_report.json`` and
+    ``prompt.json`` into ``out``. Equal input gives equal bytes.
+
+    Args:
+        config: the recipe's ``data`` section.
+        project: folder that the recipe's paths are relative to; no file outside is read.
+        base: folder of the base model, of which only the tokenizer is used.
+        out: an empty folder.
+        progress: told the counts and the report's warnings.
+
+    Returns:
+        Facts for the manifest: rows and tokens of each split.
+
+    Raises:
+        BadDataError: file, row and column are named (exit 65).
+        BadRecipeError, RefusedError, MissingError: see the parts.
+    """
+    source = read(config, project)
+    progress.say(f"{sum(map(len, source.values()))} rows read")
+    tokenizer = load_tokenizer(base)
+    origin = [split for split, rows in source.items() for _ in rows]
+    every = [row for rows in source.values() for row in rows]
+    rendering = render(every, config.template, config.columns, tokenizer)
+
+    kept = _without_duplicates(rendering.rows, origin)
+    prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
+    encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix)
+    examples: list[_Example] = []
+    too_long: list[str] = []
+    for number, ids in zip(kept, encoded, strict=True):
+        rendered = rendering.rows[number]
+        if _fits(rendered, ids, config):
+            row = _row(number, rendered, ids, config.label)
+            examples.append(_Example(row, rendered, origin[number]))
+        else:
+            too_long.append(rendered.row.where)
+    splits = _split(examples, config, set(source))
+
+    for split, rows in splits.items():
+        write_split(out, split, rows)
+    found = report(
+        splits,
+        tokenizer=tokenizer,
+        template=config.template.model_dump(mode="json"),
+        stop=rendering.stop,
+        labelled=config.label is not None or config.task == "classification",
+        read=len(every),
+        duplicates=len(every) - len(kept),
+        too_long=too_long,
+        max_length=config.max_length,
+        contradicting=contradictions(rendering.rows[n] for n in kept),
+    )
+    write_json(out / "data_report.json", found)
+    write_json(out / "prompt.json", describe_prompt(config, rendering, prefix))
+    for line in found["warnings"]:
+        progress.say(f"warning: {line}")
+    info = {"rows": {s: len(rows) for s, rows in splits.items()}, "tokens": found["tokens"]}
+    progress.say(", ".join(f"{count} {split}" for split, count in info["rows"].items()))
+    return info
+
+
+def _without_duplicates(rows: Sequence[Rendered], origin: Sequence[Split]) -> list[int]:
+    """Rows to keep. Repeats in different given splits are leaks and stay, to be reported."""
+    kept: list[int] = []
+    for split in SPLITS:
+        numbers = [n for n, place in enumerate(origin) if place == split]
+        kept += [numbers[n] for n in first_of_each([rows[n] for n in numbers])]
+    return kept
+
+
+def _fits(rendered: Rendered, ids: Encoded, config: Data) -> bool:
+    length = len(ids.input_ids)
+    if length <= config.max_length:
+        return True
+    if config.too_long == "error":
+        raise BadDataError(
+            f"{rendered.row.where}: {length} tokens, data.max_length is {config.max_length}",
+            f"set data.max_length={length} or more, or data.too_long=drop",
+        )
+    return False
+
+
+def _row(number: int, rendered: Rendered, ids: Encoded, label_key: str | None) -> Row:
+    label = label_of(rendered.completion, label_key)
+    if label is None:
+        raise BadDataError(
+            f"{rendered.row.where}: the completion is no JSON object with a value for "
+            f"{label_key!r} (data.label)",
+            "correct the row's answer or data.label",
+        )
+    return Row(
+        id=number,
+        prompt=rendered.prompt,
+        completion=rendered.completion,
+        label=label,
+        prompt_ids=ids.prompt_ids,
+        input_ids=ids.input_ids,
+        labels=ids.labels,
+    )
+
+
+def _split(examples: Sequence[_Example], config: Data, given: set[Split]) -> dict[Split, list[Row]]:
+    """The rows of each split; splits that the source does not give are taken from train."""
+    splits: dict[Split, list[Row]] = {
+        split: [each.row for each in examples if each.split == split] for split in SPLITS
+    }
+    missing = [split for split in SPLITS if split not in given]
+    if missing:
+        pool = [each for each in examples if each.split == "train"]
+        chosen = assign(
+            [_item(each, config) for each in pool],
+            _ratios(config, missing),
+            config.seed,
+            cover=config.split.strategy == "group",
+        )
+        for split in ("train", *missing):
+            splits[split] = [
+                each.row for each, place in zip(pool, chosen, strict=True) if place == split
+            ]
+    for split, rows in splits.items():
+        if not rows:
+            raise BadDataError(
+                f"data: the {split} split has no rows left", "add rows or raise data.max_length"
+            )
+    return splits
+
+
+def _ratios(config: Data, missing: Sequence[Split]) -> Mapping[Split, float]:
+    shares: dict[Split, float] = {"validation": config.split.validation, "test": config.split.test}
+    wanted = {split: share for split, share in shares.items() if split in missing}
+    train = 1.0 - sum(wanted.values())
+    if train <= 0:
+        raise BadRecipeError(
+            "data.split: validation and test together leave nothing to train on",
+            "lower data.split.validation and data.split.test",
+        )
+    return {"train": train, **wanted}
+
+
+def _item(each: _Example, config: Data) -> Item:
+    rule = config.split
+    if rule.strategy == "random":
+        return Item(each.row.prompt)
+    if rule.strategy == "group":
+        if rule.by is None:
+            raise BadRecipeError(
+                "data.split.by: a group split needs a column", "name the column of the groups"
+            )
+        group = as_text(each.source.row, rule.by, config.columns)
+        return Item(each.row.prompt, each.row.label, group)
+    if rule.by is None:
+        return Item(each.row.prompt, each.row.label)
+    return Item(each.row.prompt, as_text(each.source.row, rule.by, config.columns))

@@ -1,0 +1,81 @@
+"""Rows to prompt and completion text, by the recipe's template.
+
+Knows nothing of token ids. Conversations are rendered in ``chat``; plain text here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from slmcompile.data import chat
+from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop, as_text
+from slmcompile.data.template import Piece, fields, fill, parse
+from slmcompile.data.tokenizer import Tokenizer, token_text
+from slmcompile.errors import BadDataError
+from slmcompile.recipe.schema import Template, TextTemplate
+
+
+def render(
+    rows: Sequence[SourceRow],
+    template: Template,
+    renamed: Mapping[str, str],
+    tokenizer: Tokenizer,
+) -> Rendering:
+    """Renders every row.
+
+    Args:
+        rows: the source's rows.
+        template: the recipe's ``data.template``.
+        renamed: the recipe's ``data.columns``.
+        tokenizer: whose chat template and stop token are used.
+
+    Raises:
+        BadDataError: a column is missing or null, or prompt or completion is empty.
+        BadRecipeError: the template is broken, or the chat template cannot be used so.
+        RefusedError: the template reaches into values, or the chat template explodes.
+    """
+    if isinstance(template, TextTemplate):
+        rendering = _text(rows, template, renamed, tokenizer)
+    else:
+        rendering = chat.render(rows, template, renamed, tokenizer)
+    for each in rendering.rows:
+        _check(each)
+    return rendering
+
+
+def _text(
+    rows: Sequence[SourceRow],
+    template: TextTemplate,
+    renamed: Mapping[str, str],
+    tokenizer: Tokenizer,
+) -> Rendering:
+    prompt = parse(template.prompt, "data.template.prompt")
+    completion = parse(template.completion, "data.template.completion")
+    stop = Stop(tokenizer.eos_token_id, token_text(tokenizer, tokenizer.eos_token_id))
+
+    def rendered(row: SourceRow) -> Rendered:
+        # A completion that spells the stop token out would otherwise end with two.
+        answer = fill_row(completion, row, renamed).removesuffix(stop.text)
+        return Rendered(row, fill_row(prompt, row, renamed), answer)
+
+    return Rendering([rendered(row) for row in rows], stop, template.prompt, fields(prompt))
+
+
+def fill_row(pieces: tuple[Piece, ...], row: SourceRow, renamed: Mapping[str, str]) -> str:
+    """A template's text for one row."""
+    return fill(pieces, lambda name: as_text(row, name, renamed))
+
+
+def _check(each: Rendered) -> None:
+    for part, name in ((each.prompt, "prompt"), (each.completion, "completion")):
+        if not part.strip():
+            raise BadDataError(
+                f"{each.row.where}: the {name} is empty", "fill the row's columns or remove it"
+            )
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise BadDataError(
+                f"{each.row.where}: the {name} holds half a surrogate pair",
+                "write characters beyond U+FFFF as themselves",
+            ) from error

@@ -1,0 +1,132 @@
+"""A row as its source holds it, and how a template reads a column of it.
+
+Knows nothing of files, templates or tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from slmcompile.errors import BadDataError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One row before rendering.
+
+    Attributes:
+        values: column name → value as the format holds it.
+        where: place for error messages (``data/x.jsonl:17``).
+    """
+
+    values: Mapping[str, Any]
+    where: str
+
+
+def column(row: SourceRow, name: str, renamed: Mapping[str, str]) -> Any:
+    """The value of a column.
+
+    Args:
+        row: where to look.
+        name: the column's name in the template or the recipe.
+        renamed: ``data.columns``: name in the template → name in the file.
+
+    Raises:
+        BadDataError: the column is missing or null.
+    """
+    source = renamed.get(name, name)
+    if source not in row.values:
+        known = [str(key) for key in row.values]
+        near = get_close_matches(source, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise BadDataError(
+            f"{row.where}: no column {source!r}",
+            f"{hint}columns here: {', '.join(known[:20]) or 'none'}; data.columns renames",
+        )
+    value = row.values[source]
+    if value is None:
+        raise BadDataError(
+            f"{row.where}: column {source!r} is null", "fill the value in or remove the row"
+        )
+    return value
+
+
+def as_text(row: SourceRow, name: str, renamed: Mapping[str, str]) -> str:
+    """A column's value as a template writes it.
+
+    Text stays as it is, numbers are written by ``repr``, booleans and nested values as JSON with
+    ``", "`` and ``": "`` between items and keys in the order of the source.
+
+    Raises:
+        BadDataError: the column is missing, null, not a number, or of a type that has no text.
+    """
+    value = column(row, name, renamed)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadDataError(
+            f"{row.where}: column {name!r} is {value!r}", "fill the value in or remove the row"
+        )
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, (bool, dict, list)):
+        try:
+            return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BadDataError(
+                f"{row.where}: column {name!r} is not JSON: {error}",
+                "use text, numbers, lists and objects only",
+            ) from error
+    raise BadDataError(
+        f"{row.where}: column {name!r} has type {type(value).__name__}",
+        "store it as text, a number, a list or an object",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """One example as text.
+
+    Attributes:
+        row: where it comes from.
+        prompt: exactly the text that inference will send.
+        completion: the answer, without the stop token.
+        trained: earlier answers inside the prompt that are trained too, as character ranges
+            [start, end) that include their stop token (conversations of several turns).
+    """
+
+    row: SourceRow
+    prompt: str
+    completion: str
+    trained: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The token that ends an answer."""
+
+    id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """All rows as text, and what serving needs to write prompts the same way.
+
+    Attributes:
+        rows: one per source row, in order.
+        stop: the token that ends an answer.
+        prompt_text: the whole prompt as a format string over the columns, chat template already
+            applied; None where the chat template does more than put the values in.
+        columns: the columns that a prompt needs.
+    """
+
+    rows: list[Rendered]
+    stop: Stop
+    prompt_text: str | None
+    columns: tuple[str, ...]

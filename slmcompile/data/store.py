@@ -1,0 +1,76 @@
+"""Tokenized rows on disk: one Parquet file per split, the contract between data and its consumers.
+
+Columns: ``id`` int64, ``prompt`` string, ``completion`` string, ``label`` string,
+``prompt_ids`` list<int32>, ``input_ids`` list<int32>, ``labels`` list<int32>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+IGNORED = -100
+"""Label of a position that is not trained (the convention of torch and transformers)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example.
+
+    Attributes:
+        id: row number in the source, from 0.
+        prompt: rendered prompt text.
+        completion: reference answer, without the stop token.
+        label: the label within the completion (an intent, a class).
+        prompt_ids: token ids of the prompt, as sent to the model in evaluation.
+        input_ids: token ids of prompt, completion and stop token.
+        labels: as ``input_ids`` where trained (completion and stop token), else ``IGNORED``.
+    """
+
+    id: int
+    prompt: str
+    completion: str
+    label: str
+    prompt_ids: list[int]
+    input_ids: list[int]
+    labels: list[int]
+
+
+def split_file(folder: Path, split: str) -> Path:
+    """Path of a split's Parquet file."""
+    return folder / f"{split}.parquet"
+
+
+def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
+    """Writes one split; equal rows give equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ids = pa.list_(pa.int32())
+    schema = pa.schema(
+        [
+            ("id", pa.int64()),
+            ("prompt", pa.string()),
+            ("completion", pa.string()),
+            ("label", pa.string()),
+            ("prompt_ids", ids),
+            ("input_ids", ids),
+            ("labels", ids),
+        ]
+    )
+    rows = list(rows)
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    pq.write_table(pa.table(columns, schema=schema), split_file(folder, split), compression="zstd")
+
+
+def read_split(folder: Path, split: str) -> list[Row]:
+    """Reads one split in the order in which it was written."""
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(split_file(folder, split), use_threads=False).to_pydict()
+    names = list(columns)
+    return [
+        Row(**dict(zip(names, values, strict=True)))
+        for values in zip(*columns.values(), strict=True)
+    ]

@@ -1,0 +1,76 @@
+"""Format strings over a row's columns: ``{column}``, braces doubled to stand for themselves.
+
+Only plain names: attributes, indexes, conversions and format specifications of ``str.format`` are
+refused, because a template comes from somebody we do not know. Imports nothing heavy, so that the
+compiler can check a template without a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from string import Formatter
+
+from slmcompile.errors import BadRecipeError, RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Literal text, then a field; ``field`` is None after the last literal."""
+
+    literal: str
+    field: str | None
+
+
+def parse(template: str, key: str) -> tuple[Piece, ...]:
+    """Splits a template into its pieces.
+
+    Args:
+        template: the format string.
+        key: the recipe's key, for error messages (``data.template.prompt``).
+
+    Raises:
+        RefusedError: a field reaches into its value (``{x.y}``, ``{x[0]}``) (exit 77).
+        BadRecipeError: unpaired braces, an empty field, a conversion or a format (exit 78).
+    """
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        raise BadRecipeError(
+            f"{key}: {error}", "double a brace that stands for itself: {{ and }}"
+        ) from error
+    pieces: list[Piece] = []
+    for literal, field, spec, conversion in parsed:
+        if field is not None:
+            if any(mark in field for mark in ".[]"):
+                raise RefusedError(
+                    f"{key}: {{{field}}} reaches into a value",
+                    "use a column's plain name; data.columns renames a column",
+                )
+            if spec or conversion:
+                raise BadRecipeError(
+                    f"{key}: {{{field}}} has a conversion or a format", "write {column} alone"
+                )
+            if not field.strip():
+                raise BadRecipeError(
+                    f"{key}: an empty field {{}}", "name a column, or double the braces"
+                )
+        pieces.append(Piece(literal, field))
+    return tuple(pieces)
+
+
+def fields(pieces: tuple[Piece, ...]) -> tuple[str, ...]:
+    """Names of the columns that a template needs, in order, each once."""
+    return tuple(dict.fromkeys(piece.field for piece in pieces if piece.field is not None))
+
+
+def fill(pieces: tuple[Piece, ...], value: Callable[[str], str]) -> str:
+    """The text with every field replaced by ``value(field)``; values are never parsed again."""
+    return "".join(
+        piece.literal + (value(piece.field) if piece.field is not None else "") for piece in pieces
+    )
+
+
+def escape(literal: str) -> str:
+    """Text as a template writes it: braces doubled."""
+    return literal.replace("{", "{{").replace("}", "}}")

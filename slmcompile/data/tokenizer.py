@@ -1,0 +1,75 @@
+"""The tokenizer of a base model's folder, without torch and without the model's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from slmcompile.errors import BadRecipeError, CorruptError
+
+
+class Tokenizer(Protocol):
+    """What the data stage uses of ``transformers.PreTrainedTokenizerBase``."""
+
+    eos_token_id: int
+    chat_template: str | None
+    added_tokens_decoder: dict[int, Any]
+    special_tokens_map: dict[str, Any]
+    is_fast: bool
+
+    def __call__(self, text: Sequence[str] | str, **options: Any) -> Any:
+        """Token ids of one or many texts."""
+
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
+        """Text of token ids."""
+
+    def batch_decode(self, sequences: Sequence[Sequence[int]], **options: Any) -> list[str]:
+        """Texts of many rows of token ids."""
+
+
+def load_tokenizer(base: Path) -> Tokenizer:
+    """The tokenizer of a folder in Hugging Face layout.
+
+    ``tokenizer.json`` is taken as it stands: onnxruntime-genai reads the same file, whereas
+    ``AutoTokenizer`` may rebuild it from vocabulary and merges in the class that the
+    configuration names, and costs an import of torch (2 s). ``AutoTokenizer`` is left for folders
+    that hold only a SentencePiece model.
+
+    Raises:
+        CorruptError: the folder holds no tokenizer that can be read (exit 74).
+        BadRecipeError: the tokenizer has no end-of-sequence token (exit 78).
+    """
+    try:
+        if (base / "tokenizer.json").is_file():
+            from transformers import PreTrainedTokenizerFast
+
+            loaded: Any = PreTrainedTokenizerFast.from_pretrained(base, local_files_only=True)
+        else:
+            from transformers import AutoTokenizer
+
+            loaded = AutoTokenizer.from_pretrained(
+                base, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise CorruptError(
+            f"{base.name}: no tokenizer can be read: {str(error).splitlines()[0]}",
+            "the model's folder needs tokenizer.json or tokenizer.model",
+        ) from error
+    if loaded.eos_token_id is None:
+        raise BadRecipeError(
+            "model: the tokenizer has no end-of-sequence token, so no answer could end",
+            "set eos_token in the model's tokenizer_config.json",
+        )
+    return cast("Tokenizer", loaded)
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """The text of one token as it stands in decoded text."""
+    return tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """Id → text of every special token."""
+    added = tokenizer.added_tokens_decoder
+    return {token: str(entry.content) for token, entry in added.items() if entry.special}

@@ -1,0 +1,155 @@
+"""Splits, duplicates, lengths and the report of the data stage."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from slmcompile.data.normalise import normalised
+from slmcompile.data.store import IGNORED
+from slmcompile.errors import BadDataError
+from tests.data_stage import DEVICES, Prepared, make_config, rows, write_jsonl
+from tests.tiny_tokenizer import make_tokenizer
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return make_tokenizer(tmp_path / "base")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    write_jsonl(folder, rows())
+    return folder
+
+
+def test_splits_are_disjoint_complete_and_leak_no_prompt(
+    tmp_path: Path, project: Path, base: Path
+) -> None:
+    twins = [
+        {"text": f"  Turn ON the {device}!", "answer": {"intent": "on", "name": device, "n": 1}}
+        for device in DEVICES
+    ]
+    write_jsonl(project, rows() + twins)
+    done = Prepared(tmp_path, make_config(), base)
+    ids = [row.id for row in done.rows]
+    assert sorted(ids) == list(range(len(rows()) + len(twins)))
+    prompts = [{normalised(row.prompt) for row in split} for split in done.splits.values()]
+    assert len(set.union(*prompts)) == sum(map(len, prompts))
+    assert set(done.report["leaks"].values()) == {0}
+
+
+def test_leaks_in_given_splits_are_counted_and_said(tmp_path: Path, base: Path) -> None:
+    project = tmp_path / "project"
+    write_jsonl(project, rows()[:60], "a.jsonl")
+    write_jsonl(
+        project, [rows()[3] | {"text": "TURN on the kitchen  3."}, *rows()[60:80]], "b.jsonl"
+    )
+    write_jsonl(project, rows()[79:100], "c.jsonl")
+    files = {"train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
+    done = Prepared(tmp_path, make_config(source={"type": "file", "files": files}), base)
+    assert done.report["leaks"] == {
+        "validation_in_train": 1,
+        "test_in_train": 0,
+        "test_in_validation": 1,
+    }
+    assert done.info["rows"] == {"train": 60, "validation": 21, "test": 21}
+    assert "warning: 1 rows of validation have a prompt that is in train" in done.progress.lines
+
+
+def test_a_split_that_is_not_given_is_taken_from_train(tmp_path: Path, base: Path) -> None:
+    project = tmp_path / "project"
+    write_jsonl(project, rows()[:100], "a.jsonl")
+    write_jsonl(project, rows()[100:], "c.jsonl")
+    files = {"train": "a.jsonl", "test": "c.jsonl"}
+    done = Prepared(tmp_path, make_config(source={"type": "file", "files": files}), base)
+    assert done.info["rows"] == {"train": 90, "validation": 10, "test": 20}
+
+
+def test_group_split_keeps_groups_whole_and_every_label_everywhere(
+    tmp_path: Path, base: Path
+) -> None:
+    values = [
+        {"text": f"{intent} {group} {n}", "answer": {"intent": intent}, "group": f"{intent}{group}"}
+        for intent in ("on", "off", "set")
+        for group in range(5)
+        for n in range(group + 2)
+    ]
+    write_jsonl(tmp_path / "project", values)
+    done = Prepared(tmp_path, make_config(split={"strategy": "group", "by": "group"}), base)
+    groups = [{values[row.id]["group"] for row in split} for split in done.splits.values()]
+    assert sum(map(len, groups)) == 15
+    assert len(set.union(*groups)) == 15
+    for split in done.splits.values():
+        assert {row.label for row in split} == {"on", "off", "set"}
+
+
+def test_duplicates_are_dropped_and_contradictions_reported(
+    tmp_path: Path, project: Path, base: Path
+) -> None:
+    write_jsonl(project, [*rows(), rows()[0], rows()[0], rows()[1] | {"answer": {"intent": "no"}}])
+    done = Prepared(tmp_path, make_config(), base)
+    assert len(done.rows) == len(rows()) + 1
+    assert done.report["dropped"]["duplicates"] == 2
+    assert done.report["contradicting"]["count"] == 1
+    assert done.report["contradicting"]["listed"][0]["where"] == [
+        "rows.jsonl:2",
+        f"rows.jsonl:{len(rows()) + 3}",
+    ]
+    assert "warning: 1 prompts are answered in more than one way" in done.progress.lines
+
+
+def test_a_row_too_long_is_named_or_dropped_and_counted(
+    tmp_path: Path, project: Path, base: Path
+) -> None:
+    long_row = {"text": "what is the weather like " * 60, "answer": {"intent": "on"}}
+    write_jsonl(project, [*rows(), long_row])
+    with pytest.raises(BadDataError, match=r"rows\.jsonl:121: \d+ tokens, .* 128") as caught:
+        Prepared(tmp_path, make_config(max_length=128), base, "a")
+    assert "data.too_long=drop" in caught.value.mend
+    done = Prepared(tmp_path, make_config(max_length=128, too_long="drop"), base, "b")
+    assert len(done.rows) == len(rows())
+    assert done.report["dropped"]["too_long"] == {"count": 1, "where": ["rows.jsonl:121"]}
+
+
+def test_equal_input_gives_equal_bytes_and_another_seed_another_split(
+    tmp_path: Path, project: Path, base: Path
+) -> None:
+    def digests(done: Prepared) -> dict[str, str]:
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(done.folder.iterdir())
+        }
+
+    one = digests(Prepared(tmp_path, make_config(), base, "a"))
+    assert one == digests(Prepared(tmp_path, make_config(), base, "b"))
+    other = digests(Prepared(tmp_path, make_config(seed=1), base, "c"))
+    assert one["test.parquet"] != other["test.parquet"]
+
+
+def test_report_agrees_with_the_files(tmp_path: Path, project: Path, base: Path) -> None:
+    done = Prepared(tmp_path, make_config(split={"strategy": "stratified"}), base)
+    report = done.report
+    assert report["format_version"] == "1.0"
+    assert report["counts"] == {name: len(split) for name, split in done.splits.items()}
+    for name, split in done.splits.items():
+        assert report["tokens"][name] == {
+            "total": sum(len(row.input_ids) for row in split),
+            "trained": sum(token != IGNORED for row in split for token in row.labels),
+        }
+        counted = {"on": 0, "off": 0}
+        for row in split:
+            counted[row.label] += 1
+        assert report["labels"][name] == counted
+    for part in ("prompt", "answer", "total"):
+        assert sum(report["lengths"][part]["histogram"]["counts"]) == len(done.rows)
+    assert report["lengths"]["total"]["max"] == max(len(row.input_ids) for row in done.rows)
+    by_id = {row.id: row for row in done.rows}
+    for shown in report["examples"]:
+        row = by_id[shown["id"]]
+        assert [part["trained"] for part in shown["segments"]] == [False, True]
+        assert shown["segments"][0]["text"] == row.prompt
+        assert shown["segments"][1]["text"] == row.completion + "<|im_end|>"
