@@ -1,0 +1,1 @@
+"""What is measured of a prediction, and the bars that it must pass."""

@@ -1,0 +1,56 @@
+"""The JSON object and the label within an answer, for references and predictions alike.
+
+Model output is anything: broken JSON, a list, a thousand brackets. Nothing here raises on it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def parse_json(text: str) -> tuple[bool, Any]:
+    """Whether the whole text is one JSON value (RFC 8259), and the value."""
+    try:
+        value, end = _DECODER.raw_decode(text.strip())
+    except (ValueError, RecursionError):
+        return False, None
+    return end == len(text.strip()), value
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Equality of JSON values: key order is nothing, 1 equals 1.0, true does not equal 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return bool(one == other)
+
+
+def label_of(answer: str, key: str | None) -> str | None:
+    """The label of an answer.
+
+    Args:
+        answer: a completion or a prediction.
+        key: key of the answer's JSON object that is the label; None takes the whole answer.
+
+    Returns:
+        The label (stripped text, or JSON where the value is no string); None where the answer
+        holds none.
+    """
+    if key is None:
+        return answer.strip()
+    valid, value = parse_json(answer)
+    if not valid or not isinstance(value, dict) or value.get(key) is None:
+        return None
+    found = value[key]
+    return found.strip() if isinstance(found, str) else json.dumps(found, sort_keys=True)
