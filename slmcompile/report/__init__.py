@@ -1,0 +1,1 @@
+"""Reports, model cards and the overview: pure functions from measured facts to documents."""

@@ -1,0 +1,199 @@
+"""The model card of one exported artifact, with the metadata header of the Hugging Face hub.
+
+The header follows https://huggingface.co/docs/hub/model-cards: ``license``, ``base_model``,
+``pipeline_tag``, ``library_name``, ``tags`` and measured results as ``model-index``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from slmcompile.report.data_facts import data_facts
+from slmcompile.report.facts import METRICS, Artifact, Prediction, ReportFacts
+from slmcompile.report.findings import baseline_sentences, export_sentences
+from slmcompile.report.inert import block, code, prose
+from slmcompile.report.markdown import artifact_rows, grid
+from slmcompile.report.prompts import Framing, framing
+from slmcompile.report.text import count, is_number, number, scientific, visible
+
+_REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
+_LICENSE = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
+
+
+def card(facts: ReportFacts, export: Artifact) -> str:
+    """``README.md`` of one export: what it is, how to run it, how good it is, what it is not."""
+    title = f"# {prose(facts.name)}, {prose(export.name)}"
+    parts = [
+        _header(facts, export),
+        title,
+        _about(facts, export),
+        _usage(facts, export),
+        _figures(facts, export),
+        _data(facts),
+        _limits(facts, export),
+        _hashes(facts, export),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _target(facts: ReportFacts, export: Artifact) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = facts.recipe.get("target", {}).get(export.name, {})
+    return found
+
+
+def _header(facts: ReportFacts, export: Artifact) -> str:
+    target, train = _target(facts, export), facts.recipe.get("train", {})
+    precision = str(target.get("precision", ""))
+    header: dict[str, Any] = dict(_license(facts.model_license))
+    base = _base_repository(facts)
+    if base:
+        header["base_model"] = base
+        header["base_model_relation"] = "quantized" if "int" in precision else "finetune"
+    tags = ["onnx", "onnxruntime-genai", facts.task, train.get("method"), precision]
+    header |= {
+        "pipeline_tag": "text-generation",
+        "library_name": "onnxruntime-genai",
+        "tags": [tag for tag in [*tags, target.get("execution_provider")] if tag],
+        "model-index": [{"name": visible(facts.name), "results": [_results(facts, export)]}],
+    }
+    text = yaml.safe_dump(header, sort_keys=False, allow_unicode=False, width=96)
+    return f"---\n{text}---"
+
+
+def _license(name: str) -> dict[str, str]:
+    lowered = name.lower()
+    if lowered == "unknown":
+        return {"license": "unknown"}
+    if _LICENSE.match(lowered):
+        return {"license": lowered}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", lowered).strip("-")}
+
+
+def _base_repository(facts: ReportFacts) -> str | None:
+    source = facts.recipe.get("model", {}).get("source", {})
+    candidate = source.get("repo_id") or facts.model_name
+    return candidate if _REPOSITORY.match(candidate) else None
+
+
+def _results(facts: ReportFacts, export: Artifact) -> dict[str, Any]:
+    metrics = [
+        {"type": key, "name": heading, "value": round(value, 4)}
+        for key, heading in METRICS
+        if (value := export.metric(key)) is not None
+    ]
+    return {
+        "task": {"type": "text-generation"},
+        "dataset": {"name": visible(facts.data_name), "type": visible(facts.name), "split": "test"},
+        "metrics": metrics,
+    }
+
+
+def _about(facts: ReportFacts, export: Artifact) -> str:
+    target = _target(facts, export)
+    provider = str(target.get("execution_provider", "")).upper()
+    form = " ".join(part for part in (provider, str(target.get("precision", ""))) if part)
+    detail = f" ({prose(form)})" if form else ""
+    sentence = (
+        f"{prose(facts.model_name)} fine-tuned on {prose(facts.data_name)} for "
+        f"{prose(facts.task)}, merged and exported to ONNX for onnxruntime-genai"
+        f"{detail}."
+    )
+    return f"{prose(facts.description)}\n\n{sentence}" if facts.description else sentence
+
+
+def _usage(facts: ReportFacts, export: Artifact) -> str:
+    row, frame = _example(facts, export)
+    asked = frame.inner(row.prompt) if row else "…"
+    command = f"slmcompile generate {facts.name} --target {export.name} {shlex.quote(asked)}"
+    parts = ["## How to run it", block(command, "sh"), "From Python, without slmcompile:"]
+    parts.append(block(_snippet(row.prompt if row else "…", frame, export), "python"))
+    if row:
+        parts.append(f"It answers {code(row.prediction)}.")
+    return "\n\n".join(part.strip("\n") for part in parts)
+
+
+def _example(facts: ReportFacts, export: Artifact) -> tuple[Prediction | None, Framing]:
+    rows = facts.predictions.get(export.name, ())
+    right = next((row for row in rows if row.correct), None)
+    return right or next(iter(rows), None), framing(row.prompt for row in rows)
+
+
+def _snippet(prompt: str, frame: Framing, export: Artifact) -> str:
+    """A whole program; the prompt is spelt out as the model was trained on it."""
+    asked = frame.inner(prompt)
+    framed = [frame.prefix, frame.suffix] if asked != prompt else ["", ""]
+    before, after = (repr(part) for part in framed)
+    folder = repr(export.path or export.name)
+    return f"""import onnxruntime_genai as og
+
+model = og.Model({folder})
+tokenizer = og.Tokenizer(model)
+text = {asked!r}
+prompt = {before} + text + {after}
+
+params = og.GeneratorParams(model)
+params.set_search_options(do_sample=False, max_length=512)
+generator = og.Generator(model, params)
+generator.append_tokens(tokenizer.encode(prompt))
+stream = tokenizer.create_stream()
+while not generator.is_done():
+    generator.generate_next_token()
+    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
+print()"""
+
+
+def _figures(facts: ReportFacts, export: Artifact) -> str:
+    compared = [export, *facts.of_kind("tuned", "base", "baseline")]
+    rows = f" on {count(export.rows)} held-out rows" if export.rows else " on held-out rows"
+    lead = f"Measured on this export as it ships{rows}; the others are for comparison."
+    return f"## How good it is\n\n{lead}\n\n{artifact_rows(compared)}"
+
+
+def _data(facts: ReportFacts) -> str:
+    data = data_facts(facts.data_report)
+    rows = ", ".join(f"{prose(split)} {count(n)}" for split, n in data.rows.items())
+    counted = f" Rows: {rows}." if rows else ""
+    return f"## Data\n\n{prose(facts.data_name)}, {prose(facts.data_license)}.{counted}"
+
+
+def _limits(facts: ReportFacts, export: Artifact) -> str:
+    limits = [
+        prose(sentence)
+        for sentence in [*baseline_sentences(facts), *export_sentences(facts)]
+        if not _about_another_export(sentence, facts, export)
+    ]
+    length = facts.recipe.get("data", {}).get("max_length")
+    if length:
+        limits.append(f"Trained on rows of at most {count(length)} tokens.")
+    exact = export.metric("exact_match")
+    if exact is not None:
+        limits.append(f"{1 - exact:.1%} of held-out answers are not exactly right; check them.")
+    limits.append("Measured on data like its training data; elsewhere it may do worse.")
+    return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
+
+
+def _about_another_export(sentence: str, facts: ReportFacts, export: Artifact) -> bool:
+    others = {other.name for other in facts.of_kind("export")} - {export.name}
+    return sentence.split(" ", 1)[0] in others
+
+
+def _hashes(facts: ReportFacts, export: Artifact) -> str:
+    rows = (
+        [["SHA-256 of the manifest", code(visible(facts.hashes[export.name]))]]
+        if export.name in facts.hashes
+        else []
+    )
+    distance = export.parity.get("max_abs_logit_diff")
+    if is_number(distance):
+        rows.append(["Largest logit difference to the fine-tuned model", scientific(distance)])
+    agreement = export.parity.get("top1_agreement")
+    if is_number(agreement):
+        rows.append(["Same most likely token as the fine-tuned model", number(agreement, 4)])
+    rows += [[prose(name), code(v)] for name, v in sorted(facts.packages.items())]
+    table = grid(["What", "Value"], rows, [False, False])
+    return f"## Provenance\n\n{table}" if table else ""

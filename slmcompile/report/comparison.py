@@ -1,0 +1,133 @@
+"""The table of everything that was measured, side by side, and the verdict table of the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from slmcompile.report.charts import interval
+from slmcompile.report.facts import HIGHER_IS_BETTER, METRICS, Artifact, GateVerdict, ReportFacts
+from slmcompile.report.findings import best_baseline
+from slmcompile.report.markup import Column, Group, Line, table
+from slmcompile.report.text import MISSING, escape, is_number, number, scientific, size
+
+_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Fine-tuned", ("tuned",)),
+    ("Exported, as shipped", ("export",)),
+    ("For comparison", ("base", "baseline")),
+)
+_NAMES = dict(METRICS)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One column: how to show it, and whether an artifact has it at all."""
+
+    heading: str
+    show: Callable[[Artifact], str]
+    has: Callable[[Artifact], bool]
+
+
+def measures(facts: ReportFacts) -> list[Measure]:
+    """The columns that at least one artifact fills."""
+    best = {metric: best_baseline(facts, metric) for metric in HIGHER_IS_BETTER}
+    columns = [_metric(key, heading, best.get(key)) for key, heading in METRICS]
+    columns += [
+        Measure("Size", lambda a: size(a.size_bytes), lambda a: is_number(a.size_bytes)),
+        Measure(
+            "Tokens/s",
+            lambda a: number(a.tokens_per_second, 1),
+            lambda a: is_number(a.tokens_per_second),
+        ),
+        Measure(
+            "Peak memory",
+            lambda a: size(a.peak_memory_bytes),
+            lambda a: is_number(a.peak_memory_bytes),
+        ),
+        Measure("Agrees with fine-tuned", _parity, lambda a: bool(a.parity)),
+    ]
+    return [column for column in columns if any(column.has(a) for a in facts.artifacts)]
+
+
+def _metric(key: str, heading: str, best: Artifact | None) -> Measure:
+    def show(artifact: Artifact) -> str:
+        value = artifact.metric(key)
+        if value is None:
+            return MISSING
+        shown = f'<span class="figure">{number(value, 2 if key == "perplexity" else 3)}</span>'
+        if artifact is best:
+            shown = f'<span class="best">{shown}<span class="sign">†</span></span>'
+        bounds = artifact.interval(key)
+        if key != "exact_match":
+            return shown
+        limits = f'<small class="ci">{bounds[0]:.3f} to {bounds[1]:.3f}</small>' if bounds else ""
+        return f"{interval(value, bounds, artifact.kind)} {shown}{limits}"
+
+    return Measure(heading, show, lambda artifact: artifact.metric(key) is not None)
+
+
+def _parity(artifact: Artifact) -> str:
+    agreement = artifact.parity.get("top1_agreement")
+    distance = artifact.parity.get("max_abs_logit_diff")
+    if not is_number(agreement):
+        return MISSING
+    bound = (
+        number(distance, 2) if is_number(distance) and distance >= 0.01 else scientific(distance)
+    )
+    note = f'<small class="ci">logits within {bound}</small>' if is_number(distance) else ""
+    return f"{float(agreement or 0):.1%}{note}"
+
+
+def artifact_table(facts: ReportFacts) -> str:
+    """All artifacts in three groups; the best of the baselines is marked at each metric."""
+    if not facts.artifacts:
+        return ""
+    columns = measures(facts)
+    lines: list[Line | Group] = []
+    for heading, kinds in _GROUPS:
+        members = [artifact for artifact in facts.artifacts if artifact.kind in kinds]
+        if members:
+            lines.append(Group(heading))
+        lines += [
+            Line([escape(a.name), *(column.show(a) for column in columns)], a.kind) for a in members
+        ]
+    rows = {artifact.rows for artifact in facts.artifacts if artifact.rows}
+    tested = f"on the same {max(rows):,} test rows" if len(rows) == 1 else "on the test split"
+    caption = f"Every artifact measured {tested}; ranges are 95 % intervals."
+    marked = any(best_baseline(facts, metric) for metric in HIGHER_IS_BETTER)
+    notes = ["† best of the comparisons at this measure."] if marked else []
+    if any(artifact.parity for artifact in facts.artifacts):
+        notes.append(
+            "Agreement: the share of answer tokens for which both rank the same one first."
+        )
+    legend = f'<p class="legend">{" ".join(notes)}</p>' if notes else ""
+    heads = [Column("Artifact"), *(Column(column.heading, numeric=True) for column in columns)]
+    return table(caption, heads, lines) + legend
+
+
+def gate_table(gates: list[GateVerdict]) -> str:
+    """One line a gate: bar, value, verdict; empty without gates."""
+    if not gates:
+        return ""
+    lines = [
+        Line(
+            [
+                escape(_NAMES.get(gate.metric, gate.metric)),
+                escape(gate.artifact),
+                escape(gate.bar),
+                number(gate.value),
+                '<span class="pass">✓ passed</span>'
+                if gate.passed
+                else '<span class="fail">✗ failed</span>',
+            ]
+        )
+        for gate in gates
+    ]
+    heads = [
+        Column("Metric"),
+        Column("Artifact"),
+        Column("Bar", numeric=True),
+        Column("Measured", numeric=True),
+        Column("Verdict"),
+    ]
+    return table("Quality gates of the recipe", heads, lines, "narrow")

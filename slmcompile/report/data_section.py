@@ -1,0 +1,82 @@
+"""The report's section on data: how much, of what kinds, how long, and what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from slmcompile.report.charts import histogram
+from slmcompile.report.data_facts import DataFacts, Segment
+from slmcompile.report.markup import Column, Line, figure, table
+from slmcompile.report.text import count, escape, shorten
+
+_MOST_LABELS = 30
+_LONGEST_SEGMENT = 1200
+
+
+def data_section(data: DataFacts) -> str:
+    """Counts, lengths, labels and examples; parts without data are left out."""
+    return "".join([_counts(data), _lengths(data), label_table(data.labels), _examples(data)])
+
+
+def _counts(data: DataFacts) -> str:
+    if not data.rows:
+        return ""
+    total = sum(data.rows.values())
+    parts = [f"{escape(split)} {count(n)}" for split, n in data.rows.items()]
+    happened = [f"{count(n)} {what}" for what, n in data.notes.items() if n]
+    quality = "; ".join(happened) if happened else "no duplicates, contradictions or leaks found"
+    return f"<p>{count(total)} rows: {', '.join(parts)}. Checks: {escape(quality)}.</p>"
+
+
+def _lengths(data: DataFacts) -> str:
+    chart = histogram("Rows by length in tokens", data.edges, data.counts)
+    lines = [
+        Line([escape(name), f"{value:,.0f}" if value >= 10 else f"{value:,.1f}"])
+        for name, value in data.lengths.items()
+    ]
+    heads = [Column("Statistic"), Column("Tokens a row", numeric=True)]
+    statistics = table("Length, prompt and answer together", heads, lines) if lines else ""
+    drawn = figure("Rows by length, tokens of prompt and answer", chart)
+    return f'<div class="pair">{drawn}{statistics}</div>' if drawn or statistics else ""
+
+
+def label_table(labels: Mapping[str, Mapping[str, int]]) -> str:
+    """Rows of each label in each split with a bar for the total; empty without labels."""
+    if not labels:
+        return ""
+    splits = [s for s in ("train", "validation", "test") if any(s in n for n in labels.values())]
+    totals = {label: sum(counts.values()) for label, counts in labels.items()}
+    largest = max(totals.values()) or 1
+    shown = list(labels)[:_MOST_LABELS]
+    lines = [
+        Line(
+            [
+                escape(shorten(label, 60)),
+                *(count(labels[label].get(split, 0)) for split in splits),
+                f'<span class="share" style="width:{totals[label] / largest * 100:.1f}%"></span>',
+            ]
+        )
+        for label in shown
+    ]
+    more = f", the {_MOST_LABELS} most frequent" if len(labels) > _MOST_LABELS else ""
+    heads = [Column("Label"), *(Column(split, numeric=True) for split in splits), Column("Share")]
+    return table(f"{count(len(labels))} labels by split{more}", heads, lines, "labels")
+
+
+def _examples(data: DataFacts) -> str:
+    if not data.examples:
+        return ""
+    shown = "".join(f'<div class="text segments">{_row(row)}</div>' for row in data.examples)
+    return (
+        "<h3>Training rows as the model sees them</h3>"
+        '<p class="soft">Decoded from the token ids. '
+        "Loss is computed on the <mark>marked</mark> tokens only.</p>" + shown
+    )
+
+
+def _row(segments: Sequence[Segment]) -> str:
+    pieces = []
+    for segment in segments:
+        text = escape(shorten(segment.text, _LONGEST_SEGMENT))
+        pieces.append(f"<mark>{text}</mark>" if segment.trained else text)
+    return "".join(pieces)

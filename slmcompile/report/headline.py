@@ -1,0 +1,50 @@
+"""The handful of figures that stand at the top of every document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slmcompile.report.facts import METRICS, Artifact, ReportFacts
+from slmcompile.report.text import duration, is_number, number, size
+
+_NAMES = dict(METRICS)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A figure, its name, and what it should be read against."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def headline(facts: ReportFacts) -> list[Item]:
+    """Quality against the base model, the smallest export, and the time of training."""
+    items = [_quality(facts, metric) for metric in ("exact_match", "accuracy")]
+    smallest = smallest_export(facts)
+    if smallest is not None:
+        items.append(Item("Smallest export", size(smallest.size_bytes), smallest.name))
+    seconds = facts.training.get("wall_seconds")
+    if is_number(seconds):
+        rate = number(facts.training.get("tokens_per_second"), 0)
+        items.append(Item("Training", duration(seconds), f"{rate} tokens/s"))
+    return [item for item in items if item is not None]
+
+
+def smallest_export(facts: ReportFacts) -> Artifact | None:
+    """The export with the fewest bytes among those whose gates all passed."""
+    failed = {gate.artifact for gate in facts.gates if not gate.passed}
+    exports = [a for a in facts.of_kind("export") if a.size_bytes and a.name not in failed]
+    return min(exports, key=lambda artifact: artifact.size_bytes or 0, default=None)
+
+
+def _quality(facts: ReportFacts, metric: str) -> Item | None:
+    tuned = facts.tuned
+    value = tuned.metric(metric) if tuned else None
+    if value is None:
+        return None
+    base = next(iter(facts.of_kind("base")), None)
+    before = base.metric(metric) if base else None
+    note = f"base model {number(before)}" if before is not None else "fine-tuned model"
+    return Item(_NAMES[metric], number(value), note)

@@ -1,0 +1,159 @@
+"""``report.md``: the essentials of the report as GitHub Markdown, fit for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import yaml
+
+from slmcompile.report.cases import Case, cases
+from slmcompile.report.data_facts import DataFacts, data_facts
+from slmcompile.report.facts import METRICS, Artifact, ReportFacts
+from slmcompile.report.findings import all_findings, verdict
+from slmcompile.report.headline import headline
+from slmcompile.report.inert import block, code, prose
+from slmcompile.report.text import MISSING, count, is_number, number, size
+
+_NAMES = dict(METRICS)
+_MOST_CASES = 8
+
+
+def markdown(facts: ReportFacts) -> str:
+    """The report as Markdown; every value that is not ours is made inert."""
+    parts = [
+        f"# {prose(facts.name)}",
+        prose(facts.description),
+        f"{prose(facts.model_name)} ({prose(facts.model_license)}) fine-tuned on "
+        f"{prose(facts.data_name)} ({prose(facts.data_license)}).",
+        _verdict(facts),
+        "  \n".join(f"{i.name}: **{prose(i.value)}** ({prose(i.note)})" for i in headline(facts)),
+        _part("Results", artifact_rows(facts.artifacts)),
+        "\n".join(f"- {prose(sentence)}" for sentence in all_findings(facts)),
+        _gates(facts),
+        _part("Data", _data(data_facts(facts.data_report))),
+        _part("Wrong predictions", _predictions(facts)),
+        _part("Recipe", _recipe(facts)),
+        _part("Provenance", _provenance(facts)),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _part(heading: str, content: str) -> str:
+    return f"## {heading}\n\n{content}" if content else ""
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
+    """A Markdown table of cells that are Markdown already; empty without rows."""
+    if not rows:
+        return ""
+    rule = ["--:" if right else "---" for right in numeric]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def _verdict(facts: ReportFacts) -> str:
+    passed, sentence = verdict(facts)
+    sign = {True: "✅ ", False: "❌ ", None: ""}[passed]
+    return f"**{sign}{sentence}**"
+
+
+def artifact_rows(artifacts: Sequence[Artifact]) -> str:
+    """The comparison as a table."""
+    metrics = [key for key, _ in METRICS if any(a.metric(key) is not None for a in artifacts)]
+    heads = ["Artifact", "Kind", *(_NAMES[key] for key in metrics)]
+    heads += ["Size", "Tokens/s", "Peak memory", "Top-1 agreement"]
+    rows = [
+        [
+            prose(a.name),
+            a.kind,
+            *(_metric(a, key) for key in metrics),
+            size(a.size_bytes),
+            number(a.tokens_per_second, 1),
+            size(a.peak_memory_bytes),
+            _agreement(a),
+        ]
+        for a in artifacts
+    ]
+    return grid(heads, rows, [False, False] + [True] * (len(heads) - 2))
+
+
+def _metric(artifact: Artifact, key: str) -> str:
+    value, bounds = artifact.metric(key), artifact.interval(key)
+    shown = number(value, 2 if key == "perplexity" else 3)
+    return f"{shown} ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else shown
+
+
+def _agreement(artifact: Artifact) -> str:
+    value = artifact.parity.get("top1_agreement")
+    return f"{value:.1%}" if is_number(value) else MISSING
+
+
+def _gates(facts: ReportFacts) -> str:
+    rows = [
+        [
+            _NAMES.get(gate.metric, prose(gate.metric)),
+            prose(gate.artifact),
+            prose(gate.bar),
+            number(gate.value),
+            "✅ passed" if gate.passed else "❌ failed",
+        ]
+        for gate in facts.gates
+    ]
+    heads = ["Gate", "Artifact", "Bar", "Measured", "Verdict"]
+    return grid(heads, rows, [False, False, True, True, False])
+
+
+def _data(data: DataFacts) -> str:
+    if not data.rows:
+        return ""
+    happened = [f"{count(n)} {what}" for what, n in data.notes.items() if n]
+    rows = ", ".join(f"{prose(split)} {count(n)}" for split, n in data.rows.items())
+    quality = "; ".join(happened) or "no duplicates, contradictions or leaks found"
+    labels = f" {len(data.labels)} labels." if data.labels else ""
+    return f"Rows: {rows}.{labels} Checks: {quality}."
+
+
+def _predictions(facts: ReportFacts) -> str:
+    chosen = cases(facts)
+    if not chosen.total:
+        return ""
+    lead = (
+        f"{count(chosen.wrong_total)} of {count(chosen.total)} test rows are wrong in at least "
+        "one fine-tuned or exported model."
+    )
+    rows = [row for case in chosen.wrong[:_MOST_CASES] for row in _case(case)]
+    heads = ["Input", "Reference", "Artifact", "Answer"]
+    return f"{lead}\n\n{grid(heads, rows, [False] * 4)}"
+
+
+def _case(case: Case) -> list[list[str]]:
+    asked = [code(case.ask), code(case.reference)]
+    return [
+        [
+            *(asked if at == 0 else ["", ""]),
+            ("✅ " if answer.correct else "❌ ") + prose(", ".join(answer.artifacts)),
+            code(answer.text),
+        ]
+        for at, answer in enumerate(case.answers)
+    ]
+
+
+def _recipe(facts: ReportFacts) -> str:
+    if not facts.recipe:
+        return ""
+    text = yaml.safe_dump(dict(facts.recipe), sort_keys=False, allow_unicode=True, width=96)
+    return (
+        f"<details><summary>Effective configuration</summary>\n\n{block(text, 'yaml')}\n</details>"
+    )
+
+
+def _provenance(facts: ReportFacts) -> str:
+    tables = (
+        (["Artifact", "SHA-256 of its manifest"], facts.hashes),
+        (["Stage", "Fingerprint"], facts.fingerprints),
+        (["Package", "Version"], facts.packages),
+    )
+    return "\n\n".join(
+        grid(heads, [[prose(k), code(v)] for k, v in sorted(values.items())], [False, False])
+        for heads, values in tables
+        if values
+    )

@@ -1,0 +1,108 @@
+"""One page over all recipes: what each was measured at, and whether its gates passed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slmcompile.report.facts import METRICS, Artifact, ReportFacts, facts_from
+from slmcompile.report.findings import best_baseline, verdict
+from slmcompile.report.headline import smallest_export
+from slmcompile.report.inert import prose
+from slmcompile.report.markdown import grid
+from slmcompile.report.markup import Column, Line, document, table
+from slmcompile.report.text import MISSING, escape, number, size
+
+_COLUMNS = (
+    ("Recipe", False),
+    ("Base model", False),
+    ("Gates", False),
+    ("Metric", False),
+    ("Fine-tuned", True),
+    ("Before", True),
+    ("Best baseline", True),
+    ("Smallest export", False),
+    ("Size", True),
+    ("Its score", True),
+)
+# A relative path and nothing else: no scheme, no host, no way up beyond the project.
+_RELATIVE = re.compile(r"^(?!.*(?:^|/)\.\.(?:/|$))[\w][\w./-]*$")
+
+
+def overview(recipes: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The page as (HTML, Markdown).
+
+    Args:
+        recipes: the JSON of each recipe's ``ReportFacts``, and under ``report`` the relative path
+            of its ``report.html`` if there is one.
+    """
+    known = sorted(
+        ((facts_from(recipe), str(recipe.get("report", ""))) for recipe in recipes),
+        key=lambda pair: pair[0].name,
+    )
+    return _html(known), _markdown(known)
+
+
+def _html(recipes: Sequence[tuple[ReportFacts, str]]) -> str:
+    lines = []
+    for facts, link in recipes:
+        name = escape(facts.name)
+        linked = f'<a href="{escape(link)}">{name}</a>' if _RELATIVE.match(link) else name
+        told = f'<small class="ci">{escape(facts.description)}</small>'
+        first = linked + (told if facts.description else "")
+        passed, *rest = _cells(facts)[1:]
+        cells = [first, escape(facts.model_name), _sign(facts, passed), *map(escape, rest)]
+        lines.append(Line(cells))
+    heads = [Column(heading, numeric) for heading, numeric in _COLUMNS]
+    shown = table("1 recipe" if len(recipes) == 1 else f"{len(recipes)} recipes", heads, lines)
+    body = f"<header><h1>Recipes</h1></header>{shown if recipes else '<p>No recipes yet.</p>'}"
+    return document("Recipes · slmcompile", body)
+
+
+def _sign(facts: ReportFacts, text: str) -> str:
+    passed, _ = verdict(facts)
+    style = {True: "pass", False: "fail", None: "soft"}[passed]
+    return f'<span class="{style}">{escape(text)}</span>'
+
+
+def _markdown(recipes: Sequence[tuple[ReportFacts, str]]) -> str:
+    rows = []
+    for facts, link in recipes:
+        name = prose(facts.name)
+        linked = f"[{name}]({link})" if _RELATIVE.match(link) else name
+        model, *rest = _cells(facts)
+        rows.append([linked, *map(prose, [model, *rest])])
+    shown = grid([heading for heading, _ in _COLUMNS], rows, [right for _, right in _COLUMNS])
+    return f"# Recipes\n\n{shown or 'No recipes yet.'}\n"
+
+
+def _cells(facts: ReportFacts) -> list[str]:
+    """The row after the recipe's name, as plain text."""
+    passed, _ = verdict(facts)
+    gates = {True: "✓ passed", False: "✗ failed", None: "none"}[passed]
+    metric, heading = _headline_metric(facts)
+    base = next(iter(facts.of_kind("base")), None)
+    smallest = smallest_export(facts)
+    return [
+        facts.model_name,
+        gates,
+        heading,
+        _value(facts.tuned, metric),
+        _value(base, metric),
+        _value(best_baseline(facts, metric), metric),
+        smallest.name if smallest else MISSING,
+        size(smallest.size_bytes) if smallest else MISSING,
+        _value(smallest, metric),
+    ]
+
+
+def _headline_metric(facts: ReportFacts) -> tuple[str, str]:
+    """The first metric that the fine-tuned model was measured at."""
+    tuned = facts.tuned
+    measured = [pair for pair in METRICS if tuned and tuned.metric(pair[0]) is not None]
+    return measured[0] if measured else METRICS[0]
+
+
+def _value(artifact: Artifact | None, metric: str) -> str:
+    return number(artifact.metric(metric)) if artifact else MISSING

@@ -1,0 +1,185 @@
+"""``report.html``: the whole report of one recipe on one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from slmcompile.report.cases import Case, cases
+from slmcompile.report.charts import Mark, Series, line_chart
+from slmcompile.report.comparison import artifact_table, gate_table
+from slmcompile.report.data_facts import data_facts
+from slmcompile.report.data_section import data_section
+from slmcompile.report.diff import difference
+from slmcompile.report.facts import ReportFacts
+from slmcompile.report.findings import all_findings, kept_step, overfitting_sentence, verdict
+from slmcompile.report.headline import headline
+from slmcompile.report.markup import Column, Line, document, figure, section, table
+from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
+
+_LONGEST_ANSWER = 1500
+
+
+def page(facts: ReportFacts) -> str:
+    """The report as HTML: verdict, comparison, training, data, predictions, recipe, provenance."""
+    body = "".join(
+        [
+            _header(facts),
+            section(
+                "Results", artifact_table(facts), _findings(facts), gate_table(list(facts.gates))
+            ),
+            section("Training", _training(facts.training)),
+            section("Data", data_section(data_facts(facts.data_report))),
+            section("Predictions", _predictions(facts)),
+            section("Recipe", _recipe(facts)),
+            section("Provenance", _provenance(facts)),
+            "<footer>Made by slmcompile from the recorded outputs of the stages above.</footer>",
+        ]
+    )
+    return document(f"{facts.name} · slmcompile report", body)
+
+
+def _header(facts: ReportFacts) -> str:
+    passed, sentence = verdict(facts)
+    style = {True: " good", False: " bad", None: ""}[passed]
+    sign = {True: "✓ ", False: "✗ ", None: ""}[passed]
+    made_of = (
+        f"{escape(facts.model_name)} ({escape(facts.model_license)}) fine-tuned on "
+        f"{escape(facts.data_name)} ({escape(facts.data_license)})."
+    )
+    figures = "".join(
+        f"<div><dt>{escape(item.name)}</dt><dd>{escape(item.value)}"
+        f"<small>{escape(item.note)}</small></dd></div>"
+        for item in headline(facts)
+    )
+    lead = f'<p class="lead">{escape(facts.description)}</p>' if facts.description else ""
+    return (
+        f"<header><h1>{escape(facts.name)}</h1>{lead}<p>{made_of}</p>"
+        f'<p class="verdict{style}">{sign}{escape(sentence)}</p>'
+        f'<dl class="figures">{figures}</dl></header>'
+    )
+
+
+def _findings(facts: ReportFacts) -> str:
+    sentences = all_findings(facts)
+    if not sentences:
+        return ""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<h3>Worth knowing</h3><ul class="findings">{items}</ul>'
+
+
+def _points(training: Mapping[str, Any], key: str) -> list[tuple[float, float]]:
+    return [
+        (float(point["step"]), float(point[key]))
+        for point in training.get("curve", ())
+        if point.get(key) is not None
+    ]
+
+
+def _training(training: Mapping[str, Any]) -> str:
+    losses = [
+        Series("training loss", "train", _points(training, "loss")),
+        Series("validation loss", "validation", _points(training, "eval_loss"), dots=True),
+    ]
+    kept = kept_step(training)
+    mark = None if kept is None else Mark(float(kept), f"kept: step {kept}")
+    chart = line_chart("Loss over optimizer steps", losses, mark=mark)
+    if not chart:
+        return ""
+    legend = (
+        '<p class="legend"><span class="key train"></span>training'
+        '<span class="key validation"></span>validation</p>'
+    )
+    small = "".join(
+        figure(
+            caption, line_chart(caption, [Series(key, "plain", _points(training, key))], height=125)
+        )
+        for caption, key in (("Learning rate", "learning_rate"), ("Gradient norm", "grad_norm"))
+    )
+    rising = overfitting_sentence(training)
+    note = rising or "Validation loss does not rise at the end: no sign of overfitting."
+    checked = f"<p>{escape(note)}</p>" if losses[1].points else ""
+    loss = figure("Loss over optimizer steps", chart)
+    return (
+        f"{_training_figures(training)}{checked}"
+        f'<div class="pair"><div>{loss}{legend}</div><div>{small}</div></div>'
+    )
+
+
+def _training_figures(training: Mapping[str, Any]) -> str:
+    known = (
+        (count(training.get("steps")), " steps"),
+        (count(training.get("tokens")), " tokens"),
+        (number(training.get("tokens_per_second"), 0), " tokens/s"),
+        (duration(training.get("wall_seconds")), ""),
+        (size(training.get("peak_memory_bytes")), " peak memory"),
+        (count(training.get("trainable_parameters")), " trainable parameters"),
+    )
+    parts = [value + unit for value, unit in known if value != MISSING]
+    return f'<p class="soft">{escape(" · ".join(parts))}</p>' if parts else ""
+
+
+def _predictions(facts: ReportFacts) -> str:
+    chosen = cases(facts)
+    if not chosen.total:
+        return ""
+    parts = [
+        f"<p>{count(chosen.wrong_total)} of {count(chosen.total)} test rows are wrong in at least "
+        "one fine-tuned or exported model. In a wrong answer, <ins>this</ins> is too much and "
+        "<del>this</del> is missing against the reference.</p>"
+    ]
+    if chosen.wrong:
+        more = f", the first {len(chosen.wrong)}" if len(chosen.wrong) < chosen.wrong_total else ""
+        parts += [f"<h3>Wrong{more}</h3>", *map(_case, chosen.wrong)]
+    if chosen.right:
+        parts += ["<h3>Right, a sample</h3>", *map(_case, chosen.right)]
+    return "".join(parts)
+
+
+def _case(case: Case) -> str:
+    answers = "".join(
+        f"<dt>{'✓' if a.correct else '✗'} {escape(', '.join(a.artifacts))}</dt>"
+        f'<dd class="text">{_answer(case.reference, a.text, a.correct)}</dd>'
+        for a in case.answers
+    )
+    return (
+        f'<div class="case"><p class="ask text">{escape(shorten(case.ask, _LONGEST_ANSWER))}</p>'
+        f'<dl><dt>reference</dt><dd class="text">'
+        f"{escape(shorten(case.reference, _LONGEST_ANSWER))}</dd>{answers}</dl></div>"
+    )
+
+
+def _answer(reference: str, text: str, correct: bool) -> str:
+    if correct:
+        return escape(shorten(text, _LONGEST_ANSWER))
+    return difference(reference, text) or '<span class="soft">(empty)</span>'
+
+
+def _recipe(facts: ReportFacts) -> str:
+    if not facts.recipe:
+        return ""
+    text = yaml.safe_dump(dict(facts.recipe), sort_keys=False, allow_unicode=True, width=96)
+    return (
+        "<details open><summary>Effective configuration</summary>"
+        f"<pre>{escape(text)}</pre></details>"
+    )
+
+
+def _provenance(facts: ReportFacts) -> str:
+    tables = (
+        ("SHA-256 of each artifact's manifest", "Artifact", "SHA-256", facts.hashes),
+        ("Fingerprint of each stage", "Stage", "Fingerprint", facts.fingerprints),
+        ("Package versions that change the numbers", "Package", "Version", facts.packages),
+    )
+    return "".join(
+        table(
+            caption,
+            [Column(first), Column(second)],
+            [Line([escape(k), f"<code>{escape(v)}</code>"]) for k, v in sorted(values.items())],
+            "hash",
+        )
+        for caption, first, second, values in tables
+        if values
+    )

@@ -1,0 +1,478 @@
+"""Reports say what was measured, also what is bad, and no text in them can do anything."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import html
+import itertools
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slmcompile.report.build import build
+from slmcompile.report.cases import cases
+from slmcompile.report.charts import Series, line_chart, tick_label, ticks
+from slmcompile.report.data_facts import data_facts
+from slmcompile.report.diff import difference
+from slmcompile.report.facts import Artifact, GateVerdict, Prediction, ReportFacts, facts_from
+from slmcompile.report.findings import baseline_sentences, overfitting_sentence, verdict
+from slmcompile.report.inert import block, code, prose
+from slmcompile.report.overview import overview
+from slmcompile.report.page import page
+from slmcompile.report.prompts import framing
+from slmcompile.report.text import escape, visible
+
+HOSTILE = "</td><script>alert(1)</script>\u202e`|` [x](http://e.example) @team \x1b[31m <!-- -->"
+VOID = {"meta", "br", "line", "circle", "rect", "polyline"}
+
+
+def metrics(exact: float, accuracy: float) -> dict[str, Any]:
+    """Metrics with intervals of ±0.05."""
+    return {
+        "exact_match": exact,
+        "exact_match_ci": [exact - 0.05, exact + 0.05],
+        "accuracy": accuracy,
+        "accuracy_ci": [accuracy - 0.05, accuracy + 0.05],
+        "f1_macro": accuracy - 0.01,
+        "perplexity": 1.25,
+    }
+
+
+def predictions(wrong: set[int], answer: str = "off") -> list[Prediction]:
+    """Ten rows; those in ``wrong`` are answered with ``answer``."""
+    return [
+        Prediction(
+            id=i,
+            prompt=f"<|user|>\nturn on lamp {i}<|end|>\n",
+            reference=f"on {i}",
+            prediction=answer if i in wrong else f"on {i}",
+            correct=i not in wrong,
+        )
+        for i in range(10)
+    ]
+
+
+def sample() -> ReportFacts:
+    """A small complete set of facts."""
+    return ReportFacts(
+        name="tone",
+        description="Says the tone of a phrase.",
+        recipe={
+            "data": {"task": "classification", "max_length": 96},
+            "train": {"method": "lora"},
+            "target": {"cpu-int8": {"execution_provider": "cpu", "precision": "int8"}},
+            "model": {"source": {"type": "hub", "repo_id": "acme/tiny"}},
+        },
+        gates=(
+            GateVerdict("exact_match", "torch", "≥ 0.7", 0.8, True),
+            GateVerdict("accuracy", "cpu-int8", "≥ 0.9", 0.85, False),
+        ),
+        model_name="Tiny",
+        model_license="Apache-2.0",
+        data_name="Tones",
+        data_license="MIT",
+        data_report={
+            "counts": {"test": 10, "train": 80, "validation": 10},
+            "dropped": {"duplicates": 3, "too_long": {"count": 2, "where": []}},
+            "contradicting": {"count": 1, "listed": []},
+            "leaks": {"test_in_train": 0},
+            "lengths": {
+                "total": {
+                    "mean": 20.5, "max": 40, "percentiles": {"p95": 35},
+                    "histogram": {"edges": [0, 20, 40], "counts": [60, 40]},
+                }
+            },
+            "labels": {"train": {"sad": 30, "glad": 50}, "test": {"sad": 4, "glad": 6}},
+            "examples": [
+                {"segments": [
+                    {"text": "Phrase: hi", "trained": False}, {"text": " glad", "trained": True},
+                ]}
+            ],
+        },
+        training={
+            "curve": [
+                {"step": s, "loss": 2.0 / s, "learning_rate": 1e-3, "grad_norm": 1.0}
+                | ({"eval_loss": 0.5 + abs(s - 4) * 0.1} if s % 2 == 0 else {})
+                for s in range(1, 11)
+            ],
+            "saved_step": 4, "steps": 10, "tokens": 1000, "tokens_per_second": 250.0,
+            "wall_seconds": 125.0,
+        },
+        artifacts=(
+            Artifact("torch", "tuned", 1_000_000, metrics(0.8, 0.9), 50.0, 2_000_000, 10),
+            Artifact(
+                "cpu-int8", "export", 250_000, metrics(0.7, 0.85), 90.0, 1_000_000, 10,
+                {"top1_agreement": 0.991, "max_abs_logit_diff": 0.25}, "out/cpu-int8",
+            ),
+            Artifact("base", "base", 1_000_000, metrics(0.1, 0.2), 50.0, 2_000_000, 10),
+            Artifact("tf-idf", "baseline", metrics={"accuracy": 0.93, "accuracy_ci": [0.88, 0.97]}),
+        ),
+        predictions={
+            "torch": predictions({1, 7}), "cpu-int8": predictions({1, 7, 9}),
+            "base": predictions(set(range(10)), "hello"),
+        },
+        hashes={"torch": "ab" * 32, "cpu-int8": "cd" * 32},
+        packages={"torch": "2.13.0"},
+        fingerprints={"train": "ef" * 32},
+    )  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text, and checks that every element is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Counts a tag."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Checks that the innermost open element ends."""
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Keeps text."""
+        self.text += data
+
+
+def read(document: str) -> Reader:
+    """A parsed page."""
+    reader = Reader()
+    reader.feed(document)
+    assert reader.open == []
+    return reader
+
+
+def hostile(facts: ReportFacts) -> ReportFacts:
+    """The facts with hostile text wherever a person or a model writes text."""
+    value = dataclasses.asdict(facts)
+    for key in ("name", "description", "model_name", "model_license", "data_name", "data_license"):
+        value[key] = HOSTILE
+    value["recipe"] = {"model": {"name": HOSTILE}, HOSTILE: HOSTILE}
+    value["hashes"] = value["packages"] = value["fingerprints"] = {HOSTILE: HOSTILE}
+    value["data_report"]["labels"] = {"train": {HOSTILE: 5}}
+    value["data_report"]["counts"] = {HOSTILE: 5}
+    value["data_report"]["examples"] = [{"segments": [{"text": HOSTILE, "trained": True}]}]
+    for gate in value["gates"]:
+        gate |= {"artifact": HOSTILE, "bar": HOSTILE, "metric": HOSTILE}
+    for rows in value["predictions"].values():
+        for row in rows:
+            row |= {"prompt": HOSTILE, "reference": HOSTILE, "prediction": HOSTILE + "x"}
+    return facts_from(value)
+
+
+def test_the_page_is_self_contained_and_accessible() -> None:
+    """Nothing to fetch, no script; tables have captions, charts have words."""
+    text = page(sample())
+    reader = read(text)
+    tags = [tag for tag, _ in reader.tags]
+    assert not {"script", "link", "img", "iframe", "object"} & set(tags)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert tags.count("caption") == tags.count("table") >= 5
+    charts = [attrs for tag, attrs in reader.tags if tag == "svg" and attrs["class"] == "chart"]
+    assert len(charts) == 4
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+
+
+def test_the_page_shows_what_was_measured() -> None:
+    """Verdict, figures, findings, examples and provenance."""
+    text = page(sample())
+    words = read(text).text
+    for expected in (
+        "1 of 2 quality gates failed.", "✗ failed", "0.750 to 0.850", "99.1%", "kept: step 4",
+        "0.930†", "250 tokens/s", "2 min 05 s", "3 duplicate rows dropped",
+        "2 rows dropped as too long", "1 prompts with contradicting answers",
+        "ab" * 32, "ef" * 32, "2.13.0",
+    ):  # fmt: skip
+        assert expected in words, expected
+    assert "<mark> glad</mark>" in text
+    assert "also in another split" not in words
+
+
+def test_no_text_of_a_person_or_a_model_becomes_markup() -> None:
+    """Hostile text adds no element, keeps no control character, and is still legible."""
+    plain, attacked = sample(), hostile(sample())
+    known = {tag for tag, _ in read(page(plain)).tags}
+    for path, document in build(attacked).items():
+        text = document
+        assert "\u202e" not in text, path
+        assert "\x1b" not in text, path
+        if text.startswith("---\n"):  # a card's YAML header is no Markdown
+            header, text = text.removeprefix("---\n").split("\n---\n", 1)
+            assert yaml.safe_load(header)["model-index"][0]["name"] == visible(HOSTILE), path
+        reader = read(text) if path.endswith(".html") else rendered(text)
+        assert not {"script", "a", "img"} & {tag for tag, _ in reader.tags}, path
+        assert "alert(1)" in reader.text, path
+        assert "⟨U+202E⟩" in reader.text, path
+    reader = read(page(attacked))
+    assert {tag for tag, _ in reader.tags} <= known
+
+
+@given(st.text())
+def test_escaped_text_reads_the_same(text: str) -> None:
+    """What a reader sees is the text with hidden characters spelt out, and no tag."""
+    reader = read(f"<p>{escape(text)}</p>")
+    assert [tag for tag, _ in reader.tags] == ["p"]
+    assert reader.text == visible(text)
+    escape(text).encode("utf-8")
+
+
+def test_a_difference_marks_words() -> None:
+    """What is too much and what is missing; an unlike answer is shown whole."""
+    assert difference("turn on lamp", "turn off lamp") == "turn <del>on</del><ins>off</ins> lamp"
+    assert difference("on", "Sure, I can help!") == "<ins>Sure, I can help!</ins>"
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_a_difference_holds_both_texts(reference: str, prediction: str) -> None:
+    """Without ``del`` it is the prediction, without ``ins`` the reference."""
+    shown = difference(reference, prediction)
+    kept = re.sub(r"<del>.*?</del>", "", shown, flags=re.DOTALL)
+    assert html.unescape(re.sub(r"</?ins>", "", kept)) == visible(prediction)
+    if shown == f"<ins>{escape(prediction)}</ins>":  # too different to be compared
+        return
+    old = re.sub(r"<ins>.*?</ins>", "", shown, flags=re.DOTALL)
+    assert html.unescape(re.sub(r"</?del>", "", old)) == visible(reference)
+
+
+ACTIVE = st.text(alphabet="`|*_[]()<>#@!\\~$&:/-+=.1 \nawGH", max_size=40)
+
+
+def rendered(source: str) -> Reader:
+    """Markdown (CommonMark and tables) as parsed HTML."""
+    markdown_it = pytest.importorskip("markdown_it")
+    parser = markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    return read(parser.render(source))
+
+
+@given(ACTIVE)
+def test_prose_in_markdown_does_nothing(text: str) -> None:
+    """It renders as one paragraph of exactly its own words."""
+    reader = rendered(prose(text))
+    assert {tag for tag, _ in reader.tags} <= {"p"}
+    assert reader.text.strip() == " ".join(visible(text).split())
+
+
+@given(ACTIVE)
+def test_code_in_a_markdown_table_stays_in_its_cell(text: str) -> None:
+    """The table keeps its shape and the cell its text."""
+    reader = rendered(f"| a | b |\n| --- | --- |\n| {code(text)} | end |\n")
+    assert [tag for tag, _ in reader.tags].count("td") == 2
+    assert {tag for tag, _ in reader.tags} <= {
+        "table", "thead", "tbody", "tr", "th", "td", "code",
+    }  # fmt: skip
+    shown = visible(text).replace("\n", "⏎")
+    assert (
+        reader.text.split("b", 1)[1].replace("\n", "").removesuffix("end").strip() == shown.strip()
+    )
+
+
+@pytest.mark.parametrize("text", ["@team", "see #12", "GH-12", "http://a.example", "www.a.example"])
+def test_github_links_nothing(text: str) -> None:
+    """What GitHub links without markup is broken by an empty comment."""
+    assert "<!-- -->" in prose(text)
+    assert text not in prose(text)
+
+
+@given(st.text(alphabet="`~\na ", max_size=30))
+def test_a_fence_cannot_be_closed_from_inside(text: str) -> None:
+    """One code block, and nothing after it."""
+    reader = rendered(block(text, "yaml") + "\nend")
+    assert [tag for tag, _ in reader.tags] == ["pre", "code", "p"]
+
+
+def test_the_verdict_counts_gates() -> None:
+    """Failed, passed, and none."""
+    facts = sample()
+    assert verdict(facts) == (False, "1 of 2 quality gates failed.")
+    assert verdict(dataclasses.replace(facts, gates=facts.gates[:1]))[0] is True
+    assert verdict(dataclasses.replace(facts, gates=()))[0] is None
+
+
+def test_a_baseline_that_beats_the_model_is_named() -> None:
+    """With both figures; and silence where the model is better."""
+    facts = sample()
+    (sentence,) = baseline_sentences(facts)
+    assert sentence.startswith("tf-idf beats the fine-tuned model at accuracy: 0.930 against 0.900")
+    assert "intervals overlap" in sentence
+    weaker = Artifact("tf-idf", "baseline", metrics={"accuracy": 0.5})
+    assert (
+        baseline_sentences(dataclasses.replace(facts, artifacts=(facts.artifacts[0], weaker))) == []
+    )
+
+
+def test_overfitting_is_said_and_only_then() -> None:
+    """A validation loss that rises after its best point."""
+    sentence = overfitting_sentence(sample().training)
+    assert sentence is not None
+    assert "from 0.500 at step 4 to 1.100 at step 10" in sentence
+    assert "step 4 were kept" in sentence
+    falling = {"curve": [{"step": s, "eval_loss": 1 / s} for s in range(1, 5)]}
+    assert overfitting_sentence(falling) is None
+
+
+def test_wrong_rows_come_first_and_equal_answers_stand_together() -> None:
+    """The fine-tuned model's mistakes, then an export's own; right rows show the base model."""
+    chosen = cases(sample())
+    assert (chosen.total, chosen.wrong_total) == (10, 3)
+    assert [case.id for case in chosen.wrong] == [1, 7, 9]
+    assert [(a.artifacts, a.correct) for a in chosen.wrong[0].answers] == [
+        (["torch", "cpu-int8"], False)
+    ]
+    assert [(a.artifacts, a.correct) for a in chosen.wrong[2].answers] == [
+        (["torch"], True),
+        (["cpu-int8"], False),
+    ]
+    assert chosen.wrong[0].ask == "turn on lamp 1"
+    assert {case.id for case in chosen.right} <= {0, 2, 3, 4, 5, 6, 8}
+    assert any("base" in answer.artifacts for answer in chosen.right[0].answers)
+
+
+@given(st.lists(st.text(), max_size=6), st.sampled_from(["", "<|user|>\n", "Phrase: "]),
+       st.sampled_from(["", "<|end|>\n", "\nTone:"]))  # fmt: skip
+def test_a_frame_and_its_inside_make_the_prompt(inner: list[str], before: str, after: str) -> None:
+    """Nothing of a prompt is lost by leaving the template out."""
+    prompts = [before + text + after for text in inner]
+    frame = framing(prompts)
+    for prompt in prompts:
+        assert frame.prefix + frame.inner(prompt) + frame.suffix == prompt
+
+
+def test_equal_facts_give_equal_documents() -> None:
+    """Also by way of JSON, and with nothing of the clock in them."""
+    facts = sample()
+    again = facts_from(json.loads(json.dumps(dataclasses.asdict(facts))))
+    assert build(facts) == build(again)
+
+
+def test_reports_need_nothing_but_a_name() -> None:
+    """Every absent part is left out, not shown empty."""
+    documents = build(ReportFacts(name="bare"))
+    assert set(documents) == {"report.html", "report.md"}
+    words = read(documents["report.html"]).text
+    assert "No quality gates are set." in words
+    assert not {"Training", "Data", "Predictions"} & set(words.split())
+
+
+def test_the_card_has_a_hub_header_and_runs_the_real_prompt() -> None:
+    """Header as YAML, this export's own figures, the prompt as trained."""
+    card = build(sample())["cards/cpu-int8/README.md"]
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["license"] == "apache-2.0"
+    assert header["base_model"] == "acme/tiny"
+    assert header["base_model_relation"] == "quantized"
+    assert header["pipeline_tag"] == "text-generation"
+    assert header["library_name"] == "onnxruntime-genai"
+    assert {"onnx", "lora", "classification", "int8", "cpu"} <= set(header["tags"])
+    results = {m["type"]: m["value"] for m in header["model-index"][0]["results"][0]["metrics"]}
+    assert results["exact_match"] == 0.7
+    assert "slmcompile generate tone --target cpu-int8 'turn on lamp 0'" in card
+    (snippet,) = re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
+    compile(snippet, "snippet", "exec")
+    text = re.findall(r"^text = (.+)$", snippet, flags=re.MULTILINE)[0]
+    before, after = re.findall(r"^prompt = (.+) \+ text \+ (.+)$", snippet, flags=re.MULTILINE)[0]
+    spelt_out = "".join(map(ast.literal_eval, (before, text, after)))
+    assert spelt_out == sample().predictions["cpu-int8"][0].prompt
+    assert "cd" * 32 in card
+    assert "30.0% of held-out answers are not exactly right" in card
+    assert "tf-idf beats" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("unknown", {"license": "unknown"}),
+        ("Custom Licence 1", {"license": "other", "license_name": "custom-licence-1"}),
+    ],
+)
+def test_licences_take_the_hubs_form(name: str, expected: dict[str, str]) -> None:
+    """An SPDX identifier in lower case, or ``other`` with a name."""
+    card = build(dataclasses.replace(sample(), model_license=name))["cards/cpu-int8/README.md"]
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert {k: v for k, v in header.items() if k.startswith("license")} == expected
+
+
+def test_the_overview_lists_every_recipe_with_its_figures() -> None:
+    """Sorted by name; a link only where it is a relative path."""
+    one = dataclasses.asdict(sample()) | {"report": "pipelines/tone/report/report.html"}
+    other = one | {"name": "alpha", "report": "javascript:alert(1)"}
+    page_text, markdown_text = overview([one, other])
+    reader = read(page_text)
+    links = [attrs["href"] for tag, attrs in reader.tags if tag == "a"]
+    assert links == ["pipelines/tone/report/report.html"]
+    assert reader.text.index("alpha") < reader.text.index("tone")
+    row = next(line for line in markdown_text.splitlines() if "tone]" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:6] == ["✗ failed", "Exact match", "0.800", "0.100"]
+    assert "javascript" not in page_text + markdown_text
+    assert "No recipes yet." in overview([])[0]
+
+
+@given(
+    st.floats(-1e6, 1e6, allow_nan=False), st.floats(1e-6, 1e6, allow_nan=False), st.integers(1, 8)
+)
+def test_ticks_span_the_data_in_even_steps(low: float, width: float, about: int) -> None:
+    """First tick at or below, last at or above, equal steps, few of them."""
+    high = low + width
+    found = ticks(low, high, about)
+    step = found[1] - found[0]
+    slack = step * 1e-6 + 1e-9
+    assert found[0] <= low + slack
+    assert found[-1] >= high - slack
+    assert len(found) <= about + 3
+    for a, b in itertools.pairwise(found):
+        assert b - a == pytest.approx(step, rel=1e-3, abs=1e-9)
+
+
+def test_tick_labels_of_one_axis_differ() -> None:
+    """Also for learning rates."""
+    for high in (1e-5, 2e-4, 1e-3, 0.25, 1.0, 3.2, 140.0, 25_000.0):
+        axis = ticks(0.0, high)
+        labels = [tick_label(value, axis[1] - axis[0]) for value in axis]
+        assert len(set(labels)) == len(labels), labels
+
+
+def test_a_diverged_point_does_not_break_a_chart() -> None:
+    """NaN and infinity are left out; a long run is thinned."""
+    points = [(float(s), 1.0 / s) for s in range(1, 5000)]
+    chart = line_chart("Loss", [Series("a", "train", [*points, (5000.0, float("nan"))])])
+    read(chart)
+    assert "nan" not in chart
+    assert len(re.findall(r"\d+\.\d,\d+\.\d", chart)) <= 400
+
+
+def test_data_facts_read_counts_lists_and_numbers() -> None:
+    """A count is a number, a list of cases or a mapping with a count."""
+    for given_as in (2, ["a", "b"], {"count": 2, "where": []}, {"x": 1, "y": 1}):
+        facts = data_facts({"contradicting": given_as})
+        assert facts.notes["prompts with contradicting answers"] == 2
+    assert list(data_facts(sample().data_report).labels) == ["glad", "sad"]
+
+
+def test_the_report_imports_nothing_heavy() -> None:
+    """Planning and reporting start fast."""
+    script = "import slmcompile.report.build, slmcompile.report.overview, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    heavy = {"torch", "numpy", "transformers", "onnx", "wandb", "pyarrow", "datasets", "pydantic"}
+    assert not heavy & set(done.stdout.split())
