@@ -1,0 +1,27 @@
+"""The overview page: every recipe with its headline metrics, from what report stages left."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from slmcompile.artifact import write_text
+from slmcompile.project import Project
+from slmcompile.report.overview import overview
+
+
+def write_overview(project: Project) -> str:
+    """Writes ``outputs/overview.html`` and ``.md``; returns the HTML's project-relative path."""
+    html, markdown = overview([_recipe(project, name) for name in project.names()])
+    write_text(project.root / "outputs" / "overview.md", markdown)
+    write_text(project.root / "outputs" / "overview.html", html)
+    return "outputs/overview.html"
+
+
+def _recipe(project: Project, name: str) -> dict[str, Any]:
+    """What is known of a recipe: all that its report says, or its name alone."""
+    path = project.root / "outputs" / name / "report" / "summary.json"
+    if not path.is_file():
+        return {"name": name}
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary | {"report": f"{name}/report/report.html"}

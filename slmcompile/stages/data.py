@@ -1,0 +1,17 @@
+"""``data``: rows become tokenized train, validation and test splits."""
+
+from __future__ import annotations
+
+import json
+
+from slmcompile.recipe.schema import Data
+from slmcompile.stages.context import Context, Result
+
+
+def run(context: Context) -> Result:
+    """Reads, checks, renders, tokenizes and splits the rows."""
+    from slmcompile.data.prepare import prepare
+
+    config = Data.model_validate_json(json.dumps({"name": "data", **context.config}))
+    base = context.inputs["base"]
+    return Result(info=prepare(config, context.project, base, context.out, context.progress))

@@ -1,0 +1,30 @@
+"""``export``: base and adapter become a folder that onnxruntime-genai opens."""
+
+from __future__ import annotations
+
+import json
+
+from slmcompile.data.store import read_split
+from slmcompile.recipe.schema import Target
+from slmcompile.stages.context import Context, Result
+
+PARITY_ROWS = 8
+"""Test rows on which the export's logits are compared with torch's."""
+
+
+def run(context: Context) -> Result:
+    """Merges, exports and measures how far the export's logits lie from torch's."""
+    from slmcompile.export.export import export
+
+    data = context.inputs["data"]
+    info = export(
+        Target.model_validate_json(json.dumps(context.config["target"])),
+        context.inputs["base"],
+        context.inputs["train"] / "adapter",
+        data / "prompt.json",
+        read_split(data, "test")[:PARITY_ROWS],
+        context.out,
+        context.scratch,
+        context.progress,
+    )
+    return Result(info=info)

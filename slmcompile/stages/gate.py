@@ -1,0 +1,26 @@
+"""``gate``: the recipe's bars against what was measured; exit 3 where one is missed."""
+
+from __future__ import annotations
+
+from slmcompile.artifact import write_text
+from slmcompile.errors import GateFailedError
+from slmcompile.metrics.gates import judge
+from slmcompile.recipe.schema import Gate
+from slmcompile.stages.context import Context, Result
+from slmcompile.stages.evaluations import read_metrics
+
+
+def run(context: Context) -> Result:
+    """Passes or fails; its output is constant, so that only its existence says something."""
+    gates = [Gate(**gate) for gate in context.config["gates"]]
+    verdicts = judge(gates, read_metrics(context.inputs))
+    for verdict in verdicts:
+        context.progress.say(f"gate {'passed' if verdict.passed else 'FAILED'}: {verdict.text}")
+    failed = [verdict.text for verdict in verdicts if not verdict.passed]
+    if failed:
+        raise GateFailedError(
+            f"{len(failed)} of {len(verdicts)} gates failed: {'; '.join(failed)}",
+            "everything was written; look at the report, then train better or lower the bar",
+        )
+    write_text(context.out / "passed", "all gates passed\n")
+    return Result()

@@ -1,0 +1,131 @@
+"""``report``: everything that was measured becomes pages for people and cards for the models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from slmcompile.artifact import sha256_file, write_json, write_text
+from slmcompile.metrics.gates import judge
+from slmcompile.recipe.schema import Gate, Track
+from slmcompile.report.build import build
+from slmcompile.report.facts import ReportFacts, facts_from
+from slmcompile.stages.context import Context, Result
+from slmcompile.stages.evaluations import read_metrics, read_predictions
+from slmcompile.tracking.open import open_tracker
+
+_BESIDE_METRICS = ("rows", "size_bytes", "tokens_per_second", "peak_memory_bytes")
+_WRONG_FIRST = 200
+"""Predictions an artifact shown in a tracker's table, wrong ones first."""
+
+
+def run(context: Context) -> Result:
+    """Writes report.html, report.md, a card a target, and the JSON that the overview reads."""
+    value = _facts(context)
+    for path, text in build(facts_from(value)).items():
+        write_text(context.out / path, text)
+    summary = {name: value[name] for name in value if name not in {"predictions", "data_report"}}
+    write_json(context.out / "summary.json", {"format_version": "1.0", **summary})
+    _track(context, facts_from(value))
+    return Result()
+
+
+def _facts(context: Context) -> dict[str, Any]:
+    recipe: Mapping[str, Any] = context.config["recipe"]
+    metrics = read_metrics(context.inputs)
+    verdicts = judge([Gate(**gate) for gate in recipe["gates"]], metrics)
+    return {
+        "name": context.config["name"],
+        "description": recipe["description"],
+        "recipe": recipe,
+        "gates": [
+            {
+                "metric": verdict.metric,
+                "artifact": verdict.artifact,
+                "bar": verdict.bar,
+                "value": verdict.value,
+                "passed": verdict.passed,
+            }
+            for verdict in verdicts
+        ],
+        "model_name": recipe["model"]["name"],
+        "model_license": recipe["model"]["license"],
+        "data_name": recipe["data"]["name"],
+        "data_license": recipe["data"]["license"],
+        "data_report": _read(context.inputs["data"] / "data_report.json"),
+        "training": _read(context.inputs["training"]),
+        "artifacts": _artifacts(context, metrics),
+        "predictions": {
+            name: rows
+            for name, rows in read_predictions(context.inputs).items()
+            if name in {"base", "torch", *recipe["target"]}
+        },
+        "hashes": {
+            role.removeprefix("export-"): sha256_file(path / "manifest.json")
+            for role, path in context.inputs.items()
+            if role in {"data", "train"} or role.startswith("export-")
+        },
+        "packages": context.config["packages"],
+        "fingerprints": {
+            role: manifest["info"]["fingerprint"] for role, manifest in context.manifests.items()
+        },
+    }
+
+
+def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tuned model, its exports, the base model, the baselines; in this order."""
+    kinds = {"torch": "tuned", "base": "base"}
+    kinds |= dict.fromkeys(context.config["recipe"]["target"], "export")
+    found = []
+    for name, metrics in measured.items():
+        export = context.inputs.get(f"export-{name}")
+        found.append(
+            {
+                "name": name,
+                "kind": kinds.get(name, "baseline"),
+                "metrics": {k: v for k, v in metrics.items() if k not in _BESIDE_METRICS},
+                "parity": context.manifests[f"export-{name}"]["info"] if export else {},
+                "path": export.relative_to(context.project).as_posix() if export else None,
+                **{k: metrics[k] for k in _BESIDE_METRICS if k in metrics},
+            }
+        )
+    order = ["tuned", "export", "base", "baseline"]
+    return sorted(found, key=lambda artifact: order.index(str(artifact["kind"])))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def _track(context: Context, facts: ReportFacts) -> None:
+    """The evaluation tables and artifact hashes, in a run beside the training run."""
+    recipe = context.stage.split("/")[0]
+    tracker = open_tracker(
+        Track.model_validate_json(json.dumps(context.runtime.get("track", {}))),
+        run_name=context.stage,
+        group=f"{recipe}-{context.runtime.get('plan_id', 'unplanned')}",
+        job_type="report",
+        config=facts.recipe,
+        folder=context.project / ".slmcompile" / "track",
+    )
+    try:
+        names = [name for name in facts.artifacts[0].metrics if not name.endswith("_ci")]
+        rows = [[a.name, *(a.metrics.get(name) for name in names)] for a in facts.artifacts]
+        tracker.table("artifacts", ["artifact", *names], rows)
+        for name, predictions in facts.predictions.items():
+            first = sorted(predictions, key=lambda row: row.correct)[:_WRONG_FIRST]
+            columns = ["id", "prompt", "reference", "prediction", "correct"]
+            tracker.table(
+                f"predictions/{name}", columns, [[*asdict(row).values()] for row in first]
+            )
+        for name, value in facts.hashes.items():
+            tracker.summary({f"sha256/{name}": value})
+        for role, path in context.inputs.items():
+            if role == "train" or role.startswith("export-"):
+                tracker.artifact(f"{recipe}-{role}", role.partition("-")[0], path / "manifest.json")
+    finally:
+        tracker.finish()

@@ -1,0 +1,171 @@
+"""``slmcompile exec``: runs one stage from its spec file, all or nothing.
+
+Verifies the inputs' manifests, runs the stage's program into a scratch folder and renames the
+folder into place. Knows nothing of recipes or DVC.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from slmcompile import artifact
+from slmcompile.errors import CorruptError, MissingError, SlmcompileError, StaleError
+from slmcompile.pipeline import journal
+from slmcompile.pipeline.changes import SPEC_STORE
+from slmcompile.pipeline.emit import runtime_path
+from slmcompile.pipeline.failure import clear_failure, write_failure
+from slmcompile.pipeline.state import md5_file
+from slmcompile.planning.canonical import digest
+from slmcompile.planning.definition import EPOCHS, SPEC_SCHEMA
+from slmcompile.process import die_with_parent
+from slmcompile.progress import Console
+from slmcompile.project import Project
+from slmcompile.stages.context import Context, Result
+
+# Only these stages may use the network; every other one runs with the hubs' own off switch on.
+FETCHING = frozenset({"base", "data"})
+
+
+def execute(project: Project, spec_path: str) -> None:
+    """Runs the stage of one spec file.
+
+    Raises:
+        SlmcompileError: whatever went wrong, with the right exit code; also left for ``run``.
+    """
+    spec = read_spec(project.root / spec_path)
+    address = str(spec["stage"])
+    clear_failure(project, address)
+    die_with_parent()
+    began = time.monotonic()
+    try:
+        _execute(project, spec)
+    except SlmcompileError as error:
+        write_failure(project, address, error)
+        raise
+    except OSError as error:
+        with artifact.saying_what_is_missing(Path(error.filename or spec["out"])):
+            raise
+        raise
+    except Exception as error:
+        write_failure(project, address, error)
+        raise
+    _keep_spec(project, project.root / spec_path)
+    seconds = round(time.monotonic() - began, 2)
+    journal.append(
+        project, {"stage": address, "kind": spec["kind"], "seconds": seconds, **journal.usage()}
+    )
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """A spec file. Raises StaleError for a schema or an epoch that this version does not write."""
+    try:
+        spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        kind, schema, epoch = spec["kind"], spec["schema"], spec["epoch"]
+    except FileNotFoundError as error:
+        raise StaleError(f"{path}: no such spec file", "run `slmcompile sync --all`") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{path}: not a spec file", "run `slmcompile sync --all`") from error
+    if schema != SPEC_SCHEMA or EPOCHS.get(kind) != epoch:
+        raise StaleError(
+            f"{path}: written by another version of slmcompile", "run `slmcompile sync --all`"
+        )
+    return spec
+
+
+def _execute(project: Project, spec: Mapping[str, Any]) -> None:
+    _check_packages(spec)
+    kind = str(spec["kind"])
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if kind not in FETCHING:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    progress = Console(str(spec["stage"]))
+    inputs = {role: project.root / path for role, path in spec["inputs"].items()}
+    manifests = {role: artifact.verify(path) for role, path in inputs.items() if path.is_dir()}
+    for role, path in inputs.items():
+        if not path.exists():
+            raise MissingError(f"{path}: input {role} is missing", "run the recipe as a whole")
+    fingerprint = _fingerprint(spec, manifests)
+    scratch = project.scratch / "scratch" / fingerprint[:16]
+    info: dict[str, Any] = {"fingerprint": fingerprint}
+    with artifact.replacing(project.root / spec["out"], kind, info) as out:
+        context = Context(
+            project=project.root,
+            stage=str(spec["stage"]),
+            config=spec["config"],
+            inputs=inputs,
+            manifests=manifests,
+            out=out,
+            scratch=scratch,
+            fingerprint=fingerprint,
+            runtime=_runtime(project, spec),
+            progress=progress,
+        )
+        program = importlib.import_module(f"slmcompile.stages.{kind}")
+        result: Result = program.run(context)
+        info.update(result.info)
+        if spec["metrics"]:
+            artifact.write_json(project.root / spec["metrics"], result.metrics or {})
+        if spec["plots"]:
+            artifact.write_text(project.root / spec["plots"], _csv(result.plots))
+    # Checkpoints are of no use once the artifact stands.
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_packages(spec: Mapping[str, Any]) -> None:
+    for name, wanted in spec["packages"].items():
+        try:
+            found = version(name).split("+")[0]
+        except PackageNotFoundError as error:
+            raise MissingError(
+                f"{spec['stage']}: the package {name} is not installed",
+                "install slmcompile with its lock file",
+            ) from error
+        if found != wanted:
+            raise StaleError(
+                f"{spec['stage']}: planned for {name} {wanted}, found {found}",
+                "install from the lock file, or run `slmcompile sync --all` to plan anew",
+            )
+
+
+def _fingerprint(spec: Mapping[str, Any], manifests: Mapping[str, Mapping[str, Any]]) -> str:
+    identity = {key: spec[key] for key in ("schema", "kind", "epoch", "config", "packages")}
+    files = {role: manifest["files"] for role, manifest in manifests.items()}
+    return digest({**identity, "inputs": files})
+
+
+def _runtime(project: Project, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's cosmetic settings; not a dependency, so their absence must do no harm."""
+    path = project.root / runtime_path(str(spec["stage"]).split("/")[0])
+    try:
+        runtime: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return runtime
+
+
+def _csv(rows: Any) -> str:
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _keep_spec(project: Project, path: Path) -> None:
+    """Remembers the spec that ran, so that a later plan can name the key that changed."""
+    md5 = md5_file(path)
+    if md5:
+        artifact.write_text(
+            project.scratch / SPEC_STORE / f"{md5}.json", path.read_text(encoding="utf-8")
+        )

@@ -1,0 +1,47 @@
+"""``train``: base weights and tokenized rows become an adapter."""
+
+from __future__ import annotations
+
+import json
+
+from slmcompile.recipe.schema import Track, Train
+from slmcompile.stages.context import Context, Result
+from slmcompile.tracking.open import open_tracker
+from slmcompile.training.loop import train
+from slmcompile.training.record import TrainRuntime
+
+
+def run(context: Context) -> Result:
+    """Trains, keeps the best adapter and tells the tracker how it went."""
+    config = Train.model_validate_json(json.dumps(context.config))
+    cadence = context.runtime.get("train", {})
+    recipe = context.stage.split("/")[0]
+    tracker = open_tracker(
+        Track.model_validate_json(json.dumps(context.runtime.get("track", {}))),
+        run_name=context.stage,
+        group=f"{recipe}-{context.runtime.get('plan_id', 'unplanned')}",
+        job_type="train",
+        config=context.config,
+        folder=context.project / ".slmcompile" / "track",
+    )
+    adapter = context.out / "adapter"
+    adapter.mkdir()
+    try:
+        record = train(
+            config,
+            context.inputs["base"],
+            context.inputs["data"],
+            adapter,
+            context.scratch,
+            TrainRuntime(identity=context.fingerprint, **cadence),
+            context.progress,
+            tracker.log,
+        )
+        metrics = record.to_json()
+        summary = {name: value for name, value in metrics.items() if name != "curve"}
+        tracker.summary({name: value for name, value in summary.items() if value is not None})
+    finally:
+        tracker.finish()
+    shown = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
+    plots = [{name: row[name] for name in shown if name in row} for row in metrics["curve"]]
+    return Result(metrics={"format_version": "1.0", **metrics}, plots=plots)
