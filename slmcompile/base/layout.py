@@ -1,0 +1,179 @@
+"""What a base-model folder must hold, whatever its source, and the facts read off it.
+
+The folder is the Hugging Face layout: ``config.json``, ``*.safetensors``, ``tokenizer.json``,
+``tokenizer_config.json``, ``generation_config.json``. Everything is read as data (JSON and
+safetensors headers): no model code runs and no weight is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from slmcompile.artifact import write_json
+from slmcompile.errors import BadRecipeError, CorruptError, RefusedError
+
+ALLOWED = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
+"""File names that a source may contribute, at the top level only: no code, no pickle."""
+
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_MAX_HEADER = 100 << 20
+_MACHINE_KEYS = ("_name_or_path", "_model_name_or_path", "name_or_path", "is_local")
+_LOADING_KEYS = (*_MACHINE_KEYS, "local_files_only")
+
+
+def refuse_unsafe(names: list[str], where: str) -> None:
+    """Refuses a model whose weights exist only as pickles, by the names of its files.
+
+    Raises:
+        RefusedError: pickled weights and no safetensors beside them.
+        BadRecipeError: no weights at all.
+    """
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    if any(name.endswith(_PICKLED) for name in names):
+        raise RefusedError(
+            f"{where}: its weights are pickles only, which run code when they are loaded",
+            "name a model with safetensors weights",
+        )
+    raise BadRecipeError(f"{where}: holds no *.safetensors", "name a model with its weights")
+
+
+def refuse_code(config: dict[str, Any], where: str) -> None:
+    """Refuses a configuration that asks for code of its own (``auto_map``)."""
+    if "auto_map" in config:
+        raise RefusedError(
+            f"{where}: auto_map asks for code from the model's folder to be run",
+            "name a model that transformers supports by itself",
+        )
+
+
+def complete(folder: Path, where: str) -> dict[str, Any]:
+    """Checks a folder, makes its JSON independent of the machine, and returns its facts.
+
+    ``generation_config.json`` is written if it is missing; either way its ``eos_token_id`` then
+    includes the tokenizer's stop token, so that every runtime stops where training stops.
+
+    Returns:
+        architecture, parameters (tied weights once), dtype, context_length, vocab_size,
+        eos_token_ids.
+    """
+    config = _read(folder / "config.json", where)
+    refuse_code(config, f"{where}/config.json")
+    if config.get("quantization_config"):
+        raise BadRecipeError(
+            f"{where}: its weights are quantised; adapters merge into full-precision weights only",
+            "name the model that it was quantised from",
+        )
+    _write_without(folder / "config.json", config, _MACHINE_KEYS)
+    tokenizer = _read(folder / "tokenizer_config.json", where)
+    refuse_code(tokenizer, f"{where}/tokenizer_config.json")
+    _write_without(folder / "tokenizer_config.json", tokenizer, _LOADING_KEYS)
+    stop = _stop_token_id(folder, tokenizer, where)
+    headers = [_header(path) for path in _weight_files(folder, where)]
+    shapes = {name: entry for header in headers for name, entry in header.items()}
+    dtypes: Counter[str] = Counter()
+    for entry in shapes.values():
+        dtypes[str(entry["dtype"])] += prod(entry["shape"])
+    return {
+        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "parameters": dtypes.total(),
+        "dtype": dtypes.most_common(1)[0][0],
+        "context_length": config.get("max_position_embeddings"),
+        "vocab_size": config.get("vocab_size"),
+        "eos_token_ids": _stop_where_trained(folder, config, stop),
+    }
+
+
+def _read(path: Path, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadRecipeError(
+            f"{where}: holds no {path.name}", "name a model in the Hugging Face layout"
+        ) from None
+    except ValueError as error:
+        raise CorruptError(f"{where}/{path.name}: not JSON ({error})", "fetch it anew") from error
+    if not isinstance(value, dict):
+        raise CorruptError(f"{where}/{path.name}: not a JSON object", "fetch it anew")
+    return value
+
+
+def _write_without(path: Path, value: dict[str, Any], keys: tuple[str, ...]) -> None:
+    if value.keys() & set(keys):
+        write_json(path, {key: item for key, item in value.items() if key not in keys})
+
+
+def _weight_files(folder: Path, where: str) -> list[Path]:
+    """The safetensors files, an index's names checked to be plain names that exist."""
+    paths = sorted(folder.glob("*.safetensors"))
+    refuse_unsafe([path.name for path in folder.iterdir()], where)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        for name in sorted(set(_read(index, where).get("weight_map", {}).values())):
+            if Path(name).name != name:
+                raise RefusedError(
+                    f"{where}/{index.name}: {name!r} leads out of the folder", "name another model"
+                )
+            if not (folder / name).is_file():
+                raise CorruptError(f"{where}: {name} of the index is missing", "fetch it anew")
+    return paths
+
+
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    """Names, dtypes and shapes of a safetensors file (https://github.com/huggingface/safetensors)."""
+    with path.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _MAX_HEADER + 1
+        if length > _MAX_HEADER:
+            raise CorruptError(f"{path.name}: not a safetensors file", "fetch it anew")
+        try:
+            header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
+        except ValueError as error:
+            raise CorruptError(f"{path.name}: not a safetensors file", "fetch it anew") from error
+    header.pop("__metadata__", None)
+    return header
+
+
+def _stop_token_id(folder: Path, tokenizer_config: dict[str, Any], where: str) -> int:
+    """Id of the tokenizer's ``eos_token``, which ends every trained answer."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise BadRecipeError(
+            f"{where}: holds no tokenizer.json", "name a model with a fast tokenizer"
+        )
+    token = tokenizer_config.get("eos_token")
+    if isinstance(token, dict):
+        token = token.get("content")
+    found = Tokenizer.from_file(str(path)).token_to_id(token) if token else None
+    if found is None:
+        raise BadRecipeError(
+            f"{where}: its tokenizer has no eos_token, so an answer could never end",
+            "name a model whose tokenizer_config.json sets eos_token",
+        )
+    return int(found)
+
+
+def _stop_where_trained(folder: Path, config: dict[str, Any], stop: int) -> list[int]:
+    """Makes ``generation_config.json`` stop at ``stop`` too; returns all ids that end an answer."""
+    path = folder / "generation_config.json"
+    generation: dict[str, Any] = {}
+    if path.is_file():
+        generation = _read(path, folder.name)
+    else:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        generation = {key: config[key] for key in names if config.get(key) is not None}
+    known = generation.get("eos_token_id")
+    ids = [] if known is None else [known] if isinstance(known, int) else list(known)
+    if stop not in ids:
+        ids.append(stop)
+    if not path.is_file() or ids != ([known] if isinstance(known, int) else known):
+        generation["eos_token_id"] = ids[0] if len(ids) == 1 else ids
+        write_json(path, generation)
+    return ids
