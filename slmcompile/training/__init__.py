@@ -1,0 +1,1 @@
+"""The training loop, its hot path, and the checkpoints that let it survive being killed."""

@@ -1,0 +1,58 @@
+"""What makes the same run give the same bytes on the same kind of CPU.
+
+Seeds, deterministic kernels and a fixed thread count, set for the time of a run and put back
+after it; and the states of the global generators, for checkpoints.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def deterministic(seed: int, threads: int) -> Iterator[None]:
+    """Seeds python, numpy and torch; deterministic kernels on ``threads`` threads inside."""
+    before = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    # Deterministic mode also fills every new tensor with NaN, to show reads of memory that was
+    # never written; that costs a pass over every activation and changes no result.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries draw from this one
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(strict)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+
+
+def rng_states() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """States of the global generators: python's and numpy's as JSON values, torch's as a tensor."""
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    version, internal, gauss = random.getstate()
+    values = {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+    }
+    return values, {"torch": torch.get_rng_state()}
+
+
+def restore_rng_states(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Sets the global generators to states that ``rng_states`` returned."""
+    version, internal, gauss = values["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = values["numpy"]
+    state = (kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached)
+    np.random.set_state(state)  # noqa: NPY002
+    torch.set_rng_state(tensors["torch"])

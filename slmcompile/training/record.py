@@ -1,0 +1,110 @@
+"""What a training run is told beside its recipe, and what it has to say afterwards.
+
+Times, speeds and memory are recorded here and nowhere else, so that the weights folder holds only
+what two equal runs share. Knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRuntime:
+    """Settings that cannot change a result.
+
+    Attributes:
+        identity: fingerprint of the stage; a checkpoint that carries another is refused.
+        save_steps: optimizer steps between checkpoints.
+        save_total_limit: checkpoints kept.
+        logging_steps: optimizer steps between progress lines and ``on_log`` calls.
+    """
+
+    identity: str
+    save_steps: int = 50
+    save_total_limit: int = 2
+    logging_steps: int = 5
+
+
+@dataclass(slots=True)
+class CurvePoint:
+    """One optimizer step.
+
+    Attributes:
+        step: optimizer steps done, from 1.
+        epoch: passes over the train split so far, fractional.
+        loss: mean cross entropy in nats over the step's trained tokens.
+        learning_rate: rate that the step was made with.
+        grad_norm: L2 norm of the gradient before clipping.
+        tokens: real (unpadded) tokens seen so far.
+        seconds: wall time spent in training steps so far, over all resumptions.
+        eval_loss: mean cross entropy over the validation split, where it was measured.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+    eval_loss: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        """The point as JSON; ``eval_loss`` only where it was measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """What a finished training run reports.
+
+    Attributes:
+        curve: one point for every optimizer step.
+        best_step: step with the lowest validation loss.
+        best_eval_loss: that loss, nats per trained token.
+        saved_step: step whose weights were written.
+        train_loss_first: loss of the first step.
+        train_loss_last: loss of the last step.
+        steps: optimizer steps made.
+        epochs: passes over the train split.
+        tokens: real tokens seen, prompt and completion.
+        trained_tokens: of these, tokens whose prediction was trained.
+        tokens_per_second: ``tokens`` by wall seconds spent in training steps.
+        cpu_seconds: processor time of the whole run, validation included, over all resumptions.
+        wall_seconds: wall time of the same.
+        peak_memory_bytes: largest resident size of this process.
+        threads: CPU threads that the numbers depend on.
+        cpu_capability: ``ATEN_CPU_CAPABILITY`` that the numbers depend on.
+        trainable_parameters: parameters that the optimizer updates.
+        total_parameters: all parameters, adapter included.
+        fast_paths: how many modules run each of this package's fused forms.
+        resumed_from: step of the checkpoint that this process went on from.
+    """
+
+    curve: tuple[CurvePoint, ...]
+    best_step: int
+    best_eval_loss: float
+    saved_step: int
+    train_loss_first: float
+    train_loss_last: float
+    steps: int
+    epochs: float
+    tokens: int
+    trained_tokens: int
+    tokens_per_second: float
+    cpu_seconds: float
+    wall_seconds: float
+    peak_memory_bytes: int
+    threads: int
+    cpu_capability: str
+    trainable_parameters: int
+    total_parameters: int
+    fast_paths: dict[str, int]
+    resumed_from: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "curve"}
+        return {**values, "curve": [point.to_json() for point in self.curve]}

@@ -1,0 +1,190 @@
+"""The fused forms compute what transformers and PEFT compute, for every family that we name."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from slmcompile.data.store import IGNORED, Row
+from slmcompile.recipe.schema import Lora
+from slmcompile.training import hot_path
+from slmcompile.training.adapter import attach
+from slmcompile.training.batches import collate
+from slmcompile.training.loss import TrainedPositionLoss
+from slmcompile.training.master_weights import MasterWeights
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "head_dim": 8,
+    "pad_token_id": 0,
+    "initializer_range": 0.3,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {}),
+    "llama-bias": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "qwen2": ("Qwen2", {}),
+    "qwen3": ("Qwen3", {}),
+    "phi3": ("Phi3", {}),
+    "mistral-window": ("Mistral", {"sliding_window": 4}),
+    "gemma": ("Gemma", {}),
+    "gemma2": ("Gemma2", {}),
+    "gemma3": ("Gemma3Text", {"sliding_window": 4}),
+    "granite": ("Granite", {"logits_scaling": 3.0}),
+}
+EVERYWHERE = ("llama", "llama-bias", "qwen2", "qwen3", "mistral-window")
+
+
+def build(family: str, lora: Lora, dtype: torch.dtype) -> tuple[Any, MasterWeights]:
+    name, changes = FAMILIES[family]
+    torch.manual_seed(3)
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
+    base = transformers.AutoModelForCausalLM.from_config(config).to(dtype)
+    model = attach(base, lora)
+    for parameter_name, weight in model.named_parameters():
+        if "lora_B" in parameter_name:
+            # PEFT starts B at zero, where A has no gradient to compare.
+            torch.nn.init.normal_(weight, std=0.2)
+    return model, MasterWeights(model, dtype)
+
+
+def rows() -> list[Row]:
+    draw = torch.Generator().manual_seed(5)
+    made = []
+    for number, (prompt, answer) in enumerate([(5, 3), (2, 6), (9, 1), (4, 4), (1, 2)]):
+        ids = torch.randint(1, 97, (prompt + answer,), generator=draw).tolist()
+        labels = [IGNORED] * prompt + ids[prompt:]
+        made.append(Row(number, "", "", "", ids[:prompt], ids, labels))
+    return made
+
+
+def plain_loss(model: Any) -> torch.Tensor:
+    """As anybody would write it: one padded batch, a mask, the whole head, torch's loss."""
+    width = max(len(row.input_ids) for row in rows())
+    ids = torch.zeros(len(rows()), width, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORED)
+    for number, row in enumerate(rows()):
+        length = len(row.input_ids)
+        ids[number, :length] = torch.tensor(row.input_ids)
+        labels[number, :length] = torch.tensor(row.labels)
+        mask[number, :length] = 1
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="sum"
+    )
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.float() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def both(
+    family: str, lora: Lora, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any], dict[str, Any], dict[str, int]]:
+    """(plain loss, our loss, plain gradients, our gradients, fast paths)."""
+    model, _ = build(family, lora, dtype)
+    model.train()
+    expected = plain_loss(model)
+    expected.backward()
+    expected_gradients = gradients(model)
+    paths = hot_path.install(model.get_base_model())
+    loss = TrainedPositionLoss(model.get_base_model())
+    got = loss(collate(rows()))
+    got.backward()
+    paths["fused_head"] = int(loss.fused)
+    return expected.detach(), got.detach(), expected_gradients, gradients(model), paths
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_fp32_loss_and_gradients_are_those_of_peft(family: str) -> None:
+    expected, got, expected_grad, grad, paths = both(family, Lora(r=4), torch.float32)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    assert grad.keys() == expected_grad.keys()
+    assert len(grad) > 10
+    for name, value in expected_grad.items():
+        assert value.abs().max() > 0, name
+        # Relative to the tensor's largest entry: a sum's rounding does not shrink with it.
+        torch.testing.assert_close(
+            grad[name], value, rtol=0, atol=2e-5 * value.abs().max().item(), msg=name
+        )
+    assert paths["fused_lora"] == (8 if family == "phi3" else 14)
+    if family in EVERYWHERE:
+        assert all(count > 0 for count in paths.values()), paths
+
+
+@pytest.mark.parametrize("family", EVERYWHERE)
+def test_bf16_is_as_near_to_fp32_as_peft_in_bf16(family: str) -> None:
+    """Rounding errors of both forms against the exact gradient; ours may not be much larger."""
+    _, got, plain_grad, grad, _ = both(family, Lora(r=4), torch.bfloat16)
+    exact, _, exact_grad, _, _ = both(family, Lora(r=4), torch.float32)
+    assert got.item() == pytest.approx(exact.item(), rel=0.03)
+
+    def error(found: dict[str, torch.Tensor]) -> float:
+        gaps = [(found[n] - g).norm() ** 2 for n, g in exact_grad.items()]
+        size = [g.norm() ** 2 for g in exact_grad.values()]
+        return float((sum(gaps) / sum(size)) ** 0.5)
+
+    assert error(grad) < 0.2
+    assert error(grad) < 1.5 * error(plain_grad) + 0.01
+
+
+def test_lora_dropout_keeps_the_forward_of_peft() -> None:
+    model, _ = build("llama", Lora(r=4, lora_dropout=0.5), torch.float32)
+    paths = hot_path.install(model.get_base_model())
+    assert paths["fused_lora"] == 0
+    model.train()
+    loss = TrainedPositionLoss(model.get_base_model())
+    draws = {loss(collate(rows())).item() for _ in range(3)}
+    assert len(draws) == 3, "dropout drew nothing"
+
+
+@pytest.mark.parametrize("kept", ["lm_head", "norm", "embed_tokens"])
+def test_modules_to_save_get_the_gradient_of_peft(kept: str) -> None:
+    lora = Lora(r=4, modules_to_save=(kept,))
+    expected, got, expected_grad, grad, paths = both("llama", lora, torch.float32)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+    assert any(f"{kept}.modules_to_save" in name for name in grad)
+    for name, value in expected_grad.items():
+        torch.testing.assert_close(
+            grad[name], value, rtol=0, atol=2e-5 * value.abs().max().item(), msg=name
+        )
+    assert paths["fused_head"] == (kept != "lm_head")
+
+
+def test_logits_that_are_capped_after_the_head_do_not_take_the_fused_head() -> None:
+    model, _ = build("gemma2", Lora(r=4), torch.float32)
+    assert not TrainedPositionLoss(model.get_base_model()).fused
+
+
+def test_a_loss_in_many_chunks_is_the_loss_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = both("llama", Lora(r=4), torch.float32)
+    monkeypatch.setattr("slmcompile.training.loss.LOGITS_AT_ONCE", 3 * 97)
+    parts = both("llama", Lora(r=4), torch.float32)
+    torch.testing.assert_close(parts[1], whole[1])
+    for name, value in whole[3].items():
+        torch.testing.assert_close(parts[3][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_masters_keep_what_bf16_would_round_away() -> None:
+    model, weights = build("llama", Lora(r=4), torch.bfloat16)
+    name, master = next(iter(weights.masters.items()))
+    before = copy.deepcopy(model.state_dict()[name])
+    with torch.no_grad():
+        for _ in range(100):
+            master.mul_(1 + 1e-4)
+    weights.publish()
+    after = model.state_dict()[name]
+    assert after.dtype == torch.bfloat16
+    assert (after.float() / before.float()).mean().item() == pytest.approx(1.01, abs=2e-3)
