@@ -1,0 +1,53 @@
+"""Calls onnxruntime-genai's model builder; all of its quirks (0.18) are dealt with here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slmcompile.errors import StageFailedError
+from slmcompile.inference.quiet import quiet
+from slmcompile.recipe.schema import Target
+
+
+def build(target: Target, model: Path, out: Path, cache: Path) -> None:
+    """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
+
+    The builder prints a line per layer, logs one per node and needs a cache folder even for a
+    local model; ``create_model`` takes options that only ``parse_extra_options`` can prepare.
+
+    Raises:
+        StageFailedError: an architecture that the builder does not know.
+    """
+    with quiet():
+        from onnxruntime_genai.models.builder import create_model, parse_extra_options
+
+        places = ("", str(model), str(out), target.precision, target.execution_provider, str(cache))
+        try:
+            options = parse_extra_options(*places, extra_options(target))
+            create_model(*places, **options)
+        except NotImplementedError as error:
+            raise StageFailedError(
+                f"onnxruntime-genai cannot export this architecture: {error}",
+                "use a Llama, Mistral, Phi, Qwen, Gemma, SmolLM3, Granite or OLMo model",
+            ) from error
+
+
+def extra_options(target: Target) -> list[str]:
+    """The builder's ``KEY=VALUE`` options for a target.
+
+    Remote code is off. The quantisation keys apply to int8 as they do to int4, except that only
+    ``default`` makes all weights int8.
+    """
+    options = ["hf_remote=false", "hf_token=false"]
+    if target.precision == "int4":
+        algorithm = target.int4_algo_config
+        if algorithm == "default" and not target.int4_is_symmetric:
+            # Both round to nearest, but with tied embeddings and asymmetric weights "default"
+            # leaves a graph of mismatched types, which onnxruntime refuses to load.
+            algorithm = "rtn"
+        options += [
+            f"algo_config={algorithm}",
+            f"block_size={target.int4_block_size}",
+            f"is_symmetric={str(target.int4_is_symmetric).lower()}",
+        ]
+    return options

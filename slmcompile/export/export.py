@@ -1,0 +1,97 @@
+"""One hardware target: merge, build, check, describe."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from slmcompile.artifact import write_json
+from slmcompile.data.store import Row
+from slmcompile.errors import BadDataError
+from slmcompile.export.builder import build
+from slmcompile.export.merge import load_merged
+from slmcompile.export.parity import measure, require_fp32, require_tokenizer
+from slmcompile.export.tokenizer import write_tokenizer
+from slmcompile.inference import onnx_model
+from slmcompile.inference.quiet import quiet
+from slmcompile.progress import Progress
+from slmcompile.recipe.schema import Target
+
+
+def export(
+    target: Target,
+    base: Path,
+    adapter: Path,
+    prompt_file: Path,
+    sample_rows: Sequence[Row],
+    out: Path,
+    scratch: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Writes into ``out`` a folder that ``onnxruntime_genai.Model`` opens, and proves it right.
+
+    Args:
+        target: execution provider and precision.
+        base: base-model folder.
+        adapter: PEFT adapter folder.
+        prompt_file: JSON that says how a prompt is rendered; copied beside the model.
+        sample_rows: rows that torch and ONNX are compared on; at least one.
+        out: an empty folder.
+        scratch: an empty folder for intermediate files; emptied afterwards.
+        progress: told each step.
+
+    Returns:
+        facts for the manifest: precision, execution_provider, size_bytes, weights_bytes and
+        ``parity`` (see ``slmcompile.export.parity.measure``), free of time and place.
+
+    Raises:
+        StageFailedError: the builder refuses, fp32 differs from torch, or the tokenizer does.
+    """
+    if not sample_rows:
+        raise BadDataError("export: no rows to compare torch and ONNX on", "add validation rows")
+    name = f"{target.execution_provider} {target.precision}"
+    merged = scratch / "merged"
+    progress.say("merging the adapter into the base model in fp32")
+    model = load_merged(base, adapter)
+    _save(model, base, merged)
+    progress.say(f"building ONNX for {name}")
+    build(target, merged, out, scratch / "cache")
+    shutil.rmtree(merged)
+    shutil.rmtree(scratch / "cache", ignore_errors=True)
+    write_tokenizer(base, out)
+    shutil.copyfile(prompt_file, out / "prompt.json")
+    exported = onnx_model.load(out, spinning=False)
+    require_tokenizer(exported, sample_rows, name)
+    progress.begin("parity with torch", len(sample_rows))
+    figures = measure(model, exported, sample_rows, progress.step)
+    progress.end()
+    if target.precision == "fp32":
+        require_fp32(figures, name)
+    progress.say(f"top-1 agreement with torch {figures['top1_agreement']:.1%}")
+    sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+    return {
+        "execution_provider": target.execution_provider,
+        "precision": target.precision,
+        "size_bytes": sum(sizes.values()),
+        "weights_bytes": sum(size for file, size in sizes.items() if ".onnx" in file),
+        "parity": figures,
+    }
+
+
+def _save(model: Any, base: Path, folder: Path) -> None:
+    """The merged model as the builder wants to read it: a folder with a tokenizer.
+
+    Of the base's generation settings only token ids stay: a sampling temperature or a repetition
+    penalty in ``genai_config.json`` would make the shipped model answer otherwise than measured.
+    """
+    with quiet():
+        model.save_pretrained(folder)
+    for path in sorted(base.iterdir()):
+        if path.is_file() and path.name.startswith(("tokenizer", "special", "chat_template")):
+            shutil.copyfile(path, folder / path.name)
+    generation = json.loads((base / "generation_config.json").read_text(encoding="utf-8"))
+    kept = {key: value for key, value in generation.items() if key.endswith("_token_id")}
+    write_json(folder / "generation_config.json", kept)

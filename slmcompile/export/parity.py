@@ -1,0 +1,102 @@
+"""Does the exported model compute what the torch model computes?
+
+Both read the same token ids, teacher-forced. fp32 must agree; quantised artifacts are measured
+here and judged by the recipe's gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from slmcompile.data.store import IGNORED, Row
+from slmcompile.errors import StageFailedError
+from slmcompile.inference.batching import padded_right, similar_length
+from slmcompile.inference.onnx_model import OnnxModel
+
+FP32_TOP1_AGREEMENT = 0.99
+"""Least share of trained positions where fp32 must predict torch's token."""
+
+
+def measure(
+    torch_model: Any, exported: OnnxModel, rows: Sequence[Row], on_progress: Callable[[int], None]
+) -> dict[str, float | int]:
+    """Compares logits on ``rows``.
+
+    Returns:
+        rows, trained_tokens; max_abs_logit_diff and mean_abs_logit_diff over all positions;
+        top1_agreement and mean_kl (nats, KL(torch || exported)) over trained positions.
+        Floats are rounded to six significant digits.
+    """
+    import torch
+
+    total = _Sum()
+    lengths = [len(row.input_ids) for row in rows]
+    for batch in similar_length(lengths, torch_model.config.vocab_size):
+        ids = padded_right([rows[i].input_ids for i in batch], 0)
+        with torch.inference_mode():
+            expected = torch_model(input_ids=torch.tensor(ids), use_cache=False).logits.float()
+        found = torch.from_numpy(exported.logits(ids))
+        for place, index in enumerate(batch):
+            length = lengths[index]
+            total.add(expected[place, :length], found[place, :length], rows[index].labels)
+        on_progress(total.rows)
+    return {
+        "rows": total.rows,
+        "trained_tokens": total.trained,
+        "max_abs_logit_diff": _rounded(total.largest),
+        "mean_abs_logit_diff": _rounded(total.difference / max(total.values, 1)),
+        "top1_agreement": _rounded(total.agreed / max(total.trained, 1)),
+        "mean_kl": _rounded(max(total.divergence, 0.0) / max(total.trained, 1)),
+    }
+
+
+class _Sum:
+    """Running sums of one comparison, a row at a time."""
+
+    def __init__(self) -> None:
+        self.rows = self.values = self.trained = self.agreed = 0
+        self.largest = self.difference = self.divergence = 0.0
+
+    def add(self, expected: Any, found: Any, labels: Sequence[int]) -> None:
+        """Adds a row's logits, [positions, vocabulary] each."""
+        gap = (expected - found).abs()
+        self.largest = max(self.largest, float(gap.max()))
+        self.difference += float(gap.mean()) * gap.numel()
+        self.values += gap.numel()
+        trained = [place for place, label in enumerate(labels[1:]) if label != IGNORED]
+        p, q = expected[trained].log_softmax(-1), found[trained].log_softmax(-1)
+        self.divergence += float((p.exp() * (p - q)).sum())
+        self.agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
+        self.trained += len(trained)
+        self.rows += 1
+
+
+def require_fp32(figures: dict[str, float | int], name: str) -> None:
+    """Refuses an fp32 artifact that does not predict what torch predicts."""
+    if figures["top1_agreement"] < FP32_TOP1_AGREEMENT:
+        raise StageFailedError(
+            f"{name}: fp32 ONNX agrees with torch on {figures['top1_agreement']:.1%} of tokens,"
+            f" {FP32_TOP1_AGREEMENT:.0%} are required",
+            "report it with the model's architecture: the export is wrong, not the recipe",
+        )
+
+
+def require_tokenizer(exported: OnnxModel, rows: Sequence[Row], name: str) -> None:
+    """Refuses an artifact whose own tokenizer gives other ids than the model was trained on."""
+    for row in rows:
+        ids = exported.encode(row.prompt)
+        if ids != row.prompt_ids:
+            place = next(
+                (i for i, (a, b) in enumerate(zip(ids, row.prompt_ids, strict=False)) if a != b),
+                min(len(ids), len(row.prompt_ids)),
+            )
+            raise StageFailedError(
+                f"{name}: onnxruntime-genai's tokenizer differs from training at token {place}"
+                f" of row {row.id}'s prompt ({len(ids)} tokens against {len(row.prompt_ids)})",
+                "report it with the tokenizer's name: deployed prompts would be misread",
+            )
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,1 @@
+"""Running a model, the same way in torch and in onnxruntime-genai: greedy, scored, timed."""

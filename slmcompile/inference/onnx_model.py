@@ -1,0 +1,214 @@
+"""An exported folder in onnxruntime-genai: the runtime that ships is the one that is measured."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from slmcompile.data.store import IGNORED, Row
+from slmcompile.errors import CorruptError
+from slmcompile.inference.batching import (
+    equal_length,
+    padded_right,
+    similar_length,
+    until_stop,
+)
+
+NO_TOKEN = -1
+"""Stands in for ``pad_token_id``. onnxruntime-genai 0.18 takes trailing ids equal to it for
+padding and predicts from the token before them, also in a batch of one; many models have pad =
+eos, which a prompt may end with. No prompt ends with -1, and where a finished row of a batch is
+fed it, ONNX's Gather reads it as the last row of the embedding."""
+
+_GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "early_stopping": True,
+}
+
+
+def load(folder: Path, threads: int | None = None, *, spinning: bool = True) -> OnnxModel:
+    """Opens an exported folder.
+
+    Args:
+        folder: holds ``genai_config.json``, ``model.onnx`` and the tokenizer; may lie anywhere.
+        threads: threads of the session; None leaves the choice to onnxruntime.
+        spinning: idle threads wait busily, onnxruntime's default; off where torch computes
+            in turn with it, which would otherwise get half of the cores.
+
+    Raises:
+        CorruptError: onnxruntime-genai cannot open it.
+    """
+    import onnxruntime_genai as og
+
+    try:
+        described = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        options: dict[str, Any] = {}
+        if threads is not None:
+            options |= {"intra_op_num_threads": threads, "inter_op_num_threads": 1}
+        if not spinning:
+            options["session.intra_op.allow_spinning"] = "0"
+        overlay = {"model": {"pad_token_id": NO_TOKEN, "decoder": {"session_options": options}}}
+        config = og.Config(str(folder))
+        config.overlay(json.dumps(overlay))
+        model = og.Model(config)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptError(
+            f"{folder}: onnxruntime-genai cannot open it: {reason}", "export it again"
+        ) from error
+    stops = described["eos_token_id"]
+    return OnnxModel(
+        model,
+        stops=frozenset([stops] if isinstance(stops, int) else stops),
+        context=int(described["context_length"]),
+        vocab_size=int(described["vocab_size"]),
+    )
+
+
+class OnnxModel:
+    """``LanguageModel`` over onnxruntime-genai."""
+
+    def __init__(self, model: Any, *, stops: frozenset[int], context: int, vocab_size: int) -> None:
+        self._model = model
+        self._stops = stops
+        self._context = context
+        self._vocab = vocab_size
+        self._tokenizer: Any = None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The folder's own tokenizer (``onnxruntime_genai.Tokenizer``)."""
+        if self._tokenizer is None:
+            import onnxruntime_genai as og
+
+            self._tokenizer = og.Tokenizer(self._model)
+        return self._tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt."""
+        return [int(token) for token in self.tokenizer.encode(text)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        import numpy as np
+
+        return str(self.tokenizer.decode(np.asarray(ids, dtype=np.int32))) if ids else ""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        batch_size: int,
+        on_progress: Callable[[int], None],
+    ) -> list[list[int]]:
+        """See ``LanguageModel.generate``."""
+        answers: list[list[int]] = [[] for _ in prompts]
+        done = 0
+        for batch in equal_length(prompts, batch_size):
+            length = len(prompts[batch[0]])
+            new = min(max_new_tokens, self._context - length)
+            done += len(batch)
+            if new > 0:
+                generator = self._generator([prompts[i] for i in batch], length + new)
+                while not generator.is_done():
+                    generator.generate_next_token()
+                for place, index in enumerate(batch):
+                    answer = generator.get_sequence(place)[length:]
+                    answers[index] = until_stop(answer.tolist(), self._stops)
+            on_progress(done)
+        return answers
+
+    def _generator(
+        self, sequences: Sequence[Sequence[int]], max_length: int, **search: float
+    ) -> Any:
+        """A greedy generator that has read ``sequences``, which are of one length."""
+        import numpy as np
+        import onnxruntime_genai as og
+
+        params = og.GeneratorParams(self._model)
+        params.set_search_options(
+            batch_size=len(sequences), max_length=max_length, **{**_GREEDY, **search}
+        )
+        generator = og.Generator(self._model, params)
+        generator.append_tokens(np.asarray(sequences, dtype=np.int32))
+        return generator
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> Any:
+        """Logits at every position of sequences of one length, float32 [rows, positions, vocab]."""
+        import numpy as np
+
+        length = len(sequences[0])
+        found = self._generator(sequences, min(length + 1, self._context)).get_output("logits")
+        return np.asarray(found, dtype=np.float32)
+
+    def log_likelihood(
+        self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None
+    ) -> tuple[float, int]:
+        """See ``LanguageModel.log_likelihood``."""
+        total, count, done = 0.0, 0, 0
+        for batch in similar_length([len(row.input_ids) for row in rows], self._vocab):
+            part, tokens = self._score([rows[i] for i in batch])
+            total, count, done = total + part, count + tokens, done + len(batch)
+            if on_progress is not None:
+                on_progress(done)
+        return total, count
+
+    def _score(self, rows: Sequence[Row]) -> tuple[float, int]:
+        import numpy as np
+
+        logits = self.logits(padded_right([row.input_ids for row in rows], 0))
+        total, count = 0.0, 0
+        for place, row in enumerate(rows):
+            labels = np.asarray(row.labels[1:])
+            (trained,) = np.nonzero(labels != IGNORED)
+            scores = logits[place, trained]
+            top = scores.max(axis=-1)
+            norm = top + np.log(np.exp(scores - top[:, None]).sum(axis=-1))
+            chosen = scores[np.arange(len(trained)), labels[trained]]
+            total += float((chosen - norm).sum(dtype=np.float64))
+            count += len(trained)
+        return total, count
+
+    def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
+        """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""
+        self._timed(prompt, tokens)
+        return statistics.median(self._timed(prompt, tokens) for _ in range(3))
+
+    def _timed(self, prompt: Sequence[int], tokens: int) -> float:
+        length = min(len(prompt) + tokens + 1, self._context)
+        generator = self._generator([prompt], length, min_length=length)
+        generator.generate_next_token()
+        count, start = 0, time.perf_counter()
+        while not generator.is_done():
+            generator.generate_next_token()
+            count += 1
+        return count / (time.perf_counter() - start)
+
+    def stream(self, prompt_ids: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        """See ``LanguageModel.stream``."""
+        length = min(len(prompt_ids) + max_new_tokens, self._context)
+        if length <= len(prompt_ids):
+            return
+        generator = self._generator([prompt_ids], length)
+        while not generator.is_done():
+            generator.generate_next_token()
+            token = int(generator.get_next_tokens()[0])
+            if token in self._stops:
+                return
+            yield token
+
+
+def stream_text(model: OnnxModel, prompt: str, max_new_tokens: int) -> Iterator[str]:
+    """The answer to a rendered prompt, in pieces of text as they are decoded."""
+    pieces = model.tokenizer.create_stream()
+    for token in model.stream(model.encode(prompt), max_new_tokens):
+        piece = str(pieces.decode(token))
+        if piece:
+            yield piece

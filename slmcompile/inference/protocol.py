@@ -1,0 +1,43 @@
+"""What every runtime of a model can do; evaluation and the command line know nothing else.
+
+All implementations decode greedily, stop at the same ids and batch without padding the prompts,
+so that a difference between two artifacts is a difference of their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from slmcompile.data.store import Row
+
+
+class LanguageModel(Protocol):
+    """A causal language model, loaded and ready."""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        batch_size: int,
+        on_progress: Callable[[int], None],
+    ) -> list[list[int]]:
+        """Greedy answers, one per prompt and in their order, without the stop token.
+
+        Args:
+            prompts: token ids, each at least one.
+            max_new_tokens: longest answer; a prompt near the context length gets less.
+            batch_size: most prompts at once; only prompts of equal length share a batch.
+            on_progress: called with the number of prompts done.
+        """
+
+    def log_likelihood(
+        self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None
+    ) -> tuple[float, int]:
+        """Sum of ln p over all trained positions, and their number; perplexity is exp(-sum/n)."""
+
+    def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
+        """Tokens a second of one stream after the prompt: warm, the median of three runs."""
+
+    def stream(self, prompt_ids: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        """Greedy answer to one prompt, token by token, without the stop token."""

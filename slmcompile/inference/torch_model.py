@@ -1,0 +1,159 @@
+"""The base model, with or without an adapter, in torch on the CPU."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from slmcompile.data.store import IGNORED, Row
+from slmcompile.inference.batching import equal_length, padded_right, similar_length, until_stop
+from slmcompile.recipe.schema import Precision
+
+
+def load(base: Path, adapter: Path | None, threads: int, precision: Precision) -> TorchModel:
+    """Loads the model, its adapter merged into the weights in float32, for inference.
+
+    Args:
+        base: base-model folder.
+        adapter: PEFT adapter folder, or None for the base model itself.
+        threads: torch's threads in this process from now on.
+        precision: what it computes in; bf16 is rounded after the merge.
+    """
+    import torch
+
+    from slmcompile.export.merge import load_merged
+
+    torch.set_num_threads(threads)
+    model = load_merged(base, adapter)
+    if precision == "bf16":
+        model = model.to(torch.bfloat16)
+    generation = json.loads((base / "generation_config.json").read_text(encoding="utf-8"))
+    stops = generation["eos_token_id"]
+    return TorchModel(model, frozenset([stops] if isinstance(stops, int) else stops))
+
+
+class TorchModel:
+    """``LanguageModel`` over a transformers model."""
+
+    def __init__(self, model: Any, stops: frozenset[int]) -> None:
+        self._model = model.eval()
+        self._stops = stops
+        self._context: int = model.config.max_position_embeddings
+        self._vocab: int = model.config.vocab_size
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        batch_size: int,
+        on_progress: Callable[[int], None],
+    ) -> list[list[int]]:
+        """See ``LanguageModel.generate``."""
+        answers: list[list[int]] = [[] for _ in prompts]
+        done = 0
+        for batch in equal_length(prompts, batch_size):
+            found = self._greedy([prompts[i] for i in batch], max_new_tokens)
+            for index, answer in zip(batch, found, strict=True):
+                answers[index] = answer
+            done += len(batch)
+            on_progress(done)
+        return answers
+
+    def _greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+        """Decodes prompts of equal length; rows that have stopped leave the batch."""
+        import torch
+
+        answers: list[list[int]] = [[] for _ in prompts]
+        alive = list(range(len(prompts)))
+        for tokens, cache in self._steps(prompts, max_new_tokens):
+            keep = []
+            for place, (row, token) in enumerate(zip(alive, tokens, strict=True)):
+                if token not in self._stops:
+                    answers[row].append(token)
+                    keep.append(place)
+            if not keep:
+                break
+            if len(keep) < len(alive):
+                cache.keep = torch.tensor(keep)
+                alive = [alive[place] for place in keep]
+        return answers
+
+    def _steps(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    ) -> Iterator[tuple[list[int], _Shrink]]:
+        """Next tokens of the batch, step by step; the caller may ask for a smaller batch."""
+        import torch
+
+        ids = torch.tensor([list(prompt) for prompt in prompts])
+        shrink = _Shrink()
+        past: Any = None
+        for _ in range(min(max_new_tokens, self._context - ids.shape[1])):
+            with torch.inference_mode():
+                # All prompts are whole and of one length, so no attention mask is needed.
+                out = self._model(
+                    input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1
+                )
+            past = out.past_key_values
+            following = out.logits[:, -1].argmax(-1)
+            yield following.tolist(), shrink
+            if shrink.keep is not None:
+                following = following[shrink.keep]
+                past.batch_select_indices(shrink.keep)
+                shrink.keep = None
+            ids = following[:, None]
+
+    def log_likelihood(
+        self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None
+    ) -> tuple[float, int]:
+        """See ``LanguageModel.log_likelihood``."""
+        total, count, done = 0.0, 0, 0
+        for batch in similar_length([len(row.input_ids) for row in rows], self._vocab):
+            part, tokens = self._score([rows[i] for i in batch])
+            total, count, done = total + part, count + tokens, done + len(batch)
+            if on_progress is not None:
+                on_progress(done)
+        return total, count
+
+    def _score(self, rows: Sequence[Row]) -> tuple[float, int]:
+        import torch
+
+        ids = torch.tensor(padded_right([row.input_ids for row in rows], 0))
+        following = torch.tensor(padded_right([row.labels for row in rows], IGNORED))[:, 1:]
+        trained = (following != IGNORED).any(0).nonzero().squeeze(1)
+        with torch.inference_mode():
+            # The LM head runs at the columns where some row is trained, and nowhere else.
+            logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=trained).logits
+        targets = following[:, trained]
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return -float(loss.double().sum()), int((targets != IGNORED).sum())
+
+    def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
+        """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""
+        return statistics.median(self._timed(prompt, tokens) for _ in range(4))
+
+    def _timed(self, prompt: Sequence[int], tokens: int) -> float:
+        steps = self._steps([prompt], tokens + 1)
+        next(steps)
+        start = time.perf_counter()
+        count = sum(1 for _ in steps)
+        return count / (time.perf_counter() - start)
+
+    def stream(self, prompt_ids: Sequence[int], max_new_tokens: int) -> Iterator[int]:
+        """See ``LanguageModel.stream``."""
+        for tokens, _ in self._steps([prompt_ids], max_new_tokens):
+            if until_stop(tokens, self._stops) == []:
+                return
+            yield tokens[0]
+
+
+class _Shrink:
+    """Rows of the batch that the next step keeps; None keeps all."""
+
+    def __init__(self) -> None:
+        self.keep: Any = None

@@ -1,0 +1,231 @@
+"""torch and onnxruntime-genai answer alike, batched or not, and score alike."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from slmcompile.data.store import IGNORED
+from slmcompile.errors import CorruptError
+from slmcompile.export.export import export
+from slmcompile.inference import onnx_model, torch_model
+from slmcompile.inference.batching import equal_length, similar_length, until_stop
+from slmcompile.inference.protocol import LanguageModel
+from slmcompile.progress import Silent
+from slmcompile.recipe.schema import Target
+from tests.tiny_model import make_adapter, make_base, make_rows
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Base, adapter and fp32 export."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("inference")
+    base = make_base(folder, max_position_embeddings=128)
+    adapter = make_adapter(base, folder / "adapter")
+    out, scratch = folder / "out", folder / "scratch"
+    out.mkdir()
+    scratch.mkdir()
+    (folder / "prompt.json").write_text("{}", "utf-8")
+    target = Target(precision="fp32")
+    rows = make_rows(base)
+    export(target, base, adapter, folder / "prompt.json", rows, out, scratch, Silent())
+    return base, adapter, out
+
+
+@pytest.fixture(scope="module")
+def models(folders: tuple[Path, Path, Path]) -> dict[str, LanguageModel]:
+    base, adapter, out = folders
+    return {
+        "torch": torch_model.load(base, adapter, 1, "fp32"),
+        "onnx": onnx_model.load(out, 1),
+    }
+
+
+def _silent(_: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def test_torch_and_fp32_onnx_generate_the_same(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel]
+) -> None:
+    prompts = [row.prompt_ids for row in make_rows(folders[0])]
+    answers = {name: model.generate(prompts, 20, 4, _silent) for name, model in models.items()}
+    assert answers["torch"] == answers["onnx"]
+    assert len({tuple(answer) for answer in answers["torch"]}) > 3
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_batches_answer_as_single_prompts_do(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel], name: str
+) -> None:
+    prompts = [row.prompt_ids for row in make_rows(folders[0])]
+    progress: list[int] = []
+    batched = models[name].generate(prompts, 20, 8, progress.append)
+    assert batched == [models[name].generate([each], 20, 1, _silent)[0] for each in prompts]
+    assert progress[-1] == len(prompts)
+    assert progress == sorted(progress)
+    assert len(progress) < len(prompts)
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_streaming_gives_what_generating_gives(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel], name: str
+) -> None:
+    for row in make_rows(folders[0])[:3]:
+        whole = models[name].generate([row.prompt_ids], 10, 1, _silent)[0]
+        assert list(models[name].stream(row.prompt_ids, 10)) == whole
+
+
+def _stopping_at(folders: tuple[Path, Path, Path], to: Path, stops: list[int]) -> Path:
+    base, _, out = folders
+    shutil.copytree(base, to / "base")
+    shutil.copytree(out, to / "out")
+    for path, keys in (
+        (to / "base" / "generation_config.json", []),
+        (to / "out" / "genai_config.json", ["model"]),
+    ):
+        whole = json.loads(path.read_text("utf-8"))
+        part = whole[keys[0]] if keys else whole
+        part["eos_token_id"] = stops
+        path.write_text(json.dumps(whole), "utf-8")
+    return to
+
+
+def test_every_runtime_stops_at_every_stop_token(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel], tmp_path: Path
+) -> None:
+    prompts = [row.prompt_ids for row in make_rows(folders[0])]
+    free = models["torch"].generate(prompts, 16, 4, _silent)
+    stops = sorted({free[0][4], free[1][7]})
+    _stopping_at(folders, tmp_path, [2, *stops])
+    expected = [until_stop(answer, stops) for answer in free]
+    assert any(len(answer) < 16 for answer in expected)
+    for model in (
+        torch_model.load(tmp_path / "base", folders[1], 1, "fp32"),
+        onnx_model.load(tmp_path / "out", 1),
+    ):
+        assert model.generate(prompts, 16, 8, _silent) == expected
+        assert list(model.stream(prompts[0], 16)) == expected[0]
+
+
+def test_prompts_may_hold_and_end_with_the_padding_token(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    """pad = eos, as in SmolLM2: onnxruntime-genai would take the last token for padding."""
+    base, adapter, out = folders
+    shutil.copytree(out, tmp_path / "out")
+    path = tmp_path / "out" / "genai_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config["model"]["pad_token_id"] = config["model"]["eos_token_id"]
+    path.write_text(json.dumps(config), "utf-8")
+    first = make_rows(base)[0].prompt_ids
+    filler = config["model"]["vocab_size"] - 1
+    stop = config["model"]["eos_token_id"]
+    prompts = [first, [*first[:-2], stop, stop], [*first[:-1], filler], [stop, *first[1:]]]
+    expected = torch_model.load(base, adapter, 1, "fp32").generate(prompts, 8, 4, _silent)
+    assert onnx_model.load(tmp_path / "out", 1).generate(prompts, 8, 4, _silent) == expected
+
+
+def test_both_score_alike_and_as_the_definition_says(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel]
+) -> None:
+    base, adapter, _ = folders
+    rows = make_rows(base)
+    reference, tokens = 0.0, 0
+    from slmcompile.export.merge import load_merged
+
+    model = load_merged(base, adapter)
+    for row in rows:
+        with torch.inference_mode():
+            scores = model(torch.tensor([row.input_ids])).logits[0].double().log_softmax(-1)
+        for place, label in enumerate(row.labels[1:]):
+            if label != IGNORED:
+                reference += float(scores[place, label])
+                tokens += 1
+    for name, each in models.items():
+        total, count = each.log_likelihood(rows)
+        assert count == tokens, name
+        assert math.exp(-total / count) == pytest.approx(math.exp(-reference / tokens), rel=1e-4)
+
+
+def test_a_row_that_ends_in_the_last_id_is_scored_alike(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel]
+) -> None:
+    rows = make_rows(folders[0])[:3]
+    last = 319
+    rows[0].input_ids[-1] = rows[0].labels[-1] = last
+    scores = {name: model.log_likelihood(rows)[0] for name, model in models.items()}
+    assert scores["onnx"] == pytest.approx(scores["torch"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_answers_end_at_the_context_length(models: dict[str, LanguageModel], name: str) -> None:
+    prompts = [[5] * 126, [5] * 128, [5] * 20]
+    lengths = [len(each) for each in models[name].generate(prompts, 12, 4, _silent)]
+    assert lengths[0] <= 2
+    assert lengths[1] == 0
+    assert lengths[2] == 12
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_speed_is_positive_and_ignores_stops(models: dict[str, LanguageModel], name: str) -> None:
+    assert models[name].decode_speed([5, 6, 7], 4) > 1
+
+
+def test_bf16_rounds_after_the_merge(folders: tuple[Path, Path, Path]) -> None:
+    base, adapter, _ = folders
+    rows = make_rows(base)
+    exact = torch_model.load(base, adapter, 1, "fp32").log_likelihood(rows)[0]
+    rounded = torch_model.load(base, adapter, 1, "bf16").log_likelihood(rows)[0]
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.02)
+
+
+def test_text_round_trips_as_in_transformers(
+    folders: tuple[Path, Path, Path],
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folders[0])
+    exported = onnx_model.load(folders[2], 1)
+    for row in make_rows(folders[0]):
+        assert exported.encode(row.prompt) == row.prompt_ids
+        for ids in (row.input_ids, row.input_ids[len(row.prompt_ids) :], []):
+            assert exported.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_a_folder_that_is_no_model_is_corrupt(tmp_path: Path) -> None:
+    with pytest.raises(CorruptError, match="cannot open it"):
+        onnx_model.load(tmp_path)
+    (tmp_path / "genai_config.json").write_text('{"model": {"vocab_size": 9}}', "utf-8")
+    with pytest.raises(CorruptError, match="cannot open it"):
+        onnx_model.load(tmp_path)
+
+
+def test_batches_hold_one_length_and_every_prompt_once() -> None:
+    prompts = [[0] * (1 + number % 3) for number in range(20)]
+    batches = list(equal_length(prompts, 4))
+    assert sorted(index for batch in batches for index in batch) == list(range(20))
+    assert all(len({len(prompts[i]) for i in batch}) == 1 for batch in batches)
+    assert max(map(len, batches)) <= 4
+    for _, group in groupby(batches, key=lambda batch: len(prompts[batch[0]])):
+        sizes = [len(batch) for batch in group]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_scored_batches_respect_the_memory_bound() -> None:
+    lengths = [7, 300, 12, 90, 90, 5000, 3]
+    vocab = 49152
+    batches = list(similar_length(lengths, vocab))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        size = 4 * vocab * len(batch) * max(lengths[i] for i in batch)
+        assert len(batch) == 1 or size <= 192 << 20
