@@ -137,7 +137,10 @@ class ChatTemplate(Section):
     """The tokenizer's own chat template over one user turn and one assistant turn."""
 
     type: Literal["chat"]
-    system: str | None = Field(None, description="System turn; null sends none.")
+    system: str | None = Field(
+        None,
+        description="System turn; null sends none, and some templates then add their own.",
+    )
     user: str = Field(description="Format string over the row's columns.")
     assistant: str = Field(description="Format string over the row's columns.")
 
