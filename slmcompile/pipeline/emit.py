@@ -103,6 +103,7 @@ def _stage(stage: Stage) -> Mapping[str, Any]:
     # Small and committed, so that `dvc metrics diff` and `dvc plots diff` work between revisions.
     if stage.metrics:
         entry["metrics"] = [{stage.metrics: {"cache": False}}]
+    # As a plot and not as an output: an uncached output would keep DVC 3.67 from its run-cache.
     if stage.plots:
-        entry["outs"] = [stage.out, {stage.plots: {"cache": False}}]
+        entry["plots"] = [{stage.plots: {"cache": False}}]
     return entry

@@ -87,7 +87,7 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
                 "name": name,
                 "kind": kinds.get(name, "baseline"),
                 "metrics": {k: v for k, v in metrics.items() if k not in _BESIDE_METRICS},
-                "parity": context.manifests[f"export-{name}"]["info"] if export else {},
+                "parity": context.manifests[f"export-{name}"]["info"]["parity"] if export else {},
                 "path": export.relative_to(context.project).as_posix() if export else None,
                 **{k: metrics[k] for k in _BESIDE_METRICS if k in metrics},
             }

@@ -86,6 +86,9 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> None:
     _check_packages(spec)
     kind = str(spec["kind"])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # Waiting threads sleep instead of spinning: beside any other busy program a spinning team of
+    # threads is several times slower. Read by OpenMP when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if kind not in FETCHING:
         os.environ["HF_HUB_OFFLINE"] = "1"
     progress = Console(str(spec["stage"]))

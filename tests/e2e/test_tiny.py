@@ -1,0 +1,309 @@
+"""The whole way on a 0.3-million-parameter model: what runs, what does not, and what comes out.
+
+The tests of this module go through one project in order, as a person would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmcompile import artifact
+from slmcompile.errors import Exit
+from slmcompile.pipeline import journal
+from slmcompile.project import Project
+from tests.projects import command, commit, environment, make_repository, slmcompile
+
+EVALUATIONS = {"evaluate-base", "evaluate-baselines", "evaluate-cpu-fp32", "evaluate-torch"}
+ALL = {"base", "data", "train", "export-cpu-fp32", *EVALUATIONS, "report", "gate"}
+PASSING = (
+    "[{metric: exact_match, min: 0.8}, {metric: exact_match, artifact: cpu-fp32, max_drop: 0.01}]"
+)
+
+
+class Workplace:
+    """A project and a note of how much of its journal has been read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._seen = 0
+
+    def ran(self) -> set[str]:
+        """Names of the stages that were executed since the last call."""
+        entries = [entry["stage"].split("/")[1] for entry in journal.read(Project(self.root))]
+        fresh, self._seen = entries[self._seen :], len(entries)
+        assert len(fresh) == len(set(fresh)), "a stage ran twice"
+        return set(fresh)
+
+    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = slmcompile(self.root, *words, check=False)
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
+
+    def plan(self, *words: str) -> dict[str, str]:
+        """Action by stage name, as ``plan --json`` says."""
+        stages = json.loads(self.run("plan", "tiny", *words, "--json").stdout)["stages"]
+        return {stage["stage"].split("/")[1]: stage["action"] for stage in stages}
+
+    def metrics(self, artifact_name: str) -> dict[str, Any]:
+        path = self.root / "pipelines" / "tiny" / "metrics" / f"{artifact_name}.json"
+        measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
+        return measured[artifact_name]
+
+    def adapter(self) -> str:
+        path = self.root / "outputs" / "tiny" / "train" / "adapter" / "adapter_model.safetensors"
+        return artifact.sha256_file(path)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return Workplace(make_repository(tmp_path_factory.mktemp("project").resolve()))
+
+
+def test_a_run_measures_a_model_that_learnt_its_task(work: Workplace) -> None:
+    assert set(work.plan().values()) == {"run"}
+    done = work.run("run", "tiny")
+    assert work.ran() == ALL
+    assert "cpu-fp32" in done.stdout
+    assert "slmcompile generate tiny --target cpu-fp32" in done.stdout
+    training = json.loads((work.root / "pipelines/tiny/metrics/train.json").read_text())
+    assert training["train_loss_last"] < 0.5 * training["train_loss_first"]
+    # Four labels: chance is 0.25, and a model that sees the wrong tokens stays near it.
+    assert work.metrics("torch")["exact_match"] >= 0.9
+    assert work.metrics("base")["exact_match"] <= 0.3
+    exported = work.metrics("cpu-fp32")
+    assert exported["exact_match"] == work.metrics("torch")["exact_match"]
+    assert exported["perplexity"] == pytest.approx(work.metrics("torch")["perplexity"], rel=1e-3)
+
+
+def test_every_artifact_is_whole_and_says_what_is_in_it(work: Workplace) -> None:
+    folders = [path.parent for path in (work.root / "outputs").rglob("manifest.json")]
+    assert len(folders) == len(ALL)
+    for folder in folders:
+        assert artifact.verify(folder)["files"]
+    report = (work.root / "outputs/tiny/report/report.html").read_text(encoding="utf-8")
+    assert "cpu-fp32" in report
+    assert "http://" not in report.replace("http://www.w3.org", "")
+
+
+def test_a_second_run_runs_nothing(work: Workplace) -> None:
+    assert set(work.plan().values()) == {"unchanged"}
+    work.run("run", "tiny")
+    assert work.ran() == set()
+    assert work.run("plan", "tiny", "--detailed-exitcode").returncode == 0
+
+
+def test_no_machine_path_is_in_a_committed_file(work: Workplace) -> None:
+    for path in (work.root / "pipelines").rglob("*"):
+        if path.is_file():
+            assert str(work.root) not in path.read_text(encoding="utf-8"), path
+
+
+def test_an_evaluation_edit_reruns_evaluation_alone_and_its_revert_nothing(work: Workplace) -> None:
+    expected = dict.fromkeys(ALL, "unchanged")
+    expected |= dict.fromkeys((*EVALUATIONS, "report", "gate"), "run")
+    assert work.plan("eval.limit=20") == expected
+    work.run("run", "tiny", "eval.limit=20")
+    assert work.ran() == {*EVALUATIONS, "report", "gate"}
+    assert work.metrics("torch")["rows"] == 20
+    reverted = work.plan()
+    assert {stage for stage, action in reverted.items() if action == "run"} == set()
+    assert {s for s, action in reverted.items() if action == "restore"} >= EVALUATIONS
+    work.run("run", "tiny")
+    assert work.ran() == set()
+    assert work.metrics("torch")["rows"] > 20
+
+
+def test_a_learning_rate_override_retrains_on_the_same_data(work: Workplace) -> None:
+    done = work.run("plan", "tiny", "train.learning_rate=2e-3")
+    line = next(line for line in done.stdout.splitlines() if "tiny/train" in line)
+    assert "will train" in line
+    assert "train.learning_rate" in line
+    before = work.adapter()
+    work.run("run", "tiny", "train.learning_rate=2e-3")
+    ran = work.ran()
+    assert "train" in ran
+    assert not ran & {"base", "data", "evaluate-base", "evaluate-baselines"}
+    assert work.adapter() != before
+    assert "train.learning_rate=2e-3" in (work.root / "pipelines/tiny/overrides.yaml").read_text()
+    work.run("run", "tiny")
+    assert work.ran() == set(), "the earlier run is in the run-cache"
+    assert work.adapter() == before
+
+
+def test_a_cosmetic_edit_reruns_nothing(work: Workplace) -> None:
+    work.run("run", "tiny", "train.logging_steps=1", "train.save_steps=7", "track=tensorboard")
+    assert work.ran() == set()
+    work.run("run", "tiny")
+
+
+def test_dvc_repro_alone_follows_a_recipe_edit(work: Workplace) -> None:
+    recipe = work.root / "recipes" / "tiny.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("max_new_tokens: 8", "max_new_tokens: 9"), encoding="utf-8")
+    command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
+    assert work.ran() == {*EVALUATIONS, "report", "gate"}
+    recipe.write_text(text, encoding="utf-8")
+    command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
+    assert work.ran() == set()
+    assert set(work.plan().values()) == {"unchanged"}
+
+
+def test_dvc_repro_alone_says_when_sync_is_needed_and_keeps_the_last_good_plan(
+    work: Workplace,
+) -> None:
+    recipe = work.root / "recipes" / "tiny.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    spec = work.root / "pipelines" / "tiny" / "plan" / "train.json"
+    good = spec.read_text(encoding="utf-8")
+    for edit, says in (
+        (text.replace("[cpu-fp32]", "[cpu-fp32, cpu-int8]"), "slmcompile sync tiny"),
+        (text + "tain: {}\n", "recipes/tiny.yaml"),
+    ):
+        recipe.write_text(edit, encoding="utf-8")
+        done = command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml", check=False)
+        assert done.returncode != 0
+        assert says in done.stderr
+        assert spec.read_text(encoding="utf-8") == good
+    recipe.write_text(text, encoding="utf-8")
+    command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
+    assert work.ran() == set()
+
+
+def test_gates_fail_after_everything_was_written(work: Workplace) -> None:
+    done = work.run(
+        "run", "tiny", "gates=[{metric: exact_match, min: 1.01}]", code=Exit.GATE_FAILED
+    )
+    assert "exact_match of torch is" in done.stderr
+    assert "bar ≥ 1.01" in done.stderr
+    assert "cpu-fp32" in done.stdout  # the table stands all the same
+    assert "≥ 1.01" in (work.root / "outputs/tiny/report/report.md").read_text(encoding="utf-8")
+    passing = work.run("run", "tiny", f"gates={PASSING}")
+    assert "gate passed" in passing.stdout
+    work.run("run", "tiny")
+    work.ran()
+
+
+def test_generate_and_chat_answer_as_trained(work: Workplace) -> None:
+    answer = work.run("generate", "tiny", "--target", "cpu-fp32", "switch off the radio")
+    assert answer.stdout.strip() == "off"
+    done = subprocess.run(
+        [sys.executable, "-m", "slmcompile", "chat", "tiny"],
+        cwd=work.root, input="raise the blind\nturn on my lamp now\n", env=environment(),
+        text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["up", "on"]
+    assert work.run("generate", "tiny", "--target", "cpu-fp23", "x", code=Exit.USAGE)
+
+
+def test_a_damaged_artifact_is_found_before_it_is_used(work: Workplace) -> None:
+    weights = work.root / "outputs/tiny/train/adapter/adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.chmod(0o644)
+    weights.unlink()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    done = slmcompile(work.root, "exec", "pipelines/tiny/plan/export-cpu-fp32.json", check=False)
+    assert done.returncode == Exit.CORRUPT
+    assert "adapter_model.safetensors" in done.stderr
+    assert (work.root / "outputs/tiny/export-cpu-fp32/model.onnx").is_file()
+    command(work.root, "dvc", "checkout", "--force", "pipelines/tiny/dvc.yaml")
+    assert weights.read_bytes() == content
+
+
+def test_the_api_plans_and_runs_what_the_command_line_does(work: Workplace) -> None:
+    import slmcompile as api
+
+    planned = api.plan("tiny", ["train.seed=3"], project=work.root)
+    assert {c.stage.name for c in planned.changes if c.action == "run"} >= {"train"}
+    with pytest.raises(api.SlmcompileError) as caught:
+        api.compile("tiny", ["train.sed=3"], project=work.root)
+    assert caught.value.code == Exit.BAD_RECIPE
+    result = api.run("tiny", project=work.root)
+    assert {artifact.name for artifact in result.artifacts} >= {"torch", "cpu-fp32", "base"}
+    assert result.report.is_file()
+    assert work.ran() == set()
+
+
+def test_a_fresh_clone_reproduces_the_same_bytes_with_dvc_repro_alone(
+    work: Workplace, tmp_path: Path
+) -> None:
+    (work.root / "recipes" / "quickstart.yaml").unlink()
+    commit(work.root, "ran")
+    clone = tmp_path / "clone"
+    command(tmp_path, "git", "clone", "--quiet", str(work.root), str(clone))
+    fresh = Workplace(clone.resolve())
+    command(fresh.root, "dvc", "repro")
+    assert fresh.ran() == ALL
+    assert fresh.adapter() == work.adapter()
+    for name in ("train", "export-cpu-fp32"):
+        one, two = (artifact.read_manifest(w.root / "outputs/tiny" / name) for w in (work, fresh))
+        assert one["files"] == two["files"]
+    overview = (fresh.root / "outputs" / "overview.html").read_text(encoding="utf-8")
+    assert "tiny/report/report.html" in overview
+    changed = command(fresh.root, "git", "status", "--porcelain").stdout.split()
+    assert not [path for path in changed if path.endswith((".yaml", "plan/train.json"))]
+
+
+def test_kill_in_the_middle_of_training_resumes_to_the_same_bytes(
+    work: Workplace, tmp_path: Path
+) -> None:
+    overrides = ["train.num_train_epochs=30", "train.save_steps=5"]
+    work.run("run", "tiny", *overrides)
+    work.ran()
+    killed = Workplace(make_repository((tmp_path / "killed").resolve()))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slmcompile", "run", "tiny", *overrides],
+        cwd=killed.root, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    scratch = killed.root / ".slmcompile" / "scratch"
+    deadline = time.monotonic() + 120
+    while not list(scratch.glob("*/step-*/manifest.json")):
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed.root / "outputs/tiny/train").exists()
+    wait_until_nothing_runs_in(killed.root)
+    killed.run("run", "tiny", *overrides)
+    training = json.loads((killed.root / "pipelines/tiny/metrics/train.json").read_text())
+    assert training["resumed_from"]
+    assert killed.adapter() == work.adapter()
+
+
+def wait_until_nothing_runs_in(folder: Path) -> None:
+    """Stages die with the run that started them; a second later none may be left."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not processes_in(folder):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still running: {processes_in(folder)}")
+
+
+def processes_in(folder: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").resolve() == folder:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_two_runs_of_one_recipe_do_not_meet(work: Workplace) -> None:
+    from slmcompile.pipeline.drive import recipe_lock
+
+    with recipe_lock(Project(work.root), "tiny"):
+        done = work.run("run", "tiny", code=Exit.LOCKED)
+    assert f"process {os.getpid()}" in done.stderr
