@@ -110,7 +110,6 @@ class ReportFacts:
         predictions: artifact → its predictions on the same test rows.
         hashes: artifact → SHA-256 of its manifest.
         packages: package → version.
-        fingerprints: stage → fingerprint.
     """
 
     name: str
@@ -127,7 +126,6 @@ class ReportFacts:
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def of_kind(self, *kinds: Kind) -> list[Artifact]:
         """The artifacts of some kinds, in order."""

@@ -149,7 +149,6 @@ def _recipe(facts: ReportFacts) -> str:
 def _provenance(facts: ReportFacts) -> str:
     tables = (
         (["Artifact", "SHA-256 of its manifest"], facts.hashes),
-        (["Stage", "Fingerprint"], facts.fingerprints),
         (["Package", "Version"], facts.packages),
     )
     return "\n\n".join(

@@ -170,7 +170,6 @@ def _recipe(facts: ReportFacts) -> str:
 def _provenance(facts: ReportFacts) -> str:
     tables = (
         ("SHA-256 of each artifact's manifest", "Artifact", "SHA-256", facts.hashes),
-        ("Fingerprint of each stage", "Stage", "Fingerprint", facts.fingerprints),
         ("Package versions that change the numbers", "Package", "Version", facts.packages),
     )
     return "".join(

@@ -10,12 +10,12 @@ from typing import Any
 
 from slmcompile.artifact import sha256_file, write_json, write_text
 from slmcompile.metrics.gates import judge
-from slmcompile.recipe.schema import Gate, Track
+from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, facts_from
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.evaluations import read_metrics, read_predictions
-from slmcompile.tracking.open import open_tracker
+from slmcompile.stages.track import stage_tracker
 
 _BESIDE_METRICS = ("rows", "size_bytes", "tokens_per_second", "peak_memory_bytes")
 _WRONG_FIRST = 200
@@ -69,9 +69,6 @@ def _facts(context: Context) -> dict[str, Any]:
             if role in {"data", "train"} or role.startswith("export-")
         },
         "packages": context.config["packages"],
-        "fingerprints": {
-            role: manifest["info"]["fingerprint"] for role, manifest in context.manifests.items()
-        },
     }
 
 
@@ -104,14 +101,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _track(context: Context, facts: ReportFacts) -> None:
     """The evaluation tables and artifact hashes, in a run beside the training run."""
     recipe = context.stage.split("/")[0]
-    tracker = open_tracker(
-        Track.model_validate_json(json.dumps(context.runtime.get("track", {}))),
-        run_name=context.stage,
-        group=f"{recipe}-{context.runtime.get('plan_id', 'unplanned')}",
-        job_type="report",
-        config=facts.recipe,
-        folder=context.project / ".slmcompile" / "track",
-    )
+    tracker = stage_tracker(context, "report", facts.recipe)
     try:
         names = [name for name in facts.artifacts[0].metrics if not name.endswith("_ci")]
         rows = [[a.name, *(a.metrics.get(name) for name in names)] for a in facts.artifacts]

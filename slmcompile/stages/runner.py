@@ -100,7 +100,7 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> None:
             raise MissingError(f"{path}: input {role} is missing", "run the recipe as a whole")
     fingerprint = _fingerprint(spec, manifests)
     scratch = project.scratch / "scratch" / fingerprint[:16]
-    info: dict[str, Any] = {"fingerprint": fingerprint}
+    info: dict[str, Any] = {}
     with artifact.replacing(project.root / spec["out"], kind, info) as out:
         context = Context(
             project=project.root,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from slmcompile.recipe.schema import Track, Train
+from slmcompile.recipe.schema import Train
 from slmcompile.stages.context import Context, Result
-from slmcompile.tracking.open import open_tracker
+from slmcompile.stages.track import stage_tracker
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainRuntime
 
@@ -15,15 +15,7 @@ def run(context: Context) -> Result:
     """Trains, keeps the best adapter and tells the tracker how it went."""
     config = Train.model_validate_json(json.dumps(context.config))
     cadence = context.runtime.get("train", {})
-    recipe = context.stage.split("/")[0]
-    tracker = open_tracker(
-        Track.model_validate_json(json.dumps(context.runtime.get("track", {}))),
-        run_name=context.stage,
-        group=f"{recipe}-{context.runtime.get('plan_id', 'unplanned')}",
-        job_type="train",
-        config=context.config,
-        folder=context.project / ".slmcompile" / "track",
-    )
+    tracker = stage_tracker(context, "train", context.config)
     adapter = context.out / "adapter"
     adapter.mkdir()
     try:

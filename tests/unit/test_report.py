@@ -122,7 +122,6 @@ def sample() -> ReportFacts:
         },
         hashes={"torch": "ab" * 32, "cpu-int8": "cd" * 32},
         packages={"torch": "2.13.0"},
-        fingerprints={"train": "ef" * 32},
     )  # fmt: skip
 
 
@@ -165,7 +164,7 @@ def hostile(facts: ReportFacts) -> ReportFacts:
     for key in ("name", "description", "model_name", "model_license", "data_name", "data_license"):
         value[key] = HOSTILE
     value["recipe"] = {"model": {"name": HOSTILE}, HOSTILE: HOSTILE}
-    value["hashes"] = value["packages"] = value["fingerprints"] = {HOSTILE: HOSTILE}
+    value["hashes"] = value["packages"] = {HOSTILE: HOSTILE}
     value["data_report"]["labels"] = {"train": {HOSTILE: 5}}
     value["data_report"]["counts"] = {HOSTILE: 5}
     value["data_report"]["examples"] = [{"segments": [{"text": HOSTILE, "trained": True}]}]
@@ -200,7 +199,7 @@ def test_the_page_shows_what_was_measured() -> None:
         "1 of 2 quality gates failed.", "✗ failed", "0.750 to 0.850", "99.1%", "kept: step 4",
         "0.930†", "250 tokens/s", "2 min 05 s", "3 duplicate rows dropped",
         "2 rows dropped as too long", "1 prompts with contradicting answers",
-        "ab" * 32, "ef" * 32, "2.13.0",
+        "ab" * 32, "2.13.0",
     ):  # fmt: skip
         assert expected in words, expected
     assert "<mark> glad</mark>" in text
