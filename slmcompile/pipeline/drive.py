@@ -11,11 +11,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from slmcompile.artifact import saying_what_is_missing
 from slmcompile.errors import Exit, LockedError, MissingError, SlmcompileError, StageFailedError
@@ -24,6 +27,8 @@ from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.planning.definition import Plan
 from slmcompile.process import signal_on_parent_death
 from slmcompile.project import Project
+
+_KEPT_LINES = 200
 
 
 @contextmanager
@@ -59,12 +64,8 @@ def reproduce(project: Project, plan: Plan) -> None:
     for stage in plan.stages():
         clear_failure(project, stage.address)
     log = project.scratch / "logs" / f"{plan.recipe}.log"
-    with saying_what_is_missing(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        stream = log.open("w", encoding="utf-8")
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--quiet"]
-    with stream:
-        status = _run([*command, dvc_yaml_path(plan.recipe)], project.root, stream.fileno())
+    status, chatter = _run([*command, dvc_yaml_path(plan.recipe)], project.root, log)
     if status == 0:
         return
     for stage in plan.stages():
@@ -75,7 +76,11 @@ def reproduce(project: Project, plan: Plan) -> None:
         raise SlmcompileError("interrupted", "run again to go on", code=Exit.INTERRUPTED)
     if status in {143, -signal.SIGTERM}:
         raise SlmcompileError("terminated", "run again to go on", code=Exit.TERMINATED)
-    raise StageFailedError(f"{plan.recipe}: {_last_error(log)}", f"the whole log: {log}")
+    if any("no space left on" in line.lower() for line in chatter):
+        raise MissingError(
+            f"{project.root}: no space left on the device", "free some disk space and run again"
+        )
+    raise StageFailedError(f"{plan.recipe}: {_last_error(chatter)}", f"the whole log: {log}")
 
 
 def _check_dvc(project: Project) -> None:
@@ -90,8 +95,11 @@ def _in_git(folder: Path) -> bool:
     return any((parent / ".git").exists() for parent in (folder, *folder.parents))
 
 
-def _run(command: list[str], cwd: Path, log: int) -> int:
-    """Runs a command in a process group of its own and passes our signals on to all of it."""
+def _run(command: list[str], cwd: Path, log: Path) -> tuple[int, list[str]]:
+    """Runs a command in a process group of its own and passes our signals on to all of it.
+
+    Returns its status and the last lines it wrote to standard error, which also go to ``log``.
+    """
     environment = os.environ | {
         # Stages are started by name; this puts ours first whatever the caller's PATH is.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
@@ -101,12 +109,18 @@ def _run(command: list[str], cwd: Path, log: int) -> int:
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        stderr=log,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
         env=environment,
         start_new_session=True,
         # Runs before exec in the child; this process has no other thread.
         preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
     )
+
+    chatter: deque[str] = deque(maxlen=_KEPT_LINES)
+    reader = threading.Thread(target=_keep, args=(process.stderr, log, chatter), daemon=True)
+    reader.start()
 
     def forward(number: int, _frame: FrameType | None) -> None:
         os.killpg(process.pid, number)
@@ -115,16 +129,32 @@ def _run(command: list[str], cwd: Path, log: int) -> int:
         number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        return process.wait()
+        status = process.wait()
+        reader.join(timeout=5)
+        return status, list(chatter)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _last_error(log: Path) -> str:
-    lines = [
-        line.removeprefix("ERROR: ").strip()
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.startswith("ERROR")
-    ]
-    return lines[0] if lines else "dvc repro failed"
+def _keep(stream: IO[str], log: Path, chatter: deque[str]) -> None:
+    """Copies lines to memory and to a log file; a full disk must not cost us the message."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        copy = log.open("w", encoding="utf-8")
+    except OSError:
+        copy = None
+    for line in stream:
+        chatter.append(line.rstrip())
+        with suppress(OSError):
+            if copy:
+                copy.write(line)
+                copy.flush()
+    with suppress(OSError):
+        if copy:
+            copy.close()
+
+
+def _last_error(chatter: list[str]) -> str:
+    errors = [line.split(": ", 1)[-1] for line in chatter if line.lower().startswith("error: ")]
+    return errors[0] if errors else "dvc repro failed"

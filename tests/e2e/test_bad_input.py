@@ -49,7 +49,7 @@ def fails(root: Path, *words: str, code: Exit) -> str:
         (b'{"text": "turn on", "label": "on"}\n{"text": "turn\n', "commands.jsonl:2"),
         (b'{"text": "turn on", "label": "on"}\n{"text": "turn off"}\n', "label"),
         (b'{"text": "turn on", "label": "on"}\n{"text": "turn off", "label": null}\n', "label"),
-        (b'{"text": "turn on", "label": ""}\n', "label"),
+        (b'{"text": "turn on", "label": ""}\n', "commands.jsonl:1: the completion is empty"),
         (b"\xff\xfe\x00", "UTF-8"),
         (b'{"text": "turn on", "label": "on"}\n', "split"),
     ],
