@@ -22,12 +22,12 @@ from typing import Any
 import torch
 
 from slmcompile.data.store import Row, read_split, write_split
+from slmcompile.process import thread_count
 from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Lora, Train
 from slmcompile.training.adapter import attach
 from slmcompile.training.base_model import load_base_model
 from slmcompile.training.batches import epoch_batches
-from slmcompile.training.determinism import thread_count
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainRuntime
 
