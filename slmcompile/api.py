@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from slmcompile.errors import MissingError
 from slmcompile.pipeline.changes import Change, changes
@@ -69,10 +69,18 @@ def run(
     *,
     project: Path | None = None,
     on_plan: Callable[[PlannedRun], None] | None = None,
+    progress: IO[str] | None = None,
 ) -> RunResult:
     """Brings the generated files in line, runs what is not up to date, returns what came out.
 
     The overrides replace those of the run before; none clears them.
+
+    Args:
+        recipe: name of ``recipes/<name>.yaml``.
+        overrides: Hydra overrides.
+        project: any folder of the project; the current one by default.
+        on_plan: told what is going to happen, before it does.
+        progress: a real file that stages write their progress to; standard output by default.
 
     Raises:
         SlmcompileError: the failed stage's own error; exit 3 where a gate failed.
@@ -84,7 +92,7 @@ def run(
         if on_plan:
             on_plan(planned)
         sync(found, [compiled])
-        reproduce(found, compiled)
+        reproduce(found, compiled, progress)
     return RunResult(
         compiled, planned.changes, read_results(found, compiled), report_path(found, recipe)
     )

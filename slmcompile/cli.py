@@ -158,7 +158,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(plan_text(planned), file=to, flush=True)
 
     try:
-        result = api.run(recipe, overrides, on_plan=on_plan)
+        result = api.run(recipe, overrides, on_plan=on_plan, progress=to)
     except SlmcompileError as error:
         if error.code == Exit.GATE_FAILED:
             table(plans[0])

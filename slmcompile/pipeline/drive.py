@@ -53,8 +53,8 @@ def recipe_lock(project: Project, name: str) -> Iterator[None]:
         yield
 
 
-def reproduce(project: Project, plan: Plan) -> None:
-    """Runs ``dvc repro`` on a recipe's pipeline.
+def reproduce(project: Project, plan: Plan, progress: IO[str] | None = None) -> None:
+    """Runs ``dvc repro`` on a recipe's pipeline; stages tell ``progress`` (default: stdout).
 
     Raises:
         SlmcompileError: the failed stage's own error and exit code.
@@ -65,7 +65,7 @@ def reproduce(project: Project, plan: Plan) -> None:
         clear_failure(project, stage.address)
     log = project.scratch / "logs" / f"{plan.recipe}.log"
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--quiet"]
-    status, chatter = _run([*command, dvc_yaml_path(plan.recipe)], project.root, log)
+    status, chatter = _run([*command, dvc_yaml_path(plan.recipe)], project.root, log, progress)
     if status == 0:
         return
     for stage in plan.stages():
@@ -95,7 +95,9 @@ def _in_git(folder: Path) -> bool:
     return any((parent / ".git").exists() for parent in (folder, *folder.parents))
 
 
-def _run(command: list[str], cwd: Path, log: Path) -> tuple[int, list[str]]:
+def _run(
+    command: list[str], cwd: Path, log: Path, progress: IO[str] | None
+) -> tuple[int, list[str]]:
     """Runs a command in a process group of its own and passes our signals on to all of it.
 
     Returns its status and the last lines it wrote to standard error, which also go to ``log``.
@@ -109,6 +111,7 @@ def _run(command: list[str], cwd: Path, log: Path) -> tuple[int, list[str]]:
     process = subprocess.Popen(
         command,
         cwd=cwd,
+        stdout=progress,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
