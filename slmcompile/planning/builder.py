@@ -261,10 +261,10 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         inputs={**report.inputs, "training": train.metrics or ""},
         input_stages={**report.input_stages, "training": train.address},
     )
-    # Its output is constant, so that the root dvc.lock never differs between two pull requests.
-    gate = replace(
-        stage("gate", "gate", {"gates": gates}, {}, results), out=f"outputs/gates/{name}"
-    )
+    # Behind the report, so that a failed gate leaves nothing unwritten. Its output is constant, so
+    # that the root dvc.lock never differs between two pull requests.
+    gate = stage("gate", "gate", {"gates": gates}, {}, {**results, "report": report})
+    gate = replace(gate, out=f"outputs/gates/{name}")
     return (train, *exports.values(), *evaluations, report, gate)
 
 
