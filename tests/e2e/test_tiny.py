@@ -188,10 +188,12 @@ def test_gates_fail_after_everything_was_written(work: Workplace) -> None:
     assert "bar ≥ 1.01" in done.stderr
     assert "cpu-fp32" in done.stdout  # the table stands all the same
     assert "≥ 1.01" in (work.root / "outputs/tiny/report/report.md").read_text(encoding="utf-8")
+    assert work.ran() == {"report"}, "a gate that failed has not finished"
     passing = work.run("run", "tiny", f"gates={PASSING}")
+    assert work.ran() == {"report", "gate"}
     assert "gate passed" in passing.stdout
     work.run("run", "tiny")
-    work.ran()
+    assert work.ran() == set()
 
 
 def test_generate_and_chat_answer_as_trained(work: Workplace) -> None:

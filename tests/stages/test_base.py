@@ -367,7 +367,7 @@ def test_a_gguf_from_a_package_is_the_model_it_was_made_from(
     with torch.inference_mode():
         expected, found = reference(ids).logits, converted(ids).logits
     # float16 rounds weights to 2e-4; a wrong row order or scale moves logits by their own size.
-    assert (expected - found).abs().max() < 0.01 * expected.std()
+    assert (expected - found).abs().max() < 0.02 * expected.std()
     assert not any(path.name.startswith(".") for path in out.iterdir())
 
 
