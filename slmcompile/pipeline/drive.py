@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,18 @@ from slmcompile.process import signal_on_parent_death
 from slmcompile.project import Project
 
 _KEPT_LINES = 200
+_PATIENCE = 3600.0
+"""Seconds to wait for another recipe's run that holds a shared stage."""
+
+# `dvc --quiet` hides errors too, and without it DVC writes of every stage that it passes over.
+_DVC = """
+import logging, sys
+from dvc.cli import main
+from dvc.ui import ui
+logging.getLogger("dvc").setLevel(logging.ERROR)
+ui.enable = lambda: None
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @contextmanager
@@ -64,8 +77,15 @@ def reproduce(project: Project, plan: Plan, progress: IO[str] | None = None) -> 
     for stage in plan.stages():
         clear_failure(project, stage.address)
     log = project.scratch / "logs" / f"{plan.recipe}.log"
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--quiet"]
-    status, chatter = _run([*command, dvc_yaml_path(plan.recipe)], project.root, log, progress)
+    command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", dvc_yaml_path(plan.recipe)]
+    status, chatter = _run(command, project.root, log, progress)
+    # Another run may hold a stage that both share; DVC waits for its own lock, not for that one.
+    deadline = time.monotonic() + _PATIENCE
+    while status != 0 and _busy(chatter):
+        if time.monotonic() > deadline:
+            raise LockedError(f"{plan.recipe}: {_last_error(chatter)}", "stop the other run")
+        time.sleep(1)
+        status, chatter = _run(command, project.root, log, progress)
     if status == 0:
         return
     for stage in plan.stages():
@@ -156,6 +176,11 @@ def _keep(stream: IO[str], log: Path, chatter: deque[str]) -> None:
     with suppress(OSError):
         if copy:
             copy.close()
+
+
+def _busy(chatter: list[str]) -> bool:
+    """Whether DVC gave up because of another process's lock on a path (``dvc/rwlock.py``)."""
+    return any("is busy" in line for line in chatter)
 
 
 def _last_error(chatter: list[str]) -> str:
