@@ -101,16 +101,16 @@ def _one(
     for path in stage.inputs.values():
         deps[path] = known[path]
     reasons = _reasons(project, plan, stage, locked, deps)
-    if locked and not reasons:
+    if locked and all(reason.cause == "input" for reason in reasons):
         missing = [
             path for path in stage.outs if not present(project, cache, path, locked.outs[path])
         ]
-        if not missing:
-            return Change(stage, "unchanged"), locked.outs
         gone = tuple(Reason("output", path) for path in missing)
-        if all(cache.has(locked.outs[path]) or path not in missing for path in stage.outs):
+        if not reasons and not missing:
+            return Change(stage, "unchanged"), locked.outs
+        if not reasons and all(cache.has(locked.outs[path]) for path in missing):
             return Change(stage, "restore", gone), locked.outs
-        reasons = gone
+        reasons = gone or reasons
     if all(deps.values()):
         certain = {path: md5 for path, md5 in deps.items() if md5}
         remembered = cache.remembered_run(stage.command, certain, stage.outs)
