@@ -13,7 +13,7 @@ import yaml
 
 from slmcompile.artifact import saying_what_is_missing, write_text
 from slmcompile.errors import BadRecipeError, StaleError
-from slmcompile.pipeline.emit import dvc_yaml_path, generated_files, overrides_path, runtime_path
+from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
 from slmcompile.planning.builder import build
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
@@ -142,8 +142,3 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def is_synced(project: Project, name: str) -> bool:
-    """Whether a recipe was ever synced."""
-    return (project.root / dvc_yaml_path(name)).is_file()
