@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from slmcompile.printable import printable
+
 
 class Exit(IntEnum):
     """Exit codes of every subcommand; the 64–78 range follows BSD ``sysexits.h``."""
@@ -41,6 +43,8 @@ class SlmcompileError(Exception):
     code: Exit = Exit.STAGE_FAILED
 
     def __init__(self, what: str, mend: str = "", *, code: Exit | None = None) -> None:
+        # Both may quote a stranger's recipe: one line each, and nothing that moves a cursor.
+        what, mend = printable(what), printable(mend)
         super().__init__(what if not mend else f"{what}\n{mend}")
         self.what = what
         self.mend = mend

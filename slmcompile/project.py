@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ class Project:
                 "recipe names are lower-case letters, digits, - and _ (the file's name, no .yaml)",
             )
         path = self.recipes / f"{name}.yaml"
-        if not path.is_file():
+        # A link or a FIFO is there; the reader says why it is refused.
+        if not os.path.lexists(path):
             raise BadRecipeError(
                 f"recipes/{name}.yaml: no such recipe", nearest("recipes are", name, self.names())
             )

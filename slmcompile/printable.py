@@ -1,0 +1,44 @@
+r"""Text from people we do not know, made safe to print: one line, nothing that moves a cursor.
+
+Control characters, ANSI escapes, direction overrides, zero-width and private characters and lone
+surrogates come out as ``\uXXXX``, which is also how JSON writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\ud800-\uf8ff\U000e0000-\U0010ffff]"
+)
+_SHORT = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """``text`` with every character that does not show itself escaped, those in ``keep`` aside."""
+    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def json_text(value: Any) -> str:
+    """``value`` as indented JSON without hidden characters; programs read the same."""
+    return printable(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
+
+
+def shows_itself(text: str) -> bool:
+    """Whether ``text`` holds nothing that ``printable`` would escape."""
+    return _HIDDEN.search(text) is None
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """``text`` cut to ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _escape(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
