@@ -1,61 +1,86 @@
-"""What a key is called here, when a person writes the name another tool gives it."""
+"""The nearest valid name for an unknown key: a typing error, a key of another section, a peer's."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-# Other tools' names, each mapped to the path that says the same here.
-PEERS = {
-    "micro_batch_size": "train.per_device_train_batch_size",
-    "batch_size": "train.per_device_train_batch_size",
-    "train_batch_size": "train.per_device_train_batch_size",
-    "eval_batch_size": "train.per_device_eval_batch_size",
-    "num_epochs": "train.num_train_epochs",
-    "epochs": "train.num_train_epochs",
-    "n_epochs": "train.num_train_epochs",
-    "lr": "train.learning_rate",
-    "lr_scheduler": "train.lr_scheduler_type",
-    "optimizer": "train.optim",
-    "grad_accum": "train.gradient_accumulation_steps",
-    "lora_r": "train.lora.r",
-    "lora_rank": "train.lora.r",
-    "rank": "train.lora.r",
-    "alpha": "train.lora.lora_alpha",
-    "dropout": "train.lora.lora_dropout",
-    "lora_target": "train.lora.target_modules",
-    "lora_target_modules": "train.lora.target_modules",
-    "lora_modules_to_save": "train.lora.modules_to_save",
-    "cutoff_len": "data.max_length",
-    "sequence_len": "data.max_length",
-    "max_seq_length": "data.max_length",
-    "max_seq_len": "data.max_length",
-    "base_model": "model.source",
-    "model_name_or_path": "model.source",
-    "datasets": "data.source",
-    "val_set_size": "data.split.validation",
-    "val_size": "data.split.validation",
-    "report_to": "track.type",
-    "targets": "target",
-    "metrics": "eval.metrics",
-    "bf16": "train.precision",
-    "fp16": "train.precision",
-}
+from slmcompile.printable import shortened
+from slmcompile.recipe.peer_names import KEYS, SECTIONS
+from slmcompile.recipe.schema import Recipe
 
 
-def suggest(unknown: str, model: type[BaseModel], at: tuple[str, ...]) -> str:
-    """A mend line for an unknown key ``unknown`` in the section at ``at``."""
+def suggest(unknown: str, model: type[BaseModel], at: tuple[str, ...], value: Any = None) -> str:
+    """A mend line for an unknown key.
+
+    Args:
+        unknown: the key.
+        model: the section that it stands in.
+        at: where that section lies.
+        value: what was written for it; names a key inside an unknown section.
+    """
+    word = unknown[:64]
     fields = list(model.model_fields)
-    close = get_close_matches(unknown, fields, n=1, cutoff=0.7)
-    if not close and unknown in PEERS:
-        return f"here it is called {PEERS[unknown]}"
-    close = close or get_close_matches(unknown, fields, n=1, cutoff=0.5)
+    close = get_close_matches(word, fields, n=1, cutoff=0.7)
+    if not close:
+        named = _elsewhere(word, at, value)
+        if named:
+            return named
+    close = close or get_close_matches(word, fields, n=1, cutoff=0.5)
     if close:
         return f"did you mean {'.'.join((*at, close[0]))!r}?"
+    near = get_close_matches(word, [*paths_by_name(), *KEYS], n=1, cutoff=0.8)
+    if near:
+        return str(_elsewhere(near[0], at, None))
     return f"keys here: {', '.join(sorted(fields))}"
+
+
+def _elsewhere(word: str, at: tuple[str, ...], value: Any) -> str | None:
+    """Where the key lies here, if another tool or another section has it."""
+    if isinstance(value, dict) and word in SECTIONS:
+        return _section_elsewhere(word, at, value)
+    if word in KEYS:
+        return f"here it is called {KEYS[word]}"
+    paths = paths_by_name().get(word, ())
+    # A name that several sections have (`type`, `name`) says nothing about which was meant.
+    if len(paths) == 1 and paths[0] != ".".join((*at, word)):
+        return f"here it is called {paths[0]}"
+    if word in SECTIONS:
+        return f"here it is called {SECTIONS[word]}"
+    return None
+
+
+def _section_elsewhere(word: str, at: tuple[str, ...], value: dict[Any, Any]) -> str:
+    ours = SECTIONS[word]
+    for key in map(str, value):
+        paths = paths_by_name().get(key, ())
+        known = f"{ours}.{key}" if f"{ours}.{key}" in paths else (KEYS.get(key) or "")
+        known = known or (paths[0] if len(paths) == 1 else "")
+        if known:
+            written = ".".join((*at, word, shortened(key)))
+            return f"here {word} is called {ours}, and {written} is {known}"
+    return f"here it is called {ours}"
+
+
+@cache
+def paths_by_name() -> dict[str, tuple[str, ...]]:
+    """Every key of the schema that lies at a fixed place: its last name → its dotted paths."""
+    found: dict[str, tuple[str, ...]] = {}
+
+    def walk(model: type[BaseModel], at: tuple[str, ...]) -> None:
+        for name, field in model.model_fields.items():
+            path = ".".join((*at, name))
+            if path not in found.get(name, ()):
+                found[name] = (*found.get(name, ()), path)
+            for below in _sections(field.annotation):
+                walk(below, (*at, name))
+
+    walk(Recipe, ())
+    return found
 
 
 def section_at(model: type[BaseModel], keys: tuple[str, ...], raw: Any) -> type[BaseModel] | None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from slmcompile.artifact import write_text
 from slmcompile.errors import UsageError
 from slmcompile.project import Project, builtin_conf
+from slmcompile.recipe.dump import dump_yaml
 from slmcompile.recipe.schema import ID_PATTERN
+from slmcompile.recipe.schema_files import editor_line
 
 
 def write_recipe(project: Project, recipe: str, overrides: Sequence[str], name: str) -> Path:
@@ -40,6 +41,6 @@ def write_recipe(project: Project, recipe: str, overrides: Sequence[str], name: 
         for section in sections:
             below = below.setdefault(section, {})
         below[leaf] = override.value()
-    text = yaml.safe_dump({"defaults": [*defaults, "_self_"], **values}, sort_keys=False)
+    text = editor_line("recipes") + dump_yaml({"defaults": [*defaults, "_self_"], **values})
     write_text(path, text)
     return path

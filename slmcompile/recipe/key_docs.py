@@ -1,0 +1,148 @@
+"""``docs/keys.md``: every recipe key, written from the schema, so that it cannot be out of date."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from slmcompile.policy import Policy
+from slmcompile.recipe.peer_names import KEYS as PEERS
+from slmcompile.recipe.schema import Recipe
+
+_INTRODUCTION = """\
+<!-- Written by `slmcompile schema --docs` from slmcompile/recipe/schema.py. Do not edit. -->
+# Every recipe key
+
+A key may stand in a recipe, in a group file (without the section's name in front) or behind a
+recipe's name on the command line (`slmcompile plan R train.learning_rate=1e-4`). A **cosmetic**
+key cannot change a result: editing it retrains nothing. *Elsewhere* gives the names that other
+tools use; a recipe that uses one is told ours.
+"""
+_ABOUT_POLICY = """
+A policy is no part of a recipe: it stands in `conf/policy/default.yaml` without the section's name,
+and a recipe that names, overrides or contains one is refused (exit 77).
+"""
+_WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
+
+
+def key_docs() -> str:
+    """The whole page as Markdown."""
+    parts = [_INTRODUCTION]
+    parts.append(f"\n## The recipe\n\n{_table(Recipe, '', list(Recipe.model_fields))}")
+    for name, field in Recipe.model_fields.items():
+        for section in _sections(field.annotation):
+            parts += _pages(section, _below(name, field.annotation), 2)
+    parts += _pages(Policy, "policy", 2)
+    parts.append(_ABOUT_POLICY)
+    return "".join(parts)
+
+
+def _pages(section: type[BaseModel], path: str, level: int) -> Iterator[str]:
+    """A heading and a table for a section and for each one inside it."""
+    kind = _tag(section)
+    title = f"`{path}`" + (f" with `type: {kind}`" if kind else "")
+    about = _one_line(section.__doc__ or "")
+    table = _table(section, path, list(section.model_fields))
+    yield f"\n{'#' * level} {title}\n\n{about}\n\n{table}"
+    for name, field in section.model_fields.items():
+        for inner in _sections(field.annotation):
+            yield from _pages(inner, f"{path}.{_below(name, field.annotation)}", min(level + 1, 4))
+
+
+def _table(section: type[BaseModel], path: str, names: list[str]) -> str:
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name in names:
+        field = section.model_fields[name]
+        full = f"{path}.{name}" if path else name
+        cells = (f"`{name}`", _type(field), _default(field), _meaning(field, full))
+        rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _meaning(field: FieldInfo, path: str) -> str:
+    text = _one_line(field.description or "")
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and extra.get("cosmetic"):
+        text += " **Cosmetic.**"
+    peers = sorted(peer for peer, ours in PEERS.items() if ours == path)
+    if peers:
+        text += f" *Elsewhere:* {', '.join(f'`{peer}`' for peer in peers)}."
+    return text
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, float) and value.is_integer() is False:
+        return f"`{value:g}`"
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
+
+
+def _type(field: FieldInfo) -> str:
+    bounds = [
+        f"{sign} {bound:g}"
+        for item in field.metadata
+        for sign, bound in (
+            ("≥", getattr(item, "ge", None)),
+            (">", getattr(item, "gt", None)),
+            ("≤", getattr(item, "le", None)),
+            ("<", getattr(item, "lt", None)),
+        )
+        if bound is not None
+    ]
+    return f"{_words(field.annotation)}{', ' if bounds else ''}{', '.join(bounds)}"
+
+
+def _words(annotation: Any) -> str:
+    """A type in words: `` `linear` or `cosine` ``, list of text, number."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _words(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{choice}`" for choice in arguments)
+    if origin in {Union, UnionType}:
+        if all(_sections(part) for part in arguments):
+            return "section, by `type`"
+        return " or ".join(_words(part) for part in arguments)
+    if origin is tuple:
+        return f"list of {'sections' if _sections(annotation) else _words(arguments[0])}"
+    if origin is dict:
+        key = "name" if _sections(annotation) else _words(arguments[0])
+        return f"mapping of {key} to {_words(arguments[1])}"
+    if annotation is NoneType:
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return _WORDS.get(annotation, "value")
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a value of this type is, or holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _below(name: str, annotation: Any) -> str:
+    """A key as a path to the sections in it: ``target.NAME``, ``gates[]``."""
+    origin = get_origin(annotation)
+    return f"{name}.NAME" if origin is dict else f"{name}[]" if origin is tuple else name
+
+
+def _tag(section: type[BaseModel]) -> str:
+    """The ``type`` that chooses this section among its alternatives, empty if there is none."""
+    field = section.model_fields.get("type")
+    choices = get_args(field.annotation) if field and field.is_required() else ()
+    return str(choices[0]) if len(choices) == 1 else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())

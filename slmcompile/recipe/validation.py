@@ -1,0 +1,218 @@
+"""Composed values → ``Recipe``; what pydantic finds wrong, in our words, with file and line.
+
+Of all that is wrong one cause is named: unknown keys before missing ones (a typo is both), both
+before wrong values, which may follow from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from slmcompile.errors import BadRecipeError
+from slmcompile.printable import shortened
+from slmcompile.recipe.names import section_at, suggest
+from slmcompile.recipe.schema import Recipe
+from slmcompile.recipe.yaml_file import KeyPath
+
+_RANK = {"extra_forbidden": 0, "union_tag_not_found": 1, "union_tag_invalid": 1, "missing": 2}
+# What a value must be, by pydantic's error type; {} takes names of the error's context.
+_WORDS = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a section (key: value)",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be {le:g} or less",
+    "list_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "missing": "is required and not given",
+    "model_attributes_type": "must be a section (key: value)",
+    "model_type": "must be a section (key: value)",
+    "string_pattern_mismatch": "has characters that are not allowed here",
+    "string_too_long": "must have {max_length} characters at most",
+    "string_too_short": "must have {min_length} characters at least",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "union_tag_invalid": "has the type {tag}, which is none of {expected_tags}",
+    "union_tag_not_found": "has no type",
+}
+
+
+def validate(
+    raw: dict[str, Any], origin: Callable[[KeyPath], str], through: Mapping[KeyPath, KeyPath]
+) -> Recipe:
+    """The typed recipe.
+
+    Args:
+        raw: the composed values, references followed.
+        origin: ``file:line`` of a key path.
+        through: for each value that was a reference, the key path it came from.
+
+    Raises:
+        BadRecipeError: unknown key, missing value, wrong type (exit 78).
+    """
+    try:
+        # Through JSON, where strict mode knows lists as tuples and integers as floats.
+        return Recipe.model_validate_json(json.dumps(raw, allow_nan=True))
+    except ValidationError as error:
+        problems = sorted(error.errors(), key=lambda problem: _RANK.get(problem["type"], 3))
+        raise _explained([dict(p) for p in problems], raw, origin, through) from error
+
+
+def _explained(
+    problems: list[dict[str, Any]],
+    raw: dict[str, Any],
+    origin: Callable[[KeyPath], str],
+    through: Mapping[KeyPath, KeyPath],
+) -> BadRecipeError:
+    first = problems[0]
+    keys = _keys(first, raw)
+    where = f"{origin(keys)}: {'.'.join(keys) or 'recipe'}"
+    parent = section_at(Recipe, keys[:-1], raw)
+    if first["type"] == "extra_forbidden":
+        mend = suggest(keys[-1], parent, keys[:-1], first.get("input")) if parent else ""
+        return BadRecipeError(f"{where}: unknown key", mend or "remove the key")
+    # The members of a union complain one by one about the same value: one sentence for all.
+    same = [p for p in problems if p["type"] not in _RANK and _keys(p, raw) == keys] or [first]
+    said = list(dict.fromkeys(_sentence(problem) for problem in same))
+    given = first.get("input")
+    hidden = first["type"] in _RANK or isinstance(given, dict)
+    value = "" if hidden else f" (given {shortened(_yaml(given))}{_route(keys, origin, through)})"
+    message = " or ".join([said[0], *(one.removeprefix("must be ") for one in said[1:])])
+    return BadRecipeError(f"{where}: {message}{value}", _mend(same, keys, parent))
+
+
+def _sentence(problem: dict[str, Any]) -> str:
+    words = _WORDS.get(problem["type"])
+    if words is None:
+        return str(problem["msg"][0].lower() + problem["msg"][1:])
+    context = dict(problem.get("ctx", {}))
+    context["tag"] = repr(shortened(str(context.get("tag", ""))))
+    return words.format(**context)
+
+
+def _mend(problems: list[dict[str, Any]], keys: KeyPath, parent: type[BaseModel] | None) -> str:
+    first = problems[0]
+    given = first.get("input")
+    context = first.get("ctx", {})
+    near = [
+        word
+        for problem in problems
+        for word in _quoted(str(problem.get("ctx", {}).get("expected", "")))
+    ]
+    if first["type"].startswith("union_tag"):
+        return _mend_type(first, keys, parent)
+    if isinstance(given, str) and (better := _mend_text(given, first["type"], near)):
+        return better
+    if first["type"] == "string_pattern_mismatch":
+        return f"it must match {context.get('pattern')}"
+    if first["type"].startswith(("greater_than", "less_than")):
+        return "give a value in that range"
+    field = parent.model_fields.get(keys[-1]) if parent and keys else None
+    described = f": {field.description}" if field is not None and field.description else ""
+    if first["type"] == "missing":
+        choices = get_args(field.annotation) if field and _is_literal(field.annotation) else ()
+        one_of = f", one of {', '.join(map(str, choices))}" if choices else described
+        return f"add `{'.'.join(keys)}`{one_of}"
+    if near and len(near) > 1:
+        return f"choose one of {', '.join(near)}"
+    wanted = " or ".join(_sentence(problem).removeprefix("must be ") for problem in problems)
+    return f"give {wanted}{described}" if " " in wanted else "give a valid value"
+
+
+def _mend_text(given: str, problem: str, near: list[str]) -> str:
+    """A mend for a value that is text and should be something else."""
+    if problem in {"float_type", "int_type"} and _is_number(given):
+        return f"write it without quotes: {given.strip()}"
+    close = get_close_matches(given[:64], near, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    listed = problem in {"tuple_type", "list_type"} and len(given) < 64
+    return f"write [{given}]" if listed else ""
+
+
+def _mend_type(problem: dict[str, Any], keys: KeyPath, parent: type[BaseModel] | None) -> str:
+    known = _quoted(str(problem.get("ctx", {}).get("expected_tags", "")))
+    if not known and parent is not None and keys[-1] in parent.model_fields:
+        known = _tags(parent.model_fields[keys[-1]].annotation)
+    close = get_close_matches(str(problem.get("ctx", {}).get("tag", ""))[:64], known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"add `type:` with one of {', '.join(known)}" if known else "add `type:`"
+
+
+def _tags(annotation: Any) -> list[str]:
+    found: list[str] = []
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel) and "type" in part.model_fields:
+            found += [str(tag) for tag in get_args(part.model_fields["type"].annotation)]
+    return found
+
+
+def _route(
+    keys: KeyPath, origin: Callable[[KeyPath], str], through: Mapping[KeyPath, KeyPath]
+) -> str:
+    for length in range(len(keys), 0, -1):
+        source = through.get(keys[:length])
+        if source:
+            full = (*source, *keys[length:])
+            return f" by ${{{'.'.join(full)}}} of {origin(full)}"
+    return ""
+
+
+def _yaml(value: Any) -> str:
+    """A value as a person wrote it in YAML, or nearly."""
+    return repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(text: str) -> list[str]:
+    return [part for index, part in enumerate(text.split("'")) if index % 2]
+
+
+def _is_literal(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _keys(problem: dict[str, Any], raw: Any) -> KeyPath:
+    """Pydantic's location without the tags of unions: what the person wrote."""
+    loc: tuple[int | str, ...] = problem["loc"]
+    keys: list[str] = []
+    current = raw
+    tag = None  # pydantic puts a union's tag right behind the key that holds the union
+    for position, part in enumerate(loc):
+        if part == tag and not (isinstance(current, dict) and part in current):
+            tag = None
+            continue
+        known, below = _descend(current, part)
+        last = position == len(loc) - 1
+        if not known and not (problem["type"] == "missing" and last):
+            continue
+        current = below if known else current
+        tag = current.get("type") if isinstance(current, dict) else None
+        keys.append(str(part))
+    return tuple(keys)
+
+
+def _descend(value: Any, part: int | str) -> tuple[bool, Any]:
+    if isinstance(value, dict) and part in value:
+        return True, value[part]
+    if isinstance(value, list) and isinstance(part, int) and part < len(value):
+        return True, value[part]
+    return False, None
