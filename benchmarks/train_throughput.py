@@ -78,7 +78,7 @@ def ours(config: Train, base: Path, data: Path, rows: list[Row]) -> Meter:
 def plain(config: Train, base: Path, rows: list[Row], tokenizer: Any) -> Meter:
     """One round of transformers.Trainer: padded batches, whole head, PEFT's own forward."""
     torch.manual_seed(config.seed)
-    model = attach(load_base_model(base, config.precision), config.lora)
+    model = attach(load_base_model(base, config.precision), config.lora or Lora())
 
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.layout import complete
+from slmcompile.hub_commit import at_commit
 from slmcompile.progress import Progress
 from slmcompile.recipe.schema import FolderModel, HubModel, ModelSource, PackageModel
 
@@ -34,7 +35,8 @@ def fetch(source: ModelSource, project: Path, out: Path, progress: Progress) -> 
     if isinstance(source, HubModel):
         from slmcompile.base.hub import fetch_hub
 
-        where = f"{source.repo_id}@{source.revision[:12]}"
+        source = at_commit(source)
+        where = f"{source.repo_id}@{source.revision}"
         fetch_hub(source, out, progress)
     elif isinstance(source, FolderModel):
         from slmcompile.base.folder import fetch_folder

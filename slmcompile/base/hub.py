@@ -41,7 +41,7 @@ def fetch_hub(source: HubModel, out: Path, progress: Progress) -> None:
         RevisionNotFoundError,
     )
 
-    where = f"{source.repo_id}@{source.revision[:12]}"
+    where = f"{source.repo_id}@{(source.revision or 'main')[:12]}"
     progress.say(f"fetching {where} from the hub")
     try:
         # One request that is not retried for half a minute, as listing the tree would be.

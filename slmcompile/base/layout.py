@@ -74,8 +74,7 @@ def complete(folder: Path, where: str) -> dict[str, Any]:
     refuse_code(tokenizer, f"{where}/tokenizer_config.json")
     _write_without(folder / "tokenizer_config.json", tokenizer, _LOADING_KEYS)
     stop = _stop_token_id(folder, tokenizer, where)
-    headers = [_header(path) for path in _weight_files(folder, where)]
-    shapes = {name: entry for header in headers for name, entry in header.items()}
+    shapes = weight_headers(folder, where)
     dtypes: Counter[str] = Counter()
     for entry in shapes.values():
         dtypes[str(entry["dtype"])] += prod(entry["shape"])
@@ -87,6 +86,18 @@ def complete(folder: Path, where: str) -> dict[str, Any]:
         "vocab_size": config.get("vocab_size"),
         "eos_token_ids": _stop_where_trained(folder, config, stop),
     }
+
+
+def weight_headers(folder: Path, where: str) -> dict[str, dict[str, Any]]:
+    """Every stored tensor's name with its ``dtype`` and ``shape``, from the safetensors headers.
+
+    Raises:
+        RefusedError: pickled weights only, or an index that leads out of the folder.
+        BadRecipeError: no weights at all.
+        CorruptError: not safetensors, or a file of the index is missing.
+    """
+    headers = [_header(path) for path in _weight_files(folder, where)]
+    return {name: entry for header in headers for name, entry in header.items()}
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:

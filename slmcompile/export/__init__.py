@@ -1,1 +1,1 @@
-"""From base model and adapter to a folder that onnxruntime-genai opens as it stands."""
+"""From base model and trained weights to a folder that onnxruntime-genai opens as it stands."""

@@ -12,7 +12,7 @@ from slmcompile.artifact import write_json
 from slmcompile.data.store import Row
 from slmcompile.errors import BadDataError
 from slmcompile.export.builder import build
-from slmcompile.export.merge import load_merged
+from slmcompile.export.merge import is_adapter, load_merged
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
 from slmcompile.export.tokenizer import write_tokenizer
 from slmcompile.inference import onnx_model
@@ -24,7 +24,7 @@ from slmcompile.recipe.schema import Target
 def export(
     target: Target,
     base: Path,
-    adapter: Path,
+    trained: Path,
     prompt_file: Path,
     sample_rows: Sequence[Row],
     out: Path,
@@ -36,7 +36,7 @@ def export(
     Args:
         target: execution provider and precision.
         base: base-model folder.
-        adapter: PEFT adapter folder.
+        trained: PEFT adapter folder, or a model folder of which all weights were trained.
         prompt_file: JSON that says how a prompt is rendered; copied beside the model.
         sample_rows: rows that torch and ONNX are compared on; at least one.
         out: an empty folder.
@@ -54,8 +54,9 @@ def export(
         raise BadDataError("export: no rows to compare torch and ONNX on", "add validation rows")
     name = f"{target.execution_provider} {target.precision}"
     merged = scratch / "merged"
-    progress.say("merging the adapter into the base model in fp32")
-    model = load_merged(base, adapter)
+    if is_adapter(trained):
+        progress.say("merging the adapter into the base model in fp32")
+    model = load_merged(base, trained)
     _save(model, base, merged)
     progress.say(f"building ONNX for {name}")
     build(target, merged, out, scratch / "cache")

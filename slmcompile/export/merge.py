@@ -1,7 +1,9 @@
-"""Base model plus adapter becomes one set of weights, in float32.
+"""Base model and what was trained become one set of weights, in float32.
 
 A merge into bf16 or quantised weights would round the adapter away; every artifact is therefore
-merged in full precision first and rounded or quantised once, afterwards.
+merged in full precision first and rounded or quantised once, afterwards: merge, quantise, ONNX.
+That holds for QLoRA too. Its quantised base is there in training alone: the adapter is merged into
+the base that it was quantised from. A model of which all weights were trained is read as it is.
 """
 
 from __future__ import annotations
@@ -9,30 +11,56 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from slmcompile.bitsandbytes_import import import_bitsandbytes
 from slmcompile.errors import CorruptError, StageFailedError
 from slmcompile.inference.quiet import quiet
 
 
-def load_merged(base: Path, adapter: Path | None) -> Any:
-    """The transformers model with the adapter (if any) merged in, float32, in eval mode.
+def is_adapter(trained: Path) -> bool:
+    """Whether a folder of trained weights is an adapter, and not a model of its own."""
+    return not (trained / "config.json").is_file()
+
+
+def load_merged(base: Path, trained: Path | None) -> Any:
+    """The transformers model as it was trained, float32, in eval mode.
+
+    Args:
+        base: base-model folder.
+        trained: PEFT adapter folder, to be merged into the base; or a model folder, which takes
+            the base's place; or None for the base itself.
 
     Raises:
-        CorruptError: the adapter folder is incomplete.
+        CorruptError: the folder of trained weights is incomplete.
         StageFailedError: merged weights are not finite.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    adapter = trained if trained and is_adapter(trained) else None
     with quiet():
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-        )
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                base if adapter or trained is None else trained,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+        except OSError as error:
+            if adapter or trained is None:
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise CorruptError(
+                f"{trained}: not a trained model: {reason}", "train again"
+            ) from error
         return (model if adapter is None else _merged(model, adapter)).eval()
 
 
 def _merged(model: Any, adapter: Path) -> Any:
     """Merges on one thread: hundreds of small products, whose sums then never depend on threads."""
     import torch
+
+    import_bitsandbytes()
     from peft import PeftModel
 
     for name in ("adapter_config.json", "adapter_model.safetensors"):

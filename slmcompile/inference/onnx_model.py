@@ -69,14 +69,33 @@ def load(folder: Path, threads: int | None = None, *, spinning: bool = True) -> 
         stops=frozenset([stops] if isinstance(stops, int) else stops),
         context=int(described["context_length"]),
         vocab_size=int(described["vocab_size"]),
+        prefix=_prefix(folder),
     )
+
+
+def _prefix(folder: Path) -> tuple[int, ...]:
+    """Ids before every prompt; onnxruntime-genai 0.18 itself puts no BOS before a text."""
+    try:
+        prompt = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+        return tuple(prompt.get("prefix_ids", ()))
+    except FileNotFoundError:
+        return ()
 
 
 class OnnxModel:
     """``LanguageModel`` over onnxruntime-genai."""
 
-    def __init__(self, model: Any, *, stops: frozenset[int], context: int, vocab_size: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        stops: frozenset[int],
+        context: int,
+        vocab_size: int,
+        prefix: tuple[int, ...] = (),
+    ) -> None:
         self._model = model
+        self._prefix = prefix
         self._stops = stops
         self._context = context
         self._vocab = vocab_size
@@ -92,8 +111,10 @@ class OnnxModel:
         return self._tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt."""
-        return [int(token) for token in self.tokenizer.encode(text)]
+        """Token ids of a rendered prompt, as trained: behind the prefix, which is not doubled."""
+        ids = [int(token) for token in self.tokenizer.encode(text)]
+        prefix = list(self._prefix)
+        return ids if ids[: len(prefix)] == prefix else prefix + ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens left out."""

@@ -1,4 +1,4 @@
-"""The base model, with or without an adapter, in torch on the CPU."""
+"""The base model, as it was or as it was trained, in torch on the CPU."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from slmcompile.inference.batching import equal_length, padded_right, similar_le
 from slmcompile.recipe.schema import Precision
 
 
-def load(base: Path, adapter: Path | None, threads: int, precision: Precision) -> TorchModel:
-    """Loads the model, its adapter merged into the weights in float32, for inference.
+def load(base: Path, trained: Path | None, threads: int, precision: Precision) -> TorchModel:
+    """Loads the model that ships, for inference: an adapter is merged into the base in float32.
+
+    So is one that QLoRA trained over a quantised base; no artifact has that base in it.
 
     Args:
         base: base-model folder.
-        adapter: PEFT adapter folder, or None for the base model itself.
+        trained: PEFT adapter folder or model folder, or None for the base model itself.
         threads: torch's threads in this process from now on.
         precision: what it computes in; bf16 is rounded after the merge.
     """
@@ -28,7 +30,7 @@ def load(base: Path, adapter: Path | None, threads: int, precision: Precision) -
     from slmcompile.export.merge import load_merged
 
     torch.set_num_threads(threads)
-    model = load_merged(base, adapter)
+    model = load_merged(base, trained)
     if precision == "bf16":
         model = model.to(torch.bfloat16)
     generation = json.loads((base / "generation_config.json").read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from slmcompile.metrics.perplexity import perplexity
 from slmcompile.metrics.score import is_correct, score, score_labels
 from slmcompile.process import thread_count
 from slmcompile.stages.context import Context, Result
+from slmcompile.stages.trained import trained_weights
 
 SPEED_TOKENS = 64
 """Tokens decoded, one prompt at a time, to measure speed."""
@@ -72,17 +73,19 @@ def _load(context: Context) -> tuple[LanguageModel, Callable[[list[int]], str], 
         exported = onnx_model.load(inputs["export"], threads=threads)
         return exported, exported.decode, _size(inputs["export"])
     from slmcompile.data.tokenizer import load_tokenizer
+    from slmcompile.export.merge import is_adapter
     from slmcompile.inference import torch_model
 
     base = inputs["base"]
-    adapter = inputs["train"] / "adapter" if "train" in inputs else None
-    model = torch_model.load(base, adapter, threads, config["precision"])
+    trained = trained_weights(inputs["train"]) if "train" in inputs else None
+    model = torch_model.load(base, trained, threads, config["precision"])
     tokenizer = load_tokenizer(base)
 
     def decode(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
 
-    return model, decode, _size(base) + (_size(adapter) if adapter else 0)
+    parts = [base] if trained is None or is_adapter(trained) else []
+    return model, decode, sum(_size(part) for part in [*parts, trained] if part)
 
 
 def _size(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""``export``: base and adapter become a folder that onnxruntime-genai opens."""
+"""``export``: base and what was trained become a folder that onnxruntime-genai opens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from slmcompile.data.store import read_split
 from slmcompile.recipe.schema import Target
 from slmcompile.stages.context import Context, Result
+from slmcompile.stages.trained import trained_weights
 
 PARITY_ROWS = 8
 """Test rows on which the export's logits are compared with torch's."""
@@ -20,7 +21,7 @@ def run(context: Context) -> Result:
     info = export(
         Target.model_validate_json(json.dumps(context.config["target"])),
         context.inputs["base"],
-        context.inputs["train"] / "adapter",
+        trained_weights(context.inputs["train"]),
         data / "prompt.json",
         read_split(data, "test")[:PARITY_ROWS],
         context.out,

@@ -1,4 +1,8 @@
-"""``train``: base weights and tokenized rows become an adapter."""
+"""``train``: base weights and tokenized rows become an adapter, or a model of its own.
+
+``adapter/`` (PEFT's format) comes of the methods lora and qlora, ``model/`` (the hub's layout) of
+full. Which of the two is there tells the stages behind this one what they have.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,24 @@ import json
 from slmcompile.recipe.schema import Train
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.track import stage_tracker
+from slmcompile.stages.trained import ADAPTER, MODEL
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainRuntime
 
 
 def run(context: Context) -> Result:
-    """Trains, keeps the best adapter and tells the tracker how it went."""
+    """Trains, keeps the best weights and tells the tracker how it went."""
     config = Train.model_validate_json(json.dumps(context.config))
     cadence = context.runtime.get("train", {})
     tracker = stage_tracker(context, "train", context.config)
-    adapter = context.out / "adapter"
-    adapter.mkdir()
+    weights = context.out / (MODEL if config.lora is None else ADAPTER)
+    weights.mkdir()
     try:
         record = train(
             config,
             context.inputs["base"],
             context.inputs["data"],
-            adapter,
+            weights,
             context.scratch,
             TrainRuntime(identity=context.fingerprint, **cadence),
             context.progress,

@@ -17,25 +17,14 @@ from torch import nn
 from slmcompile.artifact import saying_what_is_missing, write_json
 from slmcompile.errors import BadRecipeError
 from slmcompile.recipe.schema import Lora
+from slmcompile.training.target_modules import leaf, matched, patterns_of
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-def _leaf(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """PEFT's own rule: the full name, or a suffix of it that starts at a dot."""
-    return name == pattern or name.endswith(f".{pattern}")
-
-
-def resolve_target_modules(model: Any, patterns: str | tuple[str, ...]) -> list[str]:
+def resolve_target_modules(model: Any, target_modules: str | tuple[str, ...]) -> list[str]:
     """Sorted ``target_modules`` for PEFT, every one of them proved to match something.
-
-    ``all-linear`` becomes the leaf names of all linears but the output head. PEFT would resolve
-    it too, but its list then depends on the hash seed of the process (peft 0.21).
 
     Raises:
         BadRecipeError: a pattern that matches no module that LoRA can adapt (exit 78).
@@ -43,18 +32,15 @@ def resolve_target_modules(model: Any, patterns: str | tuple[str, ...]) -> list[
     names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)]
     head = model.get_output_embeddings()
     inner = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head]
-    if patterns == "all-linear":
-        leaves = {_leaf(name) for name in inner}
-        clash = any(_leaf(name) in leaves for name in set(names) - set(inner))
-        return sorted(inner if clash else leaves)
+    patterns = patterns_of(target_modules, inner, set(names) - set(inner))
     for pattern in patterns:
         _require_match("target_modules", pattern, names)
-    return sorted(set(patterns))
+    return patterns
 
 
 def _require_match(key: str, pattern: str, names: list[str]) -> None:
-    if not any(_matches(name, pattern) for name in names):
-        available = ", ".join(sorted({_leaf(name) for name in names}))
+    if not matched(names, [pattern]):
+        available = ", ".join(sorted({leaf(name) for name in names}))
         raise BadRecipeError(
             f"train.lora.{key}: {pattern!r} matches no module of the base model",
             f"choose from: {available}",

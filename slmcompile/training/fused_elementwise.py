@@ -112,14 +112,16 @@ def install_swiglu(model: nn.Module) -> int:
     """Swaps the forward of every gated SiLU block that agrees; returns how many."""
     count = 0
     names = ("gate_proj", "up_proj", "down_proj", "act_fn")
+    # Not that of the projection's weights: those of a 4-bit layer are packed into bytes.
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     for module in model.modules():
         if not all(isinstance(getattr(module, name, None), nn.Module) for name in names):
             continue
         gate: Any = module.gate_proj
-        weight = getattr(gate, "weight", None)
-        if not isinstance(weight, torch.Tensor) or weight.ndim != 2:
+        width = getattr(gate, "in_features", None)
+        if not isinstance(width, int):
             continue
-        if _agrees(module, _swiglu, _probe(weight.shape[1], weight.dtype)):
+        if _agrees(module, _swiglu, _probe(width, dtype)):
             module.forward = partial(_swiglu, module)
             count += 1
     return count

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from slmcompile.training.sizes import SHORT_ROW
+
 NAME = "slmcompile_grouped"
-LONGEST = 256
-"""Longest row, tokens: beyond it the scores no longer fit the caches and flash kernels win."""
 _ELSEWHERE = ("softcap", "s_aux", "position_bias", "cache", "is_causal")
 
 
@@ -55,7 +55,7 @@ def grouped_attention(
     batch, heads, length, width = query.shape
     key_heads = key.shape[1]
     special = any(kwargs.get(name) is not None for name in _ELSEWHERE)
-    if attention_mask is not None or dropout or special or not 1 < length <= LONGEST:
+    if attention_mask is not None or dropout or special or not 1 < length <= SHORT_ROW:
         return _sdpa(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )

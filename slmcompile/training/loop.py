@@ -1,4 +1,4 @@
-"""Trains an adapter: the program that reads from top to bottom.
+"""Trains an adapter or all weights: the program that reads from top to bottom.
 
 A loop of our own rather than ``transformers.Trainer``, which writes checkpoints in place, resumes
 in silence without an optimizer, logs NaN as 0.0, and runs the language-model head at every
@@ -11,8 +11,6 @@ Knows a folder for each of its inputs and outputs; knows nothing of stages, DVC 
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,11 +24,18 @@ from slmcompile.progress import Progress
 from slmcompile.recipe.schema import Train
 from slmcompile.training import hot_path
 from slmcompile.training.adapter import attach, write_adapter
-from slmcompile.training.base_model import DTYPES, load_base_model
+from slmcompile.training.base_model import (
+    DTYPES,
+    checkpoint_activations,
+    import_libraries,
+    load_base_model,
+)
 from slmcompile.training.batches import read_rows
 from slmcompile.training.checkpoint import CheckpointFolder
 from slmcompile.training.determinism import deterministic
 from slmcompile.training.master_weights import MasterWeights
+from slmcompile.training.memory import PhaseMemory
+from slmcompile.training.model_folder import write_model
 from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
 from slmcompile.training.schedule import plan_steps
 from slmcompile.training.session import Session
@@ -43,19 +48,23 @@ def train(
     config: Train,
     base: Path,
     data: Path,
-    adapter_out: Path,
+    weights_out: Path,
     scratch: Path,
     runtime: TrainRuntime,
     progress: Progress,
     on_log: OnLog,
 ) -> TrainingRecord:
-    """Trains a LoRA adapter and writes it in PEFT's format.
+    """Trains as ``config.method`` says and writes what was trained.
+
+    ``lora`` and ``qlora`` write an adapter in PEFT's format, ``full`` a model folder in the hub's
+    layout. qlora's adapter was trained over the quantised base, but it is the adapter of the
+    full-precision base that is evaluated and shipped: it is merged there, and quantised afterwards.
 
     Args:
         config: the recipe's train section.
         base: config.json, ``*.safetensors`` and tokenizer files of the base model.
         data: train.parquet and validation.parquet.
-        adapter_out: existing empty folder; written only when training has succeeded.
+        weights_out: existing empty folder; written only when training has succeeded.
         scratch: checkpoints; survives kills, owned by this run, removed by the caller.
         runtime: settings that cannot change a result.
         progress: told where the run is.
@@ -72,14 +81,19 @@ def train(
     """
     clock = _Clock()
     threads = thread_count(config.num_threads)
+    import_libraries()
+    memory = PhaseMemory()
+    memory.note("before_model")
     with deterministic(config.seed, threads), stop_on_signals() as stop:
-        session, model, fast_paths = _prepare(config, base, data)
+        with memory.phase("loading"):
+            session, model, fast_paths = _prepare(config, base, data)
         checkpoints = CheckpointFolder(
             scratch, runtime.identity, runtime.save_total_limit, progress
         )
-        resumed_from = _resume(session, checkpoints, clock, progress)
+        with memory.phase("loading"):
+            resumed_from = _resume(session, checkpoints, clock, progress)
         try:
-            _run(config, session, checkpoints, clock, runtime, stop, progress, on_log)
+            _run(config, session, checkpoints, clock, memory, runtime, stop, progress, on_log)
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(session) from error
         except RuntimeError as error:
@@ -87,25 +101,33 @@ def train(
             if "can't allocate memory" not in str(error):
                 raise
             raise _out_of_memory(session) from error
-        weights = session.best or session.weights.snapshot()
-        write_adapter(model, weights, adapter_out)
-        return _record(session, model, fast_paths, clock, threads, resumed_from)
+        weights = session.best or session.weights.tensors()
+        with memory.phase("saving"):
+            if config.lora is None:
+                write_model(model, weights, base, weights_out)
+            else:
+                write_adapter(model, weights, weights_out)
+        return _record(session, model, fast_paths, clock, memory, threads, resumed_from)
 
 
 def _prepare(config: Train, base: Path, data: Path) -> tuple[Session, Any, dict[str, int]]:
-    """Rows, model, adapter and optimizer, as they are before the first step."""
-    base_model = load_base_model(base, config.precision)
+    """Rows, model, adapter and optimizer, as they are before the first step.
+
+    All weights are read in fp32, whatever they are computed in: the masters begin unrounded.
+    """
+    read_as = "fp32" if config.lora is None else config.precision
+    base_model = load_base_model(base, read_as, config.quantization)
     vocabulary = base_model.get_input_embeddings().weight.shape[0]
     longest = getattr(base_model.config, "max_position_embeddings", None)
     train_rows = read_rows(data, "train", vocabulary, longest)
     validation_rows = read_rows(data, "validation", vocabulary, longest)
     if config.gradient_checkpointing:
-        base_model.gradient_checkpointing_enable({"use_reentrant": False})
-    model = attach(base_model, config.lora)
+        checkpoint_activations(base_model)
+    model = base_model if config.lora is None else attach(base_model, config.lora)
     weights = MasterWeights(model, DTYPES[config.precision])
     fast_paths = hot_path.install(base_model)
     schedule = plan_steps(config, len(train_rows))
-    session = Session(config, model, weights, train_rows, validation_rows, schedule)
+    session = Session(config, base_model, weights, train_rows, validation_rows, schedule)
     return session, model, {**fast_paths, "fused_head": int(session.fused_head)}
 
 
@@ -126,6 +148,7 @@ def _run(
     session: Session,
     checkpoints: CheckpointFolder,
     clock: _Clock,
+    memory: PhaseMemory,
     runtime: TrainRuntime,
     stop: StopRequest,
     progress: Progress,
@@ -141,19 +164,22 @@ def _run(
     while True:
         due = state.step == last or (state.step > 0 and state.step % config.eval_steps == 0)
         if due and state.evaluated_step != state.step:
-            eval_loss = session.validate(stop)
+            with memory.phase("validation"):
+                eval_loss = session.validate(stop)
             if eval_loss is not None:
                 progress.say(f"step {state.step}: validation loss {eval_loss:.4f}")
                 on_log(state.step, {"eval_loss": eval_loss})
         if state.step > saved and (stop or state.step % runtime.save_steps == 0):
-            checkpoints.save(session.checkpoint(clock.cpu(), clock.wall()))
+            with memory.phase("saving"):
+                checkpoints.save(session.checkpoint(clock.cpu(), clock.wall()))
             saved = state.step
         if stop:
             progress.end()
             raise stop.error(state.step)
         if state.step == last:
             break
-        point = session.train_step()
+        with memory.phase("training"):
+            point = session.train_step()
         if point.step % runtime.logging_steps == 0 or point.step == last:
             _log(point, progress, on_log)
     progress.end()
@@ -206,11 +232,11 @@ def _record(
     model: Any,
     fast_paths: dict[str, int],
     clock: _Clock,
+    memory: PhaseMemory,
     threads: int,
     resumed_from: int | None,
 ) -> TrainingRecord:
     state = session.state
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return TrainingRecord(
         curve=tuple(state.curve),
         best_step=state.best_step,
@@ -225,11 +251,18 @@ def _record(
         tokens_per_second=state.tokens / state.train_seconds,
         cpu_seconds=clock.cpu(),
         wall_seconds=clock.wall(),
-        peak_memory_bytes=peak if sys.platform == "darwin" else peak * 1024,
+        peak_memory_bytes=memory.whole(),
+        memory_bytes=memory.peaks(),
         threads=threads,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         trainable_parameters=sum(p.numel() for p in session.weights.masters.values()),
-        total_parameters=sum(p.numel() for p in model.parameters()),
+        total_parameters=sum(_elements(p) for p in model.parameters()),
         fast_paths=fast_paths,
         resumed_from=resumed_from,
     )
+
+
+def _elements(parameter: torch.nn.Parameter) -> int:
+    """Weights that a parameter stands for: a 4-bit one packs two into a byte."""
+    quantised = getattr(parameter, "quant_state", None)
+    return parameter.numel() if quantised is None else int(quantised.shape.numel())

@@ -18,9 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from slmcompile.training.batches import Batch
-
-LOGITS_AT_ONCE = 1 << 24
-"""Elements of the fp32 logits held at a time (64 MiB)."""
+from slmcompile.training.sizes import LOGITS_AT_ONCE
 
 
 class FrozenHeadLoss(torch.autograd.Function):

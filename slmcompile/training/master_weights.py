@@ -30,7 +30,8 @@ class MasterWeights:
                 copy.data = copy.data.float()
                 self.masters[name] = copy
             else:
-                self.masters[name] = nn.Parameter(copy.detach().to(torch.float32, copy=True))
+                # A weight that is fp32 becomes the master as it is: the cast is the copy.
+                self.masters[name] = nn.Parameter(copy.detach().to(torch.float32))
                 copy.data = copy.data.to(dtype)
 
     def collect_gradients(self) -> None:
@@ -58,6 +59,10 @@ class MasterWeights:
         for name, master in self.masters.items():
             master.copy_(weights[name])
         self.publish()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The masters themselves, to be read before the next step."""
+        return {name: master.detach() for name, master in self.masters.items()}
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the masters that later steps do not touch."""

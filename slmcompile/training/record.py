@@ -74,11 +74,15 @@ class TrainingRecord:
         tokens_per_second: ``tokens`` by wall seconds spent in training steps.
         cpu_seconds: processor time of the whole run, validation included, over all resumptions.
         wall_seconds: wall time of the same.
-        peak_memory_bytes: largest resident size of this process.
+        peak_memory_bytes: largest resident size of this process while it trained.
+        memory_bytes: resident sizes: ``before_model`` (libraries imported, nothing loaded), and
+            the largest while ``loading`` (model, rows, optimizer), in ``training`` steps, in
+            ``validation``, while ``saving`` checkpoints and weights. Empty where the system
+            cannot tell these apart.
         threads: CPU threads that the numbers depend on.
         cpu_capability: ``ATEN_CPU_CAPABILITY`` that the numbers depend on.
         trainable_parameters: parameters that the optimizer updates.
-        total_parameters: all parameters, adapter included.
+        total_parameters: all parameters, adapter included, those in 4 bits counted whole.
         fast_paths: how many modules run each of this package's fused forms.
         resumed_from: step of the checkpoint that this process went on from.
     """
@@ -97,6 +101,7 @@ class TrainingRecord:
     cpu_seconds: float
     wall_seconds: float
     peak_memory_bytes: int
+    memory_bytes: dict[str, int]
     threads: int
     cpu_capability: str
     trainable_parameters: int

@@ -64,7 +64,7 @@ class Session:
 
     Args:
         config: the recipe's train section.
-        model: the PeftModel, its fused forms installed.
+        model: the causal language model, adapters (if any) injected, fused forms installed.
         weights: masters of its trained weights.
         train_rows: rows of the train split.
         validation_rows: rows of the validation split.
@@ -85,7 +85,7 @@ class Session:
         self._rows = train_rows
         self._lengths = [len(row.input_ids) for row in train_rows]
         self._validation = validation_rows
-        self._loss = TrainedPositionLoss(model.get_base_model())
+        self._loss = TrainedPositionLoss(model)
         self._optimizer = build_optimizer(config, weights.masters.values())
         self._scheduler = build_scheduler(config, schedule, self._optimizer)
         self._order: tuple[int, list[list[int]]] | None = None
@@ -196,8 +196,9 @@ class Session:
     def _require_finite(self, value: float, what: str, step: int) -> None:
         if math.isfinite(value):
             return
-        frozen = (p for p in self._model.parameters() if not p.requires_grad)
-        if not all(bool(torch.isfinite(p).all()) for p in frozen):
+        # Before its first step a trained weight is the base model's too.
+        given = (p for p in self._model.parameters() if step <= 1 or not p.requires_grad)
+        if not all(bool(torch.isfinite(p).all()) for p in given):
             raise StageFailedError(
                 f"train: {what} is {value} at step {step}: the base model's weights hold NaN or"
                 " infinite values",
@@ -210,7 +211,7 @@ class Session:
         )
 
     def checkpoint(self, cpu_seconds: float, wall_seconds: float) -> Checkpoint:
-        """Everything that ``restore`` needs, at the times given."""
+        """Everything that ``restore`` needs, at the times given; saved before the next step."""
         self.state.cpu_seconds, self.state.wall_seconds = cpu_seconds, wall_seconds
         generators, generator_tensors = rng_states()
         optimizer = self._optimizer.state_dict()
@@ -226,7 +227,7 @@ class Session:
             "generators": generators,
         }
         tensors = {
-            "weights": self.weights.snapshot(),
+            "weights": self.weights.tensors(),
             "best": self.best,
             "optimizer": moments,
             "rng": generator_tensors,

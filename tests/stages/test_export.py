@@ -65,6 +65,18 @@ def test_fp32_logits_are_torchs(fp32: tuple[Path, dict[str, Any]]) -> None:
     assert parity["rows"] == 11
 
 
+def test_prompts_are_encoded_behind_the_prefix_that_training_puts_before_them(
+    fp32: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(fp32[0], folder)
+    plain = onnx_model.load(folder, 1)
+    (folder / "prompt.json").write_text('{"prefix_ids": [1]}', encoding="utf-8")
+    exported = onnx_model.load(folder, 1)
+    assert exported.encode("turn on") == [1, *plain.encode("turn on")]
+    assert exported.encode("<|im_start|>turn on") == plain.encode("<|im_start|>turn on")
+
+
 def test_the_adapter_is_in_the_export(
     base: Path, adapter: Path, fp32: tuple[Path, dict[str, Any]]
 ) -> None:

@@ -151,33 +151,45 @@ def test_lora_alone_learns_the_task_and_stock_peft_opens_the_adapter(
     assert json.loads(json.dumps(record.to_json()))["best_step"] == record.best_step
 
 
-WILD: dict[str, Any] = {
-    "max_steps": 40,
-    "eval_steps": 5,
-    "learning_rate": 0.5,
-    "lr_scheduler_type": "constant_with_warmup",
-    "warmup_ratio": 0.5,
-}
-"""A rate that grows until it spoils what was learnt: the best step is not the last."""
+LONG: dict[str, Any] = {"max_steps": 40, "eval_steps": 5}
+
+
+def contradicted(data: Path, folder: Path) -> Path:
+    """The data with validation answers that belong to other prompts.
+
+    A model first learns what an answer looks like, which helps there too, and then which answer is
+    right, which does harm there: the best step is not the last, on every processor.
+    """
+    rows = read_split(data, "validation")
+    folder.mkdir()
+    swapped = []
+    for row, other in zip(rows, [*rows[1:], rows[0]], strict=True):
+        answer = other.input_ids[len(other.prompt_ids) :]
+        labels = [IGNORED] * len(row.prompt_ids) + answer
+        swapped.append(replace(row, input_ids=row.prompt_ids + answer, labels=labels))
+    write_split(folder, "train", read_split(data, "train"))
+    write_split(folder, "validation", swapped)
+    return folder
 
 
 def test_the_best_weights_are_written_not_the_last(base: Path, data: Path, tmp_path: Path) -> None:
-    record = run(recipe(**WILD), base, data, tmp_path / "whole")
+    data = contradicted(data, tmp_path / "data")
+    record = run(recipe(**LONG), base, data, tmp_path / "whole")
     evaluated = {p.step: p.eval_loss for p in record.curve if p.eval_loss is not None}
     assert sorted(evaluated) == [5, 10, 15, 20, 25, 30, 35, 40]
     assert record.saved_step == record.best_step < 36
     assert evaluated[record.best_step] == min(evaluated.values())
     _, loss = held_out(base, data, tmp_path / "whole" / "adapter")
     assert loss == pytest.approx(evaluated[record.best_step], rel=1e-3)
-    assert evaluated[40] > 1.01 * loss
+    assert evaluated[40] > 1.2 * loss
 
     def on_log(step: int, values: dict[str, float]) -> None:
         if step == 37:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SlmcompileError, match="terminated at step 37"):
-        run(recipe(**WILD), base, data, tmp_path / "cut", on_log=on_log)
-    assert run(recipe(**WILD), base, data, tmp_path / "cut").resumed_from == 37
+        run(recipe(**LONG), base, data, tmp_path / "cut", on_log=on_log)
+    assert run(recipe(**LONG), base, data, tmp_path / "cut").resumed_from == 37
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
 
 
