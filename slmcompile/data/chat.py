@@ -6,6 +6,7 @@ it writes after that, up to the token that closes the turn. So training sees wha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,10 +59,11 @@ def render(
         _rendered(row, messages, turn, stop)
         for row, messages, turn in zip(rows, conversations, turns[1:], strict=True)
     ]
+    roles = Counter(" ".join(each["role"] for each in messages) for messages in conversations)
     text = _prompt_text(pattern, columns)
     if isinstance(template, ChatTemplate) and not _writes(text, rendered, renamed):
-        return Rendering(rendered, stop, None, columns)
-    return Rendering(rendered, stop, text, columns)
+        return Rendering(rendered, stop, None, columns, roles)
+    return Rendering(rendered, stop, text, columns, roles)
 
 
 def _render_turns(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from slmcompile.checks.data_facts import RowFacts
 from slmcompile.data.duplicates import Contradiction
-from slmcompile.data.normalise import normalised
 from slmcompile.data.rows import Stop
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.recipe.schema import Split
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 
 LISTED = 20
 """Rows, prompts or labels listed by name; the counts are always complete."""
@@ -53,26 +54,6 @@ def label_counts(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, i
     listed = sorted(total, key=lambda label: (-total[label], label))[:_LABELS]
     each = {split: Counter(row.label for row in rows) for split, rows in splits.items()}
     return {split: {label: count[label] for label in listed} for split, count in each.items()}
-
-
-def never_trained(splits: Mapping[Split, Sequence[Row]]) -> list[str]:
-    """Labels of validation and test that train lacks, so that they cannot be answered right."""
-    labels = {split: {row.label for row in rows} for split, rows in splits.items()}
-    return sorted((labels["validation"] | labels["test"]) - labels["train"])
-
-
-def leaks(splits: Mapping[Split, Sequence[Row]]) -> dict[str, Any]:
-    """Rows of validation and test whose normalised prompt is in train, and of test in validation.
-
-    Always zero for splits that this program made.
-    """
-    prompts = {split: [normalised(row.prompt) for row in rows] for split, rows in splits.items()}
-    train, validation = set(prompts["train"]), set(prompts["validation"])
-    return {
-        "validation_in_train": sum(prompt in train for prompt in prompts["validation"]),
-        "test_in_train": sum(prompt in train for prompt in prompts["test"]),
-        "test_in_validation": sum(prompt in validation for prompt in prompts["test"]),
-    }
 
 
 def tokens(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
@@ -128,6 +109,7 @@ def report(
     too_long: Sequence[str],
     max_length: int,
     contradicting: Sequence[Contradiction],
+    facts: RowFacts,
 ) -> dict[str, Any]:
     """The content of ``data_report.json``.
 
@@ -142,6 +124,7 @@ def report(
         too_long: places of the rows dropped as longer than ``max_length``.
         max_length: the recipe's ``data.max_length``.
         contradicting: prompts answered in two ways (kept).
+        facts: what the rules judge.
     """
     every = [row for rows in splits.values() for row in rows]
     found: dict[str, Any] = {
@@ -167,12 +150,13 @@ def report(
             "total": lengths([len(row.input_ids) for row in every]),
         },
         "labels": label_counts(splits) if labelled else {},
-        "labels_never_trained": never_trained(splits)[:LISTED] if labelled else [],
-        "leaks": leaks(splits),
+        "labels_never_trained": list(facts.never_trained)[:LISTED],
+        "leaks": dict(facts.leaks_normalised),
         "tokens": tokens(splits),
         "examples": examples(splits["train"], tokenizer),
         "template": dict(template),
         "stop": {"id": stop.id, "text": stop.text},
+        "facts": asdict(facts),
     }
     found["warnings"] = warnings(found)
     return found

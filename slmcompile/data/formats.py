@@ -170,6 +170,22 @@ _TEXT_FORMATS: dict[str, Callable[[str, str], Iterator[SourceRow]]] = {
 }
 
 
+def format_of(file: Path, path: str, file_format: str) -> str:
+    """``file_format``, or what the ending says where it is ``auto``.
+
+    Raises:
+        BadDataError: the ending says no format (exit 65).
+    """
+    if file_format != "auto":
+        return file_format
+    if found := _ENDINGS.get(file.suffix.lower()):
+        return found
+    raise BadDataError(
+        f"{path}: the ending {file.suffix!r} says no format",
+        f"rename it ({', '.join(sorted(_ENDINGS))}) or set data.source.format",
+    )
+
+
 def read_file(project: Path, path: str, file_format: str = "auto") -> list[SourceRow]:
     """All rows of one file of the project.
 
@@ -183,13 +199,7 @@ def read_file(project: Path, path: str, file_format: str = "auto") -> list[Sourc
         RefusedError: outside the project or not a regular file (exit 77).
     """
     file = contained(project, path)
-    if file_format == "auto":
-        file_format = _ENDINGS.get(file.suffix.lower(), "")
-        if not file_format:
-            raise BadDataError(
-                f"{path}: the ending {file.suffix!r} says no format",
-                f"rename it ({', '.join(sorted(_ENDINGS))}) or set data.source.format",
-            )
+    file_format = format_of(file, path, file_format)
     if file_format == "parquet":
         rows = list(parse_parquet(file, path))
     else:

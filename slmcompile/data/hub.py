@@ -29,7 +29,7 @@ def read_split(source: HubData, slice_: str) -> list[SourceRow]:
             f"data.source.repo_id: {source.repo_id!r} is not owner/name",
             "write the repository's owner too",
         )
-    name = f"{source.repo_id}@{source.revision[:12]}"
+    name = f"{source.repo_id}@{(source.revision or '')[:12]}"
     table = _load(source, slice_, name)
     rows = [SourceRow(dict(row), f"{name} {slice_}: row {n}") for n, row in enumerate(table)]
     if not rows:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import write_json
+from slmcompile.checks.data_facts import Stratum
 from slmcompile.data.describe import report
 from slmcompile.data.duplicates import contradictions, first_of_each
 from slmcompile.data.encode import Encoded, encode, prefix_ids
+from slmcompile.data.facts import row_facts
 from slmcompile.data.prompt import describe_prompt
 from slmcompile.data.render import render
 from slmcompile.data.rows import Rendered, as_text
+from slmcompile.data.same_ids import compare
 from slmcompile.data.source import SPLITS, read
-from slmcompile.data.split import Item, assign
+from slmcompile.data.split import Item, assign, smallest_stratum
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import load_tokenizer
 from slmcompile.errors import BadDataError, BadRecipeError
@@ -64,15 +67,28 @@ def prepare(
     prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
     encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix)
     examples: list[_Example] = []
-    too_long: list[str] = []
+    too_long: list[Rendered] = []
     for number, ids in zip(kept, encoded, strict=True):
         rendered = rendering.rows[number]
         if _fits(rendered, ids, config):
             row = _row(number, rendered, ids, config.label)
             examples.append(_Example(row, rendered, origin[number]))
         else:
-            too_long.append(rendered.row.where)
+            too_long.append(rendered)
     splits = _split(examples, config, set(source))
+    prompt = describe_prompt(config, rendering, prefix)
+    labelled = config.label is not None or config.task == "classification"
+    written = [row for rows in splits.values() for row in rows]
+    facts = row_facts(
+        config,
+        splits,
+        rendering,
+        tokenizer,
+        labelled=labelled,
+        too_long=too_long,
+        strata=_smallest_stratum(examples, config, set(source)),
+        same_ids=compare(config, written, rendering, prompt, tokenizer, base),
+    )
 
     for split, rows in splits.items():
         write_split(out, split, rows)
@@ -81,15 +97,16 @@ def prepare(
         tokenizer=tokenizer,
         template=config.template.model_dump(mode="json"),
         stop=rendering.stop,
-        labelled=config.label is not None or config.task == "classification",
+        labelled=labelled,
         read=len(every),
         duplicates=len(every) - len(kept),
-        too_long=too_long,
+        too_long=[each.row.where for each in too_long],
         max_length=config.max_length,
         contradicting=contradictions(rendering.rows[n] for n in kept),
+        facts=facts,
     )
     write_json(out / "data_report.json", found)
-    write_json(out / "prompt.json", describe_prompt(config, rendering, prefix))
+    write_json(out / "prompt.json", prompt)
     for line in found["warnings"]:
         progress.say(f"warning: {line}")
     info = {"rows": {s: len(rows) for s, rows in splits.items()}, "tokens": found["tokens"]}
@@ -161,6 +178,18 @@ def _split(examples: Sequence[_Example], config: Data, given: set[Split]) -> dic
                 f"data: the {split} split has no rows left", "add rows or raise data.max_length"
             )
     return splits
+
+
+def _smallest_stratum(
+    examples: Sequence[_Example], config: Data, given: set[Split]
+) -> Stratum | None:
+    """The stratum that a stratified split can spread least; None where nothing is stratified."""
+    made = [split for split in SPLITS if split not in given]
+    if config.split.strategy != "stratified" or not made:
+        return None
+    pool = [each for each in examples if each.split == "train"]
+    name, prompts = smallest_stratum([_item(each, config) for each in pool])
+    return Stratum(name, prompts, 1 + len(made))
 
 
 def _ratios(config: Data, missing: Sequence[Split]) -> Mapping[Split, float]:

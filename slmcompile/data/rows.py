@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -77,7 +77,7 @@ def as_text(row: SourceRow, name: str, renamed: Mapping[str, str]) -> str:
     if isinstance(value, (bool, dict, list)):
         try:
             return json.dumps(value, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise BadDataError(
                 f"{row.where}: column {name!r} is not JSON: {error}",
                 "use text, numbers, lists and objects only",
@@ -124,9 +124,11 @@ class Rendering:
         prompt_text: the whole prompt as a format string over the columns, chat template already
             applied; None where the chat template does more than put the values in.
         columns: the columns that a prompt needs.
+        roles: rows by pattern of roles (``user assistant``); empty for plain text.
     """
 
     rows: list[Rendered]
     stop: Stop
     prompt_text: str | None
     columns: tuple[str, ...]
+    roles: Mapping[str, int] = field(default_factory=dict)

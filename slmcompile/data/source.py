@@ -8,6 +8,7 @@ from slmcompile.data import hub
 from slmcompile.data.formats import read_file
 from slmcompile.data.rows import SourceRow
 from slmcompile.errors import BadRecipeError
+from slmcompile.hub_commit import at_commit
 from slmcompile.recipe.schema import Data, FileData, Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -38,6 +39,7 @@ def read(config: Data, project: Path) -> dict[Split, list[SourceRow]]:
             if split in files
         }
     _needs_train(source.splits, "splits")
+    source = at_commit(source)
     return {
         split: hub.read_split(source, source.splits[split])
         for split in SPLITS

@@ -74,6 +74,12 @@ def assign(
     return result
 
 
+def smallest_stratum(items: Sequence[Item]) -> tuple[str, int]:
+    """The stratum with the fewest units, and how many those are."""
+    counts = Counter(unit.stratum for unit in _units(items, 0))
+    return min(counts.items(), key=lambda each: (each[1], each[0]))
+
+
 def _digest(seed: int, key: str) -> str:
     return hashlib.sha256(f"{seed}\x00{key}".encode()).hexdigest()
 

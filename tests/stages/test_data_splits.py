@@ -133,7 +133,7 @@ def test_equal_input_gives_equal_bytes_and_another_seed_another_split(
 def test_report_agrees_with_the_files(tmp_path: Path, project: Path, base: Path) -> None:
     done = Prepared(tmp_path, make_config(split={"strategy": "stratified"}), base)
     report = done.report
-    assert report["format_version"] == "1.0"
+    assert report["format_version"] == "1.1"
     assert report["counts"] == {name: len(split) for name, split in done.splits.items()}
     for name, split in done.splits.items():
         assert report["tokens"][name] == {

@@ -1,0 +1,162 @@
+"""What the rules want to know of every row, found in the tokenized rows as they are written.
+
+Looks at token ids and labels alone and not at how they were made, so that a mistake in the making
+is found here. Judges nothing: the rules do (``slmcompile.checks``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from slmcompile.checks.data_facts import RowFacts, SameIds, Stratum
+from slmcompile.data.messages import read_messages
+from slmcompile.data.normalise import normalised
+from slmcompile.data.rows import Rendered, Rendering, Stop, as_text
+from slmcompile.data.store import IGNORED, Row
+from slmcompile.data.tokenizer import Tokenizer
+from slmcompile.metrics.labels import label_of
+from slmcompile.recipe.schema import Data, MessagesTemplate, Split
+
+Splits = Mapping[Split, Sequence[Row]]
+
+_PAIRS: tuple[tuple[Split, Split], ...] = (
+    ("validation", "train"),
+    ("test", "train"),
+    ("test", "validation"),
+)
+_SHOWN = 60
+
+
+def row_facts(
+    config: Data,
+    splits: Splits,
+    rendering: Rendering,
+    tokenizer: Tokenizer,
+    *,
+    labelled: bool,
+    too_long: Sequence[Rendered],
+    strata: Stratum | None,
+    same_ids: SameIds,
+) -> RowFacts:
+    """The facts of rows as written.
+
+    Args:
+        config: the recipe's ``data`` section.
+        splits: the rows; a row's ``id`` is its index in ``rendering.rows``.
+        rendering: the texts that they were made from.
+        tokenizer: decodes what is trained.
+        labelled: whether a row's label is one of a fixed set.
+        too_long: what was dropped as too long.
+        strata: of a stratified split, its smallest stratum.
+        same_ids: of ``same_ids.compare``.
+    """
+    every = sorted((row for rows in splits.values() for row in rows), key=lambda row: row.id)
+    texts = [rendering.rows[row.id] for row in every]
+    trained = [[token for token in row.labels if token != IGNORED] for row in every]
+    least = min(range(len(every)), key=lambda n: len(trained[n]))
+    wrong = list(_masked_otherwise(every, texts, trained, tokenizer, rendering.stop))
+    doubled, doubled_at = _doubled(every, texts, tokenizer, rendering.stop)
+    return RowFacts(
+        least_trained=len(trained[least]),
+        least_trained_at=texts[least].row.where,
+        mask_differs=len(wrong),
+        mask_differs_at=wrong[0] if wrong else "",
+        stop_trained=sum(ids[-1:] == [rendering.stop.id] for ids in trained),
+        pad_id=getattr(tokenizer, "pad_token_id", None),
+        doubled=doubled,
+        doubled_at=doubled_at,
+        roles=dict(sorted(rendering.roles.items())),
+        leaks_exact=_leaks({s: [row.prompt for row in rows] for s, rows in splits.items()}),
+        leaks_normalised=_leaks(
+            {s: [normalised(row.prompt) for row in rows] for s, rows in splits.items()}
+        ),
+        longest_answer={
+            split: max(len(row.input_ids) - len(row.prompt_ids) - 1 for row in rows)
+            for split, rows in splits.items()
+        },
+        labels_lost=_labels_lost(every, too_long, config.label) if labelled else (),
+        never_trained=_never_trained(splits) if labelled else {},
+        strata=strata,
+        given_away=sum(_given_away(text, config, rendering.columns) for text in texts),
+        same_ids=same_ids,
+    )
+
+
+def _masked_otherwise(
+    rows: Sequence[Row],
+    texts: Sequence[Rendered],
+    trained: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+    stop: Stop,
+) -> Iterator[str]:
+    """Places of rows that train anything but their answers, each with its stop token."""
+    decoded = tokenizer.batch_decode(
+        trained, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    for row, text, found in zip(rows, texts, decoded, strict=True):
+        earlier = "".join(text.prompt[start:end] for start, end in text.trained)
+        expected = earlier + text.completion + stop.text
+        moved = any(
+            label not in (IGNORED, token)
+            for token, label in zip(row.input_ids, row.labels, strict=True)
+        )
+        if found != expected or moved:
+            yield f"{text.row.where}: {found[:_SHOWN]!r} is trained, not {expected[:_SHOWN]!r}"
+
+
+def _doubled(
+    rows: Sequence[Row], texts: Sequence[Rendered], tokenizer: Tokenizer, stop: Stop
+) -> tuple[dict[str, int], str]:
+    """Rows in which a token that opens or ends a text stands twice side by side."""
+    opening = {getattr(tokenizer, "bos_token_id", None)} - {None}
+    ending = {tokenizer.eos_token_id, stop.id} - opening
+    counts = {"BOS": 0, "EOS": 0}
+    first = ""
+    for row, text in zip(rows, texts, strict=True):
+        twice = {one for one, other in pairwise(row.input_ids) if one == other}
+        for name, ids in (("BOS", opening), ("EOS", ending)):
+            if twice & ids:
+                counts[name] += 1
+                first = first or text.row.where
+    return counts, first
+
+
+def _leaks(prompts: Mapping[Split, Sequence[str]]) -> dict[str, int]:
+    known = {split: set(texts) for split, texts in prompts.items()}
+    return {
+        f"{inner}_in_{outer}": sum(text in known[outer] for text in prompts[inner])
+        for inner, outer in _PAIRS
+    }
+
+
+def _labels_lost(
+    rows: Sequence[Row], too_long: Sequence[Rendered], key: str | None
+) -> tuple[str, ...]:
+    dropped = {label_of(text.completion, key) for text in too_long} - {None}
+    return tuple(sorted(str(label) for label in dropped - {row.label for row in rows}))
+
+
+def _never_trained(splits: Splits) -> dict[str, int]:
+    trained = {row.label for row in splits["train"]}
+    measured = [*splits["validation"], *splits["test"]]
+    counts = Counter(row.label for row in measured if row.label not in trained)
+    return dict(sorted(counts.items()))
+
+
+def _given_away(text: Rendered, config: Data, columns: Sequence[str]) -> bool:
+    """Whether the values in the prompt hold the whole answer, as words.
+
+    The template's own words do not count: a prompt that lists every label gives none away.
+    """
+    answer = normalised(text.completion)
+    return f" {answer} " in f" {normalised(_values(text, config, columns))} "
+
+
+def _values(text: Rendered, config: Data, columns: Sequence[str]) -> str:
+    template = config.template
+    if isinstance(template, MessagesTemplate):
+        messages = read_messages(text.row, template.column, config.columns)
+        return "\n".join(each["content"] for each in messages if each["role"] == "user")
+    return "\n".join(as_text(text.row, name, config.columns) for name in columns)

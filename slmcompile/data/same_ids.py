@@ -1,0 +1,147 @@
+"""Whether training, serving and an exported folder give the same token ids for the same text.
+
+Training encodes the prompts of rows. Serving writes a prompt by ``prompt.json`` from new values;
+an exported folder splits it by a ``tokenizer.json`` that is rewritten for onnxruntime-genai. Each
+way is gone here for a sample of rows before anything is trained. (That onnxruntime-genai itself
+splits by its file as it should is proved by the ``export`` stage.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slmcompile.checks.data_facts import SameIds
+from slmcompile.data.chat_render import Conversation, Message, render_all
+from slmcompile.data.messages import read_messages
+from slmcompile.data.prompt import render_prompt
+from slmcompile.data.rows import Rendered, Rendering, as_text
+from slmcompile.data.store import Row
+from slmcompile.data.tokenizer import Tokenizer
+from slmcompile.export.tokenizer import portable
+from slmcompile.recipe.schema import Data, MessagesTemplate
+
+SAMPLE = 64
+"""Prompts compared, spread evenly over the rows."""
+
+
+def compare(
+    config: Data,
+    rows: Sequence[Row],
+    rendering: Rendering,
+    prompt: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    base: Path,
+) -> SameIds:
+    """Encodes a sample of prompts in each way.
+
+    Args:
+        config: the recipe's ``data`` section.
+        rows: rows as written.
+        rendering: the texts that they were made from, by ``Row.id``.
+        prompt: content of ``prompt.json``.
+        tokenizer: the base model's.
+        base: its folder.
+    """
+    ordered = sorted(rows, key=lambda row: row.id)
+    sample = ordered[:: -(-len(ordered) // SAMPLE)]
+    exported = _exported(base)
+    prefix = list(prompt["prefix_ids"])
+    ids = [row.prompt_ids for row in sample]
+    places = [rendering.rows[row.id].row.where for row in sample]
+    by_export = [
+        _behind(prefix, exported(row.prompt) if exported else row.prompt_ids) for row in sample
+    ]
+    served, texts = _served(config, sample, rendering, prompt, tokenizer)
+    plain = bool(prompt["add_special_tokens"])
+    by_serving = [
+        _behind(prefix, tokenizer(text, add_special_tokens=plain)["input_ids"]) for text in texts
+    ]
+    differs = _first(places, ids, by_export, "an exported folder") or _first(
+        [places[n] for n in served], [ids[n] for n in served], by_serving, "prompt.json"
+    )
+    return SameIds(
+        prompts=len(sample),
+        served=len(served),
+        training=_digest(ids),
+        serving=_digest(by_serving),
+        exported=_digest(by_export),
+        differs=differs,
+    )
+
+
+def _behind(prefix: list[int], ids: list[int]) -> list[int]:
+    return ids if ids[: len(prefix)] == prefix else [*prefix, *ids]
+
+
+def _exported(base: Path) -> Any:
+    """Encodes by the ``tokenizer.json`` that an export writes; None where there is none."""
+    if not (base / "tokenizer.json").is_file():
+        return None
+    from tokenizers import Tokenizer as Fast
+
+    written = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
+    written["pre_tokenizer"] = portable(written.get("pre_tokenizer"))
+    # A length limit saved with the file would shorten; onnxruntime-genai ignores it.
+    written["truncation"] = written["padding"] = None
+    fast = Fast.from_str(json.dumps(written))
+    return lambda text: fast.encode(text, add_special_tokens=False).ids
+
+
+def _served(
+    config: Data,
+    sample: Sequence[Row],
+    rendering: Rendering,
+    prompt: Mapping[str, Any],
+    tokenizer: Tokenizer,
+) -> tuple[list[int], list[str]]:
+    """Indexes of the rows that ``prompt.json`` can write, and the texts that it writes."""
+    asked: list[list[Message]] = []
+
+    def later(messages: list[dict[str, str]]) -> str:
+        asked.append(messages)
+        return ""
+
+    numbers: list[int] = []
+    texts: list[str] = []
+    for number, row in enumerate(sample):
+        values = _values(rendering.rows[row.id], config, rendering.columns)
+        if values is not None:
+            numbers.append(number)
+            texts.append(render_prompt(prompt, values, later))
+    if asked:  # all at once: the chat template's process takes seconds to start
+        outcomes = render_all(tokenizer, [Conversation(each, open=True) for each in asked])
+        texts = [outcome.text for outcome in outcomes]
+    return numbers, texts
+
+
+def _values(text: Rendered, config: Data, columns: Sequence[str]) -> dict[str, str] | None:
+    """What a user would type for this row; None for a conversation of several turns."""
+    template = config.template
+    if not isinstance(template, MessagesTemplate):
+        return {name: as_text(text.row, name, config.columns) for name in columns}
+    messages = read_messages(text.row, template.column, config.columns)
+    if [message["role"] for message in messages] != ["user", "assistant"]:
+        return None
+    return {template.column: messages[0]["content"]}
+
+
+def _first(
+    places: Sequence[str], ids: Sequence[list[int]], others: Sequence[list[int]], way: str
+) -> str:
+    for place, one, other in zip(places, ids, others, strict=True):
+        if one != other:
+            pairs = zip(one, other, strict=False)
+            at = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+            return (
+                f"{place}: {way} gives other ids than training from token {at} of the prompt"
+                f" ({len(other)} tokens, not {len(one)})"
+            )
+    return ""
+
+
+def _digest(ids: Sequence[list[int]]) -> str:
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
