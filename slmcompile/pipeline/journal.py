@@ -8,17 +8,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from slmcompile.project import Project
 
 
+def path(project: Project) -> Path:
+    """Where it lies."""
+    return project.scratch / "journal.jsonl"
+
+
 def append(project: Project, entry: dict[str, Any]) -> None:
     """Adds a line; a journal that cannot be written is not worth a failed stage."""
-    path = project.scratch / "journal.jsonl"
+    file = path(project)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as stream:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab", buffering=0) as stream:
             stream.write((json.dumps(entry, sort_keys=True) + "\n").encode())
     except OSError:
         return
@@ -26,10 +32,10 @@ def append(project: Project, entry: dict[str, Any]) -> None:
 
 def read(project: Project) -> Iterator[dict[str, Any]]:
     """Entries in the order in which the stages ended; a torn last line is passed over."""
-    path = project.scratch / "journal.jsonl"
-    if not path.is_file():
+    file = path(project)
+    if not file.is_file():
         return
-    with path.open(encoding="utf-8", errors="replace") as stream:
+    with file.open(encoding="utf-8", errors="replace") as stream:
         for line in stream:
             try:
                 yield json.loads(line)

@@ -5,17 +5,19 @@ Pure but for reading the bytes of the project files that stages depend on. Impor
 
 from __future__ import annotations
 
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel
 
-from slmcompile.artifact import sha256_file
-from slmcompile.errors import BadDataError, BadRecipeError, MissingError, RefusedError
+from slmcompile.errors import BadDataError, BadRecipeError, MissingError
+from slmcompile.file_hash import file_hash
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.definition import Pipeline, Plan, Stage
 from slmcompile.project import Project
@@ -29,12 +31,20 @@ from slmcompile.recipe.schema import (
     PackageModel,
     RandomModel,
     Recipe,
+    Train,
 )
+from slmcompile.regular_file import check_inside
 
 RESERVED = frozenset({"torch", "base", "baselines"})
 _TEXT = ("transformers", "tokenizers")
 _TORCH = ("torch", "transformers", "peft")
 _ONNX = ("onnxruntime", "onnxruntime-genai")
+_VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
+_TRAINING = {
+    "full": ("torch", "transformers"),
+    "lora": _TORCH,
+    "qlora": (*_TORCH, "bitsandbytes"),
+}
 
 
 def build(project: Project, composed: Composed) -> Plan:
@@ -60,7 +70,9 @@ def build(project: Project, composed: Composed) -> Plan:
         runtime=_cosmetic(recipe),
     )
     files = {
-        path: sha256_file(project.root / path) for stage in (base, data) for path in stage.files
+        path: file_hash(project.root / path, "sha256")
+        for stage in (base, data)
+        for path in stage.files
     }
     return Plan(
         recipe=composed.name,
@@ -114,16 +126,13 @@ def _base_stage(model: Model, project: Project, composed: Composed) -> Stage:
     if isinstance(source, PackageModel):
         packages |= _versions("gguf")
     if isinstance(source, RandomModel):
-        where = f"{composed.origin(('model', 'source', 'tokenizer_text'))}: tokenizer_text"
+        where = (
+            f"{composed.origin(('model', 'source', 'tokenizer_text'))}: model.source.tokenizer_text"
+        )
         files = (_contained(project, source.tokenizer_text, where),)
     if isinstance(source, FolderModel):
         where = f"{composed.origin(('model', 'source', 'path'))}: model.source.path"
-        folder = project.root / _contained(project, source.path, where, folder=True)
-        files = tuple(
-            path.relative_to(project.root).as_posix()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        )
+        files = _files_below(project, _contained(project, source.path, where, folder=True), where)
     return _shared("base", {"source": _typed(source)}, packages, files, None)
 
 
@@ -197,15 +206,20 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         )
 
     torch, onnx = _versions(*_TORCH), _versions(*_ONNX)
+    shared = {"base": base, "data": data}
+    check = stage("check", "check", {"recipe": _without_cosmetic(recipe)}, {}, shared)
+    check = replace(check, out=f"outputs/checks/{name}")
     train = stage(
         "train",
         "train",
         _typed(recipe.train),
-        torch,
-        {"base": base, "data": data},
+        _versions(*_TRAINING[recipe.train.method]),
+        shared,
         metrics="train",
         plots="train",
     )
+    # Its order alone: an edit that reruns the checks and passes them must not retrain.
+    train = replace(train, after={check.out: check.address})
     exports = {
         target: stage(
             f"export-{target}",
@@ -241,14 +255,18 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
 
     results = {evaluation.name: evaluation for evaluation in evaluations}
     gates = [_typed(gate) for gate in recipe.gates]
-    shown = recipe.model_dump(mode="json", exclude={"track"})
+    # A fact about the weights, which are the same with it or without.
+    shown = recipe.model_dump(
+        mode="json", exclude={"track": True, "device": True, "model": {"parameters"}}
+    )
+    used = {**torch, **onnx, **train.packages, **base.packages, **data.packages}
     report = stage(
         "report",
         "report",
         {
             "recipe": _without_cosmetic_training(shown),
             "name": name,
-            "packages": dict(sorted({**torch, **onnx, **base.packages, **data.packages}.items())),
+            "packages": dict(sorted(used.items())),
         },
         {},
         {"data": data, "train": train}
@@ -265,12 +283,21 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
     # that the root dvc.lock never differs between two pull requests.
     gate = stage("gate", "gate", {"gates": gates}, {}, {**results, "report": report})
     gate = replace(gate, out=f"outputs/gates/{name}")
-    return (train, *exports.values(), *evaluations, report, gate)
+    return (check, train, *exports.values(), *evaluations, report, gate)
+
+
+def _without_cosmetic(section: BaseModel) -> dict[str, Any]:
+    """A section and all below it without cosmetic leaves, as JSON values."""
+    return {
+        key: _without_cosmetic(below) if isinstance(below, BaseModel) else value
+        for key, value in _typed(section).items()
+        for below in (getattr(section, key),)
+    }
 
 
 def _without_cosmetic_training(shown: dict[str, Any]) -> dict[str, Any]:
     """A change of log cadence is not worth a new report."""
-    cosmetic = _cosmetic_names(Recipe.model_fields["train"].annotation)
+    cosmetic = _cosmetic_names(Train)
     return shown | {"train": {k: v for k, v in shown["train"].items() if k not in cosmetic}}
 
 
@@ -290,7 +317,11 @@ def _cosmetic_names(section: Any) -> frozenset[str]:
 def _cosmetic(recipe: Recipe) -> Mapping[str, Any]:
     """What ``exec`` may read beside a spec: settings that cannot change a result."""
     train = recipe.train.model_dump(mode="json", include=set(_cosmetic_names(type(recipe.train))))
-    return {"train": train, "track": recipe.track.model_dump(mode="json")}
+    return {
+        "train": train,
+        "track": recipe.track.model_dump(mode="json"),
+        "device": recipe.device.model_dump(mode="json"),
+    }
 
 
 def _versions(*names: str) -> dict[str, str]:
@@ -300,7 +331,9 @@ def _versions(*names: str) -> dict[str, str]:
 @cache
 def _version(name: str) -> str:
     try:
-        return version(name).split("+")[0]
+        # Not `version()`, which parses the whole of METADATA as an e-mail with all its long text.
+        found = _VERSION.search(distribution(name).read_text("METADATA") or "")
+        return (found[1] if found else version(name)).split("+")[0]
     except PackageNotFoundError as error:
         raise MissingError(
             f"the package {name} is not installed", "install slmcompile with its lock file"
@@ -308,12 +341,21 @@ def _version(name: str) -> str:
 
 
 def _contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
-    """A project-relative path of a regular file (or folder) inside the project."""
-    full = (project.root / path).resolve()
-    if Path(path).is_absolute() or not full.is_relative_to(project.root):
-        raise RefusedError(f"{where}: {path} lies outside the project", "move it into the project")
-    if folder and not full.is_dir():
+    """A project-relative path of a regular file (or folder) inside the project, not opened."""
+    found = check_inside(project.root, path, where)
+    if folder and (found is None or not stat.S_ISDIR(found.st_mode)):
         raise MissingError(f"{where}: {path}: no such folder", "put the model's files there")
-    if not folder and not full.is_file():
+    if not folder and (found is None or not stat.S_ISREG(found.st_mode)):
         raise BadDataError(f"{where}: {path}: no such file", "check the path")
-    return full.relative_to(project.root).as_posix()
+    return PurePosixPath(path).as_posix()
+
+
+def _files_below(project: Project, folder: str, where: str) -> tuple[str, ...]:
+    """Every regular file below a folder; a link or a device among them is refused."""
+    found: list[str] = []
+    for path in sorted((project.root / folder).rglob("*")):
+        relative = path.relative_to(project.root).as_posix()
+        inside = check_inside(project.root, relative, where)
+        if inside is not None and stat.S_ISREG(inside.st_mode):
+            found.append(relative)
+    return tuple(found)

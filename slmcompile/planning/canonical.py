@@ -15,7 +15,20 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: ``value`` holds NaN, an infinity or something JSON does not know.
     """
-    return json.dumps(_normal(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        text = _compact(value)
+    except (TypeError, ValueError):
+        text = ""
+    # Text of ASCII alone is NFC already; most specs are, and this way they are never walked by us.
+    if text.isascii() and text and "-0.0" not in text:
+        return text
+    return _compact(_normal(value))
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def digest(value: Any) -> str:

@@ -15,14 +15,18 @@ from slmcompile.planning.canonical import digest
 
 SPEC_SCHEMA = 1
 
+CONSTANT_OUTPUT = frozenset({"check", "gate"})
+"""Kinds that write the same bytes whenever they pass, so that nothing behind them reruns."""
+
 # A stage's epoch is raised by hand when its code changes what it writes for an equal spec.
 EPOCHS: Mapping[str, int] = {
     "base": 1,
-    "data": 1,
+    "data": 2,
+    "check": 1,
     "train": 1,
     "export": 1,
     "evaluate": 1,
-    "report": 1,
+    "report": 2,
     "gate": 1,
 }
 
@@ -40,6 +44,8 @@ class Stage:
         inputs: output folders of other stages, by role.
         input_stages: the stages (``pipeline/name``) that make those folders, by role.
         files: project files that it reads.
+        after: outputs of stages that must have passed before it begins and that it does not read;
+            no part of its identity. By path, the stage (``pipeline/name``) that makes it.
         out: its output folder.
         metrics: its DVC metrics file, if it has one.
         plots: its DVC plots file, if it has one.
@@ -53,6 +59,7 @@ class Stage:
     inputs: Mapping[str, str] = field(default_factory=dict)
     input_stages: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    after: Mapping[str, str] = field(default_factory=dict)
     out: str = ""
     metrics: str | None = None
     plots: str | None = None
@@ -80,7 +87,7 @@ class Stage:
     @property
     def deps(self) -> tuple[str, ...]:
         """Every path that DVC watches for it."""
-        return (self.spec_path, *self.files, *dict.fromkeys(self.inputs.values()))
+        return (self.spec_path, *self.files, *dict.fromkeys(self.inputs.values()), *self.after)
 
     def identity(self) -> dict[str, Any]:
         """What its result depends on, short of the bytes of its inputs."""

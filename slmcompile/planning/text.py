@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slmcompile.api import PlannedRun
+from slmcompile.checks.judge import sentence
+from slmcompile.checks.registry import Finding
 from slmcompile.pipeline.changes import Change
+from slmcompile.planning.cost import cost_line
+from slmcompile.printable import printable
 
 _SIGNS = {"run": "~", "restore": "↺", "unchanged": "="}
 _VERBS = {
     "base": "fetch",
     "data": "prepare",
+    "check": "judge",
     "train": "train",
     "export": "export",
     "evaluate": "evaluate",
@@ -21,13 +26,62 @@ _SHOWN_REASONS = 3
 
 
 def plan_text(planned: PlannedRun) -> str:
-    """One line a stage and a summary line."""
-    width = max(len(change.stage.address) for change in planned.changes)
-    lines = [
-        f"  {_SIGNS[change.action]} {change.stage.address.ljust(width)}  {_what(change)}".rstrip()
-        for change in planned.changes
+    """What is refuted, what is undecided, a line a stage, the summaries."""
+    text = [
+        *findings_lines(planned.findings),
+        *stage_lines(planned.changes),
+        summary(planned.changes),
+        findings_summary(planned.findings),
+        cost_line(planned.cost),
+        *([f"Not looked at: {planned.undone}."] if planned.undone else []),
     ]
-    return "\n".join([*lines, summary(planned.changes)])
+    # Values are a stranger's: no line may hold an escape sequence or be two.
+    return "\n".join(printable(line) for line in text)
+
+
+def stage_lines(changes: Sequence[Change]) -> list[str]:
+    """What will happen to each stage, and why; a line each."""
+    width = max((len(change.stage.address) for change in changes), default=0)
+    return [
+        f"  {_SIGNS[change.action]} {change.stage.address.ljust(width)}  {_what(change)}".rstrip()
+        for change in changes
+    ]
+
+
+def findings_lines(findings: Sequence[Finding]) -> list[str]:
+    """Refuted checks first, then those that need a probe; a line each and one for the mend."""
+    lines: list[str] = []
+    for finding in sorted(findings, key=lambda each: not each.blocks):
+        if finding.verdict.outcome == "refuted":
+            sign = "!" if finding.check.warning else "✗"
+            lines.append(f"  {sign} {finding.check.name}: {sentence(finding)}")
+            lines.append(f"      mend: {finding.verdict.mend}")
+    by_stage: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.verdict.outcome == "needs_probe":
+            by_stage.setdefault(finding.verdict.stage, []).append(finding.check.name)
+    lines += [f"  ? {stage} will decide: {', '.join(names)}" for stage, names in by_stage.items()]
+    return lines
+
+
+def findings_summary(findings: Sequence[Finding]) -> str:
+    """One line: ``Checks: 24 proved, 7 need a probe.``."""
+    parts = []
+    for outcome, words in (
+        ("refuted", "refuted"),
+        ("warning", "warned"),
+        ("needs_probe", "need a probe"),
+        ("proved", "proved"),
+    ):
+        count = sum(_outcome(finding) == outcome for finding in findings)
+        if count or outcome == "proved":
+            parts.append(f"{count} {words}")
+    return f"Checks: {', '.join(parts)}."
+
+
+def _outcome(finding: Finding) -> str:
+    refuted = finding.verdict.outcome == "refuted"
+    return "warning" if refuted and finding.check.warning else finding.verdict.outcome
 
 
 def _what(change: Change) -> str:
@@ -57,4 +111,4 @@ def summary(changes: Sequence[Change]) -> str:
         count = sum(change.action == action for change in changes)
         if count:
             parts.append(f"{count} {word}")
-    return f"Plan: {', '.join(parts)}."
+    return f"Plan: {', '.join(parts) or 'nothing'}."

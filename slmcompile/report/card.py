@@ -18,6 +18,7 @@ from slmcompile.report.facts import METRICS, Artifact, Prediction, ReportFacts
 from slmcompile.report.findings import baseline_sentences, export_sentences
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
+from slmcompile.report.method import fine_tuned, made_one
 from slmcompile.report.prompts import Framing, framing
 from slmcompile.report.text import count, is_number, number, scientific, visible
 
@@ -98,9 +99,10 @@ def _about(facts: ReportFacts, export: Artifact) -> str:
     provider = str(target.get("execution_provider", "")).upper()
     form = " ".join(part for part in (provider, str(target.get("precision", ""))) if part)
     detail = f" ({prose(form)})" if form else ""
+    train = facts.recipe.get("train", {})
     sentence = (
-        f"{prose(facts.model_name)} fine-tuned on {prose(facts.data_name)} for "
-        f"{prose(facts.task)}, merged and exported to ONNX for onnxruntime-genai"
+        f"{prose(facts.model_name)} {prose(fine_tuned(train))} on {prose(facts.data_name)} for "
+        f"{prose(facts.task)}, {made_one(train)}exported to ONNX for onnxruntime-genai"
         f"{detail}."
     )
     return f"{prose(facts.description)}\n\n{sentence}" if facts.description else sentence

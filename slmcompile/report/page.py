@@ -17,6 +17,7 @@ from slmcompile.report.facts import ReportFacts
 from slmcompile.report.findings import all_findings, kept_step, overfitting_sentence, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Line, document, figure, section, table
+from slmcompile.report.method import fine_tuned
 from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
 
 _LONGEST_ANSWER = 1500
@@ -46,7 +47,8 @@ def _header(facts: ReportFacts) -> str:
     style = {True: " good", False: " bad", None: ""}[passed]
     sign = {True: "✓ ", False: "✗ ", None: ""}[passed]
     made_of = (
-        f"{escape(facts.model_name)} ({escape(facts.model_license)}) fine-tuned on "
+        f"{escape(facts.model_name)} ({escape(facts.model_license)}) "
+        f"{escape(fine_tuned(facts.recipe.get('train', {})))} on "
         f"{escape(facts.data_name)} ({escape(facts.data_license)})."
     )
     figures = "".join(

@@ -21,11 +21,11 @@ from typing import Any
 from slmcompile import artifact
 from slmcompile.errors import CorruptError, MissingError, SlmcompileError, StaleError
 from slmcompile.pipeline import journal
-from slmcompile.pipeline.changes import SPEC_STORE
 from slmcompile.pipeline.emit import runtime_path
 from slmcompile.pipeline.failure import clear_failure, write_failure
+from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
+from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
-from slmcompile.planning.canonical import digest
 from slmcompile.planning.definition import EPOCHS, SPEC_SCHEMA
 from slmcompile.process import die_with_parent
 from slmcompile.progress import Console
@@ -34,6 +34,9 @@ from slmcompile.stages.context import Context, Result
 
 # Only these stages may use the network; every other one runs with the hubs' own off switch on.
 FETCHING = frozenset({"base", "data"})
+
+_WORK = ("tokens", "total_parameters", "trainable_parameters")
+"""Metrics that say how much a stage had to do; estimates of later runs scale by them."""
 
 
 def execute(project: Project, spec_path: str) -> None:
@@ -48,7 +51,7 @@ def execute(project: Project, spec_path: str) -> None:
     die_with_parent()
     began = time.monotonic()
     try:
-        _execute(project, spec)
+        work = _execute(project, spec)
     except SlmcompileError as error:
         write_failure(project, address, error)
         raise
@@ -57,13 +60,19 @@ def execute(project: Project, spec_path: str) -> None:
             raise
         raise
     except Exception as error:
+        # Native writers (safetensors, Arrow, ONNX) raise types of their own for a full disk.
+        if "no space left on device" in str(error).lower():
+            full = MissingError(
+                f"{spec['out']}: no space left on the device", "free some disk space and run again"
+            )
+            write_failure(project, address, full)
+            raise full from error
         write_failure(project, address, error)
         raise
     _keep_spec(project, project.root / spec_path)
     seconds = round(time.monotonic() - began, 2)
-    journal.append(
-        project, {"stage": address, "kind": spec["kind"], "seconds": seconds, **journal.usage()}
-    )
+    entry = {"stage": address, "kind": spec["kind"], "seconds": seconds, **journal.usage()}
+    journal.append(project, {**entry, **work})
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -82,7 +91,8 @@ def read_spec(path: Path) -> dict[str, Any]:
     return spec
 
 
-def _execute(project: Project, spec: Mapping[str, Any]) -> None:
+def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs it; returns how much work it was, for the journal."""
     _check_packages(spec)
     kind = str(spec["kind"])
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -98,8 +108,8 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> None:
     for role, path in inputs.items():
         if not path.exists():
             raise MissingError(f"{path}: input {role} is missing", "run the recipe as a whole")
-    fingerprint = _fingerprint(spec, manifests)
-    scratch = project.scratch / "scratch" / fingerprint[:16]
+    fingerprint = work_fingerprint(spec, manifests)
+    scratch = scratch_folder(project, fingerprint)
     info: dict[str, Any] = {}
     with artifact.replacing(project.root / spec["out"], kind, info) as out:
         context = Context(
@@ -123,6 +133,8 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> None:
             artifact.write_text(project.root / spec["plots"], _csv(result.plots))
     # Checkpoints are of no use once the artifact stands.
     shutil.rmtree(scratch, ignore_errors=True)
+    measured = result.metrics or {}
+    return {name: measured[name] for name in _WORK if name in measured}
 
 
 def _check_packages(spec: Mapping[str, Any]) -> None:
@@ -139,12 +151,6 @@ def _check_packages(spec: Mapping[str, Any]) -> None:
                 f"{spec['stage']}: planned for {name} {wanted}, found {found}",
                 "install from the lock file, or run `slmcompile sync --all` to plan anew",
             )
-
-
-def _fingerprint(spec: Mapping[str, Any], manifests: Mapping[str, Mapping[str, Any]]) -> str:
-    identity = {key: spec[key] for key in ("schema", "kind", "epoch", "config", "packages")}
-    files = {role: manifest["files"] for role, manifest in manifests.items()}
-    return digest({**identity, "inputs": files})
 
 
 def _runtime(project: Project, spec: Mapping[str, Any]) -> dict[str, Any]:

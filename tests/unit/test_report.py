@@ -371,6 +371,32 @@ def test_reports_need_nothing_but_a_name() -> None:
     assert not {"Training", "Data", "Predictions"} & set(words.split())
 
 
+@pytest.mark.parametrize(
+    ("train", "words", "export"),
+    [
+        ({"method": "lora", "lora": {"r": 16}}, "with LoRA (rank 16)", "merged and exported"),
+        (
+            {"method": "qlora", "lora": {"r": 8}, "quantization": {"bnb_4bit_quant_type": "nf4"}},
+            "with QLoRA (rank 8, over a base in NF4)",
+            "merged into the full-precision base and exported",
+        ),
+        ({"method": "full"}, "in full (all weights)", "for classification, exported"),
+    ],
+)
+def test_report_and_card_name_the_method(train: dict[str, Any], words: str, export: str) -> None:
+    facts = sample()
+    files = build(dataclasses.replace(facts, recipe={**facts.recipe, "train": train}))
+    # Markdown escapes what it could read as markup.
+    plain = {name: text.replace("\\", "") for name, text in files.items()}
+    for name in ("report.html", "report.md", CARD):
+        assert f"fine-tuned {words} on" in plain[name], name
+    assert export in plain[CARD]
+    assert train["method"] in yaml.safe_load(files[CARD].split("---\n")[1])["tags"]
+
+
+CARD = "cards/cpu-int8/README.md"
+
+
 def test_the_card_has_a_hub_header_and_runs_the_real_prompt() -> None:
     """Header as YAML, this export's own figures, the prompt as trained."""
     card = build(sample())["cards/cpu-int8/README.md"]

@@ -1,0 +1,32 @@
+"""Check 25: the adapters of a recipe stand over one base model and one tokenizer."""
+
+from __future__ import annotations
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.errors import Exit
+
+
+@check(
+    25,
+    "one-base",
+    "adapters of different bases or tokenizers are joined, and one of them answers nonsense",
+)
+def one_base(context: CheckContext) -> Verdict:
+    """All stages read the same base, which holds the tokenizer; a recipe trains one adapter."""
+    if context.plan is None:
+        return proved("judged with the plan")
+    bases = {
+        address
+        for stage in context.plan.stages()
+        for role, address in stage.input_stages.items()
+        if role == "base"
+    }
+    if len(bases) != 1:
+        return refuted(
+            f"stages read {len(bases)} base models: {', '.join(sorted(bases))}",
+            "report this; it is a fault of slmcompile and not of the recipe",
+            code=Exit.BUG,
+        )
+    trained = "no adapter" if context.recipe.train.method == "full" else "one adapter"
+    return proved(f"{trained}, one base with its tokenizer ({bases.pop()})")

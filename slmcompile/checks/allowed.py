@@ -1,0 +1,128 @@
+"""Check 30: the base model's licence is known, and the policy allows what the recipe uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.model_facts import ModelFacts
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.errors import Exit
+from slmcompile.policy import FILE, within_roots
+from slmcompile.recipe.schema import HubData, HubModel
+
+_UNKNOWN = frozenset({"", "unknown", "other", "none", "noassertion", "tbd"})
+_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+
+
+@check(
+    30,
+    "allowed",
+    "a product that its base model's licence, or the project's own policy, forbids",
+    needs=("C", "H"),
+    code=Exit.REFUSED,
+)
+def allowed(context: CheckContext) -> Verdict:
+    """Licence, owner, places of the data, and size.
+
+    The licence is a fact for people, no part of a spec; the ``check`` stage judges size alone.
+    """
+    if context.plan is not None:
+        for verdict in (_licence(context), *_owners(context), _roots(context)):
+            if verdict is not None:
+                return verdict
+    return _size(context)
+
+
+def _licence(context: CheckContext) -> Verdict | None:
+    licence = context.recipe.model.license
+    where = context.at("model.license")
+    if licence.strip().casefold() in _UNKNOWN:
+        return refuted(
+            "the base model's licence is not known",
+            "write its SPDX identifier, as on the model's card: license: Apache-2.0",
+            where,
+            Exit.BAD_RECIPE,
+        )
+    permitted = context.policy.licenses
+    if permitted is not None and licence.casefold() not in {each.casefold() for each in permitted}:
+        return refuted(
+            f"the licence {licence} is none of the policy's",
+            f"choose a model under {', '.join(permitted) or 'no licence at all'} ({FILE})",
+            where,
+        )
+    return None
+
+
+def _owners(context: CheckContext) -> Iterator[Verdict]:
+    permitted = context.policy.hub_organisations
+    for section in ("model", "data"):
+        source = getattr(context.recipe, section).source
+        if permitted is None or not isinstance(source, HubModel | HubData):
+            continue
+        owner, slash, _ = source.repo_id.partition("/")
+        if not slash or owner.casefold() not in {each.casefold() for each in permitted}:
+            yield refuted(
+                f"{source.repo_id}: its owner is none of the policy's hub_organisations",
+                f"take it from {', '.join(permitted) or 'a file, a folder or a package'} ({FILE})",
+                context.at(f"{section}.source.repo_id"),
+            )
+
+
+def _roots(context: CheckContext) -> Verdict | None:
+    plan = context.plan
+    stages = [pipeline.stages[0] for pipeline in plan.shared] if plan else []
+    for stage in stages:
+        for path in stage.files:
+            if not within_roots(context.policy, path):
+                roots = ", ".join(context.policy.data_roots or ())
+                section = "model" if stage.kind == "base" else "data"
+                return refuted(
+                    f"{path}: outside the policy's data_roots",
+                    f"move it into {roots or 'a declared root'} ({FILE})",
+                    context.at(f"{section}.source"),
+                )
+    return None
+
+
+def _size(context: CheckContext) -> Verdict:
+    """The declared size can refute; only the weights' own headers can prove."""
+    policy, model = context.policy, context.recipe.model
+    stated, facts = model.parameters, context.model
+    most = policy.max_parameters
+    where = context.at("model.parameters" if stated else "model.source")
+    if facts is not None and stated is not None and stated != facts.parameters:
+        return refuted(
+            f"model.parameters says {stated:,}, the weights have {facts.parameters:,}",
+            f"write parameters: {facts.parameters}, or leave it out",
+            where,
+            Exit.BAD_RECIPE,
+        )
+    parameters = facts.parameters if facts else stated
+    if most is not None and parameters is not None and parameters > most:
+        return refuted(
+            f"{parameters:,} parameters, and the policy's max_parameters is {most:,}",
+            f"choose a smaller model ({FILE})",
+            where,
+        )
+    if facts is not None and policy.max_bytes is not None and _bytes(facts) > policy.max_bytes:
+        return refuted(
+            f"{_bytes(facts):,} bytes of weights, and the policy's max_bytes is"
+            f" {policy.max_bytes:,}",
+            f"choose a smaller model ({FILE})",
+            where,
+        )
+    bounded = most is not None or policy.max_bytes is not None
+    if bounded and facts is None:
+        return needs_probe(context.base_stage, "the size of the weights is not known yet")
+    size = f", {parameters:,} parameters" if parameters else ""
+    licence = model.license if context.plan is not None else "size"
+    return proved(f"{licence}{size}, within the policy")
+
+
+def _bytes(facts: ModelFacts) -> int:
+    return sum(
+        prod(shape) * _BYTES.get(facts.dtypes.get(name, ""), 1)
+        for name, shape in facts.tensors.items()
+    )

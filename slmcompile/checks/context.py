@@ -1,0 +1,74 @@
+"""What a rule may look at. Facts that are not there yet are ``None``, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slmcompile.checks.data_facts import DataFacts
+from slmcompile.checks.device import Device
+from slmcompile.checks.model_facts import ModelFacts
+from slmcompile.planning.definition import Plan
+from slmcompile.policy import Policy
+from slmcompile.project import Project
+from slmcompile.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class CheckContext:
+    """One recipe and everything known about it now.
+
+    Attributes:
+        project: the project.
+        name: the recipe's name.
+        recipe: the recipe, defaults materialised.
+        device: the machine that will run it.
+        plan: the compiled plan; ``None`` in the ``check`` stage, where rules that need only the
+            plan have been judged already.
+        model: facts of the base model; ``None`` before they can be read.
+        data: facts of the tokenized rows; ``None`` before the ``data`` stage has run.
+        origins: ``file:line`` by dotted key.
+        deep: what ``plan --deep`` could not do, empty where it did all; ``None`` unless asked.
+        policy: what recipes may use; the built-in one restricts nothing.
+        pending: kinds of stages that will run; ``None`` where that is not known, so any may.
+    """
+
+    project: Project
+    name: str
+    recipe: Recipe
+    device: Device
+    plan: Plan | None = None
+    model: ModelFacts | None = None
+    data: DataFacts | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    deep: str | None = None
+    policy: Policy = field(default_factory=Policy)
+    pending: frozenset[str] | None = None
+
+    def idle(self, *kinds: str) -> bool:
+        """Whether no stage of these kinds will run, so that what they would need is no matter."""
+        return self.pending is not None and not self.pending & {*kinds}
+
+    @property
+    def base_stage(self) -> str:
+        """Address of the stage that brings ``model``."""
+        return self.plan.shared[0].stages[0].address if self.plan else "base"
+
+    @property
+    def data_stage(self) -> str:
+        """Address of the stage that brings ``data``."""
+        return self.plan.shared[1].stages[0].address if self.plan else "data"
+
+    @property
+    def check_stage(self) -> str:
+        """Address of the stage that judges again, before training."""
+        return f"{self.name}/check"
+
+    def at(self, key: str) -> str:
+        """``file:line: key``, as messages show it; the nearest section above where key is unset."""
+        parts = key.split(".")
+        for length in range(len(parts), 0, -1):
+            origin = self.origins.get(".".join(parts[:length]))
+            if origin:
+                return f"{origin}: {key}"
+        return f"recipes/{self.name}.yaml: {key}"

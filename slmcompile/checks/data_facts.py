@@ -1,0 +1,147 @@
+"""What the ``data`` stage learnt from every row, as the rules read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The stratum with the fewest different prompts of a stratified split.
+
+    Attributes:
+        name: its label, or its value in ``data.split.by``.
+        prompts: different prompts (after normalisation) or joined rows in it.
+        splits: splits that it has to be spread over.
+    """
+
+    name: str
+    prompts: int
+    splits: int
+
+
+@dataclass(frozen=True)
+class SameIds:
+    """Token ids of a sample of prompts, made in each of the ways in which they are made.
+
+    Attributes:
+        prompts: prompts compared.
+        served: those of them that ``prompt.json`` can write (one user turn).
+        training: SHA-256 of the ids that training sees.
+        serving: SHA-256 of the ids of the text that ``prompt.json`` writes.
+        exported: SHA-256 of the ids that an exported folder's ``tokenizer.json`` gives.
+        differs: the first difference, one line; empty where there is none.
+    """
+
+    prompts: int
+    served: int
+    training: str
+    serving: str
+    exported: str
+    differs: str
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """Facts over all rows that were kept; ``data_report.json`` holds them as ``facts``.
+
+    Places are ``file:line`` of the source, and empty where there is nothing to point at.
+
+    Attributes:
+        least_trained: trained tokens of the row that has fewest.
+        least_trained_at: its place.
+        mask_differs: rows whose trained tokens do not decode to answer and stop token.
+        mask_differs_at: the first of them and what is trained in it.
+        stop_trained: rows whose last trained token is the stop token.
+        pad_id: the tokenizer's padding token.
+        doubled: rows with two such tokens side by side, by ``BOS`` and ``EOS``.
+        doubled_at: the first of them.
+        roles: rows by pattern of roles (``user assistant``); empty for text templates.
+        leaks_exact: rows whose prompt also stands in another split, by pair
+            (``test_in_train``), character by character.
+        leaks_normalised: the same after case, punctuation and spacing are set aside.
+        longest_answer: tokens of the longest answer of each split, the stop token left out.
+        labels_lost: labels of which too long rows, dropped, were the only ones.
+        never_trained: rows of validation and test by label that train lacks; of a data set
+            without labels, empty.
+        strata: of a stratified split, its smallest stratum.
+        given_away: rows whose prompt columns hold the whole answer.
+        same_ids: the ids of training against those of serving.
+    """
+
+    least_trained: int
+    least_trained_at: str
+    mask_differs: int
+    mask_differs_at: str
+    stop_trained: int
+    pad_id: int | None
+    doubled: Mapping[str, int]
+    doubled_at: str
+    roles: Mapping[str, int]
+    leaks_exact: Mapping[str, int]
+    leaks_normalised: Mapping[str, int]
+    longest_answer: Mapping[str, int]
+    labels_lost: tuple[str, ...]
+    never_trained: Mapping[str, int]
+    strata: Stratum | None
+    given_away: int
+    same_ids: SameIds
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts of the tokenized splits.
+
+    Attributes:
+        report: the whole ``data_report.json``.
+    """
+
+    report: Mapping[str, Any]
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Rows of each split."""
+        counts: Mapping[str, int] = self.report["counts"]
+        return counts
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, prompt and answer."""
+        return int(self.report["lengths"]["total"]["max"])
+
+    @property
+    def tokens_total(self) -> int:
+        """Tokens of all training rows: what one epoch reads, padding left out."""
+        return int(self.report["tokens"]["train"]["total"])
+
+    @property
+    def mean_tokens(self) -> float:
+        """Mean tokens of a training row, prompt and answer."""
+        return self.tokens_total / self.rows["train"]
+
+    @property
+    def facts(self) -> RowFacts:
+        """What was found row by row."""
+        found = dict(self.report["facts"])
+        strata = found["strata"]
+        return RowFacts(
+            **{
+                **found,
+                "labels_lost": tuple(found["labels_lost"]),
+                "strata": Stratum(**strata) if strata else None,
+                "same_ids": SameIds(**found["same_ids"]),
+            }
+        )
+
+
+def read_data_facts(folder: Path) -> DataFacts | None:
+    """The facts in a ``data`` stage's output folder; ``None`` if they are not there."""
+    try:
+        report = json.loads((folder / "data_report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return DataFacts(report) if isinstance(report, dict) and "facts" in report else None

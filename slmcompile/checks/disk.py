@@ -1,0 +1,124 @@
+"""The rule over disk: room for everything a run writes, before it writes any of it.
+
+Sizes follow from parameters; nothing is measured. DVC hard-links its cache to the outputs
+(``.dvc/config``), so an artifact counts once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slmcompile.checks.architecture import Architecture, architecture_of
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.checks.trainable import Trainable, trainable
+from slmcompile.errors import Exit
+from slmcompile.recipe.schema import Recipe, Target
+
+GB = 1e9
+_PACKED = {"int8": 8, "int4": 4}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes by what they are for.
+
+    Attributes:
+        base: the base model's folder.
+        checkpoints: all that are kept at once, with the one that is being written.
+        trained: adapter or model that training writes.
+        merged: the full-precision copy that an export is made from, gone afterwards.
+        exports: all exported folders.
+    """
+
+    base: float
+    checkpoints: float
+    trained: float
+    merged: float
+    exports: float
+
+    @property
+    def needed(self) -> float:
+        """Largest sum at any time: checkpoints are gone before the first export begins."""
+        return self.base + self.trained + max(self.checkpoints, self.merged + self.exports)
+
+
+def disk_of(recipe: Recipe, model: Architecture, *, base_is_there: bool) -> Disk:
+    """What a whole run writes; a base model that is there already takes no more room."""
+    found = trainable(recipe.train, model)
+    exports = sum(export_bytes(target, model) for target in recipe.target.values())
+    return Disk(
+        base=0 if base_is_there else model.stored_bytes,
+        checkpoints=_checkpoints(recipe, found),
+        trained=4.0 * found.parameters,
+        merged=4.0 * model.parameters,
+        exports=exports,
+    )
+
+
+def _checkpoints(recipe: Recipe, found: Trainable) -> float:
+    """Masters, two moments and the best masters so far, all fp32; one more while it is written."""
+    best = 1 if recipe.train.load_best_model_at_end else 0
+    return (recipe.train.save_total_limit + 1) * (3 + best) * 4.0 * found.parameters
+
+
+def export_bytes(target: Target, model: Architecture) -> float:
+    """Bytes of an ONNX folder's weights, as onnxruntime-genai 0.18 writes them.
+
+    Quantised matrices have an fp32 scale in every block; what is no matrix stays in fp32. In int4
+    an embedding that is tied to the head is shared with it, in int8 it lies beside it in fp32.
+    """
+    if target.precision == "fp32":
+        return 4.0 * model.parameters
+    bits = _PACKED[target.precision] + 32 / target.int4_block_size
+    tables = sum(rows * width for rows, width in model.others.values())
+    matrices = model.linear_parameters + tables
+    beside = 4.0 * max((r * w for r, w in model.others.values()), default=0)
+    rest = 4.0 * (model.parameters - matrices)
+    return matrices * bits / 8 + rest + (beside if target.precision == "int8" else 0)
+
+
+@check(
+    29,
+    "fits-disk",
+    "the disk fills up after training, when checkpoints, merge or exports are written",
+    needs=("H",),
+    code=Exit.MISSING,
+)
+def fits_disk(context: CheckContext) -> Verdict:
+    """Free space against the least that a run writes."""
+    if context.idle("train", "export"):
+        return proved("nothing is left to train or export")
+    model = architecture_of(context)
+    if model is None:
+        return needs_probe(context.base_stage, "the model's size is known by then")
+    sizes = disk_of(context.recipe, model, base_is_there=context.model is not None)
+    free = context.device.disk_bytes
+    figures = (
+        f"{_gb(sizes.needed)} needed at the fullest moment (base {_gb(sizes.base)}, checkpoints"
+        f" {_gb(sizes.checkpoints)}, trained {_gb(sizes.trained)}, merged {_gb(sizes.merged)},"
+        f" exports {_gb(sizes.exports)})"
+    )
+    if free is None:
+        return needs_probe(context.check_stage, f"{figures}; free space is not known")
+    if sizes.needed <= free:
+        return proved(f"{figures}; {_gb(free)} free")
+    return refuted(
+        f"{figures}; {_gb(free)} free",
+        _mend(context, sizes),
+        context.at("train.save_total_limit" if _checkpoints_weigh(sizes) else "target"),
+    )
+
+
+def _checkpoints_weigh(sizes: Disk) -> bool:
+    return sizes.checkpoints > sizes.merged + sizes.exports
+
+
+def _mend(context: CheckContext, sizes: Disk) -> str:
+    if _checkpoints_weigh(sizes) and context.recipe.train.save_total_limit > 1:
+        return "set train.save_total_limit=1, or free some space"
+    return "name fewer targets, or free some space (`dvc gc --workspace`)"
+
+
+def _gb(amount: float) -> str:
+    return f"{amount / GB:.2f} GB" if amount >= GB / 100 else f"{amount / 1e6:.1f} MB"

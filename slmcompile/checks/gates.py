@@ -1,0 +1,91 @@
+"""Check 21: every bar is on a metric that some stage measures, in the direction that is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.metrics.registry import METRICS
+from slmcompile.planning.definition import Plan
+from slmcompile.recipe.schema import Gate
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "exact_match": (0.0, 1.0),
+    "accuracy": (0.0, 1.0),
+    "f1_macro": (0.0, 1.0),
+    "perplexity": (1.0, inf),
+}
+"""Smallest and largest value that a metric can take."""
+
+
+@check(
+    21,
+    "gates-measurable",
+    "a run ends at its gate for want of the metric, or passes a bar that nothing could miss",
+    of_plan=True,
+)
+def gates_measurable(context: CheckContext) -> Verdict:
+    """Each bar can be passed and can be missed.
+
+    That a gate names a metric and an artifact of the recipe is proved where the plan is built.
+    The checkpoint that is kept is the one with the lowest validation loss, which the train stage
+    always measures.
+    """
+    for index, gate in enumerate(context.recipe.gates):
+        evidence, mend, key = _fault(context.plan, gate)
+        if evidence:
+            where = context.at(f"gates.{index}{key and '.'}{key}")
+            return refuted(evidence, mend, where)
+    best = "the model kept is that of the lowest validation loss"
+    if not context.recipe.train.load_best_model_at_end:
+        best = "the model kept is the last"
+    gates = [_shown(gate) for gate in context.recipe.gates]
+    return proved(f"{', '.join(gates) or 'no gates'}; {best}")
+
+
+def _fault(plan: Plan | None, gate: Gate) -> tuple[str, str, str]:
+    """What is wrong with a gate, how to mend it and at which key; empty where nothing is."""
+    if plan is not None and not _measured(plan, gate):
+        return (
+            f"no stage measures {gate.metric} of {gate.artifact}",
+            f"add {gate.metric} to eval.metrics",
+            "metric",
+        )
+    higher = METRICS[gate.metric].higher_is_better
+    low, high = _RANGES.get(gate.metric, (-inf, inf))
+    span = f"{low:g} to {high:g}" if high < inf else f"{low:g} upwards"
+    if not higher and gate.min is not None:
+        return (f"lower {gate.metric} is better, so min is no bar", "write max", "min")
+    if higher and gate.max is not None:
+        return (f"higher {gate.metric} is better, so max is no bar", "write min", "max")
+    if gate.min is not None and not low < gate.min <= high:
+        can = "nothing passes" if gate.min > high else "nothing fails"
+        return (f"{gate.metric} goes from {span}: {can} min {gate.min:g}", "mend the bar", "min")
+    if gate.max is not None and not low <= gate.max < high:
+        can = "nothing passes" if gate.max < low else "nothing fails"
+        return (f"{gate.metric} goes from {span}: {can} max {gate.max:g}", "mend the bar", "max")
+    if gate.max_drop is not None and gate.max_drop >= high - low:
+        return (
+            f"{gate.metric} goes from {span}: nothing drops by more than {gate.max_drop:g}",
+            "give max_drop in the metric's own unit: three points are 0.03",
+            "max_drop",
+        )
+    return ("", "", "")
+
+
+def _measured(plan: Plan, gate: Gate) -> bool:
+    """Whether the plan holds a stage that measures a gate's metric on its artifact."""
+    wanted = {gate.artifact} | ({"torch"} if gate.max_drop is not None else set())
+    found = {
+        str(stage.config["artifact"])
+        for stage in plan.stages()
+        if stage.kind == "evaluate" and gate.metric in stage.config["metrics"]
+    }
+    return wanted <= found
+
+
+def _shown(gate: Gate) -> str:
+    way = "higher" if METRICS[gate.metric].higher_is_better else "lower"
+    return f"{gate.metric} of {gate.artifact} ({way} is better)"

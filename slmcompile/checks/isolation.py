@@ -1,0 +1,57 @@
+"""Check 10: no example sees another one, nor the padding behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.recipe.schema import RandomModel
+
+_ENCODERS = frozenset({
+    "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie",
+    "megatron-bert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+})  # fmt: skip
+"""Families that look both ways unless ``is_decoder`` is set (transformers 5.23)."""
+
+
+@check(
+    10,
+    "examples-isolated",
+    "an example is trained on padding or on another example, and nobody notices",
+    needs=("C", "H"),
+)
+def examples_isolated(context: CheckContext) -> Verdict:
+    """Rows are never packed, and padding stands where causal attention cannot look.
+
+    One example is one row of a batch, padded on the right (training/batches.py). So nothing but
+    attention that looks both ways could reach what does not belong to the example.
+    """
+    if context.model is None:
+        if not isinstance(context.recipe.model.source, RandomModel):
+            return needs_probe(context.base_stage, "whether the model's attention is causal")
+    elif why := _looks_ahead(context.model.config):
+        return refuted(
+            f"{context.model.where}: {why}, so an example would see the padding behind it"
+            " and its own answer",
+            "name a causal language model",
+            context.at("model.source"),
+        )
+    return proved("one example a row, no packing; padding is behind it and attention is causal")
+
+
+def _looks_ahead(config: Mapping[str, Any]) -> str:
+    """Why a model's attention is not causal; empty where it is."""
+    text = config.get("text_config")
+    if isinstance(text, Mapping) and (why := _looks_ahead(text)):
+        return why
+    if config.get("is_encoder_decoder"):
+        return "it is an encoder and a decoder"
+    # Gemma: true or "all"; "vision" means between the patches of an image alone.
+    if config.get("use_bidirectional_attention") in {True, "all"}:
+        return "its attention looks both ways (use_bidirectional_attention)"
+    if config.get("model_type") in _ENCODERS and not config.get("is_decoder"):
+        return f"{config['model_type']} is an encoder (is_decoder is not set)"
+    return ""

@@ -1,0 +1,80 @@
+"""Judges a recipe by every rule, and says which findings stop a run."""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+from collections.abc import Iterable
+from typing import Any
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Check, Finding, Verdict, all_checks
+from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.planning.definition import Plan
+from slmcompile.remembered import Remembered
+
+_remembered: Remembered[dict[int, Verdict]] = Remembered(kept=4096)
+
+
+def judge(context: CheckContext, checks: Iterable[Check] | None = None) -> tuple[Finding, ...]:
+    """One finding per rule, by number."""
+    chosen = all_checks() if checks is None else checks
+    known = _of_plan(context)
+    return tuple(
+        Finding(check, known.get(check.number) or _one(check, context)) for check in chosen
+    )
+
+
+def _of_plan(context: CheckContext) -> dict[int, Verdict]:
+    """Verdicts that the compiled plan alone decides, remembered by all that the plan holds."""
+    if context.plan is None:
+        return {}
+    key = _content(context.plan)
+    verdicts = _remembered.get(key)
+    if verdicts is None:
+        verdicts = {check.number: _one(check, context) for check in all_checks() if check.of_plan}
+        _remembered.put(key, verdicts)
+    return verdicts
+
+
+def _content(plan: Plan) -> bytes:
+    """A digest of everything in a plan; marshal is the quickest way through plain values."""
+    pipelines = [
+        (
+            each.name,
+            each.sources,
+            each.runtime,
+            [tuple(vars(stage).values()) for stage in each.stages],
+        )
+        for each in plan.pipelines
+    ]
+    whole: Any = (plan.recipe, plan.overrides, plan.origins, plan.effective, plan.files, pipelines)
+    # Version 2 writes no references, so that equal values give equal bytes.
+    return hashlib.sha256(marshal.dumps(whole, 2)).digest()
+
+
+def _one(check: Check, context: CheckContext) -> Verdict:
+    verdict = check.judge(context)
+    if verdict.outcome == "needs_probe" and not verdict.stage:
+        raise ValueError(f"check {check.number} needs a probe and names no stage")
+    return verdict
+
+
+def probes() -> tuple[Check, ...]:
+    """The rules that may need a probe: those that read more than the recipe."""
+    return tuple(check for check in all_checks() if set(check.needs) != {"C"})
+
+
+def refusal(findings: Iterable[Finding]) -> SlmcompileError | None:
+    """The error that a run ends with, for the first finding that stops it."""
+    blocking = [finding for finding in findings if finding.blocks]
+    if not blocking:
+        return None
+    first = blocking[0]
+    return SlmcompileError(sentence(first), first.verdict.mend, code=Exit(first.code))
+
+
+def sentence(finding: Finding) -> str:
+    """One line: where, and what was seen."""
+    where = f"{finding.verdict.where}: " if finding.verdict.where else ""
+    return f"{where}{finding.verdict.evidence}"

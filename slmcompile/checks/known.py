@@ -1,0 +1,58 @@
+"""Gathers what is known about a planned recipe now, without running anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.data_facts import read_data_facts
+from slmcompile.checks.device import detect, stated
+from slmcompile.checks.model_facts import read_model_facts
+from slmcompile.pipeline.changes import Change
+from slmcompile.planning.definition import Plan
+from slmcompile.policy import load_policy
+from slmcompile.project import Project
+from slmcompile.recipe.schema import FolderModel, Recipe
+
+
+def context_of(
+    project: Project, plan: Plan, changes: Sequence[Change], policy_from: str | None = None
+) -> CheckContext:
+    """A planned recipe's context; a stage's facts count only while its output is up to date.
+
+    ``policy_from`` names the git revision whose policy it is held against, if not the working
+    tree's.
+    """
+    recipe = recipe_of(plan.effective)
+    base, data = (pipeline.stages[0] for pipeline in plan.shared)
+    current = {
+        change.stage.address
+        for change in changes
+        if change.action == "unchanged" or not change.reasons
+    }
+    folder = base.out if base.address in current else None
+    if folder is None and isinstance(recipe.model.source, FolderModel):
+        folder = recipe.model.source.path
+    return CheckContext(
+        project=project,
+        name=plan.recipe,
+        recipe=recipe,
+        device=stated(detect(project.root), recipe.device.memory_gb),
+        plan=plan,
+        model=read_model_facts(project.root / folder, folder) if folder else None,
+        data=read_data_facts(project.root / data.out) if data.address in current else None,
+        origins=plan.origins,
+        policy=load_policy(project, policy_from),
+        pending=frozenset(change.stage.kind for change in changes if change.action == "run"),
+    )
+
+
+def recipe_of(effective: Mapping[str, Any]) -> Recipe:
+    """The typed recipe of a plan's ``effective`` or of a spec, where names may be left out."""
+    filled = dict(effective)
+    for section in ("model", "data"):
+        filled[section] = {"name": section, **effective[section]}
+    # Through JSON, where strict mode knows lists as tuples.
+    return Recipe.model_validate_json(json.dumps(filled))

@@ -1,0 +1,74 @@
+"""The rule over lengths: what does not fit is lost, in training or in measuring."""
+
+from __future__ import annotations
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.checks.undecided import needs_rows
+from slmcompile.errors import Exit
+
+DROPPED = 0.2
+"""Share of rows dropped as too long from which what is left is another data set."""
+
+
+@check(
+    15,
+    "nothing-lost",
+    "rows, labels or the ends of answers are lost to a length limit, in silence",
+    needs=("T", "D", "C"),
+    code=Exit.BAD_DATA,
+)
+def nothing_lost(context: CheckContext) -> Verdict:
+    """Rows fit the model's context, few are dropped, answers fit ``eval.max_new_tokens``."""
+    if context.data is None:
+        return needs_rows(context)
+    data, facts = context.data, context.data.facts
+    longest, window = data.longest, _context_length(context)
+    if window is not None and longest > window:
+        return refuted(
+            f"the longest row has {longest} tokens, the model's context {window}",
+            f"set data.max_length={window} and data.too_long=drop, or shorten the rows",
+            context.at("data.max_length"),
+        )
+    if facts.labels_lost:
+        return refuted(
+            f"every row of the label {facts.labels_lost[0]!r} was longer than"
+            f" {data.report['max_length']} tokens and dropped",
+            "raise data.max_length",
+            context.at("data.max_length"),
+        )
+    dropped, read = int(data.report["dropped"]["too_long"]["count"]), int(data.report["read"])
+    if dropped > DROPPED * read:
+        return refuted(
+            f"{dropped} of {read} rows ({dropped / read:.0%}) were longer than"
+            f" {data.report['max_length']} tokens and dropped",
+            "raise data.max_length, or take the long rows out of the data",
+            context.at("data.max_length"),
+        )
+    answer, limit = facts.longest_answer["test"], context.recipe.eval.max_new_tokens
+    if answer > limit and _all_are_compared(context):
+        return refuted(
+            f"the longest test answer has {answer} tokens, generation ends after {limit}",
+            f"set eval.max_new_tokens={answer}",
+            context.at("eval.max_new_tokens"),
+            Exit.BAD_RECIPE,
+        )
+    return proved(
+        f"longest row {longest} tokens, context {window or 'not stated'};"
+        f" {dropped} of {read} rows dropped; longest test answer {answer} of {limit}"
+    )
+
+
+def _all_are_compared(context: CheckContext) -> bool:
+    """Whether every test answer must be matched whole."""
+    measured, limit = context.recipe.eval, context.recipe.eval.limit
+    whole = limit is None or (context.data is not None and limit >= context.data.rows["test"])
+    return whole and "exact_match" in measured.metrics
+
+
+def _context_length(context: CheckContext) -> int | None:
+    if context.model is None:
+        return None
+    config = context.model.config
+    length = config.get("max_position_embeddings", config.get("n_positions"))
+    return length if isinstance(length, int) else None

@@ -1,0 +1,143 @@
+"""The rule over memory: an interval for training and one for evaluation, against the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from slmcompile.checks.architecture import architecture_of
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.data_facts import DataFacts
+from slmcompile.checks.interval import Interval, larger
+from slmcompile.checks.memory_model import (
+    Rows,
+    decoder_of,
+    evaluation_memory,
+    training_memory,
+)
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.checks.trainable import trainable
+from slmcompile.errors import Exit
+from slmcompile.recipe.schema import Recipe
+from slmcompile.training.schedule import plan_steps
+
+GB = 1e9
+_SHORTEST = 8
+"""Tokens of a row about which nothing is known yet; the schema allows no smaller limit."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident bytes of the two stages that hold the model in torch."""
+
+    training: Interval
+    evaluation: Interval
+
+    @property
+    def peak(self) -> Interval:
+        """Of the whole run."""
+        return larger(self.training, self.evaluation)
+
+
+def predict(context: CheckContext) -> Memory | None:
+    """The interval now; None before the model's shapes are known, or if they are unfamiliar."""
+    model = architecture_of(context)
+    decoder = decoder_of(model) if model is not None else None
+    if model is None or decoder is None:
+        return None
+    recipe, rows = context.recipe, rows_of(context.recipe, context.data)
+    steps = plan_steps(recipe.train, rows.train).max_steps if rows.train else 1 << 30
+    found = trainable(recipe.train, model)
+    return Memory(
+        training_memory(recipe.train, model, decoder, found, rows, steps),
+        evaluation_memory(recipe.eval, recipe.train, model, decoder, rows),
+    )
+
+
+def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
+    """Lengths from the ``data`` stage's report, or no more than the recipe's limit before it.
+
+    A batch has rows of like length, so the longest one is between the 95th percentile and the
+    maximum. In conversations every assistant's turn is trained, not the last alone.
+    """
+    if data is None:
+        any_length = Interval(_SHORTEST, recipe.data.max_length)
+        return Rows(any_length, Interval(1, recipe.data.max_length), any_length, None, None)
+    lengths = data.report["lengths"]
+    total, answer, prompt = lengths["total"], lengths["answer"], lengths["prompt"]
+    every = recipe.data.template.type == "messages"
+    test = data.rows["test"]
+    return Rows(
+        longest=Interval(total["percentiles"]["p95"], total["max"]),
+        trained=Interval(answer["min"], total["max"] if every else answer["max"]),
+        prompt=Interval(prompt["max"], prompt["max"]),
+        train=data.rows["train"],
+        test=test if recipe.eval.limit is None else min(test, recipe.eval.limit),
+    )
+
+
+@check(
+    7,
+    "fits-memory",
+    "out of memory after an hour of training, or only when it is evaluated",
+    needs=("H", "D", "M"),
+    code=Exit.MISSING,
+)
+def fits_memory(context: CheckContext) -> Verdict:
+    """Refuted if even the lower bound exceeds the device, proved if the upper one fits."""
+    if context.idle("train", "evaluate"):
+        return proved("nothing is left to train or evaluate")
+    if architecture_of(context) is None:
+        return needs_probe(context.base_stage, "the model's shapes are known by then")
+    found, limit = predict(context), context.device.memory_bytes
+    train_stage = f"{context.name}/train"
+    if found is None:
+        return needs_probe(train_stage, "config.json does not name the sizes of its layers")
+    figures = f"training {shown(found.training)}, evaluation {shown(found.evaluation)}"
+    if limit is None:
+        return needs_probe(train_stage, f"{figures}; the device's memory is not known")
+    source = "stated" if context.device.stated else "detected"
+    figures = f"{figures}; the device has {limit / GB:.1f} GB ({source})"
+    if found.peak.low > limit:
+        return refuted(figures, _mend(context, found, limit), _where(context, found, limit))
+    if found.peak.high <= limit:
+        return proved(figures)
+    if context.data is None:
+        return needs_probe(context.data_stage, f"{figures}; the longest batch is known by then")
+    return needs_probe(train_stage, f"may not fit: {figures}")
+
+
+def shown(amount: Interval) -> str:
+    """``2.1–2.9 GB``."""
+    low, high = f"{amount.low / GB:.1f}", f"{amount.high / GB:.1f}"
+    return f"{low} GB" if low == high else f"{low}–{high} GB"
+
+
+def _mend(context: CheckContext, found: Memory, limit: int) -> str:
+    train = context.recipe.train
+    if found.training.low <= limit:
+        return "set a smaller eval.batch_size, or take a smaller model"
+    if train.method == "full":
+        return "train an adapter: train=lora; or take a smaller model or a larger device"
+    if not train.gradient_checkpointing and _fits(context, limit, gradient_checkpointing=True):
+        return "set train.gradient_checkpointing=true"
+    if _fits(context, limit, per_device_train_batch_size=1):
+        return (
+            f"set train.per_device_train_batch_size below {train.per_device_train_batch_size} and"
+            " raise train.gradient_accumulation_steps"
+        )
+    return "take a smaller model or a larger device: one row at a time would not fit either"
+
+
+def _fits(context: CheckContext, limit: int, **changed: int) -> bool:
+    """Whether it might fit with other settings of ``train``."""
+    train = context.recipe.train.model_copy(update=changed)
+    recipe = context.recipe.model_copy(update={"train": train})
+    found = predict(replace(context, recipe=recipe))
+    return found is not None and found.training.low <= limit
+
+
+def _where(context: CheckContext, found: Memory, limit: int) -> str:
+    if found.training.low <= limit:
+        return context.at("eval.batch_size")
+    full = context.recipe.train.method == "full"
+    return context.at("train.method" if full else "train.per_device_train_batch_size")

@@ -1,0 +1,242 @@
+"""Peak resident memory of training and of evaluation, as an interval, from shapes alone.
+
+What a run holds is counted exactly: weights, gradients, masters and moments, the best weights so
+far, and the tensors that autograd keeps for backward (their list, by layer, is in
+``_kept_by_a_layer``; it is what torch's ``saved_tensors_hooks`` count). What cannot be counted are
+the libraries and the holes that the allocator leaves; these factors are measured, on glibc's
+malloc in fp32 (``benchmarks/memory_prediction.py`` measures again). None of them is wider than
+1.5, so no sum is.
+
+Knows sizes; knows nothing of recipes' files, devices or verdicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slmcompile.checks.architecture import Architecture
+from slmcompile.checks.interval import Interval, exactly, larger
+from slmcompile.checks.trainable import Trainable
+from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
+from slmcompile.recipe.schema import Eval, Train
+from slmcompile.training.sizes import LOGITS_AT_ONCE, SHORT_ROW
+
+MB = 1 << 20
+LIBRARIES = Interval(480 * MB, 710 * MB)
+"""Python, torch, transformers and PEFT, with the pages of their code that a run touches."""
+EVALUATION_LIBRARIES = Interval(410 * MB, 610 * MB)
+"""The same without what only training touches."""
+HOLES = Interval(1.2, 1.75)
+"""Resident bytes for a byte that autograd keeps, an adapter being trained."""
+HOLES_FULL = Interval(0.87, 1.29)
+"""The same for method full, whose gradients move into the room that activations leave."""
+HOLES_QUANTISED = Interval(1.6, 2.4)
+"""The same over 4-bit layers, which are unpacked into temporary ones."""
+HOLES_CHECKPOINTED = Interval(0.45, 0.66)
+"""With checkpointing: resident bytes for a byte that would be kept without. Most of what a layer
+frees stays with the process, between the inputs that are kept."""
+MAPPED = Interval(0.8, 1.05)
+"""Pages of the weights' file in memory while they are copied to another dtype, as a share of it."""
+COPIES = Interval(2.0, 3.0)
+"""Copies of the fp32 logits at once."""
+STAYS = 0.4
+"""Share of what generating takes that comes on top of what reading the weights took, at most."""
+STATE = Interval(1.0, 1.06)
+"""Resident bytes for a byte of the optimizer's."""
+LOADING_QUANTISED = Interval(0.85, 1.25)
+"""What loading in 4 bits leaves behind, as a share of the file."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What goes through the model; lengths in tokens.
+
+    Attributes:
+        longest: row of the longest batch, prompt and answer.
+        trained: trained tokens of such a row.
+        prompt: a prompt.
+        train: rows of the train split; None where not known.
+        test: rows that are evaluated; None where not known.
+    """
+
+    longest: Interval
+    trained: Interval
+    prompt: Interval
+    train: int | None
+    test: int | None
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Sizes of a decoder's layers, from ``config.json``."""
+
+    layers: int
+    hidden: int
+    wide: int
+    heads: int
+    key_heads: int
+    width: int
+    vocabulary: int
+
+
+def decoder_of(model: Architecture) -> Decoder | None:
+    """The sizes; None if the configuration does not name them as Llama and its kin do."""
+    config = model.config
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
+    found = [config.get(name) for name in names]
+    if not all(isinstance(value, int) and value > 0 for value in found):
+        return None
+    layers, hidden, heads, vocabulary = (int(value or 0) for value in found)
+    return Decoder(
+        layers=layers,
+        hidden=hidden,
+        wide=int(config.get("intermediate_size") or 4 * hidden),
+        heads=heads,
+        key_heads=int(config.get("num_key_value_heads") or heads),
+        width=int(config.get("head_dim") or hidden // heads),
+        vocabulary=vocabulary,
+    )
+
+
+def training_memory(
+    train: Train, model: Architecture, decoder: Decoder, found: Trainable, rows: Rows, steps: int
+) -> Interval:
+    """Bytes at the peak of the train stage.
+
+    Args:
+        train: the recipe's section.
+        model: the base model.
+        decoder: its sizes.
+        found: what is trained.
+        rows: lengths.
+        steps: optimizer steps of the run.
+    """
+    batch = _at_most(train.per_device_train_batch_size, rows.train)
+    longest = rows.longest
+    kept = Interval(
+        _kept(train, decoder, batch, longest.low), _kept(train, decoder, batch, longest.high)
+    )
+    state = exactly(_trained_state(train, found, steps)) * STATE
+    held = exactly(_weights(train, model)) + state
+    if train.quantization is not None:
+        held += exactly(model.stored_bytes) * LOADING_QUANTISED
+    trained = exactly(batch) * rows.trained
+    working = kept * _holes(train) + _logits(decoder, trained, found)
+    read_as = "F32" if train.method == "full" or train.precision == "fp32" else "BF16"
+    copied = model.stored_bytes if train.quantization else model.converted_bytes(read_as)
+    loading = exactly(_weights(train, model)) + exactly(copied) * MAPPED
+    return LIBRARIES + larger(held + working, loading)
+
+
+def _at_most(batch: int, rows: int | None) -> int:
+    return batch if rows is None else max(1, min(batch, rows))
+
+
+def _holes(train: Train) -> Interval:
+    if train.gradient_checkpointing:
+        return HOLES_CHECKPOINTED
+    return {"full": HOLES_FULL, "lora": HOLES, "qlora": HOLES_QUANTISED}[train.method]
+
+
+def _item(train: Train) -> int:
+    return 4 if train.precision == "fp32" else 2
+
+
+def _weights(train: Train, model: Architecture) -> float:
+    """Bytes of the base model as it is trained over; 4-bit blocks of 64 have a scale each."""
+    item = _item(train)
+    if train.quantization is None:
+        return model.parameters * (4 if train.method == "full" else item)
+    scale = 1 + 4 / 256 if train.quantization.bnb_4bit_use_double_quant else 4
+    quantised = model.linear_parameters * (0.5 + scale / 64)
+    return quantised + (model.parameters - model.linear_parameters) * item
+
+
+def _trained_state(train: Train, found: Trainable, steps: int) -> float:
+    """Bytes beside the base model: what AdamW owns, the gradient, and the best weights so far.
+
+    Masters, gradient and two moments are fp32; in bf16 the copies that are computed with, and
+    their gradient, come on top. Method full's masters are the base weights themselves.
+    """
+    count = found.parameters
+    masters = 0 if train.method == "full" else 4 * count
+    copies = 4 * count if train.precision == "bf16" else 0
+    best = 4 * count if train.load_best_model_at_end and steps > train.eval_steps else 0
+    return masters + 12 * count + copies + best
+
+
+def _kept(train: Train, decoder: Decoder, batch: int, longest: float) -> float:
+    """Bytes that autograd keeps for backward, over all layers, at the longest batch."""
+    per_token = _kept_by_a_layer(train, decoder)
+    if longest <= SHORT_ROW:
+        per_token += decoder.heads * longest
+    return per_token * batch * longest * decoder.layers * _item(train)
+
+
+def _kept_by_a_layer(train: Train, decoder: Decoder) -> float:
+    """Elements a token: what each operation keeps in the forms that training runs.
+
+    Two residual streams and two normed ones (one more each where the norm is trained and so not
+    fused); queries, keys, values and the attention's result; gate, up and their product; for every
+    adapted layer its low-rank activation. The probabilities of short rows come on top.
+    """
+    queries, keys = decoder.heads * decoder.width, decoder.key_heads * decoder.width
+    elements = 4 * decoder.hidden + 2 * queries + 2 * keys + 3 * decoder.wide
+    if train.lora is None:
+        return elements + 2 * decoder.hidden
+    return elements + 7 * train.lora.r
+
+
+def _logits(decoder: Decoder, trained: Interval, found: Trainable) -> Interval:
+    """Bytes of the head's products over the trained tokens.
+
+    A frozen head runs a chunk of positions at a time and holds logits and probabilities; a trained
+    one holds logits, probabilities and their gradient at once.
+    """
+    if not found.whole and not found.saved:
+        most = max(1, LOGITS_AT_ONCE // decoder.vocabulary)
+        trained = Interval(min(trained.low, most), min(trained.high, most))
+    return exactly(4.0 * decoder.vocabulary) * trained * COPIES
+
+
+def evaluation_memory(
+    evaluation: Eval, train: Train, model: Architecture, decoder: Decoder, rows: Rows
+) -> Interval:
+    """Bytes at the peak of ``evaluate-torch``.
+
+    Merged weights in fp32, and the largest of reading them, generating and scoring; some
+    pages of the weights' file stay resident while it generates.
+    """
+    weights = 4.0 * model.parameters
+    copied = 0 if train.method == "full" else model.converted_bytes("F32")
+    loading = exactly(copied) * MAPPED
+    if train.precision == "bf16":
+        loading = larger(loading, exactly(weights / 2))
+    # One prompt at least, at most a whole batch of the longest; a layer of it on top.
+    most = _at_most(min(evaluation.batch_size, MOST_ROWS), rows.test)
+    cache = 8.0 * decoder.key_heads * decoder.width * decoder.layers
+    layer = 4.0 * _kept_by_a_layer(train, decoder)
+    generating = Interval(
+        cache * rows.prompt.low,
+        most * ((cache + layer) * rows.prompt.high + cache * evaluation.max_new_tokens) * 1.25,
+    )
+    scored = Interval(
+        _scored(decoder, 1, rows.longest.low, rows.trained.low),
+        _scored(decoder, rows.test, rows.longest.high, rows.trained.high),
+    )
+    scoring = scored * COPIES
+    # Scoring comes after generating, whose room the allocator may not have given back, and runs a
+    # layer of one batch too.
+    both = Interval(
+        max(generating.low, scoring.low),
+        generating.high + scoring.high + layer * rows.longest.high,
+    )
+    rest = Interval(max(loading.low, both.low), max(loading.high + STAYS * both.high, both.high))
+    return EVALUATION_LIBRARIES + weights + rest
+
+
+def _scored(decoder: Decoder, rows: int | None, longest: float, trained: float) -> float:
+    """Bytes of the logits of the largest batch of scored rows (``inference/batching.py``)."""
+    budget = max(1, SCORE_BYTES // (4 * decoder.vocabulary))
+    batch = _at_most(max(1, min(MOST_ROWS, int(budget // longest))), rows)
+    return 4.0 * decoder.vocabulary * batch * trained

@@ -1,0 +1,59 @@
+"""Check 11: merge first, into full precision; then quantise; then ONNX."""
+
+from __future__ import annotations
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.errors import Exit
+from slmcompile.planning.definition import Plan, Stage
+
+
+@check(
+    11,
+    "merge-before-quantising",
+    "an adapter merged into quantised weights is rounded away, and the artifact is worse for it",
+)
+def merge_before_quantising(context: CheckContext) -> Verdict:
+    """Every export reads the base as it was fetched and what was trained, and quantises last.
+
+    A base whose weights are quantised is refused here if its files can be read, and by the base
+    stage otherwise; the 4-bit base of QLoRA exists in the train stage alone and is no output.
+    """
+    plan = context.plan
+    if plan is None:
+        return proved("judged with the plan")
+    if context.model is not None and context.model.config.get("quantization_config"):
+        return refuted(
+            f"{context.model.where}: its weights are quantised already",
+            "name the model that it was quantised from",
+            context.at("model.source"),
+        )
+    exports = [stage for stage in plan.stages() if stage.kind == "export"]
+    for stage in exports:
+        if why := _out_of_order(plan, stage):
+            return refuted(
+                f"{stage.address} {why}",
+                "report this; it is a fault of slmcompile and not of the recipe",
+                code=Exit.BUG,
+            )
+    count = f"{len(exports)} export{'' if len(exports) == 1 else 's'}"
+    if context.recipe.train.method == "full":
+        return proved(f"{count}: trained weights, then quantised, then ONNX; nothing to merge")
+    apart = "; the 4-bit base is there in training alone" if _quantised(context) else ""
+    return proved(f"{count}: merged into the base in fp32, then quantised, then ONNX{apart}")
+
+
+def _quantised(context: CheckContext) -> bool:
+    return context.recipe.train.method == "qlora"
+
+
+def _out_of_order(plan: Plan, export: Stage) -> str:
+    """What is wrong with the order of an export's inputs; empty where nothing is."""
+    kinds = {stage.address: stage.kind for stage in plan.stages()}
+    read = {role: kinds.get(address, "") for role, address in export.input_stages.items()}
+    for role in ("base", "train"):
+        if read.get(role) != role:
+            return f"does not read the {role} stage's output"
+    if "export" in read.values():
+        return "reads what another export has quantised"
+    return ""

@@ -1,0 +1,73 @@
+"""Check 23: all that a recipe refers to stands for one thing only, and for the locked one."""
+
+from __future__ import annotations
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.errors import CorruptError, Exit
+from slmcompile.lock.file import NAME, read_lock
+from slmcompile.lock.references import Reference, references
+
+
+@check(
+    23,
+    "pinned",
+    "a branch that moves, or a file that was edited, gives another model from the same recipe",
+    needs=("C",),
+)
+def pinned(context: CheckContext) -> Verdict:
+    """Hub revisions are commits; what ``slmcompile.lock`` holds is what is found.
+
+    Local files need no lock: their hashes are in the plan's fingerprints.
+    """
+    if context.plan is None:
+        return proved("judged with the plan")
+    try:
+        lock = read_lock(context.project)
+    except CorruptError as error:
+        return refuted(error.what, error.mend, code=error.code)
+    locked = dict(lock.entries) if lock else {}
+    found = references(context.recipe, context.plan)
+    unlocked: list[Reference] = []
+    for reference in found:
+        key, now = ".".join(reference.origin), reference.found
+        name = reference.key.partition(":")[2]
+        if now is None:
+            unlocked.append(reference)
+        elif locked.get(reference.key, now) != now:
+            return refuted(
+                f"{name}: locked {_short(locked[reference.key])}, found {_short(now)}",
+                "run `slmcompile lock --upgrade` to take it, or restore what was locked",
+                context.at(key),
+                Exit.STALE,
+            )
+    if unlocked and not context.policy.allow_unlocked:
+        first = unlocked[0]
+        name = first.key.partition(":")[2]
+        return refuted(
+            f"{name}: not a commit, and {NAME} has none for it",
+            "run `slmcompile lock`, or write the full 40-digit commit SHA",
+            context.at(".".join(first.origin)),
+        )
+    return proved(_evidence(found, unlocked, locked))
+
+
+def _evidence(
+    found: tuple[Reference, ...], unlocked: list[Reference], locked: dict[str, str]
+) -> str:
+    kinds = [(reference.found or "").partition(":")[0] for reference in found]
+    parts = [
+        f"{count} by {words}"
+        for count, words in (
+            (kinds.count("commit"), "commit"),
+            (kinds.count("sha256"), "hash"),
+            (len(unlocked), "branch, as the policy allows"),
+        )
+        if count
+    ]
+    held = sum(reference.key in locked for reference in found)
+    return ", ".join(parts) + (f"; {held} held against {NAME}" if held else "")
+
+
+def _short(value: str) -> str:
+    return value.partition(":")[2][:12]

@@ -1,0 +1,224 @@
+"""Rules over the rows as the source holds them: columns, roles, answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import get_args
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.first_rows import FirstRows, first_rows
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.checks.undecided import needs_rows
+from slmcompile.data.messages import read_messages
+from slmcompile.data.rows import SourceRow, as_text
+from slmcompile.data.template import fields, parse
+from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, Split, TextTemplate
+
+GIVEN_AWAY = 0.9
+"""Share of rows with their answer in the prompt from which that looks like a mistake."""
+
+_ROLES_SHOWN = 3
+
+
+@check(
+    6,
+    "columns",
+    "a template names a column that the data does not have, or that is empty in some row",
+    needs=("D",),
+    code=Exit.BAD_DATA,
+)
+def columns(context: CheckContext) -> Verdict:
+    """The columns that the recipe names are there, typed and filled, in every split."""
+    data = context.recipe.data
+    try:
+        wanted = _wanted(data)
+    except SlmcompileError as error:
+        return refuted(error.what, error.mend, context.at("data.template"), error.code)
+    names = ", ".join(dict.fromkeys(name for _, name in wanted))
+    if context.data is not None:
+        return proved(f"{names}: filled in all {sum(context.data.rows.values())} rows")
+    looked = _look(_Rows.of(context, tuple(wanted)))
+    if looked.error is not None:
+        what, mend, code = looked.error.what, looked.error.mend, looked.error.code
+        return refuted(what, mend, context.at(looked.key), code)
+    return needs_probe(context.data_stage, f"{names}: {looked.seen}")
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What the first rows are looked through for; equal where bytes and configuration are."""
+
+    root: Path
+    wanted: tuple[tuple[str, str], ...]
+    hashes: tuple[tuple[str, str], ...]
+    config: str
+    data: Data = field(compare=False)
+
+    @classmethod
+    def of(cls, context: CheckContext, wanted: tuple[tuple[str, str], ...]) -> _Rows:
+        data, files = context.recipe.data, context.plan.files if context.plan else {}
+        hashes = tuple(sorted(files.items()))
+        return cls(context.project.root, wanted, hashes, data.model_dump_json(), data)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """The first thing wrong and the key at fault, or what was seen."""
+
+    seen: str
+    key: str = ""
+    error: SlmcompileError | None = None
+
+
+@lru_cache(maxsize=64)
+def _look(rows: _Rows) -> _Looked:
+    """Many recipes read the same rows; they are looked through once."""
+    try:
+        seen = first_rows(rows.data, rows.root)
+    except SlmcompileError as error:
+        return _Looked("", "data.source", error)
+    for row in seen.rows:
+        for key, name in rows.wanted:
+            found = _error(row, key, name, rows.data)
+            if found is not None:
+                return _Looked("", key, found)
+    return _Looked(_seen(seen))
+
+
+def _wanted(data: Data) -> list[tuple[str, str]]:
+    """Key of the recipe and column that it names."""
+    found = [
+        (f"data.template.{key}", name)
+        for key, text in _texts(data)
+        for name in fields(parse(text, f"data.template.{key}"))
+    ]
+    if isinstance(data.template, MessagesTemplate):
+        found.append(("data.template.column", data.template.column))
+    if data.split.by is not None and data.split.strategy != "random" and _splits(data):
+        found.append(("data.split.by", data.split.by))
+    return found
+
+
+def _texts(data: Data) -> tuple[tuple[str, str], ...]:
+    """The template's format strings, the prompt's first."""
+    template = data.template
+    if isinstance(template, MessagesTemplate):
+        return ()
+    if isinstance(template, TextTemplate):
+        return (("prompt", template.prompt), ("completion", template.completion))
+    return (("user", template.user), ("assistant", template.assistant))
+
+
+def _splits(data: Data) -> bool:
+    """Whether any split is left to be made."""
+    source = data.source
+    given = (source.files or {}) if isinstance(source, FileData) else source.splits
+    return any(split not in given for split in get_args(Split))
+
+
+def _error(row: SourceRow, key: str, name: str, data: Data) -> SlmcompileError | None:
+    try:
+        if key == "data.template.column":
+            read_messages(row, name, data.columns)
+        else:
+            as_text(row, name, data.columns)
+    except SlmcompileError as error:
+        return error
+    return None
+
+
+def _seen(seen: FirstRows) -> str:
+    if not seen.rows:
+        return "the rows are read by then"
+    return (
+        f"filled in {'all' if seen.whole else 'the first'} {len(seen.rows)} rows, not rendered yet"
+    )
+
+
+@check(
+    17,
+    "roles-render",
+    "the chat template refuses some order of roles, which then stops a run or is dropped",
+    needs=("T", "D"),
+    code=Exit.BAD_DATA,
+)
+def roles_render(context: CheckContext) -> Verdict:
+    """Every pattern of roles in the data is rendered by the chat template."""
+    template = context.recipe.data.template
+    if isinstance(template, TextTemplate):
+        return proved("a text template has no roles")
+    model = context.model
+    if model is not None and not (
+        model.tokenizer.get("chat_template")
+        or {"chat_template.jinja", "chat_template.json"} & set(model.files)
+    ):
+        return refuted(
+            f"{model.where}: its tokenizer has no chat template",
+            "use data.template.type=text, or an instruct model",
+            context.at("data.template.type"),
+            Exit.BAD_RECIPE,
+        )
+    if context.data is None:
+        return needs_rows(context)
+    roles = context.data.facts.roles
+    rendered, rows = sum(roles.values()), sum(context.data.rows.values())
+    if rendered < rows:
+        return refuted(
+            f"{rows - rendered} of {rows} rows were not rendered by the chat template",
+            "correct the roles and their order",
+            context.at("data.template"),
+        )
+    often = sorted(roles, key=lambda pattern: (-roles[pattern], pattern))
+    shown = ", ".join(f"{pattern} ({roles[pattern]})" for pattern in often[:_ROLES_SHOWN])
+    more = f" and {len(often) - _ROLES_SHOWN} more" if len(often) > _ROLES_SHOWN else ""
+    return proved(f"rendered: {shown}{more}")
+
+
+@check(
+    27,
+    "label-noise",
+    "one prompt with two answers cannot be learnt, and one that holds its answer teaches copying",
+    needs=("C", "D"),
+    code=Exit.BAD_DATA,
+    warning=True,
+)
+def label_noise(context: CheckContext) -> Verdict:
+    """No prompt is answered in two ways, and the prompts do not give the answers away."""
+    config = context.recipe.data
+    if _answers_itself(config):
+        return refuted(
+            "every column of the answer stands in the prompt too",
+            "take the answer's column out of the prompt",
+            context.at("data.template"),
+        )
+    if context.data is None:
+        return needs_rows(context)
+    data, rows = context.data, sum(context.data.rows.values())
+    noise = data.report["contradicting"]
+    if noise["count"]:
+        places = noise["listed"][0]["where"]
+        return refuted(
+            f"{noise['count']} prompts are answered in more than one way,"
+            f" first {' and '.join(places[:2])}",
+            "keep one answer a prompt, or put into the prompt what tells them apart",
+            context.at("data.source"),
+        )
+    given = data.facts.given_away
+    if given >= GIVEN_AWAY * rows:
+        return refuted(
+            f"{given} of {rows} prompts hold their whole answer",
+            "take it out of the prompt's columns, unless the task is to copy",
+            context.at("data.template"),
+        )
+    return proved(f"no prompt has two answers; {given} of {rows} hold theirs")
+
+
+def _answers_itself(config: Data) -> bool:
+    try:
+        named = [set(fields(parse(text, key))) for key, text in _texts(config)]
+    except SlmcompileError:
+        return False
+    return len(named) == 2 and bool(named[1]) and named[1] <= named[0]

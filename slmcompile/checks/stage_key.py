@@ -1,0 +1,83 @@
+"""Check 19: a stage's key covers all that its result depends on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.errors import Exit
+from slmcompile.planning.definition import EPOCHS, Plan, Stage
+from slmcompile.recipe.schema import SHA256_PATTERN
+
+_COMPUTING = frozenset({"base", "data", "train", "export", "evaluate"})
+"""Kinds whose numbers come out of packages."""
+
+
+@check(
+    19,
+    "stage-key-complete",
+    "a cache answers with the result of another configuration, other rows or other code",
+    code=Exit.BUG,
+    of_plan=True,
+)
+def stage_key_complete(context: CheckContext) -> Verdict:
+    """Of every stage: configuration, code epoch, packages, bytes read, and the same for its inputs.
+
+    The tokenizer is part of the base model's folder, so every stage behind base depends on it.
+    DVC keeps its own key: it watches the spec file, the files and the input folders.
+    """
+    plan = context.plan
+    if plan is None:
+        return proved("judged with the plan")
+    stages = {stage.address: stage for stage in plan.stages()}
+    for stage in stages.values():
+        for what in _missing(plan, stages, stage):
+            return refuted(
+                f"{stage.address}: its key does not cover {what}",
+                "report this; it is a fault of slmcompile and not of the recipe",
+            )
+    packages = {name for stage in stages.values() for name in stage.packages}
+    return proved(
+        f"{len(stages)} stages: configuration, code epoch, {len(packages)} packages,"
+        f" {len(plan.files)} hashed files; each reaches the base model and the rows"
+    )
+
+
+def _missing(plan: Plan, stages: dict[str, Stage], stage: Stage) -> Iterator[str]:
+    """What a stage's result depends on and neither our key nor DVC's holds."""
+    identity = stage.identity()
+    if identity.get("epoch") != EPOCHS[stage.kind]:
+        yield "the epoch of its code"
+    if identity.get("config") != dict(stage.config):
+        yield "its configuration"
+    if identity.get("packages") != dict(stage.packages):
+        yield "its packages"
+    if stage.kind in _COMPUTING and not stage.packages:
+        yield "the packages that it computes with"
+    for path in stage.files:
+        if not re.fullmatch(SHA256_PATTERN, plan.files.get(path, "")):
+            yield f"the bytes of {path}"
+    for path in sorted({stage.spec_path, *stage.files, *stage.inputs.values()} - {*stage.deps}):
+        yield f"{path}, which DVC does not watch"
+    yield from _missing_inputs(stages, stage)
+
+
+def _missing_inputs(stages: dict[str, Stage], stage: Stage) -> Iterator[str]:
+    """Inputs that no stage of the key makes, and kinds that must be above and are not."""
+    for role, path in stage.inputs.items():
+        maker = stages.get(stage.input_stages.get(role, ""))
+        if maker is None or path not in maker.outs:
+            yield f"its input {role}"
+    wanted = {"base": set[str](), "data": {"base"}}.get(stage.kind, {"base", "data"})
+    for kind in sorted(wanted - {above.kind for above in _above(stages, stage)}):
+        yield f"what the {kind} stage makes"
+
+
+def _above(stages: dict[str, Stage], stage: Stage) -> Iterator[Stage]:
+    """Every stage whose fingerprint is part of this one's."""
+    for address in stage.input_stages.values():
+        if address in stages:
+            yield stages[address]
+            yield from _above(stages, stages[address])

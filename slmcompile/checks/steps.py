@@ -1,0 +1,121 @@
+"""Check 20: training makes steps that count, and the cadences fall inside it."""
+
+from __future__ import annotations
+
+from math import ceil
+from pathlib import Path
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.checks.stated import contradicts
+from slmcompile.errors import Exit
+from slmcompile.recipe.schema import FileData, Train
+from slmcompile.training.schedule import plan_steps
+
+_COUNTED_BYTES = 16 << 20
+"""Largest file whose lines are counted while planning (about 10 ms)."""
+
+_LENGTH = (
+    "train.max_steps",
+    "train.num_train_epochs",
+    "train.per_device_train_batch_size",
+    "train.gradient_accumulation_steps",
+    "data.source",
+)
+"""Keys that say how many steps there are."""
+
+
+@check(
+    20,
+    "steps-that-count",
+    "a run of no steps, or one whose learning rate never leaves zero, ends well and learns nothing",
+    needs=("C", "D"),
+)
+def steps_that_count(context: CheckContext) -> Verdict:
+    """At least one step; warm-up shorter than training; a cadence that was stated is reached.
+
+    Fewer rows never make more steps, and warm-up that leaves room in n steps leaves it in more: so
+    the bounds that are known without the rows often suffice. Whatever ``eval_steps`` is, the last
+    step is validated.
+    """
+    train = context.recipe.train
+    rows = context.data.rows.get("train", 0) if context.data else None
+    if rows == 0:
+        return refuted(
+            "the train split has no rows, so there is no step",
+            "give the split some rows (data.split)",
+            context.at("data.source"),
+            Exit.BAD_DATA,
+        )
+    if unreached := _unreached(context, train):
+        return unreached
+    steps = plan_steps(train, rows or 1)
+    exact = rows is not None or train.max_steps > 0
+    if _warm_up(train, steps.max_steps) >= steps.max_steps:
+        if not exact:
+            return needs_probe(context.data_stage, "how many rows, and so steps, there are")
+        fate = "leaves zero" if steps.max_steps == 1 else "reaches its peak"
+        return refuted(
+            f"warm-up takes {_warm_up(train, steps.max_steps)} of {_steps(steps.max_steps)}:"
+            f" the learning rate never {fate}",
+            "train.warmup_ratio=0, or train longer",
+            context.at("train.warmup_ratio"),
+        )
+    if not exact:
+        return proved(f"at least {_steps(steps.max_steps)}, more than warm-up takes of any number")
+    return proved(
+        f"{_steps(steps.max_steps)}, {_warm_up(train, steps.max_steps)} of warm-up,"
+        f" {ceil(steps.max_steps / train.eval_steps)} validated"
+    )
+
+
+def _warm_up(train: Train, steps: int) -> int:
+    """Steps of warm-up that the schedule makes."""
+    return 0 if train.lr_scheduler_type == "constant" else ceil(steps * train.warmup_ratio)
+
+
+def _unreached(context: CheckContext, train: Train) -> Verdict | None:
+    """A cadence that the same person stated and that no run of this recipe reaches.
+
+    From what planning knows alone, so that the answer is the same before and after a run. A
+    ``max_steps`` that is too short is check 18's.
+    """
+    most = _most_rows(context)
+    if context.plan is None or most is None or train.max_steps > 0:
+        return None
+    steps = plan_steps(train, most).max_steps
+    for name in ("eval_steps", "save_steps"):
+        key = f"train.{name}"
+        if getattr(train, name) > steps and contradicts(context, key, *_LENGTH):
+            return refuted(
+                f"{key}={getattr(train, name)} is never reached: {most} rows make at most"
+                f" {_steps(steps)}",
+                f"lower {key}, or remove it",
+                context.at(key),
+            )
+    return None
+
+
+def _most_rows(context: CheckContext) -> int | None:
+    """An upper bound of the training rows: lines of the file; None where lines are no rows."""
+    source = context.recipe.data.source
+    if not isinstance(source, FileData):
+        return None
+    path = context.project.root / (source.path or (source.files or {}).get("train", ""))
+    suffix = f".{source.format}" if source.format != "auto" else path.suffix
+    if suffix not in {".jsonl", ".csv"}:
+        return None
+    return _lines(path)
+
+
+def _lines(path: Path) -> int | None:
+    try:
+        if path.stat().st_size > _COUNTED_BYTES:
+            return None
+        return path.read_bytes().count(b"\n") + 1
+    except OSError:
+        return None
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'' if count == 1 else 's'}"

@@ -1,0 +1,63 @@
+"""Check 31: the learning rate and the adapter's scale are where runs are known to go well."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.recipe.schema import Lora
+
+_ADAPTER = (1e-5, 5e-3)
+_RATES = {"full": (1e-6, 1e-3), "lora": _ADAPTER, "qlora": _ADAPTER}
+"""Usual peak learning rates by method.
+
+All weights: from 5e-6 for 175 billion parameters (InstructGPT, arXiv:2203.02155, appendix C) to
+1e-3 for 135 million (huggingface/alignment-handbook, recipes/smollm2/sft/config_smol.yaml).
+Adapters: 6e-5 to 5e-4 in LoRA and QLoRA (arXiv:2106.09685, appendix D; arXiv:2305.14314, appendix
+B); ten times the rate of full fine-tuning at their best (Schulman et al. 2025, "LoRA Without
+Regret"), so some thousandths for the smallest models.
+"""
+
+_SCALES = (0.25, 8.0)
+"""Usual scale of the adapter's update, alpha/r (rsLoRA: alpha/√r): a quarter in QLoRA (16 over 64),
+eight in LoRA's GPT-2 (32 over 4), and 1 or 2 nearly everywhere else."""
+
+
+@check(
+    31,
+    "usual-range",
+    "a learning rate or a scale off by powers of ten: nothing is learnt, or training diverges",
+    warning=True,
+    of_plan=True,
+)
+def usual_range(context: CheckContext) -> Verdict:
+    """Only a warning: unusual is not wrong."""
+    train = context.recipe.train
+    low, high = _RATES[train.method]
+    if not low <= train.learning_rate <= high:
+        return refuted(
+            f"a learning rate of {train.learning_rate:g} is unusual for {train.method}:"
+            f" {low:g} to {high:g}",
+            f"try {low if train.learning_rate < low else high:g} first",
+            context.at("train.learning_rate"),
+        )
+    found = f"learning rate {train.learning_rate:g} within {low:g} to {high:g}"
+    if train.lora is None:
+        return proved(found)
+    scale, formula = _scale(train.lora)
+    low, high = _SCALES
+    if not low <= scale <= high:
+        return refuted(
+            f"{formula} = {scale:.3g} is an unusual scale: {low:g} to {high:g}",
+            "set train.lora.lora_alpha to once or twice train.lora.r",
+            context.at("train.lora.lora_alpha"),
+        )
+    return proved(f"{found}; {formula} = {scale:.3g} within {low:g} to {high:g}")
+
+
+def _scale(lora: Lora) -> tuple[float, str]:
+    """What the adapter's update is multiplied by, and how PEFT computes it."""
+    if lora.use_rslora:
+        return lora.lora_alpha / sqrt(lora.r), "alpha/√r"
+    return lora.lora_alpha / lora.r, "alpha/r"

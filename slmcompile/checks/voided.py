@@ -1,0 +1,201 @@
+"""Check 18: two options of which one leaves the other without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.checks.stated import contradicts
+from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
+
+SPLITS = frozenset({"train", "validation", "test"})
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An option without effect beside another.
+
+    Attributes:
+        section: dotted key of the section that holds both; ``*`` stands for every name there.
+        option: key that has no effect.
+        by: key that takes it away.
+        when: whether it does, given the section.
+        reason: why.
+    """
+
+    section: str
+    option: str
+    by: str
+    when: Callable[[Any], bool]
+    reason: str
+
+
+def _given(data: Data) -> frozenset[str]:
+    """Splits that the source brings; the others are taken from its rows."""
+    source = data.source
+    if isinstance(source, FileData):
+        return frozenset(source.files or {"train"})
+    return frozenset(source.splits)
+
+
+def _adapted_and_whole(lora: Lora) -> bool:
+    if isinstance(lora.target_modules, str):
+        return False
+    return any(
+        target == whole or target.endswith(f".{whole}") or whole.endswith(f".{target}")
+        for target in lora.target_modules
+        for whole in lora.modules_to_save
+    )
+
+
+def _two_bars(recipe: Recipe) -> bool:
+    seen = [bar for gate in recipe.gates for bar in _bars(gate)]
+    return len(seen) > len(set(seen))
+
+
+def _bars(gate: Gate) -> Iterator[tuple[str, str, str]]:
+    for bar in ("min", "max", "max_drop"):
+        if getattr(gate, bar) is not None:
+            yield gate.metric, gate.artifact, bar
+
+
+def _short(train: Train, cadence: int) -> bool:
+    return 0 < train.max_steps < cadence
+
+
+def _not_int4(target: Target) -> bool:
+    return target.precision != "int4"
+
+
+def _not_wandb(track: Track) -> bool:
+    return track.type != "wandb"
+
+
+PAIRS: tuple[Pair, ...] = (
+    Pair(
+        "train", "num_train_epochs", "max_steps", lambda train: train.max_steps > 0,
+        "max_steps alone says how long training is",
+    ),
+    Pair(
+        "train", "warmup_ratio", "lr_scheduler_type",
+        lambda train: train.lr_scheduler_type == "constant" and train.warmup_ratio > 0,
+        "constant has no warm-up; constant_with_warmup has",
+    ),
+    Pair(
+        "train", "lr_scheduler_type", "warmup_ratio",
+        lambda train: train.lr_scheduler_type == "constant_with_warmup" and not train.warmup_ratio,
+        "without warm-up it is constant",
+    ),
+    Pair(
+        "train", "group_by_length", "per_device_train_batch_size",
+        lambda train: train.group_by_length and train.per_device_train_batch_size == 1,
+        "a batch of one row has no padding to save",
+    ),
+    Pair(
+        "train", "eval_steps", "max_steps", lambda train: _short(train, train.eval_steps),
+        "training ends before the first of these validations",
+    ),
+    Pair(
+        "train", "save_steps", "max_steps", lambda train: _short(train, train.save_steps),
+        "training ends before the first checkpoint",
+    ),
+    Pair(
+        "train", "load_best_model_at_end", "eval_steps",
+        lambda train: train.load_best_model_at_end and 0 < train.max_steps <= train.eval_steps,
+        "the one validation is at the last step, so the last model is the best",
+    ),
+    Pair(
+        "train.lora", "target_modules", "modules_to_save", _adapted_and_whole,
+        "a layer that is trained whole needs no adapter",
+    ),
+    Pair(
+        "data", "split.validation", "source", lambda data: "validation" in _given(data),
+        "the source brings a validation split",
+    ),
+    Pair(
+        "data", "split.test", "source", lambda data: "test" in _given(data),
+        "the source brings a test split",
+    ),
+    Pair(
+        "data", "split.strategy", "source", lambda data: _given(data) == SPLITS,
+        "the source brings all splits",
+    ),
+    Pair(
+        "data", "split.by", "source",
+        lambda data: data.split.by is not None and _given(data) == SPLITS,
+        "the source brings all splits",
+    ),
+    Pair(
+        "data", "seed", "source", lambda data: _given(data) == SPLITS,
+        "it is the seed of the split, and the source brings all splits",
+    ),
+    Pair(
+        "data", "split.by", "split.strategy",
+        lambda data: data.split.by is not None and data.split.strategy == "random",
+        "a random split looks at no column",
+    ),
+    Pair(
+        "target.*", "int4_algo_config", "precision", _not_int4, "only int4 is quantised that way",
+    ),
+    Pair(
+        "target.*", "int4_block_size", "precision", _not_int4, "only int4 has these blocks",
+    ),
+    Pair(
+        "target.*", "int4_is_symmetric", "precision", _not_int4, "only int4 is quantised that way",
+    ),
+    Pair("track", "project", "type", _not_wandb, "only W&B has projects"),
+    Pair("track", "mode", "type", _not_wandb, "only W&B has modes"),
+    Pair("track", "tags", "type", _not_wandb, "only W&B has tags"),
+    Pair(
+        "", "gates", "gates", _two_bars,
+        "two bars of one kind for the same metric and artifact: only the stricter one counts",
+    ),
+)  # fmt: skip
+"""Every pair that is known, one row each."""
+
+
+@check(
+    18,
+    "no-option-voided",
+    "an option that somebody wrote down has no effect, and they believe it has",
+    of_plan=True,
+)
+def no_option_voided(context: CheckContext) -> Verdict:
+    """Only what a person stated: a group's default that a recipe goes past is no mistake."""
+    looked = 0
+    for pair in PAIRS:
+        for prefix, section in _sections(context.recipe, pair.section):
+            looked += 1
+            option, by = f"{prefix}{pair.option}", f"{prefix}{pair.by}"
+            if pair.when(section) and contradicts(context, option, by):
+                beside = f" beside {by}={_value(section, pair.by)}" if option != by else ""
+                return refuted(
+                    f"without effect{beside}: {pair.reason}",
+                    f"remove {option}, or change {by}",
+                    context.at(option),
+                )
+    return proved(f"{looked} pairs of options looked at, none voids what was stated")
+
+
+def _sections(recipe: Recipe, section: str) -> Iterator[tuple[str, Any]]:
+    """Every section of that name that the recipe has, with the start of its keys."""
+    found: list[tuple[str, Any]] = [("", recipe)]
+    for part in section.split(".") if section else ():
+        if part == "*":
+            found = [
+                (f"{prefix}{name}.", below)
+                for prefix, mapping in found
+                for name, below in mapping.items()
+            ]
+        else:
+            found = [(f"{prefix}{part}.", getattr(value, part)) for prefix, value in found]
+    yield from ((prefix, value) for prefix, value in found if value is not None)
+
+
+def _value(section: Any, path: str) -> str:
+    for part in path.split("."):
+        section = getattr(section, part)
+    return getattr(section, "type", None) or str(section)

@@ -1,0 +1,201 @@
+"""What a run will cost: tokens, optimizer steps, FLOPs, memory, and time by earlier runs here.
+
+Floating-point operations of training, N being the weights of the linear layers and P those of the
+adapter (Kaplan et al., arXiv:2001.08361, section 2.1; embeddings are look-ups and attention's own
+products are left out):
+
+- forward 2·N a token; backward 2·N for the activations' gradients and, where the layer itself is
+  trained, 2·N for the weights' gradients;
+- so method full takes 6·N·tokens, lora and qlora (4·N + 6·P)·tokens;
+- gradient checkpointing computes the forward once more: + 2·N·tokens;
+- the output head, V·h weights, runs at trained tokens alone: 6·V·h of each for method full and
+  4·V·h otherwise.
+
+Time is never guessed: it is what stages took on this machine, by the journal, training scaled by
+tokens × weights. Where a stage has never run here, that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slmcompile.checks.architecture import Architecture, architecture_of
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.interval import Interval
+from slmcompile.checks.memory import predict
+from slmcompile.checks.trainable import trainable
+from slmcompile.pipeline.changes import Change
+from slmcompile.planning.measured import Work, seconds_of
+from slmcompile.training.schedule import plan_steps
+
+INSTANT = frozenset({"check", "gate", "report"})
+"""Kinds that take a second or two, whatever the recipe."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Figures of a run; ``None`` where they are not known yet.
+
+    Attributes:
+        steps: optimizer steps.
+        tokens: tokens trained on, padding left out.
+        flops: of training.
+        memory: peak resident bytes of training and evaluation.
+        seconds: wall time of all that will run, by earlier runs on this machine.
+        unmeasured: stages that will run and never ran here.
+        model: name of the base model.
+        license: its licence.
+        parameters: its weights, tied ones once.
+    """
+
+    steps: int | None
+    tokens: int | None
+    flops: float | None
+    memory: Interval | None
+    seconds: float | None
+    unmeasured: tuple[str, ...]
+    model: str
+    license: str
+    parameters: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; memory as ``[low, high]`` bytes."""
+        memory = [int(self.memory.low), int(self.memory.high)] if self.memory else None
+        return {
+            "seconds": self.seconds,
+            "unmeasured": list(self.unmeasured),
+            "memory_bytes": memory,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "flops": self.flops,
+            "model": self.model,
+            "license": self.license,
+            "parameters": self.parameters,
+        }
+
+
+def cost_of(context: CheckContext, changes: Sequence[Change]) -> Cost:
+    """The cost of what ``changes`` will run."""
+    model = architecture_of(context)
+    steps, tokens = _steps(context), _tokens(context)
+    memory = predict(context)
+    parameters = model.parameters if model else context.recipe.model.parameters
+    seconds, unmeasured = _time(context, changes, _work(context, parameters, tokens))
+    return Cost(
+        steps=steps,
+        tokens=tokens,
+        flops=_flops(context, model, tokens) if model and tokens is not None else None,
+        memory=memory.peak if memory else None,
+        seconds=seconds,
+        unmeasured=unmeasured,
+        model=context.recipe.model.name,
+        license=context.recipe.model.license,
+        parameters=parameters,
+    )
+
+
+def _steps(context: CheckContext) -> int | None:
+    train = context.recipe.train
+    if context.data is None:
+        return train.max_steps if train.max_steps > 0 else None
+    return plan_steps(train, context.data.rows["train"]).max_steps
+
+
+def _epochs(context: CheckContext) -> float | None:
+    if context.data is None:
+        return None
+    schedule = plan_steps(context.recipe.train, context.data.rows["train"])
+    return schedule.max_steps / schedule.steps_per_epoch
+
+
+def _tokens(context: CheckContext, kind: str = "total") -> int | None:
+    epochs = _epochs(context)
+    if context.data is None or epochs is None:
+        return None
+    return round(epochs * int(context.data.report["tokens"]["train"][kind]))
+
+
+def _flops(context: CheckContext, model: Architecture, tokens: int) -> float:
+    train = context.recipe.train
+    found = trainable(train, model)
+    full = train.method == "full"
+    per_token = (6 if full else 4) * model.linear_parameters + 6 * found.adapter
+    if train.gradient_checkpointing:
+        per_token += 2 * model.linear_parameters
+    head = max((rows * width for rows, width in model.others.values()), default=0)
+    trained = _tokens(context, "trained") or 0
+    return float(per_token) * tokens + (6.0 if full else 4.0) * head * trained
+
+
+def _work(context: CheckContext, parameters: int | None, tokens: int | None) -> Work | None:
+    """What training amounts to, as the journal writes it of earlier runs."""
+    if parameters is None or tokens is None:
+        return None
+    return Work(tokens, parameters, full=context.recipe.train.method == "full")
+
+
+def _time(
+    context: CheckContext, changes: Sequence[Change], work: Work | None
+) -> tuple[float | None, tuple[str, ...]]:
+    """Seconds of the stages that will run, and those that no earlier run tells anything about."""
+    total, unmeasured = 0.0, []
+    for change in changes:
+        if change.action != "run":
+            continue
+        stage = change.stage
+        found = seconds_of(context.project, stage, work)
+        if found is not None:
+            total += found
+        elif stage.kind not in INSTANT:
+            unmeasured.append(stage.address)
+    if any(address.endswith("/train") for address in unmeasured) or (unmeasured and not total):
+        return None, tuple(unmeasured)
+    return round(total, 1), tuple(unmeasured)
+
+
+def cost_line(cost: Cost) -> str:
+    """One line for a person.
+
+    ``≈ 4 min on this machine, peak 2.1–2.9 GB; 1 200 steps, 512k tokens, 2.1e14 FLOPs;
+    SmolLM2-135M-Instruct (Apache-2.0, 134.5 M parameters)``
+    """
+    peak = f", peak {_gigabytes(cost.memory)}" if cost.memory else ""
+    work = []
+    if cost.steps is not None:
+        work.append(f"{cost.steps:,} steps".replace(",", " "))
+    if cost.tokens is not None:
+        work.append(f"{_short(cost.tokens)} tokens")
+    if cost.flops is not None:
+        work.append(f"{cost.flops:.1e} FLOPs".replace("e+", "e"))
+    size = f", {_size(cost.parameters)} parameters" if cost.parameters else ""
+    model = f"{cost.model} ({cost.license}{size})"
+    counted = ", ".join(work) or "steps and tokens are known after data"
+    return f"Cost: {_duration(cost)}{peak}; {counted}; {model}."
+
+
+def _duration(cost: Cost) -> str:
+    if cost.seconds is None:
+        return "no measurement yet of how long it takes here"
+    if not cost.seconds and not cost.unmeasured:
+        return "nothing of length to run"
+    minutes = cost.seconds / 60
+    time = f"≈ {minutes:.0f} min" if minutes >= 1.5 else f"≈ {cost.seconds:.0f} s"
+    count = len(cost.unmeasured)
+    rest = f" and {count} stage{'s' * (count > 1)} never measured" if count else ""
+    return f"{time} on this machine{rest}"
+
+
+def _gigabytes(memory: Interval) -> str:
+    return f"{memory.low / 1e9:.1f}–{memory.high / 1e9:.1f} GB"
+
+
+def _short(count: int) -> str:
+    if count < 10_000:
+        return str(count)
+    return f"{count / 1e3:.0f}k" if count < 10_000_000 else f"{count / 1e6:.0f}M"
+
+
+def _size(parameters: int) -> str:
+    return f"{parameters / 1e9:.2f} B" if parameters >= 1e9 else f"{parameters / 1e6:.1f} M"

@@ -1,0 +1,142 @@
+"""What recipes may use, as the project's owners say it: ``conf/policy/default.yaml``.
+
+The policy is trusted where recipes are not. A recipe cannot name, override or contain it; and for
+a pull request it is read from the base branch, as the request could otherwise loosen it. This
+module loads it. The checks enforce it.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from slmcompile.errors import BadRecipeError, RefusedError, UsageError
+from slmcompile.project import Project, builtin_conf
+from slmcompile.recipe.schema import DisplayName, ProjectPath, Section
+from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes
+from slmcompile.revision import read_blob, resolve
+
+FILE = "conf/policy/default.yaml"
+_MAX_BLOB = 256 * 1024
+
+Organisation = Annotated[str, StringConstraints(pattern=r"^[\w.-]+$", max_length=96)]
+
+
+class Policy(Section):
+    """What recipes may use; null allows anything."""
+
+    licenses: tuple[DisplayName, ...] | None = Field(
+        None, description="SPDX identifiers that a base model's licence must be one of."
+    )
+    hub_organisations: tuple[Organisation, ...] | None = Field(
+        None, description="Owners on the hub that models and data may come from."
+    )
+    plugins: tuple[DisplayName, ...] = Field(
+        (), description="Python packages whose entry points may extend slmcompile."
+    )
+    data_roots: tuple[ProjectPath, ...] | None = Field(
+        None, description="Folders of the project that a recipe's files must lie in."
+    )
+    max_parameters: int | None = Field(
+        None, ge=1, description="Largest base model, in parameters (tied weights once)."
+    )
+    max_bytes: int | None = Field(
+        None, ge=1, description="Largest base model, in bytes of weights."
+    )
+    allow_unlocked: bool = Field(
+        False, description="Whether a hub revision may be a branch or tag without a locked commit."
+    )
+
+
+def load_policy(project: Project, ref: str | None = None) -> Policy:
+    """The built-in policy under the project's own.
+
+    Args:
+        project: the project.
+        ref: a git revision to read the project's policy from, without a checkout; the working
+            tree by default. A revision without a policy has the built-in one.
+
+    Raises:
+        BadRecipeError: the policy is not valid (exit 78).
+        UsageError: ``ref`` is not a commit of this repository (exit 64).
+    """
+    builtin = builtin_conf() / "policy" / "default.yaml"
+    own = _at_revision(project, ref) if ref is not None else _in_tree(project)
+    files = [_read(builtin)] if builtin.is_file() else []
+    if own is not None and own not in files:
+        files.append(own)
+    return _validated(files)
+
+
+def _validated(files: list[YamlFile]) -> Policy:
+    """The last file's word counts."""
+    values: dict[str, Any] = {}
+    lines: dict[str, str] = {}
+    for file in files:
+        values |= file.content
+        lines |= {key: f"{file.shown}:{file.lines[(key,)]}" for key in file.content}
+    try:
+        return Policy.model_validate_json(json.dumps(values))
+    except (ValidationError, TypeError, ValueError) as error:
+        raise _explained(error, lines) from error
+
+
+def within_roots(policy: Policy, path: str) -> bool:
+    """Whether a resolved project-relative path lies in one of the policy's data roots."""
+    if policy.data_roots is None:
+        return True
+    roots = [root.strip("/").removeprefix("./") for root in policy.data_roots]
+    return any(root in {"", "."} or f"{path}/".startswith(f"{root}/") for root in roots)
+
+
+def _in_tree(project: Project) -> YamlFile | None:
+    path = project.root / FILE
+    if not (path.exists() or path.is_symlink()):
+        return None
+    if path.is_symlink() or not path.resolve().is_relative_to(project.root.resolve()):
+        raise RefusedError(f"{FILE}: is a link", "make the policy a file of the project")
+    return _read(path)
+
+
+def _read(path: Path) -> YamlFile:
+    return _parsed_once(path, read_bytes(path, FILE))
+
+
+@lru_cache(maxsize=8)
+def _parsed_once(path: Path, data: bytes) -> YamlFile:
+    """Equal bytes are parsed once, for the many recipes of one project; times could lie."""
+    return parse_yaml(data, path, FILE)
+
+
+def _at_revision(project: Project, ref: str) -> YamlFile | None:
+    """The project's policy at a git revision, None if that revision has none."""
+    shown = f"{FILE}@{ref}"
+    try:
+        revision = resolve(project.root, ref)
+    except UsageError as error:
+        raise UsageError(f"--policy-from {ref}: no such commit here", error.mend) from error
+    entry = revision.file(FILE)
+    if entry is None:
+        return None
+    if entry.size > _MAX_BLOB:
+        raise BadRecipeError(f"{shown}: larger than {_MAX_BLOB} bytes", "shorten it")
+    return parse_yaml(read_blob(project.root, entry.blob), project.root / FILE, shown)
+
+
+def _explained(error: Exception, lines: dict[str, str]) -> BadRecipeError:
+    if not isinstance(error, ValidationError):
+        return BadRecipeError(f"{FILE}: {error}", "use plain YAML values")
+    problem = error.errors()[0]
+    key = str(problem["loc"][0]) if problem["loc"] else ""
+    where = f"{lines.get(key, FILE)}: {key}"
+    if problem["type"] == "extra_forbidden":
+        from slmcompile.recipe.names import suggest
+
+        return BadRecipeError(f"{where}: unknown key", suggest(key, Policy, ()))
+    field = Policy.model_fields.get(key)
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return BadRecipeError(f"{where}: {message}", (field and field.description) or "mend the value")

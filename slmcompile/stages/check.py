@@ -1,0 +1,46 @@
+"""``check``: the rules that had to wait for the base model and the rows, before training."""
+
+from __future__ import annotations
+
+from slmcompile.artifact import write_text
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.data_facts import read_data_facts
+from slmcompile.checks.device import detect, stated
+from slmcompile.checks.judge import judge, probes, refusal, sentence
+from slmcompile.checks.known import recipe_of
+from slmcompile.checks.model_facts import read_model_facts
+from slmcompile.policy import load_policy
+from slmcompile.project import Project
+from slmcompile.stages.context import Context, Result
+
+
+def run(context: Context) -> Result:
+    """Passes or fails; its output is constant, so that passing again retrains nothing."""
+    base, data = context.inputs["base"], context.inputs["data"]
+    name = context.stage.split("/")[0]
+    memory = context.runtime.get("device", {}).get("memory_gb")
+    findings = judge(
+        CheckContext(
+            project=Project(context.project),
+            name=name,
+            recipe=recipe_of(context.config["recipe"]),
+            device=stated(detect(context.project), memory),
+            model=read_model_facts(base, base.name),
+            data=read_data_facts(data),
+            policy=load_policy(Project(context.project)),
+        ),
+        probes(),
+    )
+    for finding in findings:
+        if finding.verdict.outcome == "refuted":
+            word = "warning" if finding.check.warning else "refuted"
+            context.progress.say(f"{word}: {sentence(finding)}")
+        if finding.verdict.outcome == "needs_probe":
+            context.progress.say(f"not decided: {finding.check.name}: {finding.verdict.evidence}")
+    error = refusal(findings)
+    if error is not None:
+        raise error
+    count = sum(finding.verdict.outcome == "proved" for finding in findings)
+    context.progress.say(f"{count} of {len(findings)} checks proved")
+    write_text(context.out / "passed", "all checks passed\n")
+    return Result()

@@ -1,0 +1,69 @@
+"""A project in the state that a run leaves, without running: outputs, cache, locks and specs.
+
+Every output is a small file with its stage's fingerprint in it, so that equal work gives equal
+bytes as it does in earnest. For tests of what is planned, never of what is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import yaml
+
+from slmcompile.pipeline.specs import SPEC_STORE
+from slmcompile.pipeline.state import md5_file
+from slmcompile.pipeline.sync import sync
+from slmcompile.planning.definition import Plan, Stage
+from slmcompile.project import Project
+
+
+def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:
+    """Leaves everything as if every stage of ``plan`` had just run."""
+    sync(project, [plan])
+    fingerprints = plan.fingerprints()
+    hashes: dict[str, str] = {}
+    locks: dict[str, dict[str, Any]] = {pipeline.name: {} for pipeline in plan.pipelines}
+    for stage in plan.stages():
+        for path in (stage.spec_path, *stage.files):
+            hashes[path] = md5_file(project.root / path) or ""
+        hashes[stage.out] = _folder(project, stage, fingerprints[stage.address])
+        if stage.metrics:
+            name = stage.name.removeprefix("evaluate-")
+            text = json.dumps({"artifacts": {name: {"exact_match": exact_match}}})
+            hashes[stage.metrics] = _file(project, stage.metrics, text)
+        if stage.plots:
+            hashes[stage.plots] = _file(project, stage.plots, "step,loss\n")
+        locks[stage.pipeline][stage.name] = {
+            "cmd": stage.command,
+            "deps": [{"path": path, "hash": "md5", "md5": hashes[path]} for path in stage.deps],
+            "outs": [{"path": path, "hash": "md5", "md5": hashes[path]} for path in stage.outs],
+        }
+        kept = project.scratch / SPEC_STORE / f"{hashes[stage.spec_path]}.json"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(stage.spec_text(), encoding="utf-8")
+    for name, stages in locks.items():
+        lock = project.pipelines / name / "dvc.lock"
+        lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8")
+
+
+def _folder(project: Project, stage: Stage, content: str) -> str:
+    inside = _file(project, f"{stage.out}/made", content)
+    listing = json.dumps([{"md5": inside, "relpath": "made"}])
+    return f"{_cached(project, listing, '.dir')}.dir"
+
+
+def _file(project: Project, path: str, text: str) -> str:
+    full = project.root / path
+    full.parent.mkdir(parents=True, exist_ok=True)
+    full.write_text(text, encoding="utf-8")
+    return _cached(project, text)
+
+
+def _cached(project: Project, text: str, suffix: str = "") -> str:
+    md5 = hashlib.md5(text.encode()).hexdigest()
+    path = project.root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / f"{md5[2:]}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return md5

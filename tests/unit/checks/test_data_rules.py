@@ -1,0 +1,205 @@
+"""The rules over tokens, rows and splits: each passes good facts and refutes what it is for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.data_facts import DataFacts, SameIds, Stratum
+from slmcompile.checks.model_facts import ModelFacts
+from slmcompile.errors import Exit
+from tests.projects import make_project, slmcompile
+from tests.unit.checks.data_contexts import MODEL, data_facts, finding, planned, verdict
+
+OURS = (2, 3, 4, 5, 6, 14, 15, 16, 17, 22, 27)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("project").resolve(), data=("tiny",))
+
+
+def context(project: Path, *overrides: str, **spoilt: Any) -> CheckContext:
+    return planned(project, *overrides, data=data_facts(**spoilt), model=MODEL)
+
+
+@pytest.mark.parametrize("number", OURS)
+def test_good_rows_pass(project: Path, number: int) -> None:
+    found = verdict(number, context(project))
+    assert found.outcome == "proved", found.evidence
+
+
+NO_LEAK = {"validation_in_train": 0, "test_in_train": 0, "test_in_validation": 0}
+LONG_ANSWER = {"longest_answer": {"train": 1, "validation": 1, "test": 9}}
+
+SPOILT: list[tuple[int, dict[str, Any], str]] = [
+    (2, {"least_trained": 0, "least_trained_at": "rows.jsonl:7"}, "rows.jsonl:7: no token"),
+    (3, {"mask_differs": 4, "mask_differs_at": "rows.jsonl:3: 'x' is trained"}, "4 of 480"),
+    (4, {"stop_trained": 470}, "<|im_end|> (2) is trained in 470 of 480"),
+    (4, {"stop_trained": 0, "pad_id": 2}, "the padding token too"),
+    (4, {"report": {"stop": {"id": 3, "text": "<end_of_turn>"}}}, "generation stops at [2]"),
+    (5, {"same_ids": SameIds(64, 64, "a", "b", "a", "row 1: prompt.json gives")}, "prompt.json"),
+    (14, {"leaks_normalised": NO_LEAK | {"test_in_train": 2}},
+     "2 of 72 test prompts stand in train (0 to the letter"),
+    (14, {"leaks_normalised": NO_LEAK | {"validation_in_train": 1}},
+     "1 of 72 validation prompts"),
+    (15, {"report": {"lengths": {"total": {"max": 257}}}}, "257 tokens, the model's context 256"),
+    (15, {"labels_lost": ("down",)}, "every row of the label 'down'"),
+    (15, {"report": {"dropped": {"too_long": {"count": 100}}}}, "100 of 480 rows (21%)"),
+    (15, LONG_ANSWER, "9 tokens, generation ends after 8"),
+    (16, {"doubled": {"BOS": 480, "EOS": 0}, "doubled_at": "row 1"}, "480 of 480 rows hold BOS"),
+    (16, {"doubled": {"BOS": 0, "EOS": 3}, "doubled_at": "rows.jsonl:8"}, "3 of 480 rows hold EOS"),
+    (22, {"strata": Stratum("rare", 2, 3)}, "'rare' has 2 different prompts for 3 splits"),
+    (22, {"never_trained": {"left": 4, "right": 1}}, "'left' (4 rows of validation and test)"),
+    (27, {"given_away": 470}, "470 of 480 prompts hold their whole answer"),
+    (27, {"report": {"contradicting": {"count": 2, "listed": [{"where": ["a:1", "a:9"]}]}}},
+     "2 prompts are answered in more than one way, first a:1 and a:9"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "spoilt", "says"), SPOILT)
+def test_spoilt_rows_are_refuted(
+    project: Path, number: int, spoilt: dict[str, Any], says: str
+) -> None:
+    found = finding(number, context(project, **spoilt))
+    assert found.verdict.outcome == "refuted"
+    assert says in found.verdict.evidence
+    assert found.verdict.mend
+    assert found.verdict.where
+    if number == 27:
+        assert not found.blocks
+    else:
+        wanted = Exit.BAD_RECIPE if "generation ends" in says else Exit.BAD_DATA
+        assert (found.blocks, found.code) == (True, wanted)
+
+
+def test_the_stop_token_that_the_base_stage_will_add_is_not_missed(project: Path) -> None:
+    folder = replace(MODEL, generation={}, tokenizer={"eos_token": "<|im_end|>"})
+    known: dict[str, Any] = {"data": data_facts()}
+    assert verdict(4, planned(project, model=folder, **known)).outcome == "proved"
+    base = planned(project).plan
+    assert base is not None
+    fetched = replace(folder, where=base.shared[0].stages[0].out)
+    assert verdict(4, planned(project, model=fetched, **known)).outcome == "refuted"
+
+
+def test_a_leak_of_a_row_in_a_hundred_is_no_refutation(project: Path) -> None:
+    rows = {"train": 800, "validation": 100, "test": 100}
+    leaks = {"validation_in_train": 1, "test_in_train": 1, "test_in_validation": 5}
+    found = verdict(14, context(project, report={"counts": rows}, leaks_normalised=leaks))
+    assert (found.outcome, found.evidence.split()[0]) == ("proved", "7")
+
+
+def test_long_answers_matter_only_where_they_are_compared_whole(project: Path) -> None:
+    for override in ("eval.metrics=[perplexity]", "eval.limit=5", "eval.max_new_tokens=9"):
+        assert verdict(15, context(project, override, **LONG_ANSWER)).outcome == "proved", override
+
+
+def test_a_prompt_that_holds_the_answers_column_is_warned_of_by_plan(project: Path) -> None:
+    found = finding(27, planned(project, "data.template.prompt='{text} {label} = '"))
+    assert (found.verdict.outcome, found.blocks) == ("refuted", False)
+    assert found.verdict.where.endswith("data.template")
+
+
+@pytest.mark.parametrize("number", OURS)
+def test_before_the_rows_are_there_a_stage_is_named(project: Path, number: int) -> None:
+    bare = planned(project)
+    found = verdict(number, bare)
+    if number == 17:
+        assert found.outcome == "proved"  # a text template has no roles
+    else:
+        assert (found.outcome, found.stage) == ("needs_probe", bare.data_stage)
+
+
+def test_a_deep_plan_without_a_tokenizer_names_the_base_stage(project: Path) -> None:
+    bare = planned(project, deep="")
+    assert verdict(16, bare).stage == bare.base_stage
+    fetched = planned(project, deep="rows on a hub", model=MODEL)
+    assert verdict(16, fetched).stage == fetched.data_stage
+    assert "rows on a hub" in verdict(16, fetched).evidence
+
+
+def chat_project(folder: Path, rows: list[Any], template: str) -> Path:
+    make_project(folder, data=("tiny",))
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "data" / "talk.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "recipes" / "talk.yaml").write_text(
+        "defaults: [model: tiny-llama, train: tiny, eval: text, target: [cpu-fp32], _self_]\n"
+        "data:\n  name: talk\n  task: generation\n"
+        "  source: {type: file, path: data/talk.jsonl}\n"
+        f"  template: {template}\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+def talk(*roles: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": role} for role in roles]}
+
+
+def test_roles_that_were_rendered_pass_and_others_do_not(tmp_path: Path) -> None:
+    folder = chat_project(tmp_path.resolve(), [talk("user", "assistant")], "{type: messages}")
+    roles = {"user assistant": 400, "system user assistant": 80}
+    known: dict[str, Any] = {"recipe": "talk", "model": MODEL}
+    found = verdict(17, planned(folder, data=data_facts(roles=roles), **known))
+    assert found.outcome == "proved"
+    assert "user assistant (400)" in found.evidence
+    found = verdict(17, planned(folder, data=data_facts(roles={"user assistant": 479}), **known))
+    assert (found.outcome, found.evidence.split(" ", 1)[0]) == ("refuted", "1")
+
+
+def test_a_model_without_a_chat_template_is_refuted_before_it_runs(tmp_path: Path) -> None:
+    folder = chat_project(tmp_path.resolve(), [talk("user", "assistant")], "{type: messages}")
+    plain = ModelFacts("models/plain", {}, {}, {}, {}, {}, ("tokenizer.json",))
+    found = finding(17, planned(folder, recipe="talk", model=plain))
+    assert (found.verdict.outcome, found.code) == ("refuted", Exit.BAD_RECIPE)
+    for has in (
+        ModelFacts("m", {}, {}, {"chat_template": "x"}, {}, {}, ()),
+        ModelFacts("m", {}, {}, {}, {}, {}, ("chat_template.jinja",)),
+    ):
+        assert verdict(17, planned(folder, recipe="talk", model=has)).outcome == "needs_probe"
+
+
+@pytest.mark.parametrize(
+    ("rows", "template", "key", "says"),
+    [
+        ([{"q": "a", "answer": "b"}], "{type: text, prompt: '{qs}', completion: '{answer}'}",
+         "data.template.prompt", "data/talk.jsonl:1: no column 'qs'"),
+        ([{"q": "a", "answer": "b"}, {"q": "a", "answer": None}],
+         "{type: chat, user: '{q}', assistant: '{answer}'}",
+         "data.template.assistant", "data/talk.jsonl:2: column 'answer' is null"),
+        ([talk("user", "assistant"), talk("user")], "{type: messages}",
+         "data.template.column", "data/talk.jsonl:2: column 'messages': the last message"),
+        ([{"q": "a", "answer": "b"}], "{type: text, prompt: '{q.x}', completion: '{answer}'}",
+         "data.template", "reaches into a value"),
+        ([["a"]], "{type: messages}", "data.source", "data/talk.jsonl:1: the row is list"),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_not_there_is_refuted_by_plan(
+    tmp_path: Path, rows: list[Any], template: str, key: str, says: str
+) -> None:
+    folder = chat_project(tmp_path.resolve(), rows, template)
+    found = verdict(6, planned(folder, recipe="talk"))
+    assert found.outcome == "refuted"
+    assert says in found.evidence
+    assert found.where.startswith("recipes/talk.yaml:")
+    assert found.where.endswith(f": {key}")
+
+
+def test_a_missing_column_ends_plan_with_exit_65_and_its_nearest_name(project: Path) -> None:
+    done = slmcompile(project, "plan", "tiny", "data.template.prompt='{txt} = '", check=False)
+    assert done.returncode == Exit.BAD_DATA
+    assert "no column 'txt'" in done.stderr
+    assert "did you mean 'text'?" in done.stderr
+    assert "✗ columns: " in done.stdout
+
+
+def test_token_counts_are_those_of_training(project: Path) -> None:
+    data = context(project).data
+    assert isinstance(data, DataFacts)
+    assert (data.tokens_total, data.mean_tokens, data.longest) == (3024, 9.0, 10)

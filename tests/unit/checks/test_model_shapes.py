@@ -1,0 +1,360 @@
+"""Rules that read shapes: each refutes a recipe and passes one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmcompile import api
+from slmcompile.base.random_shapes import random_shapes
+from slmcompile.checks.architecture import architecture
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.data_facts import DataFacts
+from slmcompile.checks.device import Device
+from slmcompile.checks.disk import export_bytes
+from slmcompile.checks.interval import Interval
+from slmcompile.checks.known import context_of
+from slmcompile.checks.memory import predict
+from slmcompile.checks.memory_model import (
+    Rows,
+    decoder_of,
+    evaluation_memory,
+    training_memory,
+)
+from slmcompile.checks.model_facts import ModelFacts
+from slmcompile.checks.registry import Verdict, all_checks
+from slmcompile.checks.trainable import trainable
+from slmcompile.cli import main
+from slmcompile.errors import Exit
+from slmcompile.pipeline.changes import changes
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.planning.cost import cost_of
+from slmcompile.project import Project
+from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train
+from tests.projects import make_project
+
+SMALL = RandomModel(
+    type="random",
+    tokenizer_text="x",
+    vocab_size=49152,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+)
+"""The shapes of SmolLM2-135M."""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(make_project(tmp_path_factory.mktemp("project").resolve(), data=("tiny",)))
+
+
+def context(project: Project, *overrides: str, **facts: Any) -> CheckContext:
+    compiled = compile_recipe(project, "tiny", overrides)
+    return replace(context_of(project, compiled, changes(project, compiled)), **facts)
+
+
+def verdict(number: int, given: CheckContext) -> Verdict:
+    (found,) = (each for each in all_checks() if each.number == number)
+    return found.judge(given)
+
+
+def rows_report(longest: int, *, train: int = 64) -> DataFacts:
+    lengths = {"max": longest, "min": 4, "percentiles": {"p95": longest}}
+    return DataFacts(
+        {
+            "counts": {"train": train, "validation": 8, "test": 8},
+            "lengths": {"total": lengths, "answer": lengths, "prompt": lengths},
+            "tokens": {"train": {"total": longest * train, "trained": 4 * train}},
+        }
+    )
+
+
+def model_facts(folder: Path, **changed: Any) -> ModelFacts:
+    shapes = random_shapes(SMALL)
+    found = ModelFacts(
+        where="models/mine",
+        config={"vocab_size": SMALL.vocab_size},
+        generation={},
+        tokenizer={},
+        tensors=shapes,
+        dtypes=dict.fromkeys(shapes, "F16"),
+        files=(),
+        folder=folder,
+    )
+    return replace(found, **changed)
+
+
+def tokenizer(folder: Path, size: int, *added: tuple[int, str]) -> Path:
+    content = {
+        "model": {"vocab": {f"t{number}": number for number in range(size)}},
+        "added_tokens": [{"id": number, "content": text} for number, text in added],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+# --- 8: target modules --------------------------------------------------------------------------
+
+
+def test_a_pattern_that_matches_nothing_is_refuted_with_the_nearest_name(project: Project) -> None:
+    found = verdict(8, context(project, "train.lora.target_modules=[q_prj,v_proj]"))
+    assert found.outcome == "refuted"
+    assert "'q_prj'" in found.evidence
+    assert "did you mean 'q_proj'?" in found.mend
+    assert "train.lora.target_modules" in found.where
+
+
+def test_a_module_to_save_that_is_not_there_is_refuted(project: Project) -> None:
+    found = verdict(8, context(project, "train.lora.modules_to_save=[embed_token]"))
+    assert found.outcome == "refuted"
+    assert "embed_tokens" in found.mend
+    good = verdict(8, context(project, "train.lora.modules_to_save=[embed_tokens]"))
+    assert good.outcome == "proved"
+
+
+def test_coverage_is_shown_by_kind_of_layer_and_said_where_it_is_low(project: Project) -> None:
+    found = verdict(8, context(project))
+    assert found.outcome == "proved"
+    assert "q_proj 2/2" in found.evidence
+    assert "100% of 14 linear layers" in found.evidence
+    few = verdict(8, context(project, "train.lora.target_modules=[q_proj]"))
+    assert few.outcome == "proved"
+    assert "14% of 14 linear layers; low coverage" in few.evidence
+
+
+def test_a_pattern_that_matches_nothing_ends_with_78(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    assert main(["run", "tiny", "train.lora.target_modules=[q_prj]"]) == Exit.BAD_RECIPE
+    assert "'q_prj' matches no module" in capsys.readouterr().err
+
+
+def test_experts_that_the_modelling_code_renames_are_not_refuted(project: Project) -> None:
+    shapes = {**random_shapes(SMALL), "model.layers.0.mlp.experts.0.w1.weight": (8, 8)}
+    facts = model_facts(Path(), tensors=shapes, dtypes=dict.fromkeys(shapes, "F32"))
+    given = context(project, "train.lora.target_modules=[gate_up_proj]", model=facts)
+    assert verdict(8, given).outcome == "needs_probe"
+
+
+def test_the_built_model_decides_what_its_headers_leave_open(project: Project) -> None:
+    """As ``plan --deep`` brings it: names of modules, their classes and shapes."""
+    shapes = {**random_shapes(SMALL), "model.layers.0.mlp.experts.0.w1.weight": (8, 8)}
+    modules = {
+        "model.embed_tokens": ("Embedding", (49152, 576)),
+        "model.layers.0.self_attn.q_proj": ("Linear", (576, 576)),
+        "model.layers.0.mlp.gate": ("Linear", (4, 576)),
+        "lm_head": ("Linear", (49152, 576)),
+    }
+    facts = model_facts(
+        Path(), tensors=shapes, dtypes=dict.fromkeys(shapes, "F32"), modules=modules
+    )
+    missing = context(project, "train.lora.target_modules=[gate_up_proj]", model=facts)
+    assert verdict(8, missing).outcome == "refuted"
+    there = verdict(8, context(project, model=facts))
+    assert there.evidence == "q_proj 1/1, gate 1/1; 100% of 2 linear layers"
+
+
+# --- 26: trainable --------------------------------------------------------------------------
+
+
+def test_a_rank_beyond_the_smallest_dimension_is_refuted(project: Project) -> None:
+    found = verdict(26, context(project, "train.lora.r=33"))
+    assert found.outcome == "refuted"
+    assert "[32, 64]" in found.evidence
+    assert "32 or less" in found.mend
+    assert verdict(26, context(project, "train.lora.r=32")).outcome == "proved"
+
+
+def test_an_adapter_is_counted_as_rank_times_both_sides() -> None:
+    model = architecture({}, random_shapes(SMALL), dict.fromkeys(random_shapes(SMALL), "F16"))
+    assert model.parameters == 134515008
+    # What PEFT counts for r = 16 on every linear layer of SmolLM2-135M.
+    assert trainable(Train(), model).parameters == 4884480
+    assert trainable(Train(method="full"), model).parameters == 134515008
+
+
+# --- 13: vocabulary -------------------------------------------------------------------------
+
+
+def test_a_token_without_a_row_in_the_embedding_is_refuted(
+    project: Project, tmp_path: Path
+) -> None:
+    folder = tokenizer(tmp_path, 10, (49152, "<late>"))
+    found = verdict(13, context(project, model=model_facts(folder)))
+    assert found.outcome == "refuted"
+    assert "'<late>' has id 49152" in found.evidence
+    folder = tokenizer(tmp_path, 10, (49151, "<last>"))
+    good = verdict(13, context(project, model=model_facts(folder)))
+    assert good.outcome == "proved"
+
+
+def test_an_added_token_over_a_frozen_embedding_is_refuted(
+    project: Project, tmp_path: Path
+) -> None:
+    folder = tokenizer(tmp_path, 10, (49151, "<new>"))
+    facts = model_facts(folder, config={"vocab_size": 49151})
+    found = verdict(13, context(project, model=facts))
+    assert found.outcome == "refuted"
+    assert "'<new>' was added" in found.evidence
+    trained = context(project, "train.lora.modules_to_save=[embed_tokens]", model=facts)
+    assert verdict(13, trained).outcome == "proved"
+
+
+# --- 7: memory ------------------------------------------------------------------------------
+
+
+def test_a_device_below_the_lower_bound_is_refuted_and_one_above_the_upper_is_proved(
+    project: Project,
+) -> None:
+    for size, outcome in (("0.2", "refuted"), ("64", "proved")):
+        found = verdict(7, context(project, f"device.memory_gb={size}"))
+        assert found.outcome == outcome
+        assert "(stated)" in found.evidence
+
+
+def test_a_device_within_the_interval_may_not_fit(project: Project) -> None:
+    given = context(project, data=rows_report(64))
+    memory = predict(given)
+    assert memory is not None
+    between = int((memory.peak.low + memory.peak.high) / 2)
+    found = verdict(7, replace(given, device=Device(between, None, frozenset())))
+    assert found.outcome == "needs_probe"
+    assert found.stage == "tiny/train"
+    assert "may not fit" in found.evidence
+
+
+def test_without_the_model_the_base_stage_is_named(project: Project) -> None:
+    given = context(project, "model=smollm2-135m")
+    for number in (7, 8, 13, 26, 29):
+        found = verdict(number, given)
+        assert found.outcome == "needs_probe"
+        assert found.stage == given.base_stage
+
+
+def test_too_large_for_the_device_ends_with_69(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    assert main(["run", "tiny", "device.memory_gb=0.2"]) == Exit.MISSING
+    assert "the device has 0.2 GB (stated)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("longest", [16, 256, 257, 4096])
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_no_interval_is_wider_than_a_half(
+    method: Any, longest: int, batch: int, *, checkpointing: bool
+) -> None:
+    """Where the rows' lengths are known."""
+    config = Train(
+        method=method,
+        quantization=Quantization() if method == "qlora" else None,
+        per_device_train_batch_size=batch,
+        gradient_checkpointing=checkpointing,
+    )
+    shapes = random_shapes(SMALL)
+    model = architecture(
+        {**SMALL.model_dump(), "vocab_size": SMALL.vocab_size}, shapes, dict.fromkeys(shapes, "F16")
+    )
+    decoder = decoder_of(model)
+    assert decoder is not None
+    length = Interval(longest, longest)
+    rows = Rows(length, Interval(longest / 4, longest / 4), length, 1000, 8)
+    interval = training_memory(config, model, decoder, trainable(config, model), rows, 100)
+    assert interval.low < interval.high
+    assert interval.width <= 1.5
+
+
+def test_memory_grows_with_batch_length_and_method() -> None:
+    shapes = random_shapes(SMALL)
+    model = architecture(SMALL.model_dump(), shapes, dict.fromkeys(shapes, "F16"))
+    decoder = decoder_of(model)
+    assert decoder is not None
+
+    def middle(config: Train, longest: int) -> float:
+        length = Interval(longest, longest)
+        rows = Rows(length, length, length, 1000, 8)
+        found = training_memory(config, model, decoder, trainable(config, model), rows, 100)
+        return (found.low + found.high) / 2
+
+    short = middle(Train(), 64)
+    assert short < middle(Train(), 128)
+    assert short < middle(Train(per_device_train_batch_size=16), 64)
+    assert short < middle(Train(method="full"), 64)
+    assert middle(Train(method="qlora"), 8) < middle(Train(), 8)
+    assert middle(Train(gradient_checkpointing=True), 64) < short
+    ends = Interval(64, 64)
+    evaluated = evaluation_memory(Eval(), Train(), model, decoder, Rows(ends, ends, ends, 1000, 8))
+    assert evaluated.high < short
+
+
+# --- 29: disk -------------------------------------------------------------------------------
+
+
+def test_a_disk_that_the_run_would_fill_is_refuted(project: Project) -> None:
+    for free, outcome in ((10**6, "refuted"), (10**9, "proved")):
+        given = context(project, device=Device(None, free, frozenset()))
+        assert verdict(29, given).outcome == outcome
+
+
+def test_checkpoints_of_all_weights_are_counted(project: Project) -> None:
+    device = Device(None, 6 * 10**9, frozenset())
+    lora = context(project, model=model_facts(Path()), device=device)
+    assert verdict(29, lora).outcome == "proved"
+    full = context(project, "train=full", model=model_facts(Path()), device=device)
+    found = verdict(29, full)
+    assert found.outcome == "refuted"
+    assert "save_total_limit" in found.where
+
+
+@pytest.mark.parametrize(
+    ("precision", "size"), [("fp32", 543855296), ("int8", 270526611), ("int4", 90040428)]
+)
+def test_an_export_takes_no_less_than_predicted_and_little_more(precision: Any, size: int) -> None:
+    """Sizes of the quickstart's three exports of SmolLM2-135M, tokenizer included."""
+    shapes = random_shapes(SMALL)
+    model = architecture({}, shapes, dict.fromkeys(shapes, "F16"))
+    expected = export_bytes(Target(precision=precision), model)
+    assert expected <= size <= 1.1 * expected
+
+
+# --- cost -----------------------------------------------------------------------------------
+
+
+def test_cost_counts_steps_tokens_and_operations(project: Project) -> None:
+    given = context(project, "train.num_train_epochs=2", data=rows_report(10))
+    cost = cost_of(given, ())
+    assert cost.steps == 16
+    assert cost.tokens == 2 * 64 * 10
+    # lora: 4·N + 6·P a token, the head at trained tokens.
+    linear, adapter, head = 73728, 16 * (2 * (128 + 96 + 96 + 128 + 3 * 192)), 512 * 64
+    assert cost.flops == (4 * linear + 6 * adapter) * 1280 + 4 * head * 2 * 64 * 4
+
+
+def test_time_is_what_this_machine_measured_and_nothing_else(tmp_path: Path) -> None:
+    project = Project(make_project(tmp_path.resolve(), data=("tiny",)))
+    data = rows_report(10)
+    first = api.plan("tiny", project=project.root)
+    assert first.cost.seconds is None
+    assert first.cost.to_json()["seconds"] is None
+    names = [change.stage.address for change in first.changes if change.stage.kind != "train"]
+    entries: list[dict[str, Any]] = [{"stage": name, "seconds": 1.0} for name in names]
+    work = {"tokens": 1600, "total_parameters": 106816 + 7, "trainable_parameters": 7}
+    entries.append({"stage": "tiny/train", "seconds": 8.0, **work})
+    project.scratch.mkdir(exist_ok=True)
+    lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+    (project.scratch / "journal.jsonl").write_text(lines, encoding="utf-8")
+    given = context(project, "train.num_train_epochs=10", data=data)
+    cost = cost_of(given, first.changes)
+    assert cost.tokens == 6400
+    assert cost.seconds == pytest.approx(len(names) + 8.0 * 4)
+    assert cost.unmeasured == ()
