@@ -6,20 +6,28 @@ Computed from spec texts, lock files and the cache; nothing is executed and noth
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+from slmcompile.pipeline.specs import differences, old_spec, replaced_spec
 from slmcompile.pipeline.state import Cache, Locked, md5_file, md5_text, present, read_lock
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.planning.definition import CONSTANT_OUTPUT, Plan, Stage
+from slmcompile.printable import printable
 from slmcompile.project import Project
+from slmcompile.remembered import Remembered
 
 Action = Literal["run", "restore", "unchanged"]
 Cause = Literal["first_run", "key", "package", "epoch", "file", "input", "output", "command"]
 
-SPEC_STORE = "specs"
-"""Folder below ``.slmcompile`` with the spec of every stage that ran here, named by its MD5."""
+Locks = Mapping[str, Mapping[str, Locked]]
+"""What DVC remembers of each pipeline: stages by name."""
+
+
+_spec_md5s: Remembered[str] = Remembered(kept=65536)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Reason:
 
     Attributes:
         cause: a stable word for programs.
-        subject: the key, package, file, input or output.
+        subject: the key, package, file, input or output; empty for a spec that is not known.
         old: what it was, where that is known.
         new: what it is.
         where: ``file:line`` of a key.
@@ -42,10 +50,15 @@ class Reason:
 
     def sentence(self) -> str:
         """One phrase for a person."""
-        values = f"{_short(self.old)} → {_short(self.new)}"
+        return printable(self._sentence())
+
+    def _sentence(self) -> str:
+        values = f"{short(self.old)} → {short(self.new)}"
         match self.cause:
             case "first_run":
                 return "has not run here"
+            case "key" if not self.subject:
+                return "its spec changed (what it ran from is not known)"
             case "key":
                 return f"{self.subject} {values}"
             case "package":
@@ -71,36 +84,52 @@ class Change:
     reasons: tuple[Reason, ...] = ()
 
 
-def changes(project: Project, plan: Plan) -> tuple[Change, ...]:
-    """One entry per stage, in plan order."""
+def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Change, ...]:
+    """One entry per stage, in plan order; ``history`` also asks git what a stage ran from."""
     cache = Cache(project)
-    locks = {pipeline.name: read_lock(project, pipeline.name) for pipeline in plan.pipelines}
+    locks = read_locks(project, plan)
     # Hash of every path a stage writes, once everything before it is done; None: not known.
     known: dict[str, str | None] = {}
     found: list[Change] = []
     for stage in plan.stages():
         locked = locks[stage.pipeline].get(stage.name)
-        change, outs = _one(project, plan, stage, locked, known, cache)
+        why = partial(_reasons, project, plan, stage, locks, history)
+        change, outs = _one(project, stage, locked, known, cache, why)
         for path in stage.outs:
             known[path] = outs.get(path)
         found.append(change)
     return tuple(found)
 
 
+def _spec_md5(stage: Stage) -> str:
+    """MD5 of the spec file that the stage will have; equal specs are written out once a process."""
+    key = hashlib.sha256(json.dumps(stage.spec(), sort_keys=True).encode()).digest()
+    known = _spec_md5s.get(key)
+    if known is None:
+        known = md5_text(stage.spec_text())
+        _spec_md5s.put(key, known)
+    return known
+
+
+def read_locks(project: Project, plan: Plan) -> Locks:
+    """The lock files of every pipeline of a plan."""
+    return {pipeline.name: read_lock(project, pipeline.name) for pipeline in plan.pipelines}
+
+
 def _one(
     project: Project,
-    plan: Plan,
     stage: Stage,
     locked: Locked | None,
     known: Mapping[str, str | None],
     cache: Cache,
+    why: Callable[[Mapping[str, str | None]], tuple[Reason, ...]],
 ) -> tuple[Change, Mapping[str, str]]:
-    deps: dict[str, str | None] = {stage.spec_path: md5_text(stage.spec_text())}
+    deps: dict[str, str | None] = {stage.spec_path: _spec_md5(stage)}
     for path in stage.files:
         deps[path] = md5_file(project.root / path)
-    for path in stage.inputs.values():
+    for path in (*stage.inputs.values(), *stage.after):
         deps[path] = known[path]
-    reasons = _reasons(project, plan, stage, locked, deps)
+    reasons = why(deps)
     if locked and all(reason.cause == "input" for reason in reasons):
         missing = [
             path for path in stage.outs if not present(project, cache, path, locked.outs[path])
@@ -116,47 +145,66 @@ def _one(
         remembered = cache.remembered_run(stage.command, certain, stage.outs)
         if remembered is not None:
             return Change(stage, "restore", reasons), remembered
-    return Change(stage, "run", reasons), {}
+    passes = stage.kind in CONSTANT_OUTPUT and locked is not None
+    return Change(stage, "run", reasons), locked.outs if locked and passes else {}
 
 
 def _reasons(
     project: Project,
     plan: Plan,
     stage: Stage,
-    locked: Locked | None,
+    locks: Locks,
+    history: bool,
     deps: Mapping[str, str | None],
 ) -> tuple[Reason, ...]:
+    locked = locks[stage.pipeline].get(stage.name)
     if locked is None:
-        return (Reason("first_run"),)
+        replaced = replaced_spec(project, plan, stage, locks, history=history)
+        return tuple(spec_reasons(plan, stage, replaced) if replaced else ()) or (
+            Reason("first_run"),
+        )
     reasons: list[Reason] = []
     if locked.command != stage.command or set(locked.outs) != set(stage.outs):
         reasons.append(Reason("command"))
-    if locked.deps.get(stage.spec_path) != deps[stage.spec_path]:
-        reasons += _spec_reasons(project, plan, stage, locked.deps.get(stage.spec_path, ""))
+    ran_from = locked.deps.get(stage.spec_path, "")
+    if ran_from != deps[stage.spec_path]:
+        old = old_spec(project, stage, ran_from, history=history)
+        if old is None:
+            reasons.append(Reason("key"))
+        else:
+            reasons += spec_reasons(plan, stage, old) or [Reason("input", "folder")]
     for path in stage.files:
         if locked.deps.get(path) != deps[path]:
             reasons.append(Reason("file", path, locked.deps.get(path), deps[path]))
-    for role, path in stage.inputs.items():
+    for role, path in (*stage.inputs.items(), *((by, path) for path, by in stage.after.items())):
         if deps[path] is None or locked.deps.get(path) != deps[path]:
             reasons.append(Reason("input", role, locked.deps.get(path), deps[path]))
     return tuple(reasons)
 
 
-def _spec_reasons(project: Project, plan: Plan, stage: Stage, md5: str) -> list[Reason]:
-    old = _old_spec(project, stage, md5)
-    if old is None:
-        return [Reason("key", "a key of its spec", "?", "?")]
-    new = stage.spec()
+def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reason]:
+    """What differs between the spec that a stage has and an earlier one of its kind."""
+    return identity_reasons(plan, stage, old, stage.identity())
+
+
+def identity_reasons(
+    plan: Plan, stage: Stage, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[Reason]:
+    """Epoch, packages and keys that differ between two identities of one stage."""
     reasons: list[Reason] = []
     if old.get("epoch") != new["epoch"]:
         reasons.append(Reason("epoch", stage.kind, old.get("epoch"), new["epoch"]))
-    for name, pair in _differences(old.get("packages", {}), new["packages"]).items():
-        reasons.append(Reason("package", name, *pair))
+    packages = differences(old.get("packages", {}), new["packages"])
+    config = differences(old.get("config", {}), new["config"])
+    if stage.kind == "report":  # it lists the versions that made what it reports on
+        listed = [key for key in config if key.startswith("packages.")]
+        packages |= {key.removeprefix("packages."): config.pop(key) for key in listed}
+    reasons += [Reason("package", name, *pair) for name, pair in packages.items()]
     section = _SECTIONS.get(stage.kind, "")
-    for key, pair in _differences(old.get("config", {}), new["config"]).items():
+    for key, pair in config.items():
         named = _recipe_key(section, key, stage)
         reasons.append(Reason("key", named, *pair, where=plan.origins.get(named, "")))
-    return reasons or [Reason("input", "folder")]
+    return reasons
 
 
 # Where a stage's config lies in the recipe, so that a reason names the key a person can edit.
@@ -179,37 +227,15 @@ def _recipe_key(section: str, key: str, stage: Stage) -> str:
         return f"target.{stage.name.removeprefix('export-')}.{key.removeprefix('target.')}"
     if stage.kind == "evaluate" and key in _ELSEWHERE:
         return _ELSEWHERE[key]
-    if stage.kind == "report":
+    if stage.kind in {"report", "check"}:
         return key.removeprefix("recipe.")
     return f"{section}.{key}" if section else key
 
 
-def _old_spec(project: Project, stage: Stage, md5: str) -> dict[str, Any] | None:
-    """The spec with which the stage last ran, from the spec file or the store of run specs."""
-    store = project.scratch / SPEC_STORE / f"{md5}.json"
-    for path in (project.root / stage.spec_path, store):
-        if md5 and md5_file(path) == md5:
-            try:
-                spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            return spec
-    return None
-
-
-def _differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Leaves that differ between two JSON values: dotted key → (old, new)."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found: dict[str, tuple[Any, Any]] = {}
-        for key in sorted(old.keys() | new.keys()):
-            below = f"{prefix}.{key}" if prefix else key
-            found |= _differences(old.get(key), new.get(key), below)
-        return found
-    return {} if old == new else {prefix: (old, new)}
-
-
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as one short word for a person."""
     if isinstance(value, float):
         return f"{value:g}"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    text = printable(text)
     return text if len(text) <= 40 else text[:37] + "…"

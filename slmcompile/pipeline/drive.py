@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from slmcompile.artifact import saying_what_is_missing
 from slmcompile.errors import Exit, LockedError, MissingError, SlmcompileError, StageFailedError
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
-from slmcompile.planning.definition import Plan
+from slmcompile.planning.definition import Plan, Stage
 from slmcompile.process import signal_on_parent_death
 from slmcompile.project import Project
 
@@ -66,8 +66,15 @@ def recipe_lock(project: Project, name: str) -> Iterator[None]:
         yield
 
 
-def reproduce(project: Project, plan: Plan, progress: IO[str] | None = None) -> None:
+def reproduce(
+    project: Project,
+    plan: Plan,
+    progress: IO[str] | None = None,
+    only: Sequence[Stage] | None = None,
+) -> None:
     """Runs ``dvc repro`` on a recipe's pipeline; stages tell ``progress`` (default: stdout).
+
+    With ``only`` no other stage is looked at; they run in the order given.
 
     Raises:
         SlmcompileError: the failed stage's own error and exit code.
@@ -77,7 +84,7 @@ def reproduce(project: Project, plan: Plan, progress: IO[str] | None = None) -> 
     for stage in plan.stages():
         clear_failure(project, stage.address)
     log = project.scratch / "logs" / f"{plan.recipe}.log"
-    command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", dvc_yaml_path(plan.recipe)]
+    command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", *_targets(plan, only)]
     status, chatter = _run(command, project.root, log, progress)
     # Another run may hold a stage that both share; DVC waits for its own lock, not for that one.
     deadline = time.monotonic() + _PATIENCE
@@ -101,6 +108,16 @@ def reproduce(project: Project, plan: Plan, progress: IO[str] | None = None) -> 
             f"{project.root}: no space left on the device", "free some disk space and run again"
         )
     raise StageFailedError(f"{plan.recipe}: {_last_error(chatter)}", f"the whole log: {log}")
+
+
+def _targets(plan: Plan, only: Sequence[Stage] | None) -> list[str]:
+    if only is None:
+        return [dvc_yaml_path(plan.recipe)]
+    # The stage that compiles the recipe first, so that its entry in dvc.lock keeps step.
+    own = any(stage.pipeline == plan.recipe for stage in only)
+    compiling = [f"{dvc_yaml_path(plan.recipe)}:plan"] if own else []
+    named = [f"{dvc_yaml_path(stage.pipeline)}:{stage.name}" for stage in only]
+    return ["--single-item", *compiling, *named]
 
 
 def _check_dvc(project: Project) -> None:

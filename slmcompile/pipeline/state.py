@@ -18,9 +18,14 @@ from typing import Any
 import yaml
 
 from slmcompile.errors import CorruptError
+from slmcompile.file_hash import file_hash
 from slmcompile.project import Project
+from slmcompile.regular_file import check_inside, read_regular
+from slmcompile.remembered import Remembered
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAX_LOCK = 16 << 20
+_MAX_CONFIG = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -32,28 +37,61 @@ class Locked:
     outs: Mapping[str, str] = field(default_factory=dict)
 
 
+_locks: Remembered[dict[str, Locked]] = Remembered(kept=4096)
+
+
 def read_lock(project: Project, pipeline: str) -> dict[str, Locked]:
     """Stages of one ``dvc.lock`` by name; empty if there is none.
 
     Raises:
         CorruptError: the file is not a DVC lock file (exit 74).
     """
-    path = project.pipelines / pipeline / "dvc.lock"
-    if not path.is_file():
+    folder = f"pipelines/{pipeline}"
+    check_inside(project.root, f"{folder}/plan", f"{folder}/plan")
+    data = read_regular(project.root, f"{folder}/dvc.lock", f"{folder}/dvc.lock", _MAX_LOCK)
+    if data is None:
         return {}
+    key = hashlib.sha256(data).digest()
+    known = _locks.get(key)
+    if known is None:
+        try:
+            known = parse_lock(data.decode(), pipeline)
+        except UnicodeDecodeError as error:
+            raise _no_lock(pipeline) from error
+        _locks.put(key, known)
+    return known
+
+
+def parse_lock(text: str, pipeline: str) -> dict[str, Locked]:
+    """Stages by name out of the text of a ``dvc.lock``.
+
+    Raises:
+        CorruptError: the text is not a DVC lock file (exit 74).
+    """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}  # noqa: S506 (a safe loader, in C)
+        content = yaml.load(text, Loader=_LOADER) or {}  # noqa: S506 (a safe loader, in C)
         return {
             name: Locked(
                 entry.get("cmd", ""), _hashes(entry.get("deps")), _hashes(entry.get("outs"))
             )
             for name, entry in (content.get("stages") or {}).items()
         }
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
-        raise CorruptError(
-            f"pipelines/{pipeline}/dvc.lock: not a DVC lock file",
-            "take the committed one (`git checkout` it) or remove it and run again",
-        ) from error
+    except (
+        yaml.YAMLError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        RecursionError,
+        ValueError,
+    ) as error:
+        raise _no_lock(pipeline) from error
+
+
+def _no_lock(pipeline: str) -> CorruptError:
+    return CorruptError(
+        f"pipelines/{pipeline}/dvc.lock: not a DVC lock file",
+        "take the committed one (`git checkout` it) or remove it and run again",
+    )
 
 
 def _hashes(entries: list[dict[str, Any]] | None) -> dict[str, str]:
@@ -62,14 +100,10 @@ def _hashes(entries: list[dict[str, Any]] | None) -> dict[str, str]:
 
 def md5_file(path: Path) -> str | None:
     """MD5 of a file as DVC computes it; None if there is no such file."""
-    digest = hashlib.md5(usedforsecurity=False)
     try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
+        return None if path.is_symlink() else file_hash(path, "md5")
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def md5_text(text: str) -> str:
@@ -85,20 +119,18 @@ class Cache:
 
     def has(self, md5: str) -> bool:
         """Whether the cache holds an object; of a folder, every file of it."""
-        path = self._object(md5)
+        path = self.blob(md5)
         if not path.is_file():
             return False
         if not md5.endswith(".dir"):
             return True
         entries = self.folder(md5)
-        return entries is not None and all(
-            self._object(below).is_file() for below in entries.values()
-        )
+        return entries is not None and all(self.blob(below).is_file() for below in entries.values())
 
     def folder(self, md5: str) -> dict[str, str] | None:
         """MD5 of every file of a folder object, by relative path."""
         try:
-            entries = json.loads(self._object(md5).read_text(encoding="utf-8"))
+            entries = json.loads(self.blob(md5).read_text(encoding="utf-8"))
             return {entry["relpath"]: entry["md5"] for entry in entries}
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -121,7 +153,8 @@ class Cache:
             return None
         return found if all(self.has(md5) for md5 in found.values()) else None
 
-    def _object(self, md5: str) -> Path:
+    def blob(self, md5: str) -> Path:
+        """Where an object lies, if the cache has it."""
         return self.root / "files" / "md5" / md5[:2] / md5[2:]
 
 
@@ -137,11 +170,17 @@ def _run_key(command: str, deps: Mapping[str, str], outs: tuple[str, ...]) -> st
 
 def _cache_dir(project: Project) -> Path:
     """``cache.dir`` of DVC's config, local settings first; relative to the ``.dvc`` folder."""
-    dvc = project.root / ".dvc"
-    parser = configparser.ConfigParser()
-    parser.read([dvc / "config", dvc / "config.local"], encoding="utf-8")
+    parser = configparser.RawConfigParser()
+    for name in (".dvc/config", ".dvc/config.local"):
+        data = read_regular(project.root, name, name, _MAX_CONFIG)
+        try:
+            parser.read_string((data or b"").decode(), name)
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise CorruptError(
+                f"{name}: not a DVC config", "take the committed one (`git checkout` it)"
+            ) from error
     configured = parser.get("cache", "dir", fallback="cache").strip("'\"")
-    return dvc / configured
+    return project.root / ".dvc" / configured
 
 
 def present(project: Project, cache: Cache, path: str, md5: str) -> bool:

@@ -13,11 +13,14 @@ import yaml
 
 from slmcompile.artifact import saying_what_is_missing, write_text
 from slmcompile.errors import BadRecipeError, StaleError
+from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
 from slmcompile.planning.builder import build
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
+from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.regular_file import read_regular
 
 _SHARED = re.compile(r"^(base|data)-[0-9a-f]{8}$")
 
@@ -34,21 +37,22 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
     """Composes and builds one recipe; ``None`` takes the overrides of the last run."""
     if overrides is None:
         overrides = read_overrides(project, name)
-    return build(project, compose(project, name, overrides))
+    return build(project, pin(project, compose(project, name, overrides)))
 
 
 def read_overrides(project: Project, name: str) -> tuple[str, ...]:
     """The overrides that the last ``slmcompile run`` left, empty if there are none."""
-    path = project.root / overrides_path(name)
-    if not path.is_file():
+    path = overrides_path(name)
+    data = read_regular(project.root, path, path, MAX_BYTES)
+    if data is None:
         return ()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except (yaml.YAMLError, UnicodeDecodeError):
+        content = yaml.safe_load(data.decode()) or []
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         content = None
     if not isinstance(content, list) or not all(isinstance(text, str) for text in content):
         raise BadRecipeError(
-            f"{overrides_path(name)}: not a list of overrides", f"run `slmcompile run {name}` anew"
+            f"{path}: not a list of overrides", f"run `slmcompile run {name}` anew"
         )
     return tuple(content)
 

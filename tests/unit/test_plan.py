@@ -31,6 +31,7 @@ HEAVY = (
     "onnxruntime",
     "wandb",
     "dvc",
+    "huggingface_hub",
     "numpy",
 )
 
@@ -97,27 +98,36 @@ def test_key_order_in_a_file_does_not_matter(project: Project) -> None:
     assert differ == {"report", "gate"}  # the report names its recipe
 
 
-def moved(project: Project, *overrides: str) -> set[str]:
+def moved(project: Project, *overrides: str, given: tuple[str, ...] = ()) -> set[str]:
     """Kinds of stages whose fingerprint another value moves."""
-    before = compile_recipe(project, "quickstart", [])
-    after = compile_recipe(project, "quickstart", overrides)
+    before = compile_recipe(project, "quickstart", given)
+    after = compile_recipe(project, "quickstart", [*given, *overrides])
     old, new = before.fingerprints().values(), set(after.fingerprints().values())
     kinds = [stage.kind for stage in before.stages()]
     return {kind for kind, value in zip(kinds, old, strict=True) if value not in new}
 
 
 def test_an_evaluation_key_moves_no_training(project: Project) -> None:
-    assert moved(project, "eval.max_new_tokens=5") == {"evaluate", "report", "gate"}
+    assert moved(project, "eval.max_new_tokens=5") == {"check", "evaluate", "report", "gate"}
 
 
 def test_a_training_key_moves_neither_base_nor_data(project: Project) -> None:
     assert moved(project, "train.learning_rate=1e-5") == {
-        "train", "export", "evaluate", "report", "gate",
+        "check", "train", "export", "evaluate", "report", "gate",
     }  # fmt: skip
 
 
-def test_a_gate_moves_gate_and_report_alone(project: Project) -> None:
-    assert moved(project, "gates=[{metric: exact_match, min: 0.1}]") == {"report", "gate"}
+def test_a_gate_moves_no_work(project: Project) -> None:
+    assert moved(project, "gates=[{metric: exact_match, min: 0.1}]") == {"check", "report", "gate"}
+
+
+def test_the_checks_come_before_training_and_are_no_part_of_what_it_depends_on(
+    project: Project,
+) -> None:
+    stages = {stage.name: stage for stage in compile_recipe(project, "tiny", []).stages()}
+    train = stages["train"]
+    assert stages["check"].out in train.deps
+    assert stages["check"].out not in train.spec_text()
 
 
 OTHER: dict[str, list[str]] = {
@@ -128,7 +138,7 @@ OTHER: dict[str, list[str]] = {
     "train.lora.target_modules": ["train.lora.target_modules=[q_proj]"],
     "train.lora.modules_to_save": ["train.lora.modules_to_save=[lm_head]"],
     "train.num_threads": ["train.num_threads=3"],
-    "train.method": [],
+    "train.method": ["train=full"],
     "train.optim": [],
     "train.group_by_length": ["train.group_by_length=false"],
     "target": ["target=[cpu-int8]"],
@@ -141,7 +151,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any,
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         extra = field.json_schema_extra
-        annotation = field.annotation
+        annotation = _present(field.annotation)
         nested = isinstance(annotation, type) and issubclass(annotation, BaseModel)
         if nested and path not in OTHER:
             assert isinstance(annotation, type)
@@ -150,11 +160,26 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any,
             yield path, annotation, isinstance(extra, dict) and bool(extra.get("cosmetic"))
 
 
+def _present(annotation: Any) -> Any:
+    """The section of ``Section | None``; anything else as it is."""
+    sections = [
+        part
+        for part in get_args(annotation)
+        if isinstance(part, type) and issubclass(part, BaseModel)
+    ]
+    return sections[0] if len(sections) == 1 and type(None) in get_args(annotation) else annotation
+
+
+def given_for(path: str) -> tuple[str, ...]:
+    """What makes a recipe read a key that another method has."""
+    return ("train=qlora",) if path.startswith("train.quantization.") else ()
+
+
 def other_value(recipe: dict[str, Any], path: str, annotation: Any) -> str:
     value: Any = recipe
     for key in path.split("."):
         value = value[key]
-    choices = [choice for choice in _choices(annotation) if choice != value]
+    choices = [choice for choice in _choices(annotation) if choice not in {value, None}]
     if choices:
         return str(choices[0])
     if isinstance(value, bool):
@@ -165,12 +190,14 @@ def other_value(recipe: dict[str, Any], path: str, annotation: Any) -> str:
         return str(value * 0.75 + 1e-4)
     if isinstance(value, list):
         return f"[{json.dumps(value[0]) if value else 'other'}]"
-    return "7" if path == "eval.limit" else "other"
+    return "7" if path in {"eval.limit", "device.memory_gb"} else "other"
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is not None and str(get_origin(annotation)) == "typing.Literal":
         return get_args(annotation)
+    if type(None) in get_args(annotation):
+        return tuple(choice for part in get_args(annotation) for choice in _choices(part))
     return ()
 
 
@@ -180,21 +207,62 @@ def test_no_key_is_a_dead_knob_and_no_cosmetic_key_reruns_anything(project: Proj
     Names, licences and descriptions are cosmetic to the work; they appear in the report, so they
     may rerun report, and the gate behind it, alone.
     """
-    recipe = dict(compile_recipe(project, "quickstart", []).effective)
+    effective = {
+        given: dict(compile_recipe(project, "quickstart", given).effective)
+        for given in {given_for(path) for path, _, _ in leaves(Recipe)}
+    }
     checked = 0
     for path, annotation, cosmetic in leaves(Recipe):
         overrides = OTHER.get(path) if path in OTHER else None
         if overrides == []:
             continue
+        given = given_for(path)
         if overrides is None:
-            overrides = [f"{path}={other_value(recipe, path, annotation)}"]
-        kinds = moved(project, *overrides)
+            overrides = [f"++{path}={other_value(effective[given], path, annotation)}"]
+        kinds = moved(project, *overrides, given=given)
         if cosmetic:
             assert kinds <= {"report", "gate"}, path
         else:
-            assert kinds - {"report", "gate"} or path == "gates", f"{path} is a dead knob"
+            assert kinds - {"check", "report", "gate"} or path == "gates", f"{path} is a dead knob"
         checked += 1
     assert checked > 45
+
+
+@pytest.mark.parametrize(
+    ("group", "override", "where"),
+    [
+        ("full", "+train.lora={r: 4}", "override '+train.lora={r: 4}': train.lora"),
+        ("lora", "+train.quantization={}", "override '+train.quantization={}': train.quantization"),
+        ("lora", "train.method=full", "conf/train/lora.yaml:{line}: train.lora"),
+        ("qlora", "train.method=lora", "conf/train/qlora.yaml:{line}: train.quantization"),
+    ],
+)
+def test_a_section_that_the_method_does_not_read_is_refused(
+    project: Project, group: str, override: str, where: str
+) -> None:
+    with pytest.raises(BadRecipeError) as caught:
+        compile_recipe(project, "quickstart", [f"train={group}", override])
+    method = override.rpartition("=")[2] if "method" in override else group
+    lines = (project.conf / "train" / f"{group}.yaml").read_text(encoding="utf-8").splitlines()
+    section = f"{where.rpartition('.')[2]}:"
+    line = lines.index(section) + 1 if section in lines else 0
+    said = where.replace("{line}", str(line))
+    assert caught.value.what == f"{said}: the method {method} does not read it"
+    assert "left out" in caught.value.mend
+
+
+def test_a_method_has_its_own_sections_and_packages_in_its_spec(project: Project) -> None:
+    found = {}
+    for method in ("full", "lora", "qlora"):
+        plan = compile_recipe(project, "quickstart", [f"train={method}"])
+        (train,) = (stage for stage in plan.stages() if stage.kind == "train")
+        sections = {"lora", "quantization"} & train.config.keys()
+        found[method] = sections, set(train.packages) - {"torch", "transformers"}
+    assert found == {
+        "full": (set(), set()),
+        "lora": ({"lora"}, {"peft"}),
+        "qlora": ({"lora", "quantization"}, {"peft", "bitsandbytes"}),
+    }
 
 
 def test_two_recipes_with_equal_data_share_the_stage(project: Project) -> None:

@@ -1,0 +1,251 @@
+"""Files of a git revision, read without a checkout and without running anything.
+
+Only plumbing that reads objects is called (``rev-parse``, ``ls-tree``, ``cat-file blob``,
+``rev-list``): no hook, filter, textconv, pager, signature check or transport takes part, and what
+a repository's own ``.git/config`` could start is switched off on the command line. The user's and
+the system's git settings stay, because ``safe.directory`` lives there. Knows nothing of recipes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from slmcompile.errors import CorruptError, MissingError, RefusedError, UsageError
+
+_SETTINGS = (
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "protocol.allow=never",
+    "safe.bareRepository=explicit",
+    "log.showSignature=false",
+)
+_ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "",  # a partial clone must not fetch what it lacks
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+}
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_REGULAR = frozenset({"100644", "100755"})
+_SECONDS = 60
+_MAX_TEXT = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A regular file of a revision: its blob and its size in bytes, −1 if git lacks the blob."""
+
+    blob: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One commit, seen from a folder of its repository.
+
+    Attributes:
+        root: the folder that paths are relative to; it may lie deep in the repository.
+        name: what the user called it (``HEAD~1``).
+        commit: the full hash.
+    """
+
+    root: Path
+    name: str
+    commit: str
+
+    @property
+    def shown(self) -> str:
+        """The name, and the short hash where the name does not say it."""
+        short = self.commit[:10]
+        return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
+
+    def entries(self, *paths: str) -> dict[str, Entry]:
+        """Regular files at or below ``paths`` by path; links and submodules are passed over."""
+        return {path: entry for path, mode, entry in self._listed(*paths) if mode in _REGULAR}
+
+    def file(self, path: str) -> Entry | None:
+        """One regular file; None if it is not there.
+
+        Raises:
+            RefusedError: there is something else of that name, a link for one (exit 77).
+        """
+        for found, mode, entry in self._listed(path):
+            if found == path and mode in _REGULAR:
+                return entry
+            raise RefusedError(
+                f"{path}@{self.name}: is not a regular file", "commit a file of that name"
+            )
+        return None
+
+    def _listed(self, *paths: str) -> Iterator[tuple[str, str, Entry]]:
+        listed = _git(self.root, "ls-tree", "-r", "-l", "-z", self.commit, "--", *paths)
+        for line in filter(None, listed.split(b"\0")):
+            facts, _, raw = line.partition(b"\t")
+            mode, _, blob, size = facts.decode("ascii").split()
+            path = os.fsdecode(raw)
+            if path.startswith("/") or {"", ".", ".."} & set(path.split("/")):
+                raise RefusedError(
+                    f"{self.name}: a path in it leaves the project", "do not trust this revision"
+                )
+            yield path, mode, Entry(blob, int(size) if size.isdigit() else -1)
+
+    def text(self, path: str) -> str | None:
+        """One small file's text; None if it is not there, too large or not UTF-8."""
+        entry = _everything(self).get(path)
+        if entry is None or not 0 <= entry.size <= _MAX_TEXT:
+            return None
+        try:
+            return read_blob(self.root, entry.blob).decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+
+    def md5(self, path: str) -> str | None:
+        """A file's MD5 as DVC computes it; None if it is not there."""
+        entry = _everything(self).get(path)
+        if entry is None or entry.size < 0:
+            return None
+        with tempfile.TemporaryFile() as content:
+            _git(self.root, "cat-file", "blob", entry.blob, to=content)
+            content.seek(0)
+            digest = hashlib.md5(usedforsecurity=False)
+            while chunk := content.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def write(self, files: Mapping[Path, Entry]) -> None:
+        """Writes files with their bytes as git stores them, whatever their size."""
+        with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as contents:
+            names.write("".join(f"{entry.blob}\n" for entry in files.values()).encode("ascii"))
+            names.seek(0)
+            _git(self.root, "cat-file", "--batch", given=names, to=contents)
+            contents.seek(0)
+            for path, entry in files.items():
+                header = contents.readline().split()
+                if header[1:] != [b"blob", str(entry.size).encode("ascii")]:
+                    raise CorruptError(
+                        f"{self.name}: {path.name}: its blob is missing", "fetch the whole history"
+                    )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as stream:
+                    _copy(contents, stream, entry.size)
+                contents.read(1)  # the newline behind each object
+
+
+@lru_cache(maxsize=8)
+def _everything(revision: Revision) -> Mapping[str, Entry]:
+    """Every file of a revision; a commit never changes, so one listing serves all reads."""
+    return revision.entries(".")
+
+
+def _copy(source: IO[bytes], to: IO[bytes], size: int) -> None:
+    while size:
+        chunk = source.read(min(size, 1 << 20))
+        if not chunk:
+            raise CorruptError("git cat-file ended early", "run `git fsck`")
+        to.write(chunk)
+        size -= len(chunk)
+
+
+def resolve(root: Path, name: str) -> Revision:
+    """The commit that ``name`` stands for.
+
+    Raises:
+        UsageError: no such revision, or a name that git would take for an option (exit 64).
+        MissingError: not under git, or no git here (exit 69).
+    """
+    if not name or name.startswith("-") or any(ord(letter) < 32 for letter in name):
+        raise UsageError(f"{name!r} is not a git revision", "name a branch, a tag or a commit")
+    if not in_git(root):
+        raise MissingError(f"{root}: not under git", "run `git init` and commit")
+    try:
+        answer = _git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    except CorruptError as error:
+        if "dubious ownership" in error.what:
+            raise MissingError(error.what, "git config --global --add safe.directory …") from error
+        raise UsageError(
+            f"git knows no revision {name!r}", "name a branch, a tag or a commit; perhaps fetch it"
+        ) from error
+    commit = answer.decode("ascii", "replace").strip()
+    if not _COMMIT.fullmatch(commit):
+        raise UsageError(f"git knows no revision {name!r}", "name a branch, a tag or a commit")
+    return Revision(root, name, commit)
+
+
+def in_git(root: Path) -> bool:
+    """Whether ``root`` lies in a git work tree."""
+    return any((parent / ".git").exists() for parent in (root, *root.parents))
+
+
+def read_blob(root: Path, blob: str) -> bytes:
+    """A blob's bytes."""
+    return _git(root, "cat-file", "blob", blob)
+
+
+def history(root: Path, path: str, limit: int) -> Iterator[Revision]:
+    """Revisions that touched ``path``, the newest first; none where there is no git."""
+    if not in_git(root):
+        return
+    try:
+        listed = _git(root, "rev-list", f"--max-count={limit}", "HEAD", "--", path)
+    except (CorruptError, MissingError):
+        return  # no commit yet, or no git: there is no history to tell of
+    for commit in listed.decode("ascii").split():
+        yield Revision(root, commit[:10], commit)
+
+
+def find_version(
+    root: Path, path: str, md5: str, *, limit: int = 50, largest: int = _MAX_TEXT
+) -> tuple[Revision, bytes] | None:
+    """The newest committed version of ``path`` with this MD5, among its last ``limit`` changes."""
+    seen: set[str] = set()
+    for revision in history(root, path, limit):
+        entry = revision.entries(path).get(path)
+        if entry is None or entry.blob in seen or not 0 <= entry.size <= largest:
+            continue
+        seen.add(entry.blob)
+        content = read_blob(root, entry.blob)
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+            return revision, content
+    return None
+
+
+def _git(
+    root: Path, *words: str, given: IO[bytes] | None = None, to: IO[bytes] | None = None
+) -> bytes:
+    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+    # A caller's GIT_DIR and the like must not lead elsewhere; GIT_CONFIG_* is the user's own.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
+    }
+    try:
+        done = subprocess.run(
+            ["git", "--no-pager", "--literal-pathspecs", *settings, *words],
+            cwd=root,
+            env=kept | _ENVIRONMENT,
+            stdin=given if given is not None else subprocess.DEVNULL,
+            stdout=to if to is not None else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=_SECONDS,
+        )
+    except FileNotFoundError as error:
+        raise MissingError("git is not installed", "install git") from error
+    except subprocess.TimeoutExpired as error:
+        raise MissingError(f"git {words[0]}: no answer in {_SECONDS} s", "try again") from error
+    if done.returncode != 0:
+        problem = " ".join(done.stderr.decode("utf-8", "replace").split())[:300]
+        raise CorruptError(f"git {words[0]}: {problem or 'failed'}", "run `git fsck`")
+    return done.stdout or b""

@@ -1,0 +1,151 @@
+"""``diff`` and ``plan --against``: keys, stages, fingerprints and metrics that differ."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmcompile.cli import main
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.planning.compared import diff
+from slmcompile.planning.diff import Difference
+from slmcompile.planning.diff_text import diff_text
+from slmcompile.project import Project
+from tests.pretend import pretend_run
+from tests.projects import commit, make_repository
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = Project(make_repository(tmp_path_factory.mktemp("two").resolve()))
+    pretend_run(project, compile_recipe(project, "tiny", ()), exact_match=0.9)
+    commit(project.root, "ran")
+    recipe = project.recipes / "tiny.yaml"
+    text = recipe.read_text(encoding="utf-8") + "train: {learning_rate: 1e-4}\n"
+    recipe.write_text(text, encoding="utf-8")
+    commit(project.root, "slower")
+    return project.root
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Two commits: one where the recipe ran, one with another learning rate."""
+    project = Project(shutil.copytree(template, tmp_path.resolve() / "project"))
+    monkeypatch.chdir(project.root)
+    return project
+
+
+def statuses(difference: Difference) -> dict[str, str]:
+    return {stage.name: stage.status for stage in difference.stages}
+
+
+def test_two_revisions_differ_by_key_stage_and_fingerprint(project: Project) -> None:
+    difference = diff(project, ("tiny@HEAD~1", "tiny"))
+    (key,) = difference.keys
+    assert (key.key, key.old, key.new) == ("train.learning_rate", 0.005, 1e-4)
+    assert key.old_where.startswith("conf/train/tiny.yaml:")
+    assert key.new_where.startswith("recipes/tiny.yaml:")
+    status = statuses(difference)
+    assert status["base"] == status["data"] == status["evaluate-baselines"] == "same"
+    assert status["train"] == status["evaluate-torch"] == status["gate"] == "changed"
+    by_name = {stage.name: stage for stage in difference.stages}
+    assert [reason.subject for reason in by_name["train"].reasons] == ["train.learning_rate"]
+    assert by_name["export-cpu-fp32"].reasons == ()
+    assert by_name["export-cpu-fp32"].inputs == ("train",)
+    assert by_name["train"].old != by_name["train"].new
+    assert diff(project, ("tiny@HEAD", "tiny")).any is False
+    assert "No key and no stage differs." in diff_text(diff(project, ("tiny@HEAD", "tiny")))
+
+
+def test_metrics_are_compared_where_both_have_run_and_only_there(project: Project) -> None:
+    before = diff(project, ("tiny@HEAD~1", "tiny"))
+    assert before.metrics == ()
+    assert "measured for another plan" in diff_text(before)
+    assert set(before.new.metrics) == {"base", "baselines"}  # no learning rate in them
+    pretend_run(project, compile_recipe(project, "tiny", ()), exact_match=0.8)
+    after = diff(project, ("tiny@HEAD~1", "tiny"))
+    found = {(each.artifact, each.metric): (each.old, each.new) for each in after.metrics}
+    assert found["torch", "exact_match"] == (0.9, 0.8)
+    assert "0.9 → 0.8" in diff_text(after)
+
+
+def test_metrics_that_were_edited_by_hand_are_not_compared(project: Project) -> None:
+    path = project.pipelines / "tiny/metrics/base.json"
+    path.write_text('{"artifacts": {"base": {"exact_match": 1.0}}}', encoding="utf-8")
+    assert "base" not in diff(project, ("tiny@HEAD~1", "tiny")).new.metrics
+    path.write_text("[[[", encoding="utf-8")
+    assert "base" not in diff(project, ("tiny@HEAD~1", "tiny")).new.metrics
+
+
+def test_recipe_against_recipe_adds_and_removes_stages(project: Project) -> None:
+    difference = diff(project, ("tiny", "quickstart"))
+    status = statuses(difference)
+    assert status["export-cpu-int4"] == "added"
+    assert status["train"] == "changed"
+    assert statuses(diff(project, ("quickstart", "tiny")))["export-cpu-int4"] == "removed"
+
+
+def test_a_changed_data_file_is_named_with_both_hashes(project: Project) -> None:
+    data = project.root / "data/tiny/commands.jsonl"
+    data.write_bytes(data.read_bytes() + b"\n")
+    stages = {stage.name: stage for stage in diff(project, ("tiny@HEAD", "tiny")).stages}
+    (reason,) = stages["data"].reasons
+    assert reason.subject == "data/tiny/commands.jsonl"
+    assert reason.old != reason.new
+    assert stages["data"].inputs == ("base",)  # its tokenizer is trained on the same file
+
+
+def test_two_plan_files_and_a_recipe_compare(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "tiny", "--out", "one.json"]) == 0
+    assert main(["plan", "tiny", "eval.limit=5", "--out", "two.json"]) == 0
+    capsys.readouterr()
+    assert main(["diff", "one.json", "two.json", "--json", "--detailed-exitcode"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert [key["key"] for key in told["keys"]] == ["eval.limit"]
+    assert told["format_version"] == "1.0"
+    assert main(["diff", "one.json", "tiny", "--detailed-exitcode"]) == 0
+    assert main(["diff", "one.json", "two.json"]) == 0
+
+
+def against(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["plan", "tiny", "--json", "--detailed-exitcode", *words]) == code
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)["against"]
+    return told
+
+
+def test_plan_against_a_revision_says_which_stages_differ_and_by_which_keys(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = against(capsys, 2, "--against", "HEAD~1")
+    assert [key["key"] for key in told["keys"]] == ["train.learning_rate"]
+    # Everything would run here, and yet nothing differs: the question was what differs.
+    assert against(capsys, 0, "--against", "HEAD")["differ"] is False
+    assert against(capsys, 2, "--against", "HEAD", "train.seed=3")["differ"] is True
+    assert main(["plan", "tiny", "--against", "HEAD~1"]) == 0
+    assert "train.learning_rate  0.005 → 0.0001" in capsys.readouterr().out
+    assert main(["plan", "tiny", "--against=--help"]) == 64
+
+
+def test_a_recipe_that_is_new_since_the_revision_is_all_added(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project.recipes / "new.yaml").write_text("defaults: [tiny, _self_]\n", encoding="utf-8")
+    assert main(["plan", "new", "--against", "HEAD", "--detailed-exitcode"]) == 2
+    assert "there was no recipe new yet" in capsys.readouterr().out
+    assert main(["diff", "new@HEAD", "new"]) == 64
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed(project: Project) -> None:
+    recipe = project.recipes / "tiny.yaml"
+    added = 'data: {template: {prompt: "{text}\\e[2J\\u202e"}, columns: {"a": "b\\e[31m"}}\n'
+    recipe.write_text(recipe.read_text(encoding="utf-8") + added, encoding="utf-8")
+    text = diff_text(diff(project, ("tiny@HEAD", "tiny")))
+    assert "data.template.prompt" in text
+    assert all(letter.isprintable() or letter == "\n" for letter in text)

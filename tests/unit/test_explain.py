@@ -1,0 +1,217 @@
+"""``why``: from what somebody changed, through the stages, to the one that would run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slmcompile.cli import main
+from slmcompile.pipeline.sync import compile_recipe, sync
+from slmcompile.planning import definition
+from slmcompile.planning.builder import _version
+from slmcompile.planning.explain import Explanation, RootCause, explain, to_json
+from slmcompile.planning.explain_text import explain_text
+from slmcompile.planning.selection import find_stage
+from slmcompile.project import Project
+from tests.pretend import pretend_run
+from tests.projects import commit, make_project, make_repository
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = Project(make_project(tmp_path_factory.mktemp("ran").resolve(), data=("tiny",)))
+    pretend_run(project, compile_recipe(project, "tiny", ()))
+    return project.root
+
+
+@pytest.fixture
+def ran(template: Path, tmp_path: Path) -> Project:
+    """The tiny recipe in a folder without git, as a run leaves it."""
+    return Project(shutil.copytree(template, tmp_path.resolve() / "project"))
+
+
+def why(project: Project, stage: str | None, *overrides: str) -> Explanation:
+    plan = compile_recipe(project, "tiny", overrides)
+    return explain(project, plan, find_stage(plan, stage) if stage else None)
+
+
+def only(explanation: Explanation) -> RootCause:
+    (cause,) = explanation.causes
+    return cause
+
+
+def names(addresses: tuple[str, ...]) -> list[str]:
+    return [address.rpartition("/")[2] for address in addresses]
+
+
+def test_an_unchanged_stage_says_so_and_what_it_last_ran_from(ran: Project) -> None:
+    explanation = why(ran, "train")
+    assert explanation.action == "unchanged"
+    assert explanation.causes == ()
+    assert explanation.last_run is not None
+    assert explanation.last_run.packages["peft"] == _version("peft")
+    text = explain_text(explanation)
+    assert "tiny/train is unchanged. It last ran from" in text
+    assert explanation.last_run.spec in text
+    assert "wrote     outputs/tiny/train" in text
+
+
+def test_a_key_is_followed_through_the_stages_with_old_value_new_value_and_place(
+    ran: Project,
+) -> None:
+    recipe = ran.recipes / "tiny.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text + "train: {learning_rate: 1e-4}\n", encoding="utf-8")
+    cause = only(why(ran, "evaluate-cpu-fp32"))
+    assert (cause.reason.subject, cause.reason.old, cause.reason.new) == (
+        "train.learning_rate", 0.005, 1e-4,
+    )  # fmt: skip
+    line = text.count("\n") + 1
+    assert cause.reason.where == f"recipes/tiny.yaml:{line}"
+    assert names(cause.stages) == ["train", "export-cpu-fp32", "evaluate-cpu-fp32"]
+    assert cause.undo == f"set train.learning_rate back to 0.005 (recipes/tiny.yaml:{line})"
+
+
+def test_a_data_key_is_named_although_the_data_stage_moved_to_another_folder(ran: Project) -> None:
+    cause = only(why(ran, "evaluate-torch", "data.max_length=48"))
+    assert (cause.reason.subject, cause.reason.old, cause.reason.new) == ("data.max_length", 64, 48)
+    assert names(cause.stages) == ["data", "evaluate-torch"]
+    assert "override data.max_length=48" in cause.undo
+
+
+def test_a_data_key_is_named_although_its_folder_has_run_before(ran: Project) -> None:
+    pretend_run(ran, compile_recipe(ran, "tiny", ["data.max_length=48"]))
+    cause = only(why(ran, "train"))
+    assert (cause.reason.subject, cause.reason.old, cause.reason.new) == ("data.max_length", 48, 64)
+    assert names(cause.stages) == ["data", "train"]
+
+
+def test_a_model_key_is_followed_through_base_and_data(ran: Project) -> None:
+    cause = only(why(ran, "evaluate-baselines", "model.source.hidden_size=32"))
+    assert cause.reason.subject == "model.source.hidden_size"
+    assert names(cause.stages) == ["base", "data", "evaluate-baselines"]
+
+
+def test_a_data_file_is_named_with_old_and_new_hash(ran: Project) -> None:
+    data = ran.root / "data/tiny/commands.jsonl"
+    data.write_bytes(data.read_bytes() + b"\n")
+    causes = [cause for cause in why(ran, "train").causes if cause.reason.cause == "file"]
+    cause = causes[0]
+    assert cause.reason.subject == "data/tiny/commands.jsonl"
+    assert cause.reason.old != cause.reason.new
+    assert f"MD5 {cause.reason.old} → {cause.reason.new}" in explain_text(why(ran, "train"))
+
+
+def test_the_revision_that_has_the_old_bytes_is_named(tmp_path: Path) -> None:
+    project = Project(make_repository(tmp_path.resolve()))
+    pretend_run(project, compile_recipe(project, "tiny", ()))
+    data = project.root / "data/tiny/commands.jsonl"
+    before = data.read_bytes()
+    data.write_bytes(before + b"\n")
+    commit(project.root, "more rows")
+    undo = next(c.undo for c in why(project, "data").causes if c.reason.cause == "file")
+    assert undo.startswith("`git checkout ")
+    assert os.system(f"cd {project.root} && {undo.split('`')[1]}") == 0
+    assert data.read_bytes() == before
+
+
+def test_a_package_and_an_epoch_are_root_causes(
+    ran: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slmcompile.planning.builder as builder
+
+    monkeypatch.setattr(
+        builder, "_version", lambda name: "9.9" if name == "peft" else _version(name)
+    )
+    cause = only(why(ran, "report"))
+    assert (cause.reason.cause, cause.reason.subject) == ("package", "peft")
+    assert cause.reason.new == "9.9"
+    assert cause.undo == f"install peft=={_version('peft')}"
+    monkeypatch.undo()
+    monkeypatch.setattr(definition, "EPOCHS", {**definition.EPOCHS, "train": 2})
+    cause = only(why(ran, "evaluate-torch"))
+    assert (cause.reason.cause, cause.reason.old, cause.reason.new) == ("epoch", 1, 2)
+    assert names(cause.stages) == ["train", "evaluate-torch"]
+
+
+def test_a_missing_output_is_a_root_cause(ran: Project) -> None:
+    shutil.rmtree(ran.root / "outputs/tiny/train")
+    explanation = why(ran, "train")
+    assert explanation.action == "restore"
+    assert only(explanation).reason.subject == "outputs/tiny/train"
+    assert why(ran, "evaluate-torch").action == "unchanged"
+
+
+def test_a_fresh_clone_and_a_recipe_that_never_ran_are_told_in_one_line_each(ran: Project) -> None:
+    shutil.rmtree(ran.root / "outputs")
+    shutil.rmtree(ran.root / ".dvc")
+    text = explain_text(why(ran, None))
+    assert "11 outputs are missing here" in text
+    assert "dvc pull --with-deps pipelines/tiny/dvc.yaml" in text
+    shutil.rmtree(ran.pipelines)
+    assert "11 stages have not run here: base, data, check" in explain_text(why(ran, None))
+
+
+def test_a_whole_recipe_lists_each_cause_once_with_all_that_it_reaches(ran: Project) -> None:
+    explanation = why(ran, None, "train.learning_rate=1e-4", "eval.limit=3")
+    reaches = {cause.reason.subject: set(names(cause.reaches)) for cause in explanation.causes}
+    assert set(reaches) == {"train.learning_rate", "eval.limit"}
+    assert "evaluate-baselines" in reaches["eval.limit"] - reaches["train.learning_rate"]
+    assert "export-cpu-fp32" in reaches["train.learning_rate"] - reaches["eval.limit"]
+
+
+def test_a_stage_that_reads_a_key_itself_needs_no_way_to_it(ran: Project) -> None:
+    gates = "gates=[{metric: exact_match, min: 0.1}]"
+    assert names(only(why(ran, "gate", gates)).stages) == ["gate"]
+    assert names(only(why(ran, "report", "train.seed=3")).stages) == ["train", "report"]
+
+
+def test_the_old_value_comes_from_git_where_the_store_does_not_have_it(tmp_path: Path) -> None:
+    project = Project(make_repository(tmp_path.resolve()))
+    plan = compile_recipe(project, "tiny", ())
+    pretend_run(project, plan)
+    commit(project.root, "ran")
+    shutil.rmtree(project.scratch)
+    changed = ["train.learning_rate=1e-4", "data.max_length=48"]
+    sync(project, [compile_recipe(project, "tiny", changed)])  # the old specs are overwritten
+    found = {c.reason.subject: c.reason.old for c in why(project, "train", *changed).causes}
+    assert found == {"train.learning_rate": 0.005, "data.max_length": 64}
+
+
+def test_an_old_value_that_nobody_has_is_said_to_be_unknown(ran: Project) -> None:
+    shutil.rmtree(ran.scratch)
+    changed = ["train.learning_rate=1e-4"]
+    sync(ran, [compile_recipe(ran, "tiny", changed)])
+    text = explain_text(why(ran, "train", *changed))
+    assert "what it ran from is not known" in text
+    assert "?" not in text
+
+
+def test_the_command_prints_text_and_json(
+    ran: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ran.root)
+    assert main(["why", "tiny/train", "train.learning_rate=1e-4", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == to_json(why(ran, "train", "train.learning_rate=1e-4"))
+    assert told["format_version"] == "1.0"
+    assert told["causes"][0]["stages"] == ["tiny/train"]
+    assert main(["why", "tiny/data"]) == 0  # a shared stage under its recipe's name
+    assert "data is unchanged" in capsys.readouterr().out
+    assert main(["why", "tiny/trian"]) == 64
+    assert "did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed(ran: Project) -> None:
+    text = explain_text(why(ran, "data", r"data.template.prompt='{text} \x1b[31m'"))
+    assert "data.template.prompt" in text
+    evil = ran.recipes / "tiny.yaml"
+    added = 'data: {template: {prompt: "{text}\\e[2J\\u202e"}}\n'
+    evil.write_text(evil.read_text(encoding="utf-8") + added, encoding="utf-8")
+    text = explain_text(why(ran, "data"))
+    assert "data.template.prompt" in text
+    assert all(letter.isprintable() or letter == "\n" for letter in text)

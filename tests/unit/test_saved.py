@@ -1,0 +1,225 @@
+"""``plan --out`` and ``apply``: exactly the plan that was made, or exit 4."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import slmcompile.planning.builder as builder
+from slmcompile import api
+from slmcompile.cli import main
+from slmcompile.errors import CorruptError, SlmcompileError, StaleError
+from slmcompile.pipeline import drive
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.planning import definition
+from slmcompile.planning.canonical import digest
+from slmcompile.planning.saved import load
+from slmcompile.project import Project
+from tests.pretend import pretend_run
+from tests.projects import make_project
+
+OVERRIDES = ("train.learning_rate=1e-4",)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = Project(make_project(tmp_path_factory.mktemp("planned").resolve(), data=("tiny",)))
+    pretend_run(project, compile_recipe(project, "tiny", ()))
+    planned = api.plan("tiny", OVERRIDES, project=project.root)
+    api.save_plan(project, planned, project.root / "plan.json")
+    return project.root
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project that has run, with a saved plan of another learning rate; nothing can run."""
+    project = Project(shutil.copytree(template, tmp_path.resolve() / "project"))
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr(drive, "reproduce", lambda *_: None)
+    return project
+
+
+def apply(project: Project) -> Any:
+    return api.apply(project.root / "plan.json", project=project.root)
+
+
+def test_a_saved_plan_is_the_plan_and_the_same_plan_gives_the_same_bytes(project: Project) -> None:
+    saved = load(project.root / "plan.json")
+    planned = api.plan("tiny", OVERRIDES, project=project.root)
+    assert list(saved.plan.stages()) == list(planned.plan.stages())
+    assert saved.fingerprints == planned.plan.fingerprints()
+    assert saved.plan.plan_id == planned.plan.plan_id
+    assert [(c.stage, c.action) for c in saved.changes] == [
+        (c.stage, c.action) for c in planned.changes
+    ]
+    first = (project.root / "plan.json").read_bytes()
+    main(["plan", "tiny", *OVERRIDES, "--out", "plan.json"])
+    assert (project.root / "plan.json").read_bytes() == first
+
+
+def test_apply_runs_a_plan_of_which_nothing_changed(project: Project) -> None:
+    result = apply(project)
+    assert result.plan.overrides == OVERRIDES
+    assert "train.learning_rate=1e-4" in (project.root / "pipelines/tiny/overrides.yaml").read_text(
+        encoding="utf-8"
+    )
+
+
+def edit(path: str, old: str, new: str) -> Callable[[Project, pytest.MonkeyPatch], None]:
+    def change(project: Project, _: pytest.MonkeyPatch) -> None:
+        text = (project.root / path).read_text(encoding="utf-8")
+        assert old in text
+        (project.root / path).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return change
+
+
+def broken(project: Project, _: pytest.MonkeyPatch) -> None:
+    (project.recipes / "tiny.yaml").write_text("trian: {}\n", encoding="utf-8")
+
+
+def no_data(project: Project, _: pytest.MonkeyPatch) -> None:
+    (project.root / "data/tiny/commands.jsonl").unlink()
+
+
+def other_package(project: Project, patch: pytest.MonkeyPatch) -> None:
+    known = builder._version
+    patch.setattr(builder, "_version", lambda name: "9.9" if name == "peft" else known(name))
+
+
+def other_shared_package(project: Project, patch: pytest.MonkeyPatch) -> None:
+    known = builder._version
+    patch.setattr(builder, "_version", lambda name: "9.9" if name == "pyarrow" else known(name))
+
+
+def other_epoch(project: Project, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(definition, "EPOCHS", {**definition.EPOCHS, "evaluate": 9})
+
+
+def another_run(project: Project, _: pytest.MonkeyPatch) -> None:
+    pretend_run(project, compile_recipe(project, "tiny", ["train.seed=5"]))
+
+
+def other_overrides(project: Project, _: pytest.MonkeyPatch) -> None:
+    (project.root / "pipelines/tiny/overrides.yaml").write_text("[train.seed=5]\n")
+
+
+def lost_output(project: Project, _: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(project.root / "outputs/tiny/evaluate-base")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (edit("recipes/tiny.yaml", "defaults", "# a word\ndefaults"), "recipes/tiny.yaml changed"),
+        (edit("conf/train/tiny.yaml", "learning_rate", "seed: 3\nlearning_rate"),
+         "conf/train/tiny.yaml changed"),
+        (edit("data/tiny/commands.jsonl", "on", "off"), "data/tiny/commands.jsonl changed"),
+        (broken, "recipes/tiny.yaml changed"),
+        (no_data, "data/tiny/commands.jsonl is gone"),
+        (other_package, "package peft"),
+        (other_shared_package, "package pyarrow"),
+        (other_epoch, "slmcompile's own code for evaluate changed"),
+        (another_run, "pipelines/tiny/dvc.lock changed"),
+        (other_overrides, "pipelines/tiny/overrides.yaml changed"),
+        (lost_output, "tiny/evaluate-base was unchanged when the plan was made"),
+    ],
+)  # fmt: skip
+def test_apply_refuses_and_names_the_first_thing_that_changed(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Project, pytest.MonkeyPatch], None],
+    named: str,
+) -> None:
+    change(project, monkeypatch)
+    with pytest.raises(StaleError) as caught:
+        apply(project)
+    assert caught.value.code == 4
+    assert named in caught.value.what
+    assert "plan anew" in caught.value.mend
+
+
+def rewrite(path: Path, **values: Any) -> None:
+    content = json.loads(path.read_text(encoding="utf-8")) | values
+    content.pop("sha256")
+    path.write_text(json.dumps(content | {"sha256": digest(content)}), encoding="utf-8")
+
+
+def test_a_plan_with_other_overrides_than_it_was_made_with_is_refused(project: Project) -> None:
+    path = project.root / "plan.json"
+    rewrite(path, overrides=["train.learning_rate=0.9"])
+    with pytest.raises(StaleError, match="what tiny/check does changed"):
+        apply(project)
+    path.write_text(path.read_text(encoding="utf-8").replace("0.9", "0.8"), encoding="utf-8")
+    with pytest.raises(CorruptError, match="edited after it was written"):
+        apply(project)
+
+
+def test_an_unknown_major_format_is_refused_and_a_minor_one_read(project: Project) -> None:
+    path = project.root / "plan.json"
+    rewrite(path, format_version="1.7", later="additive")
+    assert load(path).plan.recipe == "tiny"
+    rewrite(path, format_version="2.0")
+    with pytest.raises(StaleError, match=r"plan format 2\.0"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format_version": "1.0"}', "\x00\xff"])
+def test_what_is_no_plan_file_is_refused_without_a_traceback(project: Project, text: str) -> None:
+    path = project.root / "other.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SlmcompileError) as caught:
+        load(path)
+    assert caught.value.code == 74
+    assert main(["apply", "none.json"]) == 64
+
+
+def test_a_plan_file_of_a_stranger_neither_escapes_nor_commands_the_terminal(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project.root / "plan.json"
+    rewrite(path, recipe="../../escaped")
+    with pytest.raises(CorruptError):
+        apply(project)
+    assert not list(project.root.parent.rglob("escaped"))
+    rewrite(path, recipe="tiny", overrides=["\x1b[2J\u202e"])
+    capsys.readouterr()
+    assert main(["show", "plan.json"]) == 0
+    shown = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in shown)
+
+
+def test_show_prints_a_saved_plan(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["show", "plan.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "of tiny train.learning_rate=1e-4" in shown
+    assert "~ tiny/train" in shown
+    assert "train.learning_rate 0.005 → 0.0001" in shown
+    assert main(["show", "plan.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == "tiny"
+
+
+def test_a_selection_is_saved_with_the_plan_and_claims_no_results(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["plan", "tiny", "eval.limit=4", "--select", "evaluate-base", "--out", "p.json"]) == 0
+    )
+    result = api.apply(project.root / "p.json", project=project.root)
+    assert [change.stage.name for change in result.changes] == ["evaluate-base"]
+    assert result.report is None
+    assert {artifact.name for artifact in result.artifacts} <= {"base"}
+    stale = ["plan", "tiny", *OVERRIDES, "--select", "evaluate-torch", "--out", "q.json"]
+    assert main(stale) == 4
+    assert not (project.root / "q.json").exists()
+    assert main(["run", "tiny", *OVERRIDES, "--select", "+train"]) == 0
+    printed = capsys.readouterr().out
+    assert "the report was not selected" in printed
+    assert "report  " not in printed
+    assert "exact match" not in printed
