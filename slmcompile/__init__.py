@@ -10,11 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slmcompile.api import PlannedRun, RunResult, compile, plan, run
+    from slmcompile.api import PlannedRun, RunResult, apply, compile, plan, run
     from slmcompile.errors import SlmcompileError
 
 __version__ = "0.1.0"
-__all__ = ["PlannedRun", "RunResult", "SlmcompileError", "__version__", "compile", "plan", "run"]
+__all__ = [
+    "PlannedRun",
+    "RunResult",
+    "SlmcompileError",
+    "__version__",
+    "apply",
+    "compile",
+    "plan",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from slmcompile.checks.judge import judge, refusal
+from slmcompile.checks.known import context_of
+from slmcompile.checks.registry import Finding
 from slmcompile.errors import MissingError
 from slmcompile.pipeline.changes import Change, changes
-from slmcompile.pipeline.drive import recipe_lock, reproduce
 from slmcompile.pipeline.emit import overrides_path
 from slmcompile.pipeline.sync import compile_recipe, read_overrides, sync
-from slmcompile.planning.definition import Plan
+from slmcompile.planning.cost import Cost, cost_of
+from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project, find_project
 from slmcompile.results import ArtifactResult, read_results
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A compiled recipe and what running it would do now."""
+    """A compiled recipe, what running it would do and cost now, and what every check found.
+
+    ``undone`` is what was asked of ``--deep`` and could not be done.
+    """
 
     plan: Plan
     changes: tuple[Change, ...]
+    findings: tuple[Finding, ...]
+    cost: Cost
+    undone: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,13 +42,13 @@ class RunResult:
         plan: what was run.
         changes: what was to be done when it began.
         artifacts: one entry per measured artifact, with its metrics.
-        report: the report's HTML file.
+        report: the report's HTML file; None where a selection left the report out.
     """
 
     plan: Plan
     changes: tuple[Change, ...]
     artifacts: tuple[ArtifactResult, ...]
-    report: Path
+    report: Path | None
 
 
 def compile(recipe: str, overrides: Sequence[str] = (), *, project: Path | None = None) -> Plan:
@@ -56,18 +65,48 @@ def compile(recipe: str, overrides: Sequence[str] = (), *, project: Path | None 
     return compile_recipe(find_project(project), recipe, overrides)
 
 
-def plan(recipe: str, overrides: Sequence[str] = (), *, project: Path | None = None) -> PlannedRun:
-    """As ``compile``, and says what each stage would do now, and why; writes nothing."""
+def plan(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    project: Path | None = None,
+    policy_from: str | None = None,
+    deep: bool = False,
+) -> PlannedRun:
+    """As ``compile``, and says what each stage would do now, and why; writes nothing.
+
+    ``policy_from`` is a git revision whose policy the recipe is held against. ``deep`` also reads
+    all rows and builds the model without weights, in a child process.
+    """
     found = find_project(project)
     compiled = compile_recipe(found, recipe, overrides)
-    return PlannedRun(compiled, changes(found, compiled))
+    return _planned(found, compiled, policy_from, deep=deep)
+
+
+def _planned(
+    project: Project, compiled: Plan, policy_from: str | None, *, deep: bool = False
+) -> PlannedRun:
+    happening = changes(project, compiled)
+    context = context_of(project, compiled, happening, policy_from)
+    findings = judge(context)
+    if deep:
+        from slmcompile.checks.deep import REFUTED_ALREADY, deepened
+
+        # What a check has refused must not be opened by a child process either.
+        refused = refusal(findings) is not None
+        context = replace(context, deep=REFUTED_ALREADY) if refused else deepened(context)
+        findings = judge(context)
+    cost = cost_of(context, happening)
+    return PlannedRun(compiled, happening, findings, cost, context.deep or "")
 
 
 def run(
     recipe: str,
     overrides: Sequence[str] = (),
     *,
+    select: Sequence[str] = (),
     project: Path | None = None,
+    policy_from: str | None = None,
     on_plan: Callable[[PlannedRun], None] | None = None,
     progress: IO[str] | None = None,
 ) -> RunResult:
@@ -78,24 +117,121 @@ def run(
     Args:
         recipe: name of ``recipes/<name>.yaml``.
         overrides: Hydra overrides.
+        select: selectors of the stages to run (``["+train"]``); all by default. A result then
+            holds only what the selected stages made.
         project: any folder of the project; the current one by default.
+        policy_from: a git revision whose policy the recipe is held against, before anything runs;
+            the working tree's by default.
         on_plan: told what is going to happen, before it does.
         progress: a real file that stages write their progress to; standard output by default.
 
     Raises:
-        SlmcompileError: the failed stage's own error; exit 3 where a gate failed.
+        SlmcompileError: the first check that refutes the recipe, before anything is written; the
+            failed stage's own error; exit 3 where a gate failed.
     """
+    # What drives DVC is not for those who only plan.
+
     found = find_project(project)
-    with recipe_lock(found, recipe):
-        compiled = compile_recipe(found, recipe, overrides)
-        planned = PlannedRun(compiled, changes(found, compiled))
+    asked = _Asked(recipe, tuple(overrides), tuple(select), policy_from)
+    return _run(found, asked, on_plan, progress)
+
+
+def apply(
+    path: Path,
+    *,
+    project: Path | None = None,
+    policy_from: str | None = None,
+    on_plan: Callable[[PlannedRun], None] | None = None,
+    progress: IO[str] | None = None,
+) -> RunResult:
+    """Runs exactly the plan that ``plan --out`` wrote.
+
+    Raises:
+        StaleError: something that the plan was made from has changed since (exit 4).
+        SlmcompileError: as ``run``.
+    """
+    from slmcompile.planning import saved, staleness
+
+    found = find_project(project)
+    asked = saved.load(path)
+    staleness.check_files(found, asked)
+
+    def check(planned: PlannedRun) -> None:
+        staleness.check_unchanged(found, asked, planned.plan)
+        staleness.check_same_work(asked, planned.changes)
+
+    plan = asked.plan
+    work = _Asked(plan.recipe, plan.overrides, asked.select, policy_from)
+    return _run(found, work, on_plan, progress, check)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be run, and under whose policy."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    select: tuple[str, ...]
+    policy_from: str | None
+
+
+def _run(
+    found: Project,
+    asked: _Asked,
+    on_plan: Callable[[PlannedRun], None] | None,
+    progress: IO[str] | None,
+    check: Callable[[PlannedRun], None] | None = None,
+) -> RunResult:
+    # What drives DVC is not for those who only plan.
+    from slmcompile.pipeline.drive import recipe_lock, reproduce
+
+    with recipe_lock(found, asked.recipe):
+        compiled = compile_recipe(found, asked.recipe, asked.overrides)
+        planned = _planned(found, compiled, asked.policy_from)
+        if check:
+            check(planned)
+        only = None
+        if asked.select:
+            planned, only = _selected(planned, asked.select)
         if on_plan:
             on_plan(planned)
+        error = refusal(planned.findings)
+        if error is not None:
+            raise error
         sync(found, [compiled])
-        reproduce(found, compiled, progress)
+        reproduce(found, compiled, progress, only)
+    ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))
+    reported = any(stage.kind == "report" for stage in ran.own.stages)
     return RunResult(
-        compiled, planned.changes, read_results(found, compiled), report_path(found, recipe)
+        compiled,
+        planned.changes,
+        read_results(found, ran),
+        report_path(found, asked.recipe) if reported else None,
     )
+
+
+def _selected(planned: PlannedRun, select: Sequence[str]) -> tuple[PlannedRun, tuple[Stage, ...]]:
+    """What a selection runs, and the plan of that alone."""
+    from slmcompile.planning import selection
+
+    only = selection.with_needed(
+        planned.plan, planned.changes, selection.select(planned.plan, select)
+    )
+    kept = tuple(change for change in planned.changes if change.stage in only)
+    return replace(planned, changes=kept), only
+
+
+def save_plan(project: Project, planned: PlannedRun, to: Path, select: Sequence[str] = ()) -> None:
+    """Writes a plan as a file that ``apply`` runs.
+
+    Raises:
+        StaleError: the selection could not run by itself (exit 4).
+    """
+    from slmcompile.planning.saved import save
+
+    if select:
+        _selected(planned, select)
+    save(project, planned.plan, planned.changes, to, tuple(select))
 
 
 def report_path(project: Project, recipe: str) -> Path:
@@ -131,6 +267,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
         "recipe": planned.plan.recipe,
         "overrides": list(planned.plan.overrides),
         "plan_id": planned.plan.plan_id,
+        "cost": planned.cost.to_json(),
         "stages": [
             {
                 "stage": change.stage.address,
@@ -150,5 +287,20 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
                 ],
             }
             for change in planned.changes
+        ],
+        "undone": planned.undone,
+        "checks": [
+            {
+                "number": finding.check.number,
+                "name": finding.check.name,
+                "outcome": finding.verdict.outcome,
+                "warning": finding.check.warning,
+                "evidence": finding.verdict.evidence,
+                "mend": finding.verdict.mend,
+                "where": finding.verdict.where,
+                "stage": finding.verdict.stage,
+                "exit_code": int(finding.code) if finding.blocks else 0,
+            }
+            for finding in planned.findings
         ],
     }

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from slmcompile.errors import Exit, SlmcompileError, UsageError
+from slmcompile.printable import json_text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,18 +43,38 @@ def _parser() -> argparse.ArgumentParser:
     def add_overrides(command: argparse.ArgumentParser) -> None:
         command.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")
 
-    plan = add("plan", "say what a run would do, and why; run nothing")
+    plan = add("plan", "say what a run would do, and why; run nothing", recipe=False)
+    plan.add_argument("recipe", nargs="?", help="name of recipes/NAME.yaml")
+    plan.add_argument("--all", action="store_true", help="every recipe, a line each")
     add_overrides(plan)
     plan.add_argument("--json", action="store_true", help="for programs")
     plan.add_argument(
-        "--detailed-exitcode", action="store_true", help="exit 2 if there is something to do"
+        "--detailed-exitcode",
+        action="store_true",
+        help="exit 2 if there is something to do; with --against, if anything differs",
     )
+    plan.add_argument(
+        "--deep", action="store_true", help="read all rows, build the model without weights"
+    )
+    _add_select(plan, "show only these stages")
+    plan.add_argument(
+        "--against", metavar="REF", help="also say what differs from the recipe at a git revision"
+    )
+    plan.add_argument("--out", metavar="FILE", help="also write the plan, for `slmcompile apply`")
     run = add("run", "run what is not up to date and show what came out")
     add_overrides(run)
+    _add_select(
+        run,
+        "run only these stages, on their inputs as they are; what the cache holds is brought back,"
+        " and an input that is missing or out of date is refused (exit 4): write +train for it",
+    )
+    for command in (plan, run):
+        _add_policy(command)
     run.add_argument("--json", action="store_true", help="print the result as JSON at the end")
     run.add_argument(
         "--save-as", metavar="NAME", help="make recipe + overrides a recipe NAME first"
     )
+    _add_explaining(add, add_overrides)
     sync = add("sync", "write pipelines/ from the recipes", recipe=False)
     sync.add_argument("recipe", nargs="?", help="one recipe")
     sync.add_argument("--all", action="store_true", help="all recipes")
@@ -58,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--specs", action="store_true", help=argparse.SUPPRESS)
     execute = add("exec", "run one stage from its spec file (DVC calls this)", recipe=False)
     execute.add_argument("spec", help="pipelines/R/plan/STAGE.json")
-    show = add("show", "show the table of the last run")
+    show = add("show", "show the table of the last run, or a saved plan", recipe=False)
+    show.add_argument("recipe", help="name of recipes/NAME.yaml, or a plan file")
     show.add_argument("--json", action="store_true", help="for programs")
     for name, text in (
         ("generate", "stream an exported model's answer to a text"),
@@ -76,8 +101,63 @@ def _parser() -> argparse.ArgumentParser:
         choices=("tiny", "quickstart"),
         help="example to begin with (default: tiny)",
     )
+    _add_upkeep(add)
+    checks = add("checks", "list what is proved before anything is spent", recipe=False)
+    checks.add_argument("--json", action="store_true", help="for programs")
+    checks.add_argument("--markdown", action="store_true", help="as a Markdown table")
     add("overview", "write the overview page of all recipes", recipe=False)
     return parser
+
+
+def _add_policy(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--policy-from", metavar="REF", help="take the policy from a git revision")
+
+
+def _add_select(command: argparse.ArgumentParser, text: str) -> None:
+    syntax = (
+        "as dbt selects: train, 'evaluate-*', a kind (evaluate), +train with all before it,"
+        " train+ with all behind it, '2+train' two steps; spaces or a second --select add,"
+        " a comma intersects"
+    )
+    command.add_argument("--select", action="append", metavar="STAGES", help=f"{text}; {syntax}")
+
+
+def _add_explaining(
+    add: Callable[..., argparse.ArgumentParser],
+    add_overrides: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    apply = add("apply", "run exactly a saved plan; exit 4 if anything changed", recipe=False)
+    apply.add_argument("file", help="what `slmcompile plan R --out FILE` wrote")
+    apply.add_argument("--json", action="store_true", help="print the result as JSON at the end")
+    _add_policy(apply)
+    why = add("why", "say what a stage would run for, from the root cause on", recipe=False)
+    why.add_argument("stage", metavar="recipe[/stage]", help="quickstart/train, or quickstart")
+    add_overrides(why)
+    why.add_argument("--json", action="store_true", help="for programs")
+    diff = add("diff", "say what differs between two plans", recipe=False)
+    for side in ("old", "new"):
+        diff.add_argument(side, help="recipe, recipe@revision or plan file")
+    diff.add_argument("--json", action="store_true", help="for programs")
+    diff.add_argument("--detailed-exitcode", action="store_true", help="exit 2 if they differ")
+
+
+def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands that keep a project as its committed files say it is."""
+    lock = add("lock", "write down the exact versions that recipes refer to", recipe=False)
+    lock.add_argument("recipes", nargs="*", metavar="recipe", help="recipes; all by default")
+    lock.add_argument("--upgrade", action="store_true", help="look again at what is locked")
+    drift = add("drift", "say what is no longer as committed; exit 2 if anything", recipe=False)
+    drift.add_argument("recipe", nargs="?", help="one recipe; all by default")
+    drift.add_argument("--deep", action="store_true", help="read every byte of the outputs")
+    drift.add_argument("--remote", action="store_true", help="ask the default DVC remote too")
+    drift.add_argument("--upstream", action="store_true", help="ask the hub for moved branches")
+    drift.add_argument("--json", action="store_true", help="for programs")
+    schema = add("schema", "print the JSON Schema of recipes or of a group", recipe=False)
+    form = schema.add_mutually_exclusive_group()
+    form.add_argument("--recipe", action="store_true", help="of recipes (the default)")
+    form.add_argument("--group", help="of conf/GROUP/*.yaml")
+    form.add_argument("--docs", action="store_true", help="print every key as Markdown instead")
+    form.add_argument("--write", action="store_true", help="write all into the project's schema/")
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -96,6 +176,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
+    # Pydantic would look through every installed package for plugins to import: none is asked for.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         arguments = _arguments(argv)
         return int(_COMMANDS[arguments.command](arguments))
@@ -120,23 +202,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from slmcompile import api
-    from slmcompile.planning.text import plan_text
+    from slmcompile import explaining
 
-    planned = api.plan(arguments.recipe, arguments.overrides)
-    if arguments.json:
-        print(json.dumps(api.to_json(planned), indent=2, ensure_ascii=False))
-    else:
-        print(plan_text(planned))
-    pending = any(change.action != "unchanged" for change in planned.changes)
-    return Exit.CHANGES if arguments.detailed_exitcode and pending else Exit.DONE
+    if arguments.all or not arguments.recipe:
+        return _plan_all(arguments)
+    return explaining.plan(arguments)
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from slmcompile import explaining
+
+    return explaining.why(arguments)
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from slmcompile import explaining
+
+    return explaining.diff(arguments)
+
+
+def _plan_all(arguments: argparse.Namespace) -> int:
+    from slmcompile.planning.survey import exit_code, survey, survey_json, survey_text
+    from slmcompile.project import find_project
+
+    if arguments.recipe or not arguments.all:
+        raise UsageError("plan: name one recipe, or --all", "slmcompile plan --all")
+    surveyed = list(survey(find_project(), arguments.policy_from))
+    print(json_text(survey_json(surveyed)) if arguments.json else survey_text(surveyed))
+    return exit_code(surveyed, detailed=arguments.detailed_exitcode)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from slmcompile import api
-    from slmcompile.planning.text import plan_text
     from slmcompile.project import find_project
-    from slmcompile.results import read_results, results_table, try_it
 
     project = find_project()
     recipe, overrides = arguments.recipe, arguments.overrides
@@ -144,29 +242,48 @@ def _run(arguments: argparse.Namespace) -> int:
         path = api.save_as(project, recipe, overrides, arguments.save_as)
         print(f"wrote {project.shown(path)}", file=sys.stderr)
         recipe, overrides = arguments.save_as, []
+    work = partial(api.run, recipe, overrides, select=arguments.select or ())
+    return _carry_out(work, arguments)
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from slmcompile import api
+
+    return _carry_out(partial(api.apply, Path(arguments.file)), arguments)
+
+
+def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
+    """Runs something that returns a ``RunResult`` and shows what came out, and no more."""
+    from slmcompile.planning.text import plan_text
+    from slmcompile.project import find_project
+    from slmcompile.results import read_results, results_table, try_it
+
+    project = find_project()
     to = sys.stderr if arguments.json else sys.stdout
 
-    def table(plan: Any) -> None:
-        results = read_results(project, plan)
+    def table(results: Any) -> None:
         if results:
             print(f"\n{results_table(results)}\n", file=to)
 
     plans: list[Any] = []
 
-    def on_plan(planned: api.PlannedRun) -> None:
+    def on_plan(planned: Any) -> None:
         plans.append(planned.plan)
         print(plan_text(planned), file=to, flush=True)
 
     try:
-        result = api.run(recipe, overrides, on_plan=on_plan, progress=to)
+        result = work(policy_from=arguments.policy_from, on_plan=on_plan, progress=to)
     except SlmcompileError as error:
         if error.code == Exit.GATE_FAILED:
-            table(plans[0])
+            table(read_results(project, plans[0]))
         raise
     if arguments.json:
-        print(json.dumps(_result_json(result), indent=2, ensure_ascii=False))
+        print(json_text(_result_json(result)))
     else:
-        table(result.plan)
+        table(result.artifacts)
+        if result.report is None:
+            print("selected stages are up to date; the report was not selected")
+            return Exit.DONE
         print(f"report  {project.shown(result.report)}")
         print(f"try     {try_it(project, result.plan, result.artifacts)}")
     return Exit.DONE
@@ -183,7 +300,7 @@ def _result_json(result: Any) -> dict[str, Any]:
             artifact.name: {"path": artifact.path, **artifact.metrics}
             for artifact in result.artifacts
         },
-        "report": str(result.report),
+        "report": str(result.report) if result.report else None,
     }
 
 
@@ -220,10 +337,15 @@ def _exec(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from slmcompile.api import last_plan
     from slmcompile.errors import MissingError
+    from slmcompile.planning.compared import is_plan_file
     from slmcompile.project import find_project
     from slmcompile.results import read_results, results_table
 
     project = find_project()
+    if is_plan_file(project, arguments.recipe):
+        from slmcompile.explaining import show_plan
+
+        return show_plan(Path(arguments.recipe), as_json=arguments.json)
     results = read_results(project, last_plan(project, arguments.recipe))
     if not results:
         raise MissingError(
@@ -261,6 +383,40 @@ def _init(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
+def _schema(arguments: argparse.Namespace) -> int:
+    from slmcompile.recipe.schema_files import answer
+
+    print(answer(arguments.group, docs=arguments.docs, write=arguments.write), end="")
+    return Exit.DONE
+
+
+def _lock(arguments: argparse.Namespace) -> int:
+    from slmcompile.lock.update import answer
+
+    print(answer(arguments.recipes, upgrade=arguments.upgrade), end="")
+    return Exit.DONE
+
+
+def _drift(arguments: argparse.Namespace) -> int:
+    from slmcompile.drift.look import answer
+
+    found = answer(
+        arguments.recipe,
+        deep=arguments.deep,
+        remote=arguments.remote,
+        upstream=arguments.upstream,
+        as_json=arguments.json,
+    )
+    return Exit.CHANGES if found else Exit.DONE
+
+
+def _checks(arguments: argparse.Namespace) -> int:
+    from slmcompile.checks.listing import listing
+
+    print(listing("json" if arguments.json else "markdown" if arguments.markdown else "text"))
+    return Exit.DONE
+
+
 def _overview(_: argparse.Namespace) -> int:
     from slmcompile.overview import write_overview
     from slmcompile.project import find_project
@@ -272,11 +428,18 @@ def _overview(_: argparse.Namespace) -> int:
 _COMMANDS = {
     "plan": _plan,
     "run": _run,
+    "apply": _apply,
+    "why": _why,
+    "diff": _diff,
     "sync": _sync,
     "exec": _exec,
     "show": _show,
     "generate": _generate,
     "chat": _chat,
     "init": _init,
+    "lock": _lock,
+    "drift": _drift,
+    "schema": _schema,
+    "checks": _checks,
     "overview": _overview,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from slmcompile.artifact import saying_what_is_missing, write_text
 from slmcompile.errors import MissingError, UsageError
+from slmcompile.recipe.schema_files import write_schemas
 
 _EXAMPLE_DATA = {"tiny": "tiny", "quickstart": "voice-intents"}
 
@@ -46,7 +47,7 @@ def init(recipe: str, folder: Path | None = None) -> list[str]:
         raise UsageError(f"recipes/{recipe}.yaml exists", f"run `slmcompile run {recipe}`")
     with saying_what_is_missing(root):
         _version_control(root)
-        written = [*_texts(root), *_copies(examples, root, recipe)]
+        written = [*_texts(root), *_copies(examples, root, recipe), *write_schemas(root)]
     return sorted(written)
 
 

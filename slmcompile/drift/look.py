@@ -1,0 +1,90 @@
+"""Puts the looks together: which are free, and which read every byte or ask a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from slmcompile.drift import artifacts, files
+from slmcompile.drift.finding import Finding
+from slmcompile.hub_commit import commit_of
+from slmcompile.lock.file import NAME, read_lock
+from slmcompile.lock.references import hub_reference
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.project import Project, find_project
+from slmcompile.recipe.compose import compose
+from slmcompile.recipe.schema import HubData, HubModel
+
+
+def drift(
+    project: Project,
+    recipes: Sequence[str] = (),
+    *,
+    deep: bool = False,
+    remote: bool = False,
+    upstream: bool = False,
+) -> tuple[Finding, ...]:
+    """What has drifted; runs and writes nothing.
+
+    Args:
+        project: the project.
+        recipes: names; none means every recipe.
+        deep: read every output's bytes.
+        remote: ask the default DVC remote what it lacks.
+        upstream: ask the hub where locked branches and tags are now.
+
+    Raises:
+        MissingError: a network was asked and is out of reach (exit 69).
+    """
+    names = list(recipes or project.names())
+    plans = [compile_recipe(project, name) for name in names]
+    found = list(files.environment(project, plans))
+    # Another package that specs name makes every spec another: one root cause, named already.
+    if not {finding.subject for finding in found} & files.packages(plans):
+        found += files.generated(project, plans)
+    found += files.lock(project, plans)
+    found += artifacts.cache(project, plans, deep=deep)
+    if remote:
+        found += artifacts.remote(project, plans)
+    if upstream:
+        found += _moved(project, names)
+    return tuple(found)
+
+
+def _moved(project: Project, names: Sequence[str]) -> Iterator[Finding]:
+    """Branches and tags that the lock knows at another commit than the hub does now."""
+    lock = read_lock(project)
+    entries = lock.entries if lock else {}
+    wanted = {}
+    for name in names:
+        recipe = compose(project, name).recipe
+        for source in (recipe.model.source, recipe.data.source):
+            if isinstance(source, HubModel | HubData):
+                reference = hub_reference(source)
+                if reference.found is None and reference.key in entries:
+                    wanted[reference.key] = reference
+    for key, reference in sorted(wanted.items()):
+        assert reference.hub is not None  # noqa: S101 (made by hub_reference)
+        now = commit_of(*reference.hub)
+        locked = entries[key].partition(":")[2]
+        if now != locked:
+            yield Finding(
+                "upstream",
+                key.partition(":")[2],
+                f"moved from {locked[:12]} to {now[:12]} since {NAME} was written",
+                "run `slmcompile lock --upgrade` to take it, or leave it",
+            )
+
+
+def answer(recipe: str | None, *, deep: bool, remote: bool, upstream: bool, as_json: bool) -> int:
+    """Prints what ``slmcompile drift`` found and returns how many there are."""
+    recipes = [recipe] if recipe else []
+    found = drift(find_project(), recipes, deep=deep, remote=remote, upstream=upstream)
+    if as_json:
+        document = {"format_version": "1.0", "findings": [finding.as_json() for finding in found]}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    elif found:
+        print("\n".join(finding.line() for finding in found))
+    else:
+        print("no drift")
+    return len(found)

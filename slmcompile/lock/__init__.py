@@ -1,0 +1,1 @@
+"""``slmcompile.lock``: the exact version of everything that the recipes refer to."""

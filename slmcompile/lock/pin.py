@@ -1,0 +1,46 @@
+"""A composed recipe with the lock's commits in place of branches and tags. Asks nobody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from slmcompile.hub_commit import is_commit
+from slmcompile.lock.file import NAME, Lock, read_lock
+from slmcompile.lock.references import hub_reference
+from slmcompile.project import Project
+from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.schema import HubData, HubModel
+
+
+def pin(project: Project, composed: Composed) -> Composed:
+    """``composed`` with every hub revision that the lock knows replaced by its commit.
+
+    A revision that the lock does not know stays as it is, for check 23 to refute. A recipe that
+    took a commit from the lock is made from the lock file too.
+
+    Raises:
+        CorruptError: the lock file is not one (exit 74).
+    """
+    recipe = composed.recipe
+    if all(_settled(source) for source in (recipe.model.source, recipe.data.source)):
+        return composed
+    lock = read_lock(project)
+    if lock is None:
+        return composed
+    model = recipe.model.model_copy(update={"source": _locked(recipe.model.source, lock)})
+    data = recipe.data.model_copy(update={"source": _locked(recipe.data.source, lock)})
+    pinned = recipe.model_copy(update={"model": model, "data": data})
+    if pinned == recipe:
+        return composed
+    return replace(composed, recipe=pinned, files=(*composed.files, project.root / NAME))
+
+
+def _settled(source: object) -> bool:
+    return not isinstance(source, HubModel | HubData) or is_commit(source.revision)
+
+
+def _locked(source: object, lock: Lock) -> object:
+    if not isinstance(source, HubModel | HubData) or is_commit(source.revision):
+        return source
+    kind, _, commit = lock.entries.get(hub_reference(source).key, "").partition(":")
+    return source.model_copy(update={"revision": commit}) if kind == "commit" else source
