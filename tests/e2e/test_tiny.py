@@ -1,4 +1,4 @@
-"""The whole way on a 0.3-million-parameter model: what runs, what does not, and what comes out.
+"""The whole way on a 0.1-million-parameter model: what runs, what does not, and what comes out.
 
 The tests of this module go through one project in order, as a person would.
 """
@@ -23,7 +23,7 @@ from slmcompile.project import Project
 from tests.projects import command, commit, environment, make_repository, slmcompile
 
 EVALUATIONS = {"evaluate-base", "evaluate-baselines", "evaluate-cpu-fp32", "evaluate-torch"}
-ALL = {"base", "data", "train", "export-cpu-fp32", *EVALUATIONS, "report", "gate"}
+ALL = {"base", "data", "check", "train", "export-cpu-fp32", *EVALUATIONS, "report", "gate"}
 PASSING = (
     "[{metric: exact_match, min: 0.8}, {metric: exact_match, artifact: cpu-fp32, max_drop: 0.01}]"
 )
@@ -111,10 +111,10 @@ def test_no_machine_path_is_in_a_committed_file(work: Workplace) -> None:
 
 def test_an_evaluation_edit_reruns_evaluation_alone_and_its_revert_nothing(work: Workplace) -> None:
     expected = dict.fromkeys(ALL, "unchanged")
-    expected |= dict.fromkeys((*EVALUATIONS, "report", "gate"), "run")
+    expected |= dict.fromkeys(("check", *EVALUATIONS, "report", "gate"), "run")
     assert work.plan("eval.limit=20") == expected
     work.run("run", "tiny", "eval.limit=20")
-    assert work.ran() == {*EVALUATIONS, "report", "gate"}
+    assert work.ran() == {"check", *EVALUATIONS, "report", "gate"}
     assert work.metrics("torch")["rows"] == 20
     reverted = work.plan()
     assert {stage for stage, action in reverted.items() if action == "run"} == set()
@@ -122,6 +122,41 @@ def test_an_evaluation_edit_reruns_evaluation_alone_and_its_revert_nothing(work:
     work.run("run", "tiny")
     assert work.ran() == set()
     assert work.metrics("torch")["rows"] > 20
+
+
+def test_a_selection_runs_those_stages_alone_and_claims_no_results(work: Workplace) -> None:
+    selected = ["--select", "evaluate-baselines"]
+    done = work.run("run", "tiny", "eval.limit=10", *selected)
+    assert work.ran() == {"evaluate-baselines"}
+    measured = json.loads((work.root / "pipelines/tiny/metrics/baselines.json").read_text())
+    assert measured["artifacts"]["tf-idf"]["rows"] == 10
+    assert "the report was not selected" in done.stdout
+    assert "report  " not in done.stdout
+    assert "torch" not in done.stdout
+    stale = ["train.learning_rate=1e-3", "--select", "evaluate-torch"]
+    done = work.run("run", "tiny", *stale, code=Exit.STALE)
+    assert "tiny/train is missing or out of date" in done.stderr
+    work.run("run", "tiny")
+    assert work.ran() == set(), "the earlier runs are in the run-cache"
+
+
+def test_a_saved_plan_runs_once_as_it_was_planned(work: Workplace) -> None:
+    # Not the gates of a later test, which would find them in the run-cache.
+    gates = "gates=[{metric: exact_match, min: 0.7}]"
+    work.run("plan", "tiny", gates, "--out", "plan.json")
+    assert "~ tiny/gate" in work.run("show", "plan.json").stdout
+    why = work.run("why", "tiny/gate", gates).stdout
+    assert "tiny/gate will run, because" in why
+    assert "gates [] → [" in why
+    assert "tiny/train is unchanged" in work.run("why", "tiny/train", gates).stdout
+    done = work.run("apply", "plan.json")
+    assert work.ran() >= {"report", "gate"}
+    assert not work.ran()
+    assert "slmcompile generate tiny" in done.stdout
+    done = work.run("apply", "plan.json", code=Exit.STALE)
+    assert "since the plan was made" in done.stderr
+    work.run("run", "tiny")
+    assert work.ran() == set()
 
 
 def test_a_learning_rate_override_retrains_on_the_same_data(work: Workplace) -> None:
@@ -152,7 +187,7 @@ def test_dvc_repro_alone_follows_a_recipe_edit(work: Workplace) -> None:
     text = recipe.read_text(encoding="utf-8")
     recipe.write_text(text.replace("max_new_tokens: 8", "max_new_tokens: 9"), encoding="utf-8")
     command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
-    assert work.ran() == {*EVALUATIONS, "report", "gate"}
+    assert work.ran() == {"check", *EVALUATIONS, "report", "gate"}
     recipe.write_text(text, encoding="utf-8")
     command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
     assert work.ran() == set()
@@ -182,15 +217,15 @@ def test_dvc_repro_alone_says_when_sync_is_needed_and_keeps_the_last_good_plan(
 
 def test_gates_fail_after_everything_was_written(work: Workplace) -> None:
     done = work.run(
-        "run", "tiny", "gates=[{metric: exact_match, min: 1.01}]", code=Exit.GATE_FAILED
+        "run", "tiny", "gates=[{metric: perplexity, max: 1.0001}]", code=Exit.GATE_FAILED
     )
-    assert "exact_match of torch is" in done.stderr
-    assert "bar ≥ 1.01" in done.stderr
+    assert "perplexity of torch is" in done.stderr
+    assert "bar ≤ 1.0001" in done.stderr
     assert "cpu-fp32" in done.stdout  # the table stands all the same
-    assert "≥ 1.01" in (work.root / "outputs/tiny/report/report.md").read_text(encoding="utf-8")
-    assert work.ran() == {"report"}, "a gate that failed has not finished"
+    assert "≤ 1.0001" in (work.root / "outputs/tiny/report/report.md").read_text(encoding="utf-8")
+    assert work.ran() == {"check", "report"}, "a gate that failed has not finished"
     passing = work.run("run", "tiny", f"gates={PASSING}")
-    assert work.ran() == {"report", "gate"}
+    assert work.ran() == {"check", "report", "gate"}
     assert "gate passed" in passing.stdout
     work.run("run", "tiny")
     assert work.ran() == set()
@@ -232,6 +267,7 @@ def test_the_api_plans_and_runs_what_the_command_line_does(work: Workplace) -> N
     assert caught.value.code == Exit.BAD_RECIPE
     result = api.run("tiny", project=work.root)
     assert {artifact.name for artifact in result.artifacts} >= {"torch", "cpu-fp32", "base"}
+    assert result.report is not None
     assert result.report.is_file()
     assert work.ran() == set()
 

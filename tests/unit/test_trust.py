@@ -1,0 +1,165 @@
+"""Planning a stranger's recipe is safe: nothing runs, nothing outside is opened, all is bounded.
+
+Every attempt of ``hostile.py`` is planned in a child process with 512 MB in which an audit hook
+sees each file, process and socket; a few are planned once more under strace, which sees what an
+audit hook cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.projects import REPOSITORY, make_project
+from tests.unit.audited_plans import SECONDS
+from tests.unit.hostile import ATTEMPTS, Hostile
+
+SECRET = "the-secret-of-this-machine"
+SYSTEM = (
+    "/proc/meminfo",
+    "/proc/cpuinfo",
+    "/proc/self/cgroup",  # the standard library of pydantic's Rust core counts processors
+    "/sys/fs/cgroup/",
+    "/usr/",
+    "/lib",
+    "/etc/ld.so",
+    "/etc/localtime",
+    "/dev/null",
+    "/dev/urandom",
+)
+
+
+@cache
+def python_and_slmcompile() -> tuple[str, ...]:
+    """Folders of Python's installation and of slmcompile, as written and as they really lie."""
+    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages()}
+    folders |= set(sysconfig.get_paths().values())
+    folders |= {str(REPOSITORY / name) for name in ("slmcompile", "conf", "tests")}
+    return tuple(f"{path}/" for folder in folders for path in (folder, os.path.realpath(folder)))
+
+
+def allowed(path: str, root: Path) -> bool:
+    """Whether a path is the project's, Python's, slmcompile's or the system's libraries'."""
+    # Python lists the folders of its import path; a checkout is one of them.
+    if path in sys.path or path == str(root):
+        return True
+    return f"{path}/".startswith((*SYSTEM, f"{root}/", *python_and_slmcompile()))
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outside").resolve()
+    (folder / "secret.yaml").write_text(f"description: {SECRET}\n", encoding="utf-8")
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"CANARY_SECRET": SECRET, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Mapping[str, Any]:
+    """What came of every attempt, by its name."""
+    requests: list[dict[str, Any]] = []
+    for number, attempt in enumerate(ATTEMPTS):
+        root = make_project(tmp_path_factory.mktemp(f"p{number}").resolve(), data=("tiny",))
+        (root / ".dvc").mkdir()
+        words = attempt.lay_out(root, str(outside / "canary"), str(outside / "secret.yaml"))
+        requests.append({"root": str(root), "words": words})
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.audited_plans"],
+        cwd=REPOSITORY,
+        env=environment(),
+        input=json.dumps(requests),
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(ATTEMPTS), f"after {len(lines)}: {done.stderr}"
+    return {
+        attempt.name: {**json.loads(line), "root": request["root"]}
+        for attempt, line, request in zip(ATTEMPTS, lines, requests, strict=True)
+    }
+
+
+def test_every_attempt_has_a_name_of_its_own() -> None:
+    assert len({attempt.name for attempt in ATTEMPTS}) == len(ATTEMPTS) > 150
+
+
+def check_printed(answer: Mapping[str, Any]) -> None:
+    """Nothing that is printed can act; an error is two lines, in our words."""
+    text = answer["out"] + answer["err"]
+    assert not re.search(
+        "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", text
+    )
+    assert not re.search("[\ud800-\udfff]", text)
+    if answer["code"] != 0:
+        # One line for what is wrong, one for the mend, neither without end.
+        lines = answer["err"].splitlines()
+        assert len(lines) <= 2
+        assert lines[0].startswith("error: ")
+        assert max(map(len, lines)) < 800
+    for word in ("omegaconf", "hydra.cc", "pydantic", "ConfigCompositionException", "struct"):
+        assert word not in answer["err"]
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: attempt.name)
+def test_a_strangers_recipe_gets_out_nowhere(
+    attempt: Hostile, answers: Mapping[str, Any], outside: Path
+) -> None:
+    answer = answers[attempt.name]
+    text = answer["out"] + answer["err"]
+    if attempt.code >= 0:
+        assert answer["code"] == attempt.code, answer["err"]
+    assert "Traceback" not in text
+    assert SECRET not in text
+    assert not (outside / "canary").exists()
+    assert answer["seconds"] < SECONDS
+    opened = [event.removeprefix("open ") for event in answer["seen"] if event.startswith("open ")]
+    assert [path for path in opened if not allowed(path, Path(answer["root"]))] == []
+    assert [event for event in answer["seen"] if not event.startswith("open ")] == []
+    check_printed(answer)
+
+
+strace = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="strace is not installed (apt-get install strace)"
+)
+
+
+@strace
+@pytest.mark.parametrize("name", ["_target_ at the top", "an option is a link", ""])
+def test_the_kernel_was_asked_for_nothing_else(name: str, tmp_path: Path, outside: Path) -> None:
+    """An empty name plans the shipped recipe, so that success is watched too."""
+    attempt = next((each for each in ATTEMPTS if each.name == name), Hostile("", 0))
+    root = make_project(tmp_path.resolve() / "project", data=("tiny",))
+    words = attempt.lay_out(root, str(outside / "canary"), str(outside / "secret.yaml"))
+    log = tmp_path / "strace.log"
+    calls = "trace=open,openat,execve,execveat,connect,socket,fork,vfork"
+    program = [sys.executable, "-m", "slmcompile", *words]
+    done = subprocess.run(
+        ["strace", "-f", "-qq", "-e", calls, "-e", "signal=none", "-o", str(log), *program],
+        cwd=root, env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    if "ptrace" in done.stderr and not log.stat().st_size:
+        pytest.skip("strace may not trace here (no ptrace right)")
+    assert done.returncode == attempt.code, done.stderr
+    text = log.read_text(encoding="utf-8", errors="replace")
+    assert text.count("execve(") == 1  # python itself
+    assert not re.search(r"\b(connect|socket|fork|vfork|execveat)\(", text)
+    opened = re.findall(r'open(?:at)?\([^"]*"([^"]*)".*= \d+', text)
+    full = [os.path.normpath(root / path) for path in opened]
+    assert [path for path in full if not allowed(path, root)] == []
+    assert not (outside / "canary").exists()
