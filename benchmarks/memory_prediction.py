@@ -1,0 +1,246 @@
+"""What check 7 predicts of memory, and what training and evaluation then take.
+
+Every recipe trains two steps with slmcompile's own loop in a process of its own, with a validation
+between and one behind them, and then evaluates what it trained with the ``evaluate`` stage; the
+kernel's largest resident size (VmHWM) is set against the interval that a plan shows. The base model
+is the one of the quickstart, fetched as its recipe says, or any folder of a Llama.
+
+    python benchmarks/memory_prediction.py                       # ten recipes, about 10 minutes
+    python benchmarks/memory_prediction.py --base FOLDER --only lora/64 qlora/256
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from slmcompile.artifact import write_json
+from slmcompile.checks.architecture import architecture
+from slmcompile.checks.data_facts import DataFacts
+from slmcompile.checks.interval import Interval
+from slmcompile.checks.memory import rows_of
+from slmcompile.checks.memory_model import decoder_of, evaluation_memory, training_memory
+from slmcompile.checks.model_facts import read_model_facts
+from slmcompile.checks.trainable import trainable
+from slmcompile.data.store import IGNORED, Row, read_split, write_split
+from slmcompile.process import thread_count
+from slmcompile.progress import Silent
+from slmcompile.project import Project
+from slmcompile.recipe.compose import compose
+from slmcompile.recipe.schema import Eval, Recipe, Train
+
+ROOT = Path(__file__).parent.parent
+METHODS = ("lora", "qlora", "full")
+BATCHES = {64: 4, 256: 4, 1024: 2}
+"""Rows of a batch, by their length in tokens."""
+
+TRAINED = 0.25
+"""Share of a row that is answer."""
+
+STEPS, TEST_ROWS, NEW_TOKENS = 2, 2, 8
+
+
+def settings(name: str) -> tuple[Train, int]:
+    """The train section of ``method/length`` or ``method/length/checkpointing``, and the length."""
+    method, length, *checkpointing = name.split("/")
+    config = Train(
+        method=cast(Literal["full", "lora", "qlora"], method),
+        max_steps=STEPS,
+        eval_steps=1,
+        learning_rate=1e-5,
+        per_device_train_batch_size=BATCHES[int(length)],
+        per_device_eval_batch_size=BATCHES[int(length)],
+        gradient_checkpointing=bool(checkpointing),
+    )
+    return config, int(length)
+
+
+def write_rows(folder: Path, length: int, batch: int, vocabulary: int) -> None:
+    """Splits of rows that are all of one length."""
+    draw = random.Random(length)
+    prompt = length - int(length * TRAINED)
+    for split, count in (("train", STEPS * batch), ("validation", batch), ("test", TEST_ROWS)):
+        rows = []
+        for number in range(count):
+            ids = [draw.randrange(vocabulary) for _ in range(length)]
+            labels = [IGNORED] * prompt + ids[prompt:]
+            rows.append(Row(number, "prompt", "answer", "", ids[:prompt], ids, labels))
+        write_split(folder, split, rows)
+
+
+def report_of(data: Path) -> DataFacts:
+    """What the ``data`` stage would report of these rows, as far as the prediction reads it."""
+    from slmcompile.data.describe import lengths
+
+    splits = {split: read_split(data, split) for split in ("train", "validation", "test")}
+    every = [row for rows in splits.values() for row in rows]
+    return DataFacts(
+        {
+            "counts": {split: len(rows) for split, rows in splits.items()},
+            "lengths": {
+                "prompt": lengths([len(row.prompt_ids) for row in every]),
+                "answer": lengths([len(row.input_ids) - len(row.prompt_ids) for row in every]),
+                "total": lengths([len(row.input_ids) for row in every]),
+            },
+        }
+    )
+
+
+def predicted(recipe: Recipe, base: Path, data: Path) -> tuple[Interval, Interval]:
+    """Intervals of training and evaluation, from the folder's headers and the rows' lengths."""
+    facts = read_model_facts(base, base.name)
+    if facts is None:
+        raise SystemExit(f"{base}: not a model folder")
+    model = architecture(facts.config, facts.tensors, facts.dtypes)
+    decoder = decoder_of(model)
+    if decoder is None:
+        raise SystemExit(f"{base}: config.json does not name the sizes of its layers")
+    rows, train = rows_of(recipe, report_of(data)), recipe.train
+    return (
+        training_memory(train, model, decoder, trainable(train, model), rows, STEPS),
+        evaluation_memory(recipe.eval, train, model, decoder, rows),
+    )
+
+
+def child(order: Path) -> None:
+    """Trains or evaluates as a file says, and writes its largest resident size into it."""
+    told: dict[str, Any] = json.loads(order.read_text(encoding="utf-8"))
+    folder, base = Path(told["folder"]), Path(told["base"])
+    run = _train if told["what"] == "train" else _evaluate
+    write_json(order, {"peak": run(folder, base, settings(told["name"])[0])})
+
+
+def _train(folder: Path, base: Path, config: Train) -> int:
+    from slmcompile.stages.trained import ADAPTER, MODEL
+    from slmcompile.training.loop import train
+    from slmcompile.training.record import TrainRuntime
+
+    out = folder / "trained" / (MODEL if config.method == "full" else ADAPTER)
+    out.mkdir(parents=True)
+    runtime = TrainRuntime("benchmark", save_steps=STEPS)
+    scratch = folder / "scratch"
+    record = train(config, base, folder / "data", out, scratch, runtime, Silent(), lambda *_: None)
+    return record.peak_memory_bytes
+
+
+def _evaluate(folder: Path, base: Path, config: Train) -> int:
+    from slmcompile.stages.context import Context
+    from slmcompile.stages.evaluate import run
+
+    out = folder / "measured"
+    out.mkdir()
+    evaluation = Eval(max_new_tokens=NEW_TOKENS)
+    context = Context(
+        project=folder,
+        stage="benchmark/evaluate-torch",
+        config={
+            "artifact": "torch",
+            "precision": config.precision,
+            "metrics": list(evaluation.metrics),
+            "max_new_tokens": evaluation.max_new_tokens,
+            "limit": None,
+            "batch_size": evaluation.batch_size,
+            "num_threads": config.num_threads,
+            "task": "generation",
+            "label": None,
+        },
+        inputs={"data": folder / "data", "base": base, "train": folder / "trained"},
+        manifests={},
+        out=out,
+        scratch=folder / "scratch",
+        fingerprint="",
+        runtime={},
+        progress=Silent(),
+    )
+    run(context)
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    if found is None:
+        raise SystemExit("the largest resident size is Linux's to tell")
+    return int(found.group(1)) * 1024
+
+
+def measured(what: str, name: str, folder: Path, base: Path) -> int:
+    """Largest resident size of a process that does nothing else."""
+    order = folder / f"{what}.json"
+    told = {"what": what, "name": name, "folder": str(folder), "base": str(base)}
+    order.write_text(json.dumps(told), encoding="utf-8")
+    # As the stages' own process sets it (slmcompile/stages/runner.py).
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "GOMP_SPINCOUNT": "10000"}
+    subprocess.run([sys.executable, __file__, "--child", str(order)], env=environment, check=True)
+    return int(json.loads(order.read_text(encoding="utf-8"))["peak"])
+
+
+def fetched(folder: Path) -> Path:
+    """The quickstart's base model, made by its source."""
+    from slmcompile.base.fetch import fetch
+
+    source = compose(Project(ROOT), "quickstart", ()).recipe.model.source
+    base = folder / "base"
+    base.mkdir()
+    fetch(source, ROOT, base, Silent())
+    return base
+
+
+def line(name: str, what: str, interval: Interval, peak: int) -> str:
+    """One row of the table; sizes in MB of 10⁶ bytes."""
+    inside = "yes" if peak in interval else "NO"
+    return (
+        f"{name:24}{what:12}{interval.low / 1e6:8.0f} –{interval.high / 1e6:6.0f}"
+        f"{peak / 1e6:10.0f}{inside:>8}{interval.width:8.2f}"
+    )
+
+
+def measure(names: Sequence[str], base: Path) -> bool:
+    """Prints a row for each; returns whether all lie inside intervals no wider than 1.5."""
+    recipe = compose(Project(ROOT), "quickstart", ()).recipe
+    vocabulary = json.loads((base / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    print(f"{'recipe':24}{'':12}{'predicted MB':>16}{'measured':>10}{'inside':>8}{'width':>8}")
+    good = True
+    for name in names:
+        config, length = settings(name)
+        evaluation = Eval(max_new_tokens=NEW_TOKENS)
+        asked = recipe.model_copy(update={"train": config, "eval": evaluation})
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            (folder / "data").mkdir()
+            batch = config.per_device_train_batch_size
+            write_rows(folder / "data", length, batch, vocabulary)
+            training, evaluating = predicted(asked, base, folder / "data")
+            for what, interval in (("train", training), ("evaluate", evaluating)):
+                peak = measured(what, name, folder, base)
+                print(line(name, what, interval, peak), flush=True)
+                good = good and peak in interval and interval.width <= 1.5
+    return good
+
+
+def main() -> None:
+    """Measures and prints."""
+    every = [f"{method}/{length}" for length in BATCHES for method in METHODS]
+    every.append("lora/1024/checkpointing")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", type=Path, help="folder of a base model")
+    parser.add_argument("--only", nargs="+", default=every, help="method/length[/checkpointing]")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(args.child)
+        return
+    print(f"{thread_count('auto')} threads, {STEPS} steps, batches {BATCHES}, fp32")
+    with tempfile.TemporaryDirectory() as folder:
+        good = measure(args.only, args.base or fetched(Path(folder)))
+    print("all inside, none wider than 1.5" if good else "NOT all inside or too wide")
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
