@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from slmcompile.errors import BadRecipeError, RefusedError, UsageError
+from slmcompile.errors import BadRecipeError, UsageError
 from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.schema import DisplayName, ProjectPath, Section
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes
+from slmcompile.regular_file import check_inside
 from slmcompile.revision import read_blob, resolve
 
 FILE = "conf/policy/default.yaml"
@@ -62,6 +63,7 @@ def load_policy(project: Project, ref: str | None = None) -> Policy:
 
     Raises:
         BadRecipeError: the policy is not valid (exit 78).
+        RefusedError: it is a link or lies behind one (exit 77).
         UsageError: ``ref`` is not a commit of this repository (exit 64).
     """
     builtin = builtin_conf() / "policy" / "default.yaml"
@@ -94,12 +96,7 @@ def within_roots(policy: Policy, path: str) -> bool:
 
 
 def _in_tree(project: Project) -> YamlFile | None:
-    path = project.root / FILE
-    if not (path.exists() or path.is_symlink()):
-        return None
-    if path.is_symlink() or not path.resolve().is_relative_to(project.root.resolve()):
-        raise RefusedError(f"{FILE}: is a link", "make the policy a file of the project")
-    return _read(path)
+    return _read(project.root / FILE) if check_inside(project.root, FILE, FILE) else None
 
 
 def _read(path: Path) -> YamlFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 
 from slmcompile.checks.architecture import Architecture, architecture_of
@@ -49,10 +50,10 @@ def target_modules_match(context: CheckContext) -> Verdict:
     )
 
 
-def _unmatched(lora: Lora, model: Architecture) -> tuple[str, str, set[str]] | None:
+def _unmatched(lora: Lora, model: Architecture) -> tuple[str, str, AbstractSet[str]] | None:
     """Key, pattern and possible names of the first pattern that matches nothing."""
     layers = {*model.linears, *model.others}
-    modules = model.modules() | {"lm_head"}
+    modules = model.modules | {"lm_head"}
     for key, wanted, known in (
         ("target_modules", patterns(lora, model), layers),
         ("modules_to_save", sorted(lora.modules_to_save), modules),
@@ -63,12 +64,12 @@ def _unmatched(lora: Lora, model: Architecture) -> tuple[str, str, set[str]] | N
     return None
 
 
-def _nearest(pattern: str, known: set[str]) -> str:
+def _nearest(pattern: str, known: AbstractSet[str]) -> str:
     close = get_close_matches(pattern, [*_leaves(known), *sorted(known)], n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "write all-linear to take every linear layer"
 
 
-def _leaves(known: set[str]) -> list[str]:
+def _leaves(known: AbstractSet[str]) -> list[str]:
     """Last parts of names, numbers of layers left out."""
     return sorted({leaf(name) for name in known if not leaf(name).isdigit()})[:_SHOWN]
 

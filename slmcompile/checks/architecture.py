@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
 from slmcompile.base.random_shapes import random_config, random_shapes
 from slmcompile.checks.context import CheckContext
+from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.recipe.schema import RandomModel
 from slmcompile.training.target_modules import leaf
 
@@ -21,9 +23,9 @@ _HEADS = frozenset({"lm_head", "embed_out"})
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
-    """A model's layers.
+    """A model's layers; equal by identity, so that what follows from one is remembered with it.
 
     Attributes:
         config: ``config.json``.
@@ -71,13 +73,14 @@ class Architecture:
         """Whether layers are stored apart that the modelling code joins: names may differ."""
         return not self.built and any(".experts." in name for name in self.shapes)
 
-    def modules(self) -> set[str]:
+    @cached_property
+    def modules(self) -> frozenset[str]:
         """Names of all modules that hold weights, and of those around them."""
         found: set[str] = set()
         for name in (*self.shapes, *(f"{name}.weight" for name in (*self.linears, *self.others))):
             parts = name.split(".")
             found |= {".".join(parts[:length]) for length in range(1, len(parts))}
-        return found
+        return frozenset(found)
 
 
 def architecture_of(context: CheckContext) -> Architecture | None:
@@ -86,14 +89,21 @@ def architecture_of(context: CheckContext) -> Architecture | None:
     A random model's follow from the recipe; every other needs the ``base`` stage's output.
     """
     if context.model is not None:
-        facts = context.model
-        found = architecture(facts.config, facts.tensors, facts.dtypes)
-        return found if facts.modules is None else _as_built(found, facts.modules)
+        return _of_facts(context.model)
     source = context.recipe.model.source
-    if isinstance(source, RandomModel):
-        shapes = random_shapes(source)
-        return architecture(random_config(source), shapes, dict.fromkeys(shapes, "F32"))
-    return None
+    return _of_random(source) if isinstance(source, RandomModel) else None
+
+
+@lru_cache(maxsize=8)
+def _of_facts(facts: ModelFacts) -> Architecture:
+    found = architecture(facts.config, facts.tensors, facts.dtypes)
+    return found if facts.modules is None else _as_built(found, facts.modules)
+
+
+@lru_cache(maxsize=8)
+def _of_random(source: RandomModel) -> Architecture:
+    shapes = random_shapes(source)
+    return architecture(random_config(source), shapes, dict.fromkeys(shapes, "F32"))
 
 
 def architecture(

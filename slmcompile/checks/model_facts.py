@@ -17,9 +17,9 @@ _MAX_JSON = 64 << 20
 _NOT_AS_THEY_SHOULD_BE = (ValueError, RecursionError, AttributeError, KeyError, TypeError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelFacts:
-    """Facts of a base-model folder.
+    """Facts of a base-model folder; equal by identity, as ``Architecture`` is.
 
     Attributes:
         where: the folder, as messages name it.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
@@ -80,8 +81,8 @@ def _unreached(context: CheckContext, train: Train) -> Verdict | None:
     From what planning knows alone, so that the answer is the same before and after a run. A
     ``max_steps`` that is too short is check 18's.
     """
-    most = _most_rows(context)
-    if context.plan is None or most is None or train.max_steps > 0:
+    most = _most_rows(context) if context.plan is not None and train.max_steps <= 0 else None
+    if most is None:
         return None
     steps = plan_steps(train, most).max_steps
     for name in ("eval_steps", "save_steps"):
@@ -101,14 +102,17 @@ def _most_rows(context: CheckContext) -> int | None:
     source = context.recipe.data.source
     if not isinstance(source, FileData):
         return None
-    path = context.project.root / (source.path or (source.files or {}).get("train", ""))
+    relative = PurePosixPath(source.path or (source.files or {}).get("train", ""))
+    path = context.project.root / relative
     suffix = f".{source.format}" if source.format != "auto" else path.suffix
     if suffix not in {".jsonl", ".csv"}:
         return None
-    return _lines(path)
+    return _lines(path, context.plan.files.get(str(relative)) if context.plan else None)
 
 
-def _lines(path: Path) -> int | None:
+@lru_cache(maxsize=64)
+def _lines(path: Path, _sha256: str | None) -> int | None:
+    """Many recipes read the same rows; they are counted once."""
     try:
         if path.stat().st_size > _COUNTED_BYTES:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from slmcompile.checks.architecture import Architecture
@@ -36,10 +37,16 @@ def trainable(train: Train, model: Architecture) -> Trainable:
     """Counts them; an adapter of rank r on a layer [out, in] has r·(out + in) weights."""
     if train.lora is None:
         return Trainable((), 0, 0, model.parameters)
+    return _adapter(train.lora, model)
+
+
+@lru_cache(maxsize=64)
+def _adapter(lora: Lora, model: Architecture) -> Trainable:
+    """Many checks ask, and many recipes train the same adapter."""
     layers = {**model.linears, **model.others}
-    adapted = sorted(matched(layers, patterns(train.lora, model)))
-    adapter = sum(train.lora.r * sum(layers[name]) for name in adapted)
-    return Trainable(tuple(adapted), adapter, _saved(train.lora, model), 0)
+    adapted = sorted(matched(layers, patterns(lora, model)))
+    adapter = sum(lora.r * sum(layers[name]) for name in adapted)
+    return Trainable(tuple(adapted), adapter, _saved(lora, model), 0)
 
 
 def patterns(lora: Lora, model: Architecture) -> list[str]:
@@ -48,7 +55,7 @@ def patterns(lora: Lora, model: Architecture) -> list[str]:
 
 
 def _saved(lora: Lora, model: Architecture) -> int:
-    modules = matched(model.modules(), lora.modules_to_save)
+    modules = matched(model.modules, lora.modules_to_save)
     return sum(
         prod(shape)
         for name, shape in model.shapes.items()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +20,6 @@ from slmcompile.pipeline.state import Cache, Locked, md5_file, md5_text, present
 from slmcompile.planning.definition import CONSTANT_OUTPUT, Plan, Stage
 from slmcompile.printable import printable
 from slmcompile.project import Project
-from slmcompile.remembered import Remembered
 
 Action = Literal["run", "restore", "unchanged"]
 Cause = Literal["first_run", "key", "package", "epoch", "file", "input", "output", "command"]
@@ -27,7 +28,8 @@ Locks = Mapping[str, Mapping[str, Locked]]
 """What DVC remembers of each pipeline: stages by name."""
 
 
-_spec_md5s: Remembered[str] = Remembered(kept=65536)
+_spec_md5s: OrderedDict[bytes, str] = OrderedDict()
+_KEPT = 65536
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,14 @@ def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Cha
 
 def _spec_md5(stage: Stage) -> str:
     """MD5 of the spec file that the stage will have; equal specs are written out once a process."""
-    key = hashlib.sha256(json.dumps(stage.spec(), sort_keys=True).encode()).digest()
+    # Marshal is the quickest way through plain values; version 2 writes no references.
+    key = hashlib.sha256(marshal.dumps(stage.spec(), 2)).digest()
     known = _spec_md5s.get(key)
     if known is None:
         known = md5_text(stage.spec_text())
-        _spec_md5s.put(key, known)
+        _spec_md5s[key] = known
+        if len(_spec_md5s) > _KEPT:
+            _spec_md5s.popitem(last=False)
     return known
 
 

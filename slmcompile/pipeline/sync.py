@@ -12,16 +12,21 @@ from pathlib import Path
 import yaml
 
 from slmcompile.artifact import saying_what_is_missing, write_text
-from slmcompile.errors import BadRecipeError, StaleError
+from slmcompile.errors import BadRecipeError, SlmcompileError, StaleError
+from slmcompile.file_hash import file_hash
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
-from slmcompile.planning.builder import build
+from slmcompile.planning.builder import build, same_packages
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
-from slmcompile.regular_file import read_regular
+from slmcompile.recipe.repository import Answers
+from slmcompile.recipe.schema import FolderModel, HubData, HubModel
+from slmcompile.regular_file import check_inside, read_regular
+from slmcompile.remembered import Remembered
 
+_plans: Remembered[tuple[Answers, Plan]] = Remembered(kept=4096)
 _SHARED = re.compile(r"^(base|data)-[0-9a-f]{8}$")
 
 
@@ -34,10 +39,39 @@ class Synced:
 
 
 def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None = None) -> Plan:
-    """Composes and builds one recipe; ``None`` takes the overrides of the last run."""
+    """Composes and builds one recipe; ``None`` takes the overrides of the last run.
+
+    A plan of this process is used again if every file that it was made from has the same bytes,
+    and every package that it names the same version.
+    """
     if overrides is None:
         overrides = read_overrides(project, name)
-    return build(project, pin(project, compose(project, name, overrides)))
+    key = (str(project.root), name, tuple(overrides))
+    known = _plans.get(key)
+    if known is not None and _still_hold(project, *known):
+        return known[1]
+    composed = compose(project, name, overrides)
+    plan = build(project, pin(project, composed))
+    # A folder may get more files, and a hub's revision is the lock's to say.
+    model, data = composed.recipe.model.source, composed.recipe.data.source
+    if not isinstance(model, FolderModel | HubModel) and not isinstance(data, HubData):
+        _plans.put(key, (composed.answers, plan))
+    return plan
+
+
+def _still_hold(project: Project, answers: Answers, plan: Plan) -> bool:
+    try:
+        return (
+            same_packages(plan)
+            and answers.still_hold(project)
+            and all(
+                check_inside(project.root, path, path)
+                and file_hash(project.root / path, "sha256") == known
+                for path, known in plan.files.items()
+            )
+        )
+    except (SlmcompileError, OSError):
+        return False  # compiling anew says what is wrong
 
 
 def read_overrides(project: Project, name: str) -> tuple[str, ...]:

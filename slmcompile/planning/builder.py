@@ -306,6 +306,7 @@ def _typed(section: BaseModel) -> dict[str, Any]:
     return section.model_dump(mode="json", exclude=set(_cosmetic_names(type(section))))
 
 
+@cache
 def _cosmetic_names(section: Any) -> frozenset[str]:
     return frozenset(
         name
@@ -322,6 +323,11 @@ def _cosmetic(recipe: Recipe) -> Mapping[str, Any]:
         "track": recipe.track.model_dump(mode="json"),
         "device": recipe.device.model_dump(mode="json"),
     }
+
+
+def same_packages(plan: Plan) -> bool:
+    """Whether the packages that a plan names are the ones that are installed."""
+    return all(stage.packages == _versions(*stage.packages) for stage in plan.stages())
 
 
 def _versions(*names: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from slmcompile.checks.interval import Interval
 from slmcompile.checks.memory import predict
 from slmcompile.checks.trainable import trainable
 from slmcompile.pipeline.changes import Change
-from slmcompile.planning.measured import Work, seconds_of
+from slmcompile.planning.measured import Work, last_entries, seconds_of
 from slmcompile.training.schedule import plan_steps
 
 INSTANT = frozenset({"check", "gate", "report"})
@@ -140,12 +140,13 @@ def _time(
     context: CheckContext, changes: Sequence[Change], work: Work | None
 ) -> tuple[float | None, tuple[str, ...]]:
     """Seconds of the stages that will run, and those that no earlier run tells anything about."""
+    entries = last_entries(context.project)
     total, unmeasured = 0.0, []
     for change in changes:
         if change.action != "run":
             continue
         stage = change.stage
-        found = seconds_of(context.project, stage, work)
+        found = seconds_of(entries, stage, work)
         if found is not None:
             total += found
         elif stage.kind not in INSTANT:

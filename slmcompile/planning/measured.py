@@ -35,13 +35,15 @@ class Work:
         return float(self.tokens) * self.parameters * (6 if self.full else 4)
 
 
-def seconds_of(project: Project, stage: Stage, work: Work | None) -> float | None:
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def seconds_of(entries: Entries, stage: Stage, work: Work | None) -> float | None:
     """Wall time of a stage by the last run of it here, or of one like it; None if there is none.
 
     A training run is scaled by its work; where either amount is not known, only the same stage's
     own last time counts. Another stage is like one of the same kind and name in another recipe.
     """
-    entries = _entries(project)
     own = entries.get(stage.address)
     like = own or entries.get(stage.name)
     if like is None:
@@ -63,8 +65,8 @@ def _work(entry: Mapping[str, Any]) -> Work | None:
     return Work(int(tokens), int(total) if full else int(total) - trained, full)
 
 
-def _entries(project: Project) -> Mapping[str, Mapping[str, Any]]:
-    """The last entry of each stage, by address and by name alone."""
+def last_entries(project: Project) -> Entries:
+    """The journal's last entry of each stage, by address and by name alone."""
     try:
         state = journal.path(project).stat()
     except OSError:
@@ -73,7 +75,7 @@ def _entries(project: Project) -> Mapping[str, Mapping[str, Any]]:
 
 
 @lru_cache(maxsize=4)
-def _read(project: Project, _changed: int, _size: int) -> Mapping[str, Mapping[str, Any]]:
+def _read(project: Project, _changed: int, _size: int) -> Entries:
     """One journal serves a thousand recipes."""
     found: dict[str, Mapping[str, Any]] = {}
     for entry in journal.read(project):

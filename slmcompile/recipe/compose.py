@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from packaging.version import Version
 
-from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError
+from slmcompile.errors import BadRecipeError, RefusedError
 from slmcompile.project import Project
 from slmcompile.recipe.interpolation import Resolution
 from slmcompile.recipe.merge import lay_over
@@ -33,7 +33,6 @@ from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.unknown_default import explain_defaults
 from slmcompile.recipe.validation import validate
 from slmcompile.recipe.yaml_file import KeyPath, YamlFile
-from slmcompile.remembered import Remembered
 
 _HYDRA_BEHAVIOUR = Version("1.3")
 
@@ -48,6 +47,7 @@ class Composed:
         files: the contributing files, in the order in which they were merged.
         overrides: Hydra overrides in the order given.
         origins: where each key path got its value, as messages show it (``file:line``).
+        answers: what was asked of the files; as long as it holds, so does the composition.
     """
 
     name: str
@@ -55,41 +55,20 @@ class Composed:
     files: tuple[Path, ...]
     overrides: tuple[str, ...]
     origins: dict[KeyPath, str]
+    answers: Answers
 
     def origin(self, keys: KeyPath) -> str:
         """``file:line`` of a key, or of the nearest section above it."""
         return _origin(self.origins, self.name, keys)
 
 
-_composed: Remembered[tuple[Answers, Composed]] = Remembered(kept=4096)
-
-
 def compose(project: Project, name: str, overrides: Sequence[str] = ()) -> Composed:
     """Composes and validates ``recipes/<name>.yaml`` with ``overrides`` (``a.b=c``).
-
-    A composition of this process is used again if every file it was made from has the same bytes.
 
     Raises:
         BadRecipeError: unknown key, wrong type, missing group, broken YAML (exit 78).
         RefusedError: something that could execute code or leave the project (exit 77).
     """
-    key = (str(project.root), name, tuple(overrides))
-    known = _composed.get(key)
-    if known is not None and _still_hold(known[0], project):
-        return known[1]
-    answers, composed = _compose(project, name, tuple(overrides))
-    _composed.put(key, (answers, composed))
-    return composed
-
-
-def _still_hold(answers: Answers, project: Project) -> bool:
-    try:
-        return answers.still_hold(project)
-    except SlmcompileError:
-        return False  # composing anew says what is wrong
-
-
-def _compose(project: Project, name: str, overrides: tuple[str, ...]) -> tuple[Answers, Composed]:
     project.recipe_file(name)
     repository = VettedRepository(project)
     first = repository.file(name)
@@ -109,7 +88,7 @@ def _compose(project: Project, name: str, overrides: tuple[str, ...]) -> tuple[A
     resolution = Resolution(config, origin)
     recipe = validate(resolution.resolve(), origin, resolution.through)
     used = tuple(dict.fromkeys(file.path for _, file in files))
-    return repository.answers, Composed(name, recipe, used, overrides, origins)
+    return Composed(name, recipe, used, tuple(overrides), origins, repository.answers)
 
 
 def _defaults_list(

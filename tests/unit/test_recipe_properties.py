@@ -250,6 +250,11 @@ def test_a_recipe_is_planned_anew_when_any_file_of_it_changed_in_the_same_tick(
 
     project = Project(make_project(tmp_path.resolve(), data=("tiny",)))
     path = project.conf / "train" / "tiny.yaml"
+
+    def seed_planned() -> int:
+        found: int = compile_recipe(project, "tiny", ()).effective["train"]["seed"]
+        return found
+
     seeds: list[int] = []
     text = path.read_text(encoding="utf-8")
     for seed in (3, 4, 5, 4):
@@ -257,12 +262,35 @@ def test_a_recipe_is_planned_anew_when_any_file_of_it_changed_in_the_same_tick(
         with path.open("r+", encoding="utf-8") as stream:
             stream.write(text + f"seed: {seed}\n")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        seeds.append(compose(project, "tiny").recipe.train.seed)
+        seeds.append(seed_planned())
     assert seeds == [3, 4, 5, 4]
     # A file that comes to stand before another of the same name is seen too.
     (project.recipes / "train").mkdir()
     (project.recipes / "train" / "tiny.yaml").write_text(text + "seed: 9\n", encoding="utf-8")
-    assert compose(project, "tiny").recipe.train.seed == 9
+    assert seed_planned() == 9
+
+
+def test_a_plan_is_made_anew_when_its_rows_or_a_package_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from slmcompile.planning import builder
+
+    project = Project(make_project(tmp_path.resolve(), data=("tiny",)))
+    rows = project.root / "data" / "tiny" / "commands.jsonl"
+    first = compile_recipe(project, "tiny", ())
+    assert compile_recipe(project, "tiny", ()) == first
+    text = rows.read_text(encoding="utf-8")
+    rows.write_text(text.replace("a", "b", 1), encoding="utf-8")
+    second = compile_recipe(project, "tiny", ())
+    assert second.plan_id != first.plan_id
+    monkeypatch.setattr(builder, "_version", lambda _name: "9.9")
+    assert compile_recipe(project, "tiny", ()).plan_id != second.plan_id
+    monkeypatch.undo()
+    rows.rename(rows.with_suffix(".real"))
+    rows.symlink_to(rows.with_suffix(".real"))
+    with pytest.raises(SlmcompileError) as caught:
+        compile_recipe(project, "tiny", ())
+    assert caught.value.code == Exit.REFUSED
 
 
 def test_a_data_file_is_hashed_anew_when_it_changed_in_the_same_tick(tmp_path: Path) -> None:
