@@ -21,7 +21,9 @@ ALLOWED = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
 """File names that a source may contribute, at the top level only: no code, no pickle."""
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_MAX_HEADER = 100 << 20
+_MAX_JSON = 8 << 20
+"""Largest JSON file that is read, and largest sum of a model's safetensors headers, bytes: room for
+66,000 tensors."""
 _MACHINE_KEYS = ("_name_or_path", "_model_name_or_path", "name_or_path", "is_local")
 _LOADING_KEYS = (*_MACHINE_KEYS, "local_files_only")
 
@@ -96,18 +98,27 @@ def weight_headers(folder: Path, where: str) -> dict[str, dict[str, Any]]:
         BadRecipeError: no weights at all.
         CorruptError: not safetensors, or a file of the index is missing.
     """
-    headers = [_header(path) for path in _weight_files(folder, where)]
-    return {name: entry for header in headers for name, entry in header.items()}
+    found: dict[str, dict[str, Any]] = {}
+    left = _MAX_JSON
+    for path in _weight_files(folder, where):
+        header, length = _header(path, left)
+        found |= header
+        left -= length
+    return found
 
 
 def _read(path: Path, where: str) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _MAX_JSON:
+            raise CorruptError(
+                f"{where}/{path.name}: larger than {_MAX_JSON} bytes", "name another model"
+            )
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadRecipeError(
             f"{where}: holds no {path.name}", "name a model in the Hugging Face layout"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"{where}/{path.name}: not JSON ({error})", "fetch it anew") from error
     if not isinstance(value, dict):
         raise CorruptError(f"{where}/{path.name}: not a JSON object", "fetch it anew")
@@ -135,19 +146,22 @@ def _weight_files(folder: Path, where: str) -> list[Path]:
     return paths
 
 
-def _header(path: Path) -> dict[str, dict[str, Any]]:
-    """Names, dtypes and shapes of a safetensors file (https://github.com/huggingface/safetensors)."""
+def _header(path: Path, most: int) -> tuple[dict[str, dict[str, Any]], int]:
+    """Names, dtypes and shapes of a safetensors file, and the header's bytes, ``most`` of them.
+
+    The format is that of https://github.com/huggingface/safetensors.
+    """
     with path.open("rb") as stream:
         prefix = stream.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else _MAX_HEADER + 1
-        if length > _MAX_HEADER:
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else most + 1
+        if length > most:
             raise CorruptError(f"{path.name}: not a safetensors file", "fetch it anew")
         try:
             header: dict[str, dict[str, Any]] = json.loads(stream.read(length))
-        except ValueError as error:
+            header.pop("__metadata__", None)
+        except (ValueError, RecursionError, AttributeError, TypeError) as error:
             raise CorruptError(f"{path.name}: not a safetensors file", "fetch it anew") from error
-    header.pop("__metadata__", None)
-    return header
+    return header, length
 
 
 def _stop_token_id(folder: Path, tokenizer_config: dict[str, Any], where: str) -> int:

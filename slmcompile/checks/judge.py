@@ -67,11 +67,16 @@ def probes() -> tuple[Check, ...]:
 
 def refusal(findings: Iterable[Finding]) -> SlmcompileError | None:
     """The error that a run ends with, for the first finding that stops it."""
-    blocking = [finding for finding in findings if finding.blocks]
+    blocking = [finding for finding in by_weight(findings) if finding.blocks]
     if not blocking:
         return None
     first = blocking[0]
     return SlmcompileError(sentence(first), first.verdict.mend, code=Exit(first.code))
+
+
+def by_weight(findings: Iterable[Finding]) -> list[Finding]:
+    """What is refused by policy first, then all else that stops a run, then the rest."""
+    return sorted(findings, key=lambda each: (not each.blocks, each.code != Exit.REFUSED))
 
 
 def sentence(finding: Finding) -> str:

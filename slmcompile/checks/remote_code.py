@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from slmcompile.base.layout import refuse_unsafe
+from slmcompile.base.layout import refuse_unsafe, weight_headers
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.errors import Exit, SlmcompileError
@@ -30,7 +30,8 @@ def no_remote_code(context: CheckContext) -> Verdict:
     source = context.recipe.model.source
     if isinstance(source, FolderModel) and context.plan is not None:
         folder = context.project.root / source.path
-        return _judged(_names(folder), _configurations(folder), source.path, context)
+        verdict = _judged(_names(folder), _configurations(folder), source.path, context)
+        return verdict if verdict.outcome == "refuted" else _headers(folder, verdict, context)
     if isinstance(source, RandomModel):
         return proved("made here, from a configuration of ours")
     if context.model is None:
@@ -41,6 +42,15 @@ def no_remote_code(context: CheckContext) -> Verdict:
         "tokenizer_config.json": context.model.tokenizer,
     }
     return _judged(context.model.files, configurations, context.model.where, context)
+
+
+def _headers(folder: Path, verdict: Verdict, context: CheckContext) -> Verdict:
+    """The verdict, unless the weights' headers lie or their index leads out of the folder."""
+    try:
+        weight_headers(folder, context.project.shown(folder))
+    except SlmcompileError as error:
+        return refuted(error.what, error.mend, context.at("model.source"), error.code)
+    return verdict
 
 
 def _judged(

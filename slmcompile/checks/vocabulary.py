@@ -18,6 +18,8 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.training.target_modules import leaf
 
 _FILE = "tokenizer.json"
+_MAX_BYTES = 64 << 20
+"""Twice the file of 262,144 tokens."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
     path = folder / _FILE
     try:
         state = path.stat()
+        if state.st_size > _MAX_BYTES:
+            return None
         return _read(path, state.st_mtime_ns, state.st_size)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

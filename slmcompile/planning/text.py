@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slmcompile.api import PlannedRun
-from slmcompile.checks.judge import sentence
+from slmcompile.checks.judge import by_weight, sentence
 from slmcompile.checks.registry import Finding
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.cost import cost_line
@@ -51,7 +51,7 @@ def stage_lines(changes: Sequence[Change]) -> list[str]:
 def findings_lines(findings: Sequence[Finding]) -> list[str]:
     """Refuted checks first, then those that need a probe; a line each and one for the mend."""
     lines: list[str] = []
-    for finding in sorted(findings, key=lambda each: not each.blocks):
+    for finding in by_weight(findings):
         if finding.verdict.outcome == "refuted":
             sign = "!" if finding.check.warning else "✗"
             lines.append(f"  {sign} {finding.check.name}: {sentence(finding)}")

@@ -214,6 +214,7 @@ DATA_PATHS = [
 MODEL = {"conf/model/evil.yaml": "name: x\nsource: {type: folder, path: model}\n"}
 CODE_FILE = "import os\nos.system('touch CANARY')\n"
 PICKLE = b"\x80\x04cos\nsystem\n(S'touch CANARY'\ntR."
+BRACKETS = (300_000).to_bytes(8, "little") + b"[" * 300_000
 MODELS = [
     Hostile(
         f"a model folder with {name}",
@@ -227,10 +228,10 @@ MODELS = [
     for name, code, files, links, fifos in (
         ("a link in it", REFUSED, {"model/a": "x"}, {"model/config.json": "SECRET"}, ()),
         ("a FIFO in it", REFUSED, {"model/a": "x"}, {}, ("model/config.json",)),
-        ("code", -1, {"model/config.json": "{}", "model/modeling_x.py": CODE_FILE}, {}, ()),
+        ("code", BAD, {"model/config.json": "{}", "model/modeling_x.py": CODE_FILE}, {}, ()),
         (
             "auto_map",
-            -1,
+            REFUSED,
             {
                 "model/config.json": '{"auto_map": {"AutoModel": "modeling_x.Model"}}',
                 "model/modeling_x.py": CODE_FILE,
@@ -239,12 +240,47 @@ MODELS = [
             {},
             (),
         ),
-        ("pickles", -1, {"model/config.json": "{}", "model/pytorch_model.bin": PICKLE}, {}, ()),
-        ("endless JSON", -1, {"model/config.json": "[" * 300_000}, {}, ()),
+        (
+            "pickles",
+            REFUSED,
+            {"model/config.json": "{}", "model/pytorch_model.bin": PICKLE},
+            {},
+            (),
+        ),
+        ("endless JSON", Exit.CORRUPT, {"model/config.json": "[" * 300_000}, {}, ()),
         (
             "a header that lies",
-            -1,
+            Exit.CORRUPT,
             {"model/config.json": "{}", "model/model.safetensors": b"\xff" * 64},
+            {},
+            (),
+        ),
+        (
+            "a header of brackets",
+            Exit.CORRUPT,
+            {"model/config.json": "{}", "model/model.safetensors": BRACKETS},
+            {},
+            (),
+        ),
+        (
+            "an index that leads out",
+            REFUSED,
+            {
+                "model/config.json": "{}",
+                "model/model.safetensors": b"\x02" + b"\0" * 7 + b"{}",
+                "model/model.safetensors.index.json": '{"weight_map": {"a": "../../SECRET"}}',
+            },
+            {},
+            (),
+        ),
+        (
+            "an endless index",
+            Exit.CORRUPT,
+            {
+                "model/config.json": "{}",
+                "model/model.safetensors": b"\x02" + b"\0" * 7 + b"{}",
+                "model/model.safetensors.index.json": "[" * 10_000_000,
+            },
             {},
             (),
         ),
