@@ -5,7 +5,7 @@ between and one behind them, and then evaluates what it trained with the ``evalu
 kernel's largest resident size (VmHWM) is set against the interval that a plan shows. The base model
 is the one of the quickstart, fetched as its recipe says, or any folder of a Llama.
 
-    python benchmarks/memory_prediction.py                       # ten recipes, about 10 minutes
+    python benchmarks/memory_prediction.py                       # twelve recipes, about 12 minutes
     python benchmarks/memory_prediction.py --base FOLDER --only lora/64 qlora/256
 """
 
@@ -50,8 +50,8 @@ STEPS, TEST_ROWS, NEW_TOKENS = 2, 2, 8
 
 
 def settings(name: str) -> tuple[Train, int]:
-    """The train section of ``method/length`` or ``method/length/checkpointing``, and the length."""
-    method, length, *checkpointing = name.split("/")
+    """Train section and length of ``method/length[/checkpointing][/bf16]``."""
+    method, length, *more = name.split("/")
     config = Train(
         method=cast(Literal["full", "lora", "qlora"], method),
         max_steps=STEPS,
@@ -59,7 +59,8 @@ def settings(name: str) -> tuple[Train, int]:
         learning_rate=1e-5,
         per_device_train_batch_size=BATCHES[int(length)],
         per_device_eval_batch_size=BATCHES[int(length)],
-        gradient_checkpointing=bool(checkpointing),
+        precision="bf16" if "bf16" in more else "fp32",
+        gradient_checkpointing="checkpointing" in more,
     )
     return config, int(length)
 
@@ -226,16 +227,18 @@ def measure(names: Sequence[str], base: Path) -> bool:
 def main() -> None:
     """Measures and prints."""
     every = [f"{method}/{length}" for length in BATCHES for method in METHODS]
-    every.append("lora/1024/checkpointing")
+    every += ["lora/1024/checkpointing", "lora/64/bf16", "lora/256/bf16"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, help="folder of a base model")
-    parser.add_argument("--only", nargs="+", default=every, help="method/length[/checkpointing]")
+    parser.add_argument(
+        "--only", nargs="+", default=every, help="method/length[/checkpointing][/bf16]"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         child(args.child)
         return
-    print(f"{thread_count('auto')} threads, {STEPS} steps, batches {BATCHES}, fp32")
+    print(f"{thread_count('auto')} threads, {STEPS} steps, batches {BATCHES}, fp32 unless said")
     with tempfile.TemporaryDirectory() as folder:
         good = measure(args.only, args.base or fetched(Path(folder)))
     print("all inside, none wider than 1.5" if good else "NOT all inside or too wide")
