@@ -1,11 +1,12 @@
 """What check 7 predicts of memory, and what training and evaluation then take.
 
-Every recipe trains two steps with slmcompile's own loop in a process of its own, with a validation
-between and one behind them, and then evaluates what it trained with the ``evaluate`` stage; the
-kernel's largest resident size (VmHWM) is set against the interval that a plan shows. The base model
-is the one of the quickstart, fetched as its recipe says, or any folder of a Llama.
+Every recipe trains two steps (forty where rows are of varied lengths) with slmcompile's own loop in
+a process of its own, with a validation between and one behind them, and then evaluates what it
+trained with the ``evaluate`` stage; the kernel's largest resident size (VmHWM) is set against the
+interval that a plan shows. The base model is the one of the quickstart, fetched as its recipe says,
+or any folder of a Llama.
 
-    python benchmarks/memory_prediction.py                       # twelve recipes, about 12 minutes
+    python benchmarks/memory_prediction.py                       # fifteen recipes, about 18 minutes
     python benchmarks/memory_prediction.py --base FOLDER --only lora/64 qlora/256
 """
 
@@ -32,7 +33,7 @@ from slmcompile.checks.memory_model import decoder_of, evaluation_memory, traini
 from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.trainable import trainable
 from slmcompile.data.store import IGNORED, Row, read_split, write_split
-from slmcompile.process import thread_count
+from slmcompile.process import prepare_to_compute, thread_count
 from slmcompile.progress import Silent
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
@@ -46,16 +47,16 @@ BATCHES = {64: 4, 256: 4, 1024: 2}
 TRAINED = 0.25
 """Share of a row that is answer."""
 
-STEPS, TEST_ROWS, NEW_TOKENS = 2, 2, 8
+STEPS, STEPS_VARIED, TEST_ROWS, NEW_TOKENS = 2, 40, 2, 8
 
 
 def settings(name: str) -> tuple[Train, int]:
-    """Train section and length of ``method/length[/checkpointing][/bf16]``."""
+    """Train section and length of ``method/length[/checkpointing][/bf16][/varied]``."""
     method, length, *more = name.split("/")
     config = Train(
         method=cast(Literal["full", "lora", "qlora"], method),
-        max_steps=STEPS,
-        eval_steps=1,
+        max_steps=STEPS_VARIED if "varied" in more else STEPS,
+        eval_steps=STEPS_VARIED // 2 if "varied" in more else 1,
         learning_rate=1e-5,
         per_device_train_batch_size=BATCHES[int(length)],
         per_device_eval_batch_size=BATCHES[int(length)],
@@ -65,13 +66,20 @@ def settings(name: str) -> tuple[Train, int]:
     return config, int(length)
 
 
-def write_rows(folder: Path, length: int, batch: int, vocabulary: int) -> None:
-    """Splits of rows that are all of one length."""
-    draw = random.Random(length)
-    prompt = length - int(length * TRAINED)
-    for split, count in (("train", STEPS * batch), ("validation", batch), ("test", TEST_ROWS)):
+def write_rows(folder: Path, longest: int, config: Train, vocabulary: int) -> None:
+    """Splits of rows, of one length where there are two steps and of a third of it up otherwise."""
+    draw = random.Random(longest)
+    batch = config.per_device_train_batch_size
+    shortest = longest if config.max_steps == STEPS else longest // 3
+    for split, count in (
+        ("train", config.max_steps * batch),
+        ("validation", batch),
+        ("test", TEST_ROWS),
+    ):
         rows = []
         for number in range(count):
+            length = draw.randint(shortest, longest)
+            prompt = length - int(length * TRAINED)
             ids = [draw.randrange(vocabulary) for _ in range(length)]
             labels = [IGNORED] * prompt + ids[prompt:]
             rows.append(Row(number, "prompt", "answer", "", ids[:prompt], ids, labels))
@@ -107,13 +115,14 @@ def predicted(recipe: Recipe, base: Path, data: Path) -> tuple[Interval, Interva
         raise SystemExit(f"{base}: config.json does not name the sizes of its layers")
     rows, train = rows_of(recipe, report_of(data)), recipe.train
     return (
-        training_memory(train, model, decoder, trainable(train, model), rows, STEPS),
+        training_memory(train, model, decoder, trainable(train, model), rows, train.max_steps),
         evaluation_memory(recipe.eval, train, model, decoder, rows),
     )
 
 
 def child(order: Path) -> None:
     """Trains or evaluates as a file says, and writes its largest resident size into it."""
+    prepare_to_compute()
     told: dict[str, Any] = json.loads(order.read_text(encoding="utf-8"))
     folder, base = Path(told["folder"]), Path(told["base"])
     run = _train if told["what"] == "train" else _evaluate
@@ -127,7 +136,7 @@ def _train(folder: Path, base: Path, config: Train) -> int:
 
     out = folder / "trained" / (MODEL if config.method == "full" else ADAPTER)
     out.mkdir(parents=True)
-    runtime = TrainRuntime("benchmark", save_steps=STEPS)
+    runtime = TrainRuntime("benchmark", save_steps=config.max_steps)
     scratch = folder / "scratch"
     record = train(config, base, folder / "data", out, scratch, runtime, Silent(), lambda *_: None)
     return record.peak_memory_bytes
@@ -175,8 +184,7 @@ def measured(what: str, name: str, folder: Path, base: Path) -> int:
     order = folder / f"{what}.json"
     told = {"what": what, "name": name, "folder": str(folder), "base": str(base)}
     order.write_text(json.dumps(told), encoding="utf-8")
-    # As the stages' own process sets it (slmcompile/stages/runner.py).
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "GOMP_SPINCOUNT": "10000"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, __file__, "--child", str(order)], env=environment, check=True)
     return int(json.loads(order.read_text(encoding="utf-8"))["peak"])
 
@@ -214,8 +222,7 @@ def measure(names: Sequence[str], base: Path) -> bool:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             (folder / "data").mkdir()
-            batch = config.per_device_train_batch_size
-            write_rows(folder / "data", length, batch, vocabulary)
+            write_rows(folder / "data", length, config, vocabulary)
             training, evaluating = predicted(asked, base, folder / "data")
             for what, interval in (("train", training), ("evaluate", evaluating)):
                 peak = measured(what, name, folder, base)
@@ -228,17 +235,21 @@ def main() -> None:
     """Measures and prints."""
     every = [f"{method}/{length}" for length in BATCHES for method in METHODS]
     every += ["lora/1024/checkpointing", "lora/64/bf16", "lora/256/bf16"]
+    every += ["lora/64/bf16/varied", "qlora/64/varied", "full/64/varied"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, help="folder of a base model")
     parser.add_argument(
-        "--only", nargs="+", default=every, help="method/length[/checkpointing][/bf16]"
+        "--only", nargs="+", default=every, help="method/length[/checkpointing][/bf16][/varied]"
     )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         child(args.child)
         return
-    print(f"{thread_count('auto')} threads, {STEPS} steps, batches {BATCHES}, fp32 unless said")
+    print(
+        f"{thread_count('auto')} threads, {STEPS} steps ({STEPS_VARIED} if varied),"
+        f" batches {BATCHES}, fp32 unless said"
+    )
     with tempfile.TemporaryDirectory() as folder:
         good = measure(args.only, args.base or fetched(Path(folder)))
     print("all inside, none wider than 1.5" if good else "NOT all inside or too wide")

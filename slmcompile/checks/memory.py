@@ -61,7 +61,9 @@ def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
     """
     if data is None:
         any_length = Interval(_SHORTEST, recipe.data.max_length)
-        return Rows(any_length, Interval(1, recipe.data.max_length), any_length, None, None)
+        return Rows(
+            any_length, Interval(1, recipe.data.max_length), any_length, None, None, varied=True
+        )
     lengths = data.report["lengths"]
     total, answer, prompt = lengths["total"], lengths["answer"], lengths["prompt"]
     every = recipe.data.template.type == "messages"
@@ -72,6 +74,7 @@ def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
         prompt=Interval(prompt["max"], prompt["max"]),
         train=data.rows["train"],
         test=test if recipe.eval.limit is None else min(test, recipe.eval.limit),
+        varied=total["min"] < total["max"],
     )
 
 

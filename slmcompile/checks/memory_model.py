@@ -39,6 +39,10 @@ MAPPED = Interval(0.8, 1.05)
 """Pages of the weights' file in memory while they are copied to another dtype, as a share of it."""
 COPIES = Interval(2.0, 3.0)
 """Copies of the fp32 logits at once."""
+SHAPES = Interval(250 * MB, 340 * MB)
+"""What oneDNN's compiled operations, and the holes between them, come to once many shapes have gone
+through in bf16: ``MANY`` steps on rows of varied lengths. In fp32 torch multiplies by MKL."""
+MANY = 20
 STAYS = 0.4
 """Share of what generating takes that comes on top of what reading the weights took, at most."""
 STATE = Interval(1.0, 1.06)
@@ -57,6 +61,7 @@ class Rows:
         prompt: a prompt.
         train: rows of the train split; None where not known.
         test: rows that are evaluated; None where not known.
+        varied: whether rows differ in length.
     """
 
     longest: Interval
@@ -64,6 +69,7 @@ class Rows:
     prompt: Interval
     train: int | None
     test: int | None
+    varied: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def training_memory(
     if train.quantization is not None:
         held += exactly(model.stored_bytes) * LOADING_QUANTISED
     trained = exactly(batch) * rows.trained
-    working = kept * _holes(train) + _logits(decoder, trained, found)
+    working = kept * _holes(train) + _logits(decoder, trained, found) + _shapes(train, rows, steps)
     read_as = "F32" if train.method == "full" or train.precision == "fp32" else "BF16"
     copied = model.stored_bytes if train.quantization else model.converted_bytes(read_as)
     loading = exactly(_weights(train, model)) + exactly(copied) * MAPPED
@@ -136,6 +142,12 @@ def _holes(train: Train) -> Interval:
     if train.gradient_checkpointing:
         return HOLES_CHECKPOINTED
     return {"full": HOLES_FULL, "lora": HOLES, "qlora": HOLES_QUANTISED}[train.method]
+
+
+def _shapes(train: Train, rows: Rows, batches: int | None) -> Interval:
+    if train.precision != "bf16" or not rows.varied:
+        return exactly(0)
+    return SHAPES if batches is not None and batches >= MANY else Interval(0, SHAPES.high)
 
 
 def _item(train: Train) -> int:
@@ -232,7 +244,7 @@ def evaluation_memory(
         generating.high + scoring.high + layer * rows.longest.high,
     )
     rest = Interval(max(loading.low, both.low), max(loading.high + STAYS * both.high, both.high))
-    return EVALUATION_LIBRARIES + weights + rest
+    return EVALUATION_LIBRARIES + weights + rest + _shapes(train, rows, rows.test)
 
 
 def _scored(decoder: Decoder, rows: int | None, longest: float, trained: float) -> float:

@@ -27,7 +27,7 @@ from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
 from slmcompile.planning.definition import EPOCHS, SPEC_SCHEMA
-from slmcompile.process import die_with_parent
+from slmcompile.process import die_with_parent, prepare_to_compute
 from slmcompile.progress import Console
 from slmcompile.project import Project
 from slmcompile.stages.context import Context, Result
@@ -95,11 +95,7 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any]:
     """Runs it; returns how much work it was, for the journal."""
     _check_packages(spec)
     kind = str(spec["kind"])
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # Threads that wait spin for microseconds and then sleep. libgomp's default, milliseconds, makes
-    # two threads ten times slower beside any other busy program; not spinning at all costs 40 % on
-    # an idle machine. Read when torch is first imported; no result depends on it.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    prepare_to_compute()
     if kind not in FETCHING:
         os.environ["HF_HUB_OFFLINE"] = "1"
     progress = Console(str(spec["stage"]))

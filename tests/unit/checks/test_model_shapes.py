@@ -286,13 +286,18 @@ def test_memory_grows_with_batch_length_and_method() -> None:
         found = training_memory(config, model, decoder, trainable(config, model), rows, 100)
         return (found.low + found.high) / 2
 
+    ends = Interval(64, 64)
+    config, varied = Train(precision="bf16"), Rows(ends, ends, ends, 1000, 8, varied=True)
+    found = trainable(config, model)
+    few, many = (training_memory(config, model, decoder, found, varied, n) for n in (2, 40))
+    assert few.low < many.low
+    assert few.high == many.high
     short = middle(Train(), 64)
     assert short < middle(Train(), 128)
     assert short < middle(Train(per_device_train_batch_size=16), 64)
     assert short < middle(Train(method="full"), 64)
     assert middle(Train(method="qlora"), 8) < middle(Train(), 8)
     assert middle(Train(gradient_checkpointing=True), 64) < short
-    ends = Interval(64, 64)
     evaluated = evaluation_memory(Eval(), Train(), model, decoder, Rows(ends, ends, ends, 1000, 8))
     assert evaluated.high < short
 
