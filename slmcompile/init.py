@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from slmcompile.artifact import saying_what_is_missing, write_text
 from slmcompile.errors import MissingError, UsageError
+from slmcompile.process import python_module
 from slmcompile.recipe.schema_files import write_schemas
 
 _EXAMPLE_DATA = {"tiny": "tiny", "quickstart": "voice-intents"}
@@ -64,7 +64,7 @@ def _version_control(root: Path) -> None:
         subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     if not (root / ".dvc").is_dir():
         top = (root / ".git").exists()
-        dvc = [sys.executable, "-m", "dvc"]
+        dvc = python_module("dvc")
         subprocess.run(
             [*dvc, "init", "--quiet", *([] if top else ["--subdir"])], cwd=root, check=True
         )

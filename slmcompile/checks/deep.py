@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts
 from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.process import python_module
 from slmcompile.recipe.schema import HubData
 
 REFUTED_ALREADY = "the rows and the model, because a check refutes the recipe already"
@@ -68,7 +68,7 @@ def _ask_child(request: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
         asked, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         asked.write_text(json.dumps(request), encoding="utf-8")
         process = subprocess.Popen(
-            [sys.executable, "-m", "slmcompile.checks.deep_child", str(asked), str(answer)],
+            python_module("slmcompile.checks.deep_child", str(asked), str(answer)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from slmcompile.data.chat_limits import cpu_seconds
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError
+from slmcompile.process import python_module
 
 Message = dict[str, str]
 
@@ -79,7 +79,7 @@ def _ask_child(request: str, rows: int) -> list[dict[str, str]]:
     seconds = cpu_seconds(rows)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "slmcompile.data.chat_child"],
+            python_module("slmcompile.data.chat_child"),
             input=request,
             capture_output=True,
             encoding="utf-8",

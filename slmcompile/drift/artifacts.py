@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from slmcompile.drift.finding import Finding
 from slmcompile.errors import CorruptError, MissingError
 from slmcompile.pipeline.state import Cache, md5_file, present, read_lock
 from slmcompile.planning.definition import Plan, Stage
+from slmcompile.process import python_module
 from slmcompile.project import Project
 
 _LISTED = 5
@@ -49,7 +49,7 @@ def remote(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
     wanted = sorted({path for stage, path, _ in _recorded(project, plans) if path == stage.out})
     if not wanted:
         return
-    dvc = [sys.executable, "-m", "dvc"]
+    dvc = python_module("dvc")
     named = _run([*dvc, "config", "core.remote"], project.root)
     if named.returncode != 0 or not named.stdout.strip():
         raise MissingError(

@@ -12,6 +12,7 @@ from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import load_tokenizer
 from slmcompile.errors import RefusedError
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, rows, write_jsonl
+from tests.projects import plant_modules
 from tests.tiny_tokenizer import CHATML, DEFAULT_SYSTEM, GEMMA, make_tokenizer
 
 
@@ -161,6 +162,19 @@ def test_templates_see_no_clock(tmp_path: Path, project: Path) -> None:
     )
     done = Prepared(tmp_path, make_config(template=CHAT), base)
     assert all(row.prompt.startswith("26 Jul 2024<|im_start|>") for row in done.rows)
+
+
+def test_the_process_that_renders_imports_nothing_from_the_project(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger, canary = tmp_path / "stranger", tmp_path / "canary"
+    stranger.mkdir()
+    plant_modules(stranger, canary)
+    monkeypatch.chdir(stranger)
+    template = CHATML.replace("message['content'] +", "message['content'] | upper +")
+    base = make_tokenizer(tmp_path / "other", chat_template=template)
+    assert Prepared(tmp_path, make_config(template=CHAT, label=None), base).rows
+    assert not canary.exists()
 
 
 def test_a_chat_template_that_explodes_is_stopped(

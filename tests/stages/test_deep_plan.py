@@ -16,7 +16,7 @@ from slmcompile.checks import deep, deep_child
 from slmcompile.checks.deep import deepened
 from slmcompile.checks.registry import Finding
 from slmcompile.errors import Exit
-from tests.projects import command, environment, make_project
+from tests.projects import command, environment, make_project, plant_modules
 from tests.tiny_model import make_base
 from tests.unit.checks.data_contexts import planned
 
@@ -86,6 +86,15 @@ def test_a_deep_plan_ends_with_the_error_that_the_data_stage_would_end_with(
     assert done.returncode == Exit.BAD_DATA
     assert done.stderr.startswith("error: data/tiny/commands.jsonl:1: ")
     assert "data.max_length is 8" in done.stderr
+
+
+def test_modules_in_the_project_are_not_imported(project: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(project, tmp_path / "project")
+    canary = tmp_path / "canary"
+    plant_modules(folder, canary)
+    done = command(folder, "slmcompile", "plan", "local", "--deep")
+    assert "Not looked at" not in done.stdout
+    assert not canary.exists()
 
 
 def by_number(findings: tuple[Finding, ...]) -> dict[int, Finding]:

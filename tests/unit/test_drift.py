@@ -20,7 +20,7 @@ from slmcompile.lock.update import update_lock
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.project import Project
 from tests.hub import serving
-from tests.projects import command, make_repository
+from tests.projects import command, make_repository, plant_modules
 
 OUT = "outputs/tiny/train"
 
@@ -134,11 +134,14 @@ def test_what_the_remote_lacks_is_named_until_it_is_pushed(
     remote = tmp_path_factory.mktemp("remote")
     config = project.root / ".dvc" / "config.local"
     config.write_text(f"[core]\n    remote = store\n['remote \"store\"']\n    url = {remote}\n")
+    canary = remote.parent / f"{remote.name}-canary"
+    plant_modules(project.root, canary)
     command(project.root, "dvc", "push", "--quiet", OUT)
     assert found(project, remote=True) == []
     next(path for path in remote.rglob("*") if path.is_file() and path.suffix != ".dir").unlink()
     (finding,) = drift(project, remote=True)
     assert finding.what == "the remote store lacks 1 of its files"
+    assert not canary.exists()
 
 
 def test_no_remote_is_said(
