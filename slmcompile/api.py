@@ -183,9 +183,9 @@ def _run(
     check: Callable[[PlannedRun], None] | None = None,
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
-    from slmcompile.pipeline.drive import recipe_lock, reproduce
+    from slmcompile.pipeline.drive import dvc_ready, recipe_lock, reproduce
 
-    with recipe_lock(found, asked.recipe):
+    with recipe_lock(found, asked.recipe), dvc_ready(found, progress) as ready:
         compiled = compile_recipe(found, asked.recipe, asked.overrides)
         planned = _planned(found, compiled, asked.policy_from)
         if check:
@@ -199,7 +199,7 @@ def _run(
         if error is not None:
             raise error
         sync(found, [compiled])
-        reproduce(found, compiled, progress, only)
+        reproduce(found, compiled, ready, progress, only)
     ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))
     reported = any(stage.kind == "report" for stage in ran.own.stages)
     return RunResult(

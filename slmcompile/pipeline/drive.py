@@ -7,6 +7,7 @@ error. DVC's own chatter goes to a log file, a stage's lines to the terminal.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -26,22 +27,12 @@ from slmcompile.errors import Exit, LockedError, MissingError, SlmcompileError, 
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.process import signal_on_parent_death
+from slmcompile.process import python_module, signal_on_parent_death
 from slmcompile.project import Project
 
 _KEPT_LINES = 200
 _PATIENCE = 3600.0
 """Seconds to wait for another recipe's run that holds a shared stage."""
-
-# `dvc --quiet` hides errors too, and without it DVC writes of every stage that it passes over.
-_DVC = """
-import logging, sys
-from dvc.cli import main
-from dvc.ui import ui
-logging.getLogger("dvc").setLevel(logging.ERROR)
-ui.enable = lambda: None
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @contextmanager
@@ -66,13 +57,45 @@ def recipe_lock(project: Project, name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def dvc_ready(project: Project, progress: IO[str] | None) -> Iterator[subprocess.Popen[str]]:
+    """DVC, importing itself for ``reproduce``; stages tell ``progress`` (default: stdout).
+
+    It has a process group of its own, and ends undone where it is never told what to do.
+    """
+    environment = os.environ | {
+        # Stages are started by name; this puts ours first whatever the caller's PATH is.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    with subprocess.Popen(
+        python_module("slmcompile.pipeline.dvc_child"),
+        cwd=project.root,
+        stdin=subprocess.PIPE,
+        stdout=progress,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=environment,
+        start_new_session=True,
+        # Runs before exec in the child; this process has no other thread.
+        preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
 def reproduce(
     project: Project,
     plan: Plan,
+    ready: subprocess.Popen[str],
     progress: IO[str] | None = None,
     only: Sequence[Stage] | None = None,
 ) -> None:
-    """Runs ``dvc repro`` on a recipe's pipeline; stages tell ``progress`` (default: stdout).
+    """Runs ``dvc repro`` on a recipe's pipeline, in a process from ``dvc_ready``.
 
     With ``only`` no other stage is looked at; they run in the order given.
 
@@ -84,15 +107,16 @@ def reproduce(
     for stage in plan.stages():
         clear_failure(project, stage.address)
     log = project.scratch / "logs" / f"{plan.recipe}.log"
-    command = [sys.executable, "-c", _DVC, "--wait-for-lock", "repro", *_targets(plan, only)]
-    status, chatter = _run(command, project.root, log, progress)
+    command = ["--wait-for-lock", "repro", *_targets(plan, only)]
+    status, chatter = _run(ready, command, log)
     # Another run may hold a stage that both share; DVC waits for its own lock, not for that one.
     deadline = time.monotonic() + _PATIENCE
     while status != 0 and _busy(chatter):
         if time.monotonic() > deadline:
             raise LockedError(f"{plan.recipe}: {_last_error(chatter)}", "stop the other run")
         time.sleep(1)
-        status, chatter = _run(command, project.root, log, progress)
+        with dvc_ready(project, progress) as again:
+            status, chatter = _run(again, command, log)
     if status == 0:
         return
     for stage in plan.stages():
@@ -132,32 +156,11 @@ def _in_git(folder: Path) -> bool:
     return any((parent / ".git").exists() for parent in (folder, *folder.parents))
 
 
-def _run(
-    command: list[str], cwd: Path, log: Path, progress: IO[str] | None
-) -> tuple[int, list[str]]:
-    """Runs a command in a process group of its own and passes our signals on to all of it.
+def _run(process: subprocess.Popen[str], command: list[str], log: Path) -> tuple[int, list[str]]:
+    """Tells DVC its arguments and passes our signals on to it and all it starts.
 
     Returns its status and the last lines it wrote to standard error, which also go to ``log``.
     """
-    environment = os.environ | {
-        # Stages are started by name; this puts ours first whatever the caller's PATH is.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONWARNINGS": "ignore",
-    }
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        stdout=progress,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=environment,
-        start_new_session=True,
-        # Runs before exec in the child; this process has no other thread.
-        preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
-    )
-
     chatter: deque[str] = deque(maxlen=_KEPT_LINES)
     reader = threading.Thread(target=_keep, args=(process.stderr, log, chatter), daemon=True)
     reader.start()
@@ -169,6 +172,8 @@ def _run(
         number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
+        with suppress(BrokenPipeError):
+            print(json.dumps(command), file=process.stdin, flush=True)
         status = process.wait()
         reader.join(timeout=5)
         return status, list(chatter)
