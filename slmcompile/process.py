@@ -13,7 +13,7 @@ from typing import Literal
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_GIVEN_BACK = 1 << 20
+GIVEN_BACK = 1 << 20
 """Bytes from which a freed block goes back to the system."""
 
 
@@ -68,7 +68,7 @@ def prepare_to_compute() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            mallopt(option, _GIVEN_BACK)
+            mallopt(option, GIVEN_BACK)
 
 
 def _watch(parent: int, grandparent: int | None) -> None:

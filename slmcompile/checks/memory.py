@@ -37,6 +37,11 @@ class Memory:
         """Of the whole run."""
         return larger(self.training, self.evaluation)
 
+    def peak_of(self, context: CheckContext) -> Interval:
+        """Of those of the two that will run."""
+        stages = (("train", self.training), ("evaluate", self.evaluation))
+        return larger(*(amount for kind, amount in stages if not context.idle(kind)))
+
 
 def predict(context: CheckContext) -> Memory | None:
     """The interval now; None before the model's shapes are known, or if they are unfamiliar."""
@@ -100,9 +105,12 @@ def fits_memory(context: CheckContext) -> Verdict:
         return needs_probe(train_stage, f"{figures}; the device's memory is not known")
     source = "stated" if context.device.stated else "detected"
     figures = f"{figures}; the device has {limit / GB:.1f} GB ({source})"
-    if found.peak.low > limit:
-        return refuted(figures, _mend(context, found, limit), _where(context, found, limit))
-    if found.peak.high <= limit:
+    peak = found.peak_of(context)
+    if peak.low > limit:
+        training = not context.idle("train") and found.training.low > limit
+        mend = _mend(context, limit) if training else _MEND_EVALUATION
+        return refuted(figures, mend, _where(context, training))
+    if peak.high <= limit:
         return proved(figures)
     if context.data is None:
         return needs_probe(context.data_stage, f"{figures}; the longest batch is known by then")
@@ -115,10 +123,11 @@ def shown(amount: Interval) -> str:
     return f"{low} GB" if low == high else f"{low}–{high} GB"
 
 
-def _mend(context: CheckContext, found: Memory, limit: int) -> str:
+_MEND_EVALUATION = "set a smaller eval.batch_size, or take a smaller model"
+
+
+def _mend(context: CheckContext, limit: int) -> str:
     train = context.recipe.train
-    if found.training.low <= limit:
-        return "set a smaller eval.batch_size, or take a smaller model"
     if train.method == "full":
         return "train an adapter: train=lora; or take a smaller model or a larger device"
     if not train.gradient_checkpointing and _fits(context, limit, gradient_checkpointing=True):
@@ -139,8 +148,11 @@ def _fits(context: CheckContext, limit: int, **changed: int) -> bool:
     return found is not None and found.training.low <= limit
 
 
-def _where(context: CheckContext, found: Memory, limit: int) -> str:
-    if found.training.low <= limit:
+def _where(context: CheckContext, training: bool) -> str:
+    """The device's key where it is stated: it alone may be what is wrong."""
+    if context.device.stated:
+        return context.at("device.memory_gb")
+    if not training:
         return context.at("eval.batch_size")
     full = context.recipe.train.method == "full"
     return context.at("train.method" if full else "train.per_device_train_batch_size")

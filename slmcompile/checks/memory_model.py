@@ -18,6 +18,7 @@ from slmcompile.checks.architecture import Architecture
 from slmcompile.checks.interval import Interval, exactly, larger
 from slmcompile.checks.trainable import Trainable
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
+from slmcompile.process import GIVEN_BACK
 from slmcompile.recipe.schema import Eval, Train
 from slmcompile.training.sizes import LOGITS_AT_ONCE, SHORT_ROW
 
@@ -26,15 +27,12 @@ LIBRARIES = Interval(480 * MB, 710 * MB)
 """Python, torch, transformers and PEFT, with the pages of their code that a run touches."""
 EVALUATION_LIBRARIES = Interval(410 * MB, 610 * MB)
 """The same without what only training touches."""
-HOLES = Interval(1.2, 1.75)
-"""Resident bytes for a byte that autograd keeps, an adapter being trained."""
-HOLES_FULL = Interval(0.87, 1.29)
-"""The same for method full, whose gradients move into the room that activations leave."""
-HOLES_QUANTISED = Interval(1.6, 2.4)
-"""The same over 4-bit layers, which are unpacked into temporary ones."""
-HOLES_CHECKPOINTED = Interval(0.45, 0.66)
-"""With checkpointing: resident bytes for a byte that would be kept without. Most of what a layer
-frees stays with the process, between the inputs that are kept."""
+KEPT = Interval(0.93, 1.27)
+"""Resident bytes for a byte that autograd keeps for backward."""
+KEPT_SMALL = Interval(1.2, 1.75)
+"""The same where activations are of blocks that malloc keeps when they are freed."""
+KEPT_SMALL_AFTER = Interval(0.5, 1.0)
+"""What of it is still there when backward ends."""
 MAPPED = Interval(0.8, 1.05)
 """Pages of the weights' file in memory while they are copied to another dtype, as a share of it."""
 COPIES = Interval(2.0, 3.0)
@@ -47,7 +45,7 @@ STAYS = 0.4
 """Share of what generating takes that comes on top of what reading the weights took, at most."""
 STATE = Interval(1.0, 1.06)
 """Resident bytes for a byte of the optimizer's."""
-LOADING_QUANTISED = Interval(0.85, 1.25)
+LOADING_QUANTISED = Interval(0.25, 0.6)
 """What loading in 4 bits leaves behind, as a share of the file."""
 
 
@@ -119,29 +117,31 @@ def training_memory(
     """
     batch = _at_most(train.per_device_train_batch_size, rows.train)
     longest = rows.longest
+    small = batch * longest.high * decoder.hidden * _item(train) < GIVEN_BACK
     kept = Interval(
         _kept(train, decoder, batch, longest.low), _kept(train, decoder, batch, longest.high)
     )
-    state = exactly(_trained_state(train, found, steps)) * STATE
-    held = exactly(_weights(train, model)) + state
-    if train.quantization is not None:
-        held += exactly(model.stored_bytes) * LOADING_QUANTISED
+    state, gradients = _trained_state(train, found, steps), _gradients(train, found)
+    weights = exactly(_weights(train, model))
     trained = exactly(batch) * rows.trained
-    working = kept * _holes(train) + _logits(decoder, trained, found) + _shapes(train, rows, steps)
+    forward = (
+        exactly(state - gradients) * STATE
+        + kept * (KEPT_SMALL if small else KEPT)
+        + _logits(decoder, trained, found)
+    )
+    backward = exactly(state) * STATE + _embedding_gradient(decoder, found)
+    if small:
+        backward += kept * KEPT_SMALL_AFTER
+    left = weights + larger(forward, backward) + _shapes(train, rows, steps)
+    if train.quantization is not None:
+        left += exactly(model.stored_bytes) * LOADING_QUANTISED
     read_as = "F32" if train.method == "full" or train.precision == "fp32" else "BF16"
     copied = model.stored_bytes if train.quantization else model.converted_bytes(read_as)
-    loading = exactly(_weights(train, model)) + exactly(copied) * MAPPED
-    return LIBRARIES + larger(held + working, loading)
+    return LIBRARIES + larger(left, weights + exactly(copied) * MAPPED)
 
 
 def _at_most(batch: int, rows: int | None) -> int:
     return batch if rows is None else max(1, min(batch, rows))
-
-
-def _holes(train: Train) -> Interval:
-    if train.gradient_checkpointing:
-        return HOLES_CHECKPOINTED
-    return {"full": HOLES_FULL, "lora": HOLES, "qlora": HOLES_QUANTISED}[train.method]
 
 
 def _shapes(train: Train, rows: Rows, batches: int | None) -> Interval:
@@ -177,12 +177,32 @@ def _trained_state(train: Train, found: Trainable, steps: int) -> float:
     return masters + 12 * count + copies + best
 
 
+def _gradients(train: Train, found: Trainable) -> float:
+    """Bytes of that state that are not there before the first backward pass of a step."""
+    if train.gradient_accumulation_steps > 1:
+        return 0.0
+    return found.parameters * (4 if train.precision == "fp32" else 6)
+
+
+def _embedding_gradient(decoder: Decoder, found: Trainable) -> Interval:
+    """Bytes of the trained embedding's gradient before it is added to that of a tied head."""
+    whole = 4.0 * decoder.vocabulary * decoder.hidden if found.whole else 0.0
+    return exactly(whole) * Interval(1.0, 2.0)
+
+
 def _kept(train: Train, decoder: Decoder, batch: int, longest: float) -> float:
-    """Bytes that autograd keeps for backward, over all layers, at the longest batch."""
+    """Bytes that autograd keeps for backward at the longest batch.
+
+    They are of every layer; with checkpointing of one, and the inputs of the others.
+    """
     per_token = _kept_by_a_layer(train, decoder)
     if longest <= SHORT_ROW:
         per_token += decoder.heads * longest
-    return per_token * batch * longest * decoder.layers * _item(train)
+    if train.gradient_checkpointing:
+        elements = decoder.layers * decoder.hidden + per_token
+    else:
+        elements = decoder.layers * per_token
+    return elements * batch * longest * _item(train)
 
 
 def _kept_by_a_layer(train: Train, decoder: Decoder) -> float:
