@@ -7,9 +7,11 @@ Knows nothing of what the files hold.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from slmcompile.errors import RefusedError
 
@@ -77,3 +79,16 @@ def read_regular(root: Path, path: str, where: str, limit: int) -> bytes | None:
         return b"".join(pieces)
     finally:
         os.close(handle)
+
+
+def read_json(root: Path, path: str, limit: int = 1 << 20) -> Any | None:
+    """What the JSON file ``root/path`` holds; None if there is none that can be used.
+
+    A link, a device, a file of more than ``limit`` bytes, and text that is no JSON or too deep to
+    read count as none: for files that the project can do without.
+    """
+    try:
+        data = read_regular(root, path, path, limit)
+        return json.loads(data) if data is not None and len(data) <= limit else None
+    except (OSError, RefusedError, ValueError, RecursionError):
+        return None
