@@ -10,13 +10,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from slmcompile.data.files import contained, read_text
-from slmcompile.data.rows import SourceRow
+from slmcompile.data.rows import SourceRow, listed
 from slmcompile.errors import BadDataError
+from slmcompile.printable import shortened
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ENDINGS = {
@@ -31,10 +33,14 @@ _ENDINGS = {
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} occurs twice")
+        raise ValueError(f"key {_twice(name for name, _ in pairs)} occurs twice")
     return found
+
+
+def _twice(names: Iterable[str]) -> str:
+    """The first name that occurs more than once, as messages show it; empty where none does."""
+    found = next((name for name, count in Counter(names).items() if count > 1), None)
+    return "" if found is None else repr(shortened(found))
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -133,15 +139,14 @@ def parse_csv(text: str, name: str) -> Iterator[SourceRow]:
             continue
         if header is None:
             header = cells
-            twice = next((cell for cell in header if header.count(cell) > 1), None)
-            if twice is not None:
+            if twice := _twice(header):
                 raise BadDataError(
-                    f"{where}: column {twice!r} occurs twice", "give each column a name of its own"
+                    f"{where}: column {twice} occurs twice", "give each column a name of its own"
                 )
         elif len(cells) != len(header):
             raise BadDataError(
                 f"{where}: {len(cells)} cells, the header has {len(header)}",
-                f"the columns are {', '.join(header)}; quote cells that hold commas",
+                f"the columns are {listed(header)}; quote cells that hold commas",
             )
         else:
             yield SourceRow(dict(zip(header, cells, strict=True)), where)

@@ -21,7 +21,7 @@ from slmcompile.data.source import SPLITS, read
 from slmcompile.data.split import Item, assign, smallest_stratum
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import load_tokenizer
-from slmcompile.errors import BadDataError, BadRecipeError
+from slmcompile.errors import BadDataError
 from slmcompile.metrics.labels import label_of
 from slmcompile.progress import Progress
 from slmcompile.recipe.schema import Data, Split, TextTemplate
@@ -175,7 +175,8 @@ def _split(examples: Sequence[_Example], config: Data, given: set[Split]) -> dic
     for split, rows in splits.items():
         if not rows:
             raise BadDataError(
-                f"data: the {split} split has no rows left", "add rows or raise data.max_length"
+                f"data.split: the {split} split has no rows left",
+                "add rows or raise data.max_length",
             )
     return splits
 
@@ -195,26 +196,16 @@ def _smallest_stratum(
 def _ratios(config: Data, missing: Sequence[Split]) -> Mapping[Split, float]:
     shares: dict[Split, float] = {"validation": config.split.validation, "test": config.split.test}
     wanted = {split: share for split, share in shares.items() if split in missing}
-    train = 1.0 - sum(wanted.values())
-    if train <= 0:
-        raise BadRecipeError(
-            "data.split: validation and test together leave nothing to train on",
-            "lower data.split.validation and data.split.test",
-        )
-    return {"train": train, **wanted}
+    return {"train": 1.0 - sum(wanted.values()), **wanted}
 
 
 def _item(each: _Example, config: Data) -> Item:
     rule = config.split
     if rule.strategy == "random":
         return Item(each.row.prompt)
-    if rule.strategy == "group":
-        if rule.by is None:
-            raise BadRecipeError(
-                "data.split.by: a group split needs a column", "name the column of the groups"
-            )
-        group = as_text(each.source.row, rule.by, config.columns)
-        return Item(each.row.prompt, each.row.label, group)
-    if rule.by is None:
+    if rule.by is None:  # a group split always names its column
         return Item(each.row.prompt, each.row.label)
-    return Item(each.row.prompt, as_text(each.source.row, rule.by, config.columns))
+    value = as_text(each.source.row, rule.by, config.columns)
+    if rule.strategy == "group":
+        return Item(each.row.prompt, each.row.label, value)
+    return Item(each.row.prompt, value)

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from slmcompile.errors import BadDataError
+from slmcompile.printable import shortened
+
+_MOST_LISTED = 20
+_MOST_COMPARED = 200
+_LONGEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,12 @@ class SourceRow:
 
     values: Mapping[str, Any]
     where: str
+
+
+def listed(columns: Sequence[str]) -> str:
+    """Names of columns for a message, the first of many."""
+    more = f" and {len(columns) - _MOST_LISTED} more" if len(columns) > _MOST_LISTED else ""
+    return ", ".join(shortened(name, 40) for name in columns[:_MOST_LISTED]) + more
 
 
 def column(row: SourceRow, name: str, renamed: Mapping[str, str]) -> Any:
@@ -42,11 +53,11 @@ def column(row: SourceRow, name: str, renamed: Mapping[str, str]) -> Any:
     source = renamed.get(name, name)
     if source not in row.values:
         known = [str(key) for key in row.values]
-        near = get_close_matches(source, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        near = get_close_matches(source[:_LONGEST], known[:_MOST_COMPARED], n=1)
+        hint = f"did you mean {shortened(near[0])!r}? " if near else ""
         raise BadDataError(
-            f"{row.where}: no column {source!r}",
-            f"{hint}columns here: {', '.join(known[:20]) or 'none'}; data.columns renames",
+            f"{row.where}: no column {shortened(source)!r}",
+            f"{hint}columns here: {listed(known) or 'none'}; data.columns renames",
         )
     value = row.values[source]
     if value is None:

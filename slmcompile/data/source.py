@@ -21,7 +21,7 @@ def read(config: Data, project: Path) -> dict[Split, list[SourceRow]]:
     taken from it.
 
     Raises:
-        BadRecipeError: the source names no file, or splits without ``train`` (exit 78).
+        BadRecipeError: the source names no file (exit 78).
         BadDataError, RefusedError, MissingError: see the readers.
     """
     source = config.source
@@ -32,24 +32,14 @@ def read(config: Data, project: Path) -> dict[Split, list[SourceRow]]:
                 "set path for one file, or files for one file per split",
             )
         files = {"train": source.path} if source.path is not None else source.files or {}
-        _needs_train(files, "files")
         return {
             split: read_file(project, files[split], source.format)
             for split in SPLITS
             if split in files
         }
-    _needs_train(source.splits, "splits")
     source = at_commit(source)
     return {
         split: hub.read_split(source, source.splits[split])
         for split in SPLITS
         if split in source.splits
     }
-
-
-def _needs_train(splits: object, key: str) -> None:
-    if not isinstance(splits, dict) or "train" not in splits:
-        raise BadRecipeError(
-            f"data.source.{key}: no train split",
-            f"name data.source.{key}.train; validation and test are taken from it if missing",
-        )

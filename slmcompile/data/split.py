@@ -60,7 +60,8 @@ def assign(
     units = _units(items, seed)
     if len(units) < len(ratios):
         raise BadDataError(
-            f"data: {len(units)} different prompts or groups cannot fill {len(ratios)} splits",
+            f"data.split: {len(units)} different prompts or groups cannot fill {len(ratios)}"
+            " splits",
             "add rows, or group by a column with more values",
         )
     chosen: dict[int, Split] = {}

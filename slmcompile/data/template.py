@@ -37,7 +37,8 @@ def parse(template: str, key: str) -> tuple[Piece, ...]:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
         raise BadRecipeError(
-            f"{key}: {error}", "double a brace that stands for itself: {{ and }}"
+            f"{key}: a brace without its partner",
+            "double a brace that stands for itself: {{ and }}",
         ) from error
     pieces: list[Piece] = []
     for literal, field, spec, conversion in parsed:

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import re
 import stat
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from difflib import get_close_matches
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, distribution, version
-from pathlib import PurePosixPath
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel
 
-from slmcompile.errors import BadDataError, BadRecipeError, MissingError
+from slmcompile.errors import BadDataError, BadRecipeError, MissingError, RefusedError
 from slmcompile.file_hash import file_hash
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.definition import Pipeline, Plan, Stage
 from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.schema import (
     Data,
     FileData,
@@ -33,12 +38,15 @@ from slmcompile.recipe.schema import (
     Recipe,
     Train,
 )
+from slmcompile.recipe.yaml_file import KeyPath
 from slmcompile.regular_file import check_inside
 
 RESERVED = frozenset({"torch", "base", "baselines"})
 _TEXT = ("transformers", "tokenizers")
 _TORCH = ("torch", "transformers", "peft")
 _ONNX = ("onnxruntime", "onnxruntime-genai")
+_LOOKED_AT = 1000  # files at most, for a hint
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
 _TRAINING = {
     "full": ("torch", "transformers"),
@@ -143,15 +151,32 @@ def _data_stage(data: Data, base: Stage, project: Project, composed: Composed) -
     if isinstance(source, HubData):
         packages |= _versions("datasets")
     if isinstance(source, FileData):
-        origin = composed.origin(("data", "source"))
-        paths = [source.path] if source.path else list((source.files or {}).values())
-        if not paths or (source.path and source.files):
-            raise BadRecipeError(
-                f"{origin}: data.source: exactly one of path and files is needed",
-                "give `path: rows.jsonl`, or `files: {train: …, validation: …, test: …}`",
-            )
-        files = tuple(_contained(project, path, f"{origin}: data.source") for path in paths)
+        paths = _data_paths(source, composed)
+        files = tuple(
+            _contained(project, path, f"{composed.origin(keys)}: {'.'.join(keys)}")
+            for keys, path in paths.items()
+        )
     return _shared("data", _typed(data), packages, files, base)
+
+
+def _data_paths(source: FileData, composed: Composed) -> dict[KeyPath, str]:
+    """The data files, each by its key."""
+    at = ("data", "source")
+    if source.path and source.files:
+        where = composed.origin((*at, "files"))
+        null = "data.source.path=null" if is_override(where) else "`path: null`"
+        raise BadRecipeError(
+            f"{where}: data.source.files: there is a path too ({composed.origin((*at, 'path'))})",
+            f"keep one of the two; {null} takes the path away",
+        )
+    if source.path:
+        return {(*at, "path"): source.path}
+    if not source.files:
+        raise BadRecipeError(
+            f"{composed.origin((*at, 'path'))}: data.source: neither path nor files is given",
+            "give `path: rows.jsonl`, or `files: {train: …, validation: …, test: …}`",
+        )
+    return {(*at, "files", split): path for split, path in source.files.items()}
 
 
 def _shared(
@@ -326,16 +351,27 @@ def _cosmetic(recipe: Recipe) -> Mapping[str, Any]:
 
 
 def same_packages(plan: Plan) -> bool:
-    """Whether the packages that a plan names are the ones that are installed."""
-    return all(stage.packages == _versions(*stage.packages) for stage in plan.stages())
+    """Whether the packages that a plan names are the ones that are installed now."""
+    named = {name: found for stage in plan.stages() for name, found in stage.packages.items()}
+    return named == _versions(*named)
 
 
 def _versions(*names: str) -> dict[str, str]:
-    return {name: _version(name) for name in names}
+    installed = _last_installed()
+    return {name: _version(name, installed) for name in names}
 
 
-@cache
-def _version(name: str) -> str:
+def _last_installed() -> tuple[int, ...]:
+    """When something was last installed or removed: a package's folder is named by its version."""
+    found: list[int] = []
+    for folder in sys.path:
+        with suppress(OSError):
+            found.append(Path(folder).stat().st_mtime_ns)
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _version(name: str, _installed: tuple[int, ...]) -> str:
     try:
         # Not `version()`, which parses the whole of METADATA as an e-mail with all its long text.
         found = _VERSION.search(distribution(name).read_text("METADATA") or "")
@@ -348,12 +384,42 @@ def _version(name: str) -> str:
 
 def _contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
     """A project-relative path of a regular file (or folder) inside the project, not opened."""
+    if _ADDRESS.match(path):
+        raise RefusedError(
+            f"{where}: {path} is an address, and only files of the project are read",
+            "put a copy into the project and name that",
+        )
     found = check_inside(project.root, path, where)
+    if any(part.startswith(".") for part in PurePosixPath(path).parts):
+        # Messages quote what a data file holds, and a stranger's recipe may name any.
+        raise RefusedError(
+            f"{where}: {path} is hidden, as files with credentials and caches are",
+            "name a file or folder without a dot in front",
+        )
     if folder and (found is None or not stat.S_ISDIR(found.st_mode)):
-        raise MissingError(f"{where}: {path}: no such folder", "put the model's files there")
+        problem = "no such folder" if found is None else "a file and not a folder"
+        raise MissingError(f"{where}: {path}: {problem}", "put the model's files in a folder there")
     if not folder and (found is None or not stat.S_ISREG(found.st_mode)):
-        raise BadDataError(f"{where}: {path}: no such file", "check the path")
+        problem = "no such file" if found is None else "a folder and not a file"
+        raise BadDataError(f"{where}: {path}: {problem}", _near(project, path))
     return PurePosixPath(path).as_posix()
+
+
+def _near(project: Project, path: str) -> str:
+    """A mend line for a path where no file is: the one in that folder, or with the nearest name."""
+    place, data = project.root / path, project.root / "data"
+    inside = sorted(file.name for file in islice(place.glob("*"), _LOOKED_AT) if file.is_file())
+    if inside:
+        return f"name a file in it, e.g. {PurePosixPath(path) / inside[0]}"
+    files = chain(place.parent.glob("*"), () if data.is_symlink() else data.rglob("*"))
+    known = {
+        file.relative_to(project.root).as_posix(): file.name
+        for file in islice(files, _LOOKED_AT)
+        if file.is_file()
+    }
+    close = [*get_close_matches(path, sorted(known), n=1)]
+    close += [name for name in sorted(known) if known[name] == PurePosixPath(path).name]
+    return f"did you mean {close[0]!r}?" if close else "check it: paths start at the project"
 
 
 def _files_below(project: Project, folder: str, where: str) -> tuple[str, ...]:

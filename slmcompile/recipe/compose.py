@@ -26,7 +26,13 @@ from slmcompile.errors import BadRecipeError, RefusedError
 from slmcompile.project import Project
 from slmcompile.recipe.interpolation import Resolution
 from slmcompile.recipe.merge import lay_over
-from slmcompile.recipe.overrides import apply_override, check_groups, parse_overrides, shown
+from slmcompile.recipe.overrides import (
+    apply_override,
+    check_groups,
+    parse_overrides,
+    refuse_twice,
+    shown,
+)
 from slmcompile.recipe.policy_keys import refuse_policy
 from slmcompile.recipe.repository import Answers, VettedRepository
 from slmcompile.recipe.schema import Recipe
@@ -58,7 +64,7 @@ class Composed:
     answers: Answers
 
     def origin(self, keys: KeyPath) -> str:
-        """``file:line`` of a key, or of the nearest section above it."""
+        """``file:line`` of a key, else of what lies below it, else of the section above it."""
         return _origin(self.origins, self.name, keys)
 
 
@@ -76,17 +82,20 @@ def compose(project: Project, name: str, overrides: Sequence[str] = ()) -> Compo
         raise BadRecipeError(f"recipes/{name}.yaml: not a regular file", "write a YAML file there")
     parsed = parse_overrides(overrides)
     check_groups(parsed, repository.group_exists)
+    refuse_twice(parsed, repository.group_exists)
     defaults, assignments = _defaults_list(repository, name, parsed)
     files = [(default, _file(repository, default)) for default in defaults if default.config_path]
     config, origins = _merge(files)
     for override in assignments:
         apply_override(config, override, origins)
     for override in parsed:
-        if override.is_delete():  # what is missing then is missing because of it
+        # What is missing then is missing because of it.
+        if override.is_delete() or override.value() == []:
             origins.setdefault((override.key_or_group,), shown(override.input_line))
     origin = partial(_origin, origins, name)
     resolution = Resolution(config, origin)
-    recipe = validate(resolution.resolve(), origin, resolution.through)
+    values = resolution.resolve()
+    recipe = validate(values, origin, resolution.through, repository.get_group_options)
     used = tuple(dict.fromkeys(file.path for _, file in files))
     return Composed(name, recipe, used, tuple(overrides), origins, repository.answers)
 
@@ -146,10 +155,12 @@ def _merge(
 
 
 def _origin(origins: dict[KeyPath, str], name: str, keys: KeyPath) -> str:
-    for length in range(len(keys), 0, -1):
-        if keys[:length] in origins:
-            return origins[keys[:length]]
-    for known, where in origins.items():
+    if keys in origins:
+        return origins[keys]
+    for known, where in origins.items():  # a section that an override made has none of its own
         if known[: len(keys)] == keys:
             return where
+    for length in range(len(keys) - 1, 0, -1):
+        if keys[:length] in origins:
+            return origins[keys[:length]]
     return f"recipes/{name}.yaml"

@@ -7,7 +7,7 @@ entry that names a file outside the groups is refused before anything of it is o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 
 from slmcompile.errors import BadRecipeError, RefusedError
 from slmcompile.printable import shortened
+from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.policy_keys import refuse_policy
 from slmcompile.recipe.yaml_file import YamlFile
 
@@ -182,10 +183,11 @@ def _option(group: str, value: Any, where: str) -> str | tuple[str, ...] | None:
     for word in words:
         if not isinstance(word, str):
             raise BadRecipeError(
-                f"{where}: defaults: {group}: an option's name is text (given {word!r})",
-                f'write it in quotes: "{word}"',
+                f"{where}: defaults: {group}: an option's name is text (given {as_written(word)})",
+                f'write it in quotes: "{as_written(word)}"',
             )
         check_option(word, f"{where}: defaults: {group}")
+    refuse_repeated(words, f"{where}: defaults: {group}")
     return tuple(words) if isinstance(value, list) else str(value)
 
 
@@ -200,6 +202,15 @@ def check_option(word: str, where: str) -> None:
     if word.startswith("/"):
         raise RefusedError(f"{where}: {shortened(word)} leaves the recipe's groups", _EXAMPLE)
     _checked_path(word, where)
+
+
+def refuse_repeated(options: Sequence[str], where: str) -> None:
+    """Refuses a list of options that names one twice (exit 78)."""
+    for option in options:
+        if options.count(option) > 1:
+            raise BadRecipeError(
+                f"{where}: {shortened(option)!r} is listed twice", "keep one of the two"
+            )
 
 
 def refuse_escape(text: str, where: str) -> None:

@@ -5,6 +5,7 @@ PyYAML's own dumper leaves ``1e3`` as text without quotes, which Hydra's rules r
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
@@ -30,3 +31,8 @@ def _dumper() -> type[yaml.SafeDumper]:
             return True
 
     return Dumper
+
+
+def as_written(value: Any) -> str:
+    """A value on one line as a person wrote it in YAML, or nearly; for messages."""
+    return repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -10,8 +10,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from slmcompile.printable import shortened
-from slmcompile.recipe.peer_names import KEYS, SECTIONS
+from slmcompile.recipe.peer_names import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.schema import Recipe
+
+# Ratios of difflib. A guess that misleads costs more than the list of the keys.
+_NEAR = 0.66
+_NEAR_ELSEWHERE = 0.8
 
 
 def suggest(unknown: str, model: type[BaseModel], at: tuple[str, ...], value: Any = None) -> str:
@@ -25,33 +29,36 @@ def suggest(unknown: str, model: type[BaseModel], at: tuple[str, ...], value: An
     """
     word = unknown[:64]
     fields = list(model.model_fields)
-    close = get_close_matches(word, fields, n=1, cutoff=0.7)
-    if not close:
-        named = _elsewhere(word, at, value)
-        if named:
-            return named
-    close = close or get_close_matches(word, fields, n=1, cutoff=0.5)
-    if close:
+    if named := _peer(word, at, value):
+        return named
+    if close := get_close_matches(word, fields, n=1, cutoff=_NEAR):
         return f"did you mean {'.'.join((*at, close[0]))!r}?"
-    near = get_close_matches(word, [*paths_by_name(), *KEYS], n=1, cutoff=0.8)
-    if near:
-        return str(_elsewhere(near[0], at, None))
-    return f"keys here: {', '.join(sorted(fields))}"
+    if named := _elsewhere(word, at):
+        return named
+    near = get_close_matches(word, [*paths_by_name(), *KEYS, *ABSENT], n=1, cutoff=_NEAR_ELSEWHERE)
+    named = (_peer(near[0], at, None) or _elsewhere(near[0], at)) if near else None
+    return named or f"keys here: {', '.join(sorted(fields))}"
 
 
-def _elsewhere(word: str, at: tuple[str, ...], value: Any) -> str | None:
-    """Where the key lies here, if another tool or another section has it."""
+def _peer(word: str, at: tuple[str, ...], value: Any) -> str | None:
+    """What to do about a key that another tool has."""
     if isinstance(value, dict) and word in SECTIONS:
         return _section_elsewhere(word, at, value)
     if word in KEYS:
-        return f"here it is called {KEYS[word]}"
-    paths = paths_by_name().get(word, ())
-    # A name that several sections have (`type`, `name`) says nothing about which was meant.
-    if len(paths) == 1 and paths[0] != ".".join((*at, word)):
-        return f"here it is called {paths[0]}"
+        differs = f": {DIFFERS[word]}" if word in DIFFERS else ""
+        return f"here it is called {KEYS[word]}{differs}"
     if word in SECTIONS:
         return f"here it is called {SECTIONS[word]}"
-    return None
+    return ABSENT.get(word)
+
+
+def _elsewhere(word: str, at: tuple[str, ...]) -> str | None:
+    """Where a key of this name lies, if other sections have it."""
+    paths = [path for path in paths_by_name().get(word, ()) if path != ".".join((*at, word))]
+    paths = [path for path in paths if at and path.startswith(".".join(at) + ".")] or paths
+    if len(paths) > 1:
+        return f"write the one that is meant: {', '.join(paths[:-1])} or {paths[-1]}"
+    return f"here it is called {paths[0]}" if paths else None
 
 
 def _section_elsewhere(word: str, at: tuple[str, ...], value: dict[Any, Any]) -> str:
@@ -102,6 +109,13 @@ def section_at(model: type[BaseModel], keys: tuple[str, ...], raw: Any) -> type[
             choices = _sections(get_args(_plain(annotation))[-1 if _is_map(annotation) else 0])
         current = _chosen(choices, value)
     return current
+
+
+def kinds_at(keys: tuple[str, ...], raw: Any) -> list[type[BaseModel]]:
+    """The section types of which one may lie at ``keys``; ``raw`` decides those above."""
+    above = section_at(Recipe, keys[:-1], raw)
+    field = above.model_fields.get(keys[-1]) if above and keys else None
+    return _sections(field.annotation) if field else []
 
 
 def _child(value: Any, key: str) -> Any:

@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from slmcompile.errors import BadRecipeError, RefusedError
 from slmcompile.printable import shortened
-from slmcompile.recipe.defaults import check_option, refuse_escape
+from slmcompile.recipe.defaults import check_option, refuse_escape, refuse_repeated
+from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.limits import INSTANTIATE_KEYS, MAX_DEPTH, check_value
 from slmcompile.recipe.merge import merged
 from slmcompile.recipe.policy_keys import refuse_policy
@@ -30,6 +31,7 @@ MAX_TEXT = 4 * 1024
 MAX_TOTAL = 8 * 1024
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*([./][A-Za-z0-9_][A-Za-z0-9_-]*)*")
 _SWEEP = re.compile(r"^[^=]*=\s*(choice|range|interval|glob|tag|sort|shuffle)\s*\(")
+_KEY_FORM = "write section.key=value"
 _OPENING, _CLOSING = "[{(", "]})"
 
 
@@ -37,31 +39,24 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Parses and checks overrides.
 
     Raises:
-        BadRecipeError: not ``key=value``, given twice, over a limit (exit 78).
+        BadRecipeError: not ``key=value``, over a limit (exit 78).
         RefusedError: Hydra's own settings, code, resolvers, files outside the groups (exit 77).
     """
     if sum(map(len, overrides)) > MAX_TOTAL:
         raise BadRecipeError(
             f"overrides: longer than {MAX_TOTAL} characters together", "write a recipe file"
         )
-    seen: dict[str, str] = {}
-    parsed: list[Override] = []
-    for text in overrides:
-        override = _parse(text)
-        key = override.key_or_group.replace("/", ".")
-        key = f"{key}@{override.package}" if override.package else key
-        if key in seen:
-            raise BadRecipeError(
-                f"{shown(text)}: {key} is given twice", f"drop this or {shortened(seen[key])!r}"
-            )
-        seen[key] = text
-        parsed.append(override)
-    return parsed
+    return [_parse(text) for text in overrides]
 
 
 def shown(text: str | None) -> str:
     """How messages name an override."""
     return f"override {shortened(text or '')!r}"
+
+
+def is_override(where: str) -> bool:
+    """Whether a place, as messages name it, is an override and not a line of a file."""
+    return where.startswith("override ")
 
 
 def _parse(text: str) -> Override:
@@ -72,11 +67,7 @@ def _parse(text: str) -> Override:
         )
     if _depth(text) > MAX_DEPTH:
         raise BadRecipeError(f"{where}: nested deeper than {MAX_DEPTH} levels", "flatten it")
-    name = text.partition("=")[0].strip().lstrip("+~")
-    if re.search(r"(^|[/@:.])hydra($|[/@:.])", name):
-        raise RefusedError(f"{where}: hydra settings are refused", "remove it")
-    refuse_escape(name, where)
-    refuse_policy(name, where)
+    _check_name(text.partition("=")[0].strip().lstrip("+~"), where)
     if _SWEEP.search(text):
         raise BadRecipeError(f"{where}: a sweep is not one value", "give a single value")
     try:
@@ -91,7 +82,7 @@ def _parse(text: str) -> Override:
         )
     key = override.key_or_group
     if not _KEY.fullmatch(key):
-        raise BadRecipeError(f"{where}: {key!r} is not a key", "write section.key=value")
+        raise BadRecipeError(f"{where}: {key!r} is not a key", _KEY_FORM)
     for part in re.split(r"[./]", key):
         if part in INSTANTIATE_KEYS:
             raise RefusedError(f"{where}: {part}: recipes cannot name code to run", "remove it")
@@ -99,9 +90,19 @@ def _parse(text: str) -> Override:
     return override
 
 
+def _check_name(name: str, where: str) -> None:
+    """Checks what stands before the ``=``, as Hydra's parser has yet to see it."""
+    if re.search(r"(^|[/@:.])hydra($|[/@:.])", name):
+        raise RefusedError(f"{where}: hydra settings are refused", "remove it")
+    if ".." in name and "/" not in name:
+        raise BadRecipeError(f"{where}: {shortened(name)!r} is not a key", _KEY_FORM)
+    refuse_escape(name, where)
+    refuse_policy(name, where)
+
+
 def _mend(text: str) -> str:
     if "=" not in text and not text.startswith("~"):
-        return "write section.key=value"
+        return _KEY_FORM
     return """put text with special characters in quotes: key='"a, b: c"'"""
 
 
@@ -150,20 +151,60 @@ def check_groups(overrides: Sequence[Override], is_group: Callable[[str], bool])
         group = override.key_or_group
         if override.is_force_add():
             raise BadRecipeError(f"{where}: ++ is for keys, not groups", "write + or nothing")
-        options = value if isinstance(value, list) else [value]
-        if override.is_delete() and value in {None, ""}:
+        if override.is_delete() and isinstance(value, list):
+            raise BadRecipeError(
+                f"{where}: ~ takes nothing out of a list of options",
+                f"write the list to keep, {group}=[NAME, …], or ~{group} for one option",
+            )
+        options: list[Any] = value if isinstance(value, list) else [value]
+        if override.is_delete() and value in (None, ""):
             continue
         for option in options:
-            if (
-                not isinstance(option, str)
-                or not option
-                or (override.is_delete() and option != value)
-            ):
+            if not isinstance(option, str) or not option:
                 raise BadRecipeError(
-                    f"{where}: {group} takes the name of an option (given {option!r})",
+                    f"{where}: {group} takes the name of an option (given {as_written(option)})",
                     f"write {group}=NAME; for one of its values {group}.key=value",
                 )
             check_option(option, where)
+        refuse_repeated(options, where)
+
+
+def refuse_twice(overrides: Sequence[Override], is_group: Callable[[str], bool]) -> None:
+    """Refuses two overrides of one key, in whatever spelling, as the later would win in silence.
+
+    Raises:
+        BadRecipeError: a key, or a key above or below it, is given twice (exit 78).
+    """
+    at: dict[KeyPath, str] = {}
+    above: dict[KeyPath, str] = {}
+    for override in overrides:
+        text = str(override.input_line)
+        written = _written(override, chooses=is_group(override.key_or_group))
+        for keys in written:
+            over = [keys[:length] for length in range(1, len(keys) + 1)]
+            first = next((at[path] for path in over if path in at), above.get(keys))
+            if first is not None:
+                raise BadRecipeError(
+                    f"{shown(text)}: {'.'.join(keys).rstrip('@')} is given twice",
+                    f"drop this or {shortened(first)!r}",
+                )
+        for keys in written:
+            at[keys] = text
+            above |= {keys[:length]: text for length in range(1, len(keys))}
+
+
+def _written(override: Override, *, chooses: bool) -> list[KeyPath]:
+    """The paths of the values that an override gives; the choice of a group's option is its own."""
+    key, value = override.key_or_group, override.value()
+    if chooses and not isinstance(value, dict):
+        return [(f"{key}@{override.package or ''}",)]
+    return _leaves(value, tuple(key.split(".")))
+
+
+def _leaves(value: Any, keys: KeyPath) -> list[KeyPath]:
+    if not isinstance(value, dict) or not value:
+        return [keys]
+    return [leaf for key, below in value.items() for leaf in _leaves(below, (*keys, key))]
 
 
 def apply_override(config: dict[str, Any], override: Override, origins: dict[KeyPath, str]) -> None:

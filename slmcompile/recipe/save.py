@@ -10,9 +10,11 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from slmcompile.artifact import write_text
-from slmcompile.errors import UsageError
+from slmcompile.errors import BadRecipeError, UsageError
 from slmcompile.project import Project, builtin_conf
+from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml
+from slmcompile.recipe.merge import lay_over
 from slmcompile.recipe.schema import ID_PATTERN
 from slmcompile.recipe.schema_files import editor_line
 
@@ -21,7 +23,8 @@ def write_recipe(project: Project, recipe: str, overrides: Sequence[str], name: 
     """Writes ``recipes/<name>.yaml``; the overrides must already have been found valid.
 
     Raises:
-        UsageError: the name is not a recipe name, or is taken.
+        UsageError: the name is not a recipe name, or is taken; or an override says what a file
+            cannot, as ``~key`` and ``list.0=x`` do.
     """
     path = project.recipes / f"{name}.yaml"
     if not re.fullmatch(ID_PATTERN, name):
@@ -33,14 +36,24 @@ def write_recipe(project: Project, recipe: str, overrides: Sequence[str], name: 
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
         groups = (project.conf / key, builtin_conf() / key)
-        if any(folder.is_dir() for folder in groups):
-            defaults.append({f"override /{key}": override.value()})
+        value: Any = override.value()
+        if any(folder.is_dir() for folder in groups) and not isinstance(value, dict):
+            keyword = "" if override.is_add() else "override "
+            defaults.append({f"{keyword}/{key}": value})
             continue
-        below = values
-        *sections, leaf = key.split(".")
-        for section in sections:
-            below = below.setdefault(section, {})
-        below[leaf] = override.value()
+        for section in reversed(key.split(".")):
+            value = {section: value}
+        lay_over(values, value)
     text = editor_line("recipes") + dump_yaml({"defaults": [*defaults, "_self_"], **values})
     write_text(path, text)
+    try:
+        same = compose(project, name).recipe == compose(project, recipe, overrides).recipe
+    except BadRecipeError:
+        same = False
+    if not same:
+        path.unlink()
+        raise UsageError(
+            f"--save-as {name}: no recipe file says the same as these overrides",
+            "give whole lists and values; a file neither removes a key nor changes part of a list",
+        )
     return path

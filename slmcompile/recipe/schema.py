@@ -40,6 +40,8 @@ SplitSlice = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$
 Split = Literal["train", "validation", "test"]
 Task = Literal["classification", "generation", "extraction", "summarisation"]
 Precision = Literal["fp32", "bf16"]
+# What numpy's generator takes, and so transformers' `set_seed`.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 def cosmetic(default: Any, description: str, **constraints: Any) -> Any:
@@ -100,21 +102,60 @@ class RandomModel(Section):
         le=65536,
         description="Tokens of the vocabulary; the tokenizer is trained to at most this size.",
     )
-    hidden_size: int = Field(64, ge=8, le=4096, description="Width of the residual stream.")
+    num_attention_heads: int = Field(4, ge=1, le=64, description="Query heads.")
+    num_key_value_heads: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Key and value heads; divides num_attention_heads.",
+        validate_default=True,
+    )
+    hidden_size: int = Field(
+        64,
+        ge=8,
+        le=4096,
+        description="Width of the residual stream; 8 or a multiple of it for each attention head.",
+        validate_default=True,
+    )
     intermediate_size: int = Field(
         128, ge=8, le=16384, description="Width of the feed-forward layers."
     )
     num_hidden_layers: int = Field(2, ge=1, le=64, description="Transformer blocks.")
-    num_attention_heads: int = Field(
-        4, ge=1, le=64, description="Query heads; divides hidden_size."
-    )
-    num_key_value_heads: int = Field(
-        2, ge=1, le=64, description="Key and value heads; divides num_attention_heads."
-    )
     max_position_embeddings: int = Field(
         256, ge=16, le=131072, description="Context length in tokens."
     )
-    seed: int = Field(0, ge=0, description="Seed of the random weights.")
+    seed: Seed = Field(0, description="Seed of the random weights.")
+
+    @field_validator("num_key_value_heads")
+    @classmethod
+    def _shared_evenly(cls, count: int, info: ValidationInfo) -> int:
+        heads = info.data.get("num_attention_heads", count)
+        if heads % count:
+            raise PydanticCustomError(
+                "keys_disagree",
+                "must divide num_attention_heads, {heads}",
+                {
+                    "heads": heads,
+                    "mend": f"give a divisor of {heads}, or change num_attention_heads",
+                },
+            )
+        return count
+
+    @field_validator("hidden_size")
+    @classmethod
+    def _whole_heads(cls, width: int, info: ValidationInfo) -> int:
+        """ONNX Runtime's GroupQueryAttention takes heads of 8, 16, … dimensions on a CPU."""
+        heads = info.data.get("num_attention_heads")
+        if heads and width % (8 * heads):
+            raise PydanticCustomError(
+                "keys_disagree",
+                "must be a multiple of 8 for each of {heads} heads",
+                {
+                    "heads": heads,
+                    "mend": f"give a multiple of {8 * heads}, or change num_attention_heads",
+                },
+            )
+        return width
 
 
 ModelSource = Annotated[
@@ -136,6 +177,16 @@ class Model(Section):
 # --- data ------------------------------------------------------------------------------------
 
 
+def _train_named(splits: dict[Split, str] | None) -> dict[Split, str] | None:
+    if splits is not None and "train" not in splits:
+        raise PydanticCustomError(
+            "no_train_split",
+            "has no train split",
+            {"mend": "add `train`; validation and test are taken from it if missing"},
+        )
+    return splits
+
+
 class FileData(Section):
     """Rows in files of the project: one file to be split, or one file per split."""
 
@@ -145,6 +196,8 @@ class FileData(Section):
     format: Literal["auto", "json", "jsonl", "csv", "parquet"] = Field(
         "auto", description="How the file is read; auto goes by its suffix."
     )
+
+    _with_train = field_validator("files")(_train_named)
 
 
 class HubData(Section):
@@ -159,6 +212,8 @@ class HubData(Section):
     splits: dict[Split, SplitSlice] = Field(
         description="Split or slice of the hub for each of ours: {train: `train[:4096]`}."
     )
+
+    _with_train = field_validator("splits")(_train_named)
 
 
 DataSource = Annotated[FileData | HubData, Field(discriminator="type")]
@@ -204,13 +259,38 @@ class SplitRule(Section):
         "random",
         description="random; stratified keeps the shares of `by`; group keeps equal `by` together.",
     )
-    by: str | None = Field(None, description="Column to stratify or group by.")
+    by: str | None = Field(
+        None, description="Column to stratify or group by.", validate_default=True
+    )
     validation: float = Field(
         0.1, gt=0.0, lt=0.9, description="Share of the rows for validation, 0 to 1."
     )
     test: float = Field(
         0.1, gt=0.0, lt=0.9, description="Share of the rows for the test split, 0 to 1."
     )
+
+    @field_validator("by")
+    @classmethod
+    def _named_for_groups(cls, column: str | None, info: ValidationInfo) -> str | None:
+        if column is None and info.data.get("strategy") == "group":
+            raise PydanticCustomError(
+                "keys_disagree",
+                "must name a column where the strategy is group",
+                {"mend": "name the column of the groups"},
+            )
+        return column
+
+    @field_validator("test")
+    @classmethod
+    def _leaves_rows_to_train(cls, share: float, info: ValidationInfo) -> float:
+        validation = info.data.get("validation", 0.0)
+        if validation + share >= 1:
+            raise PydanticCustomError(
+                "keys_disagree",
+                "must leave rows to train on beside a validation of {validation}",
+                {"validation": validation, "mend": "let validation and test add to less than 1"},
+            )
+        return share
 
 
 class Data(Section):
@@ -221,7 +301,9 @@ class Data(Section):
     task: Task = Field(description="What the model is to do; decides how answers are compared.")
     source: DataSource = Field(description="Where the rows come from.")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="Renames columns: {name in the template: name in file}."
+        default_factory=dict,
+        max_length=256,
+        description="Renames columns: {name in the template: name in file}.",
     )
     template: Template = Field(description="How a row becomes a prompt and an answer.")
     split: SplitRule = Field(SplitRule(), description="How rows are divided into splits.")
@@ -234,7 +316,7 @@ class Data(Section):
     too_long: Literal["error", "drop"] = Field(
         "error", description="What to do with a row longer than max_length."
     )
-    seed: int = Field(0, ge=0, description="Seed of the split.")
+    seed: Seed = Field(0, description="Seed of the split.")
 
 
 # --- train -----------------------------------------------------------------------------------
@@ -248,11 +330,14 @@ class Lora(Section):
     lora_dropout: float = Field(
         0.0, ge=0.0, lt=1.0, description="Dropout on the adapter's input, 0 to 1."
     )
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear", description="Layers that get an adapter: all-linear, or names (q_proj, …)."
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(max_length=256)] = (
+        Field(
+            "all-linear",
+            description="Layers that get an adapter: all-linear, or names (q_proj, …).",
+        )
     )
     modules_to_save: tuple[str, ...] = Field(
-        (), description="Layers trained whole and saved beside the adapter."
+        (), max_length=256, description="Layers trained whole and saved beside the adapter."
     )
     use_rslora: bool = Field(
         False, description="Scale by lora_alpha / √r instead (arXiv:2312.03732)."
@@ -325,7 +410,9 @@ class Train(Section):
     num_train_epochs: float = Field(
         1.0, gt=0, le=1000, description="Passes over the training split."
     )
-    max_steps: int = Field(-1, ge=-1, description="Overrides num_train_epochs when positive.")
+    max_steps: Literal[-1] | Annotated[int, Field(ge=1)] = Field(
+        -1, description="Overrides num_train_epochs; -1 leaves it to them."
+    )
     per_device_train_batch_size: int = Field(
         8, ge=1, le=4096, description="Rows a forward pass in training."
     )
@@ -343,8 +430,8 @@ class Train(Section):
     load_best_model_at_end: bool = Field(
         True, description="Keep the weights of the best validation loss, not the last."
     )
-    seed: int = Field(0, ge=0, description="Seed of initial adapters, order and dropout.")
-    num_threads: int | Literal["auto"] = Field(
+    seed: Seed = Field(0, description="Seed of initial adapters, order and dropout.")
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="CPU threads; the same count gives the same bytes."
     )
     save_steps: int = cosmetic(50, "Optimizer steps between checkpoints.", ge=1)
@@ -397,7 +484,9 @@ class Eval(Section):
     """What is measured on the test split, the same way for every artifact."""
 
     metrics: tuple[Metric, ...] = Field(
-        ("exact_match", "accuracy", "f1_macro", "perplexity"), description="What is measured."
+        ("exact_match", "accuracy", "f1_macro", "perplexity"),
+        max_length=16,
+        description="What is measured.",
     )
     max_new_tokens: int = Field(64, ge=1, le=8192, description="Tokens an answer may have.")
     limit: int | None = Field(None, ge=1, description="Rows of the test split; null takes all.")
@@ -439,7 +528,7 @@ class Track(Section):
     type: Literal["wandb", "tensorboard", "none"] = cosmetic("none", "Which tracker.")
     project: DisplayName = cosmetic("slmcompile", "W&B project.")
     mode: Literal["offline", "online"] = cosmetic("offline", "W&B mode.")
-    tags: tuple[DisplayName, ...] = cosmetic((), "Free labels on the run.")
+    tags: tuple[DisplayName, ...] = cosmetic((), "Free labels on the run.", max_length=64)
 
 
 # --- device ----------------------------------------------------------------------------------
@@ -449,7 +538,10 @@ class StatedDevice(Section):
     """The machine that will run it, where it is not this one. Nothing here can change a result."""
 
     memory_gb: float | None = cosmetic(
-        None, "Memory of a process there, 10⁹ bytes; null takes what is detected here.", gt=0
+        None,
+        "Memory of a process there, 10⁹ bytes; null takes what is detected here.",
+        gt=0,
+        le=1e6,
     )
 
 
@@ -461,8 +553,12 @@ class Recipe(Section):
     data: Data = Field(description="The rows and how they become tokens.")
     train: Train = Field(description="How it is trained.")
     eval: Eval = Field(description="What is measured.")
-    target: dict[Identifier, Target] = Field(description="Exported artifacts, by name.")
-    gates: tuple[Gate, ...] = Field((), description="Bars that artifacts must pass.")
+    target: dict[Identifier, Target] = Field(
+        max_length=64, description="Exported artifacts, by name."
+    )
+    gates: tuple[Gate, ...] = Field(
+        (), max_length=256, description="Bars that artifacts must pass."
+    )
     track: Track = Field(Track(), description="Experiment tracking.")
     device: StatedDevice = Field(
         StatedDevice(), description="The machine that will run it, for the checks."

@@ -77,7 +77,7 @@ def _no_such_file(
         )
     options = repository.get_group_options(group)
     return BadRecipeError(
-        f"{where}: no {group} is called {option!r}",
+        f"{where}: no option of {group} is called {option!r}",
         nearest(f"options of {group}:", option, options),
     )
 
@@ -98,23 +98,44 @@ def _nothing_chosen(
 def _override_without_entry(
     repository: VettedRepository, entries: list[tuple[str, Entry]], overrides: list[Override]
 ) -> BadRecipeError | None:
-    listed = {path for path, _ in entries}
     for override in overrides:
         group = override.key_or_group
+        chosen = [entry for path, entry in entries if path == group]
         if override.is_add() or not repository.group_exists(group):
             continue
-        if group not in listed:
+        if not chosen:
             doing = "remove" if override.is_delete() else "replace"
             return BadRecipeError(
                 f"{shown(override.input_line)}: the recipe chooses no {group} to {doing}",
                 "drop it" if override.is_delete() else f"write +{override.input_line}",
             )
-        if override.package or override.is_delete():
+        if override.is_delete() and any(isinstance(entry.option, tuple) for entry in chosen):
+            keep = ", ".join(chosen[0].options)
+            return BadRecipeError(
+                f"{shown(override.input_line)}: ~ takes nothing out of a list of options"
+                f" ({chosen[0].where})",
+                f"write the list to keep, out of {group}=[{keep}]",
+            )
+        if (override.package or override.is_delete()) and not _takes(override, chosen):
+            places = "; ".join(f"{_written(group, entry)} ({entry.where})" for entry in chosen)
             return BadRecipeError(
                 f"{shown(override.input_line)}: the recipe has no such choice of {group}",
-                "name the option and package that its defaults list has",
+                f"name the option and package that its defaults list has: {places}",
             )
     return None
+
+
+def _takes(override: Override, chosen: list[Entry]) -> bool:
+    """Whether it deletes one of the choices."""
+    return override.is_delete() and any(
+        override.package == entry.package and override.value() in (None, "", entry.option)
+        for entry in chosen
+    )
+
+
+def _written(group: str, entry: Entry) -> str:
+    package = f"@{entry.package}" if entry.package else ""
+    return f"{group}{package}: {entry.option or 'null'}"
 
 
 def _added_twice(

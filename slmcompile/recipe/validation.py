@@ -7,6 +7,7 @@ before wrong values, which may follow from them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
@@ -15,7 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 from slmcompile.errors import BadRecipeError
 from slmcompile.printable import shortened
+from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.names import section_at, suggest
+from slmcompile.recipe.other_kind import key_of_another_type, section_of_another_method
+from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.yaml_file import KeyPath
 
@@ -27,11 +31,11 @@ _WORDS = {
     "finite_number": "must be a finite number",
     "float_type": "must be a number",
     "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be {ge:g} or more",
+    "greater_than_equal": "must be {ge:.10g} or more",
     "int_from_float": "must be a whole number",
     "int_type": "must be a whole number",
     "less_than": "must be less than {lt:g}",
-    "less_than_equal": "must be {le:g} or less",
+    "less_than_equal": "must be {le:.10g} or less",
     "list_type": "must be a list",
     "literal_error": "must be {expected}",
     "missing": "is required and not given",
@@ -41,6 +45,7 @@ _WORDS = {
     "string_too_long": "must have {max_length} characters at most",
     "string_too_short": "must have {min_length} characters at least",
     "string_type": "must be text",
+    "too_long": "must have {max_length} entries at most",
     "tuple_type": "must be a list",
     "union_tag_invalid": "has the type {tag}, which is none of {expected_tags}",
     "union_tag_not_found": "has no type",
@@ -48,7 +53,10 @@ _WORDS = {
 
 
 def validate(
-    raw: dict[str, Any], origin: Callable[[KeyPath], str], through: Mapping[KeyPath, KeyPath]
+    raw: dict[str, Any],
+    origin: Callable[[KeyPath], str],
+    through: Mapping[KeyPath, KeyPath],
+    options: Callable[[str], list[str]],
 ) -> Recipe:
     """The typed recipe.
 
@@ -56,6 +64,7 @@ def validate(
         raw: the composed values, references followed.
         origin: ``file:line`` of a key path.
         through: for each value that was a reference, the key path it came from.
+        options: the names that a group has to choose from.
 
     Raises:
         BadRecipeError: unknown key, missing value, wrong type (exit 78).
@@ -64,31 +73,61 @@ def validate(
         # Through JSON, where strict mode knows lists as tuples and integers as floats.
         return Recipe.model_validate_json(json.dumps(raw, allow_nan=True))
     except ValidationError as error:
-        problems = sorted(error.errors(), key=lambda problem: _RANK.get(problem["type"], 3))
-        raise _explained([dict(p) for p in problems], raw, origin, through) from error
+        first = _ranked(error)[0]
+        if first["type"] == "missing" and len(first["loc"]) == 1:
+            raise _nothing_chosen(str(first["loc"][0]), origin, options) from error
+        raise explained(error, raw, origin, through) from error
 
 
-def _explained(
-    problems: list[dict[str, Any]],
+def _nothing_chosen(
+    group: str, origin: Callable[[KeyPath], str], options: Callable[[str], list[str]]
+) -> BadRecipeError:
+    where = origin((group,))
+    form = f"{group}=NAME instead" if is_override(where) else f"`- {group}: NAME` under `defaults`"
+    return BadRecipeError(
+        f"{where}: {group}: is required and not given",
+        f"write {form}; there are {', '.join(options(group))}",
+    )
+
+
+def _ranked(error: ValidationError) -> list[dict[str, Any]]:
+    problems = [dict(problem) for problem in error.errors()]
+    return sorted(problems, key=lambda problem: _RANK.get(problem["type"], 3))
+
+
+def explained(
+    invalid: ValidationError,
     raw: dict[str, Any],
     origin: Callable[[KeyPath], str],
     through: Mapping[KeyPath, KeyPath],
+    model: type[BaseModel] = Recipe,
 ) -> BadRecipeError:
+    """What pydantic found wrong in a file of ``model``, in our words; else as ``validate``."""
+    problems = _ranked(invalid)
     first = problems[0]
     keys = _keys(first, raw)
     where = f"{origin(keys)}: {'.'.join(keys) or 'recipe'}"
-    parent = section_at(Recipe, keys[:-1], raw)
+    parent = section_at(model, keys[:-1], raw)
+    route = _route(keys, origin, through)
     if first["type"] == "extra_forbidden":
+        if route:
+            return BadRecipeError(
+                f"{where}: unknown key, brought{route}", "refer to single values and not a section"
+            )
+        if error := key_of_another_type(keys, raw, origin):
+            return error
         mend = suggest(keys[-1], parent, keys[:-1], first.get("input")) if parent else ""
         return BadRecipeError(f"{where}: unknown key", mend or "remove the key")
+    if first["type"] == "section_of_another_method":
+        return section_of_another_method(keys, raw, origin)
     # The members of a union complain one by one about the same value: one sentence for all.
     same = [p for p in problems if p["type"] not in _RANK and _keys(p, raw) == keys] or [first]
     said = list(dict.fromkeys(_sentence(problem) for problem in same))
     given = first.get("input")
     hidden = first["type"] in _RANK or isinstance(given, dict)
-    value = "" if hidden else f" (given {shortened(_yaml(given))}{_route(keys, origin, through)})"
+    value = "" if hidden else f" (given {shortened(as_written(given))}{route})"
     message = " or ".join([said[0], *(one.removeprefix("must be ") for one in said[1:])])
-    return BadRecipeError(f"{where}: {message}{value}", _mend(same, keys, parent))
+    return BadRecipeError(f"{where}: {message}{value}", _mend(same, keys, parent, origin(keys)))
 
 
 def _sentence(problem: dict[str, Any]) -> str:
@@ -96,11 +135,14 @@ def _sentence(problem: dict[str, Any]) -> str:
     if words is None:
         return str(problem["msg"][0].lower() + problem["msg"][1:])
     context = dict(problem.get("ctx", {}))
-    context["tag"] = repr(shortened(str(context.get("tag", ""))))
+    if "tag" in context:
+        context["tag"] = shortened(as_written(problem["input"]["type"]))
     return words.format(**context)
 
 
-def _mend(problems: list[dict[str, Any]], keys: KeyPath, parent: type[BaseModel] | None) -> str:
+def _mend(
+    problems: list[dict[str, Any]], keys: KeyPath, parent: type[BaseModel] | None, where: str
+) -> str:
     first = problems[0]
     given = first.get("input")
     context = first.get("ctx", {})
@@ -109,10 +151,17 @@ def _mend(problems: list[dict[str, Any]], keys: KeyPath, parent: type[BaseModel]
         for problem in problems
         for word in _quoted(str(problem.get("ctx", {}).get("expected", "")))
     ]
+    if "mend" in context:  # a rule of the schema's own
+        return str(context["mend"])
     if first["type"].startswith("union_tag"):
         return _mend_type(first, keys, parent)
     if isinstance(given, str) and (better := _mend_text(given, first["type"], near)):
         return better
+    if first["type"] == "string_type" and isinstance(given, bool | int | float):
+        quoted = f'"{as_written(given)}"'
+        if is_override(where):  # the shell takes one pair of quotes away
+            quoted = f"'{'.'.join(keys)}={quoted}'"
+        return f"write it in quotes: {quoted}"
     if first["type"] == "string_pattern_mismatch":
         return f"it must match {context.get('pattern')}"
     if first["type"].startswith(("greater_than", "less_than")):
@@ -125,14 +174,16 @@ def _mend(problems: list[dict[str, Any]], keys: KeyPath, parent: type[BaseModel]
         return f"add `{'.'.join(keys)}`{one_of}"
     if near and len(near) > 1:
         return f"choose one of {', '.join(near)}"
-    wanted = " or ".join(_sentence(problem).removeprefix("must be ") for problem in problems)
-    return f"give {wanted}{described}" if " " in wanted else "give a valid value"
+    wanted = " or ".join(re.sub("^must (be|have) ", "", _sentence(one)) for one in problems)
+    return f"give {wanted}{described}"
 
 
 def _mend_text(given: str, problem: str, near: list[str]) -> str:
     """A mend for a value that is text and should be something else."""
     if problem in {"float_type", "int_type"} and _is_number(given):
-        return f"write it without quotes: {given.strip()}"
+        # A number that begins with a zero is text to YAML.
+        number = re.sub(r"^([+-]?)0+(?=\d)", r"\1", given.strip())
+        return f"write it without quotes: {number}"
     close = get_close_matches(given[:64], near, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -169,11 +220,6 @@ def _route(
     return ""
 
 
-def _yaml(value: Any) -> str:
-    """A value as a person wrote it in YAML, or nearly."""
-    return repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def _quoted(text: str) -> list[str]:
     return [part for index, part in enumerate(text.split("'")) if index % 2]
 
@@ -202,7 +248,8 @@ def _keys(problem: dict[str, Any], raw: Any) -> KeyPath:
             continue
         known, below = _descend(current, part)
         last = position == len(loc) - 1
-        if not known and not (problem["type"] == "missing" and last):
+        default = "mend" in problem.get("ctx", {})  # beside a key that was given
+        if not known and not (last and (default or problem["type"] == "missing")):
             continue
         current = below if known else current
         tag = current.get("type") if isinstance(current, dict) else None

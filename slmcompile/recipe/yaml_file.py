@@ -3,12 +3,14 @@
 Recipes come from people we do not know. A file is refused while it is being read, event by event,
 if it is larger than the limits of ``Limits`` or holds anything that could execute: aliases, custom
 tags, Hydra's ``_target_`` family, a resolver. Scalars mean what they mean to Hydra (OmegaConf's
-loader: YAML 1.1 with ``2e-5`` a number). Nothing here knows what the keys mean.
+loader: YAML 1.1 with ``2e-5`` a number), but what an override would read otherwise (``yes``, octal
+``010``, ``1:30`` to base 60) is refused. Nothing here knows what the keys mean.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,6 +40,7 @@ _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _STR, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 _BOOL, _INT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _PACKAGE = re.compile(r"\s*#\s*@package\s+(\S+)\s*$")
 
 
@@ -244,16 +247,29 @@ def _scalar(event: yaml.ScalarEvent, where: str, keys: KeyPath) -> Any:
     if tag == _NULL:
         return None
     if tag == _BOOL:
-        return _constructor().bool_values[text.lower()]
+        truth: bool = _constructor().bool_values[text.lower()]
+        if text.lower() not in {"true", "false"}:
+            raise _ambiguous(f"{where}: {shown}: {text} is not true or false", truth, text)
+        return truth
     if tag in {_INT, _FLOAT}:
         refuse_number(text, f"{where}: {shown}")
         build = _constructor()
         node = yaml.ScalarNode(tag, text)
         value = build.construct_yaml_int(node) if tag == _INT else build.construct_yaml_float(node)
         refuse_number(value, f"{where}: {shown}")
+        if ":" in text or (tag == _INT and not _DECIMAL.fullmatch(text)):
+            raise _ambiguous(f"{where}: {shown}: {text} is not a decimal number", value, text)
         return value
     refuse_code(shown, text, where)
     return text
+
+
+def _ambiguous(what: str, value: float, text: str) -> BadRecipeError:
+    """For what YAML 1.1 reads in a way that an override does not."""
+    meant = json.dumps(value)
+    return BadRecipeError(
+        f"{what} (YAML 1.1 reads {meant})", f"write {meant}, or '{text}' in quotes if it is text"
+    )
 
 
 @cache

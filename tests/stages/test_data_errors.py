@@ -178,10 +178,7 @@ def test_only_regular_files_of_the_project_are_read(
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"split": {"strategy": "group"}}, "data.split.by"),
-        ({"split": {"validation": 0.6, "test": 0.6}}, "nothing to train on"),
         ({"source": {"type": "file"}}, "exactly one of path and files"),
-        ({"source": {"type": "file", "files": {"test": "rows.jsonl"}}}, "no train split"),
         ({"template": CHAT, "label": None}, "no chat template"),
     ],
 )

@@ -117,7 +117,7 @@ def test_an_unknown_key_in_a_group_is_named_with_the_groups_line(project: Projec
         ("data.task=sing", "data.task"),
         ("model.source.type=cloud", "model.source"),
         ("gates=[{metric: bleuu, min: 1}]", "gates.0.metric"),
-        ("data.source.path=null", "exactly one of path and files"),
+        ("data.source.path=null", "neither path nor files is given"),
     ],
 )
 def test_a_wrong_value_is_a_bad_recipe(project: Project, override: str, says: str) -> None:
@@ -131,11 +131,11 @@ def test_a_wrong_value_is_a_bad_recipe(project: Project, override: str, says: st
 
 def test_a_missing_group_names_the_options(project: Project) -> None:
     error = failure(project, "target=[cpu-int9]")
-    assert error.what == "override 'target=[cpu-int9]': no target is called 'cpu-int9'"
+    assert error.what == "override 'target=[cpu-int9]': no option of target is called 'cpu-int9'"
     assert error.mend in {"did you mean 'cpu-int8'?", "did you mean 'cpu-int4'?"}
     write(project, "group", "defaults:\n  - model: gpt-9\n  - _self_\n")
     error = failure(project, recipe="group")
-    assert error.what == "recipes/group.yaml:2: no model is called 'gpt-9'"
+    assert error.what == "recipes/group.yaml:2: no option of model is called 'gpt-9'"
     assert "smollm2-135m" in error.mend
 
 

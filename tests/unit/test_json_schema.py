@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from slmcompile.cli import main
+from slmcompile.errors import UsageError
 from slmcompile.init import init
 from slmcompile.project import Project
 from slmcompile.recipe import schema
@@ -130,12 +131,20 @@ def test_what_composes_is_valid(tmp_path: Path) -> None:
 def test_saved_and_first_recipes_carry_a_line_that_resolves(tmp_path: Path) -> None:
     root = tmp_path.resolve()
     init("tiny", root)
-    saved = write_recipe(Project(root), "tiny", ["train.seed=3"], "other")
+    saved = write_recipe(Project(root), "tiny", ["train.lora.r=4", "train={seed: 3}"], "other")
     for path in (root / "recipes/tiny.yaml", saved):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert (path.parent / first.partition("$schema=")[2]).resolve().is_file()
         assert errors(recipe_schema(), read_yaml(path, path.name).content) == []
     assert compose(Project(root), "other").recipe.train.seed == 3
+
+
+def test_overrides_that_no_file_can_say_are_not_saved(tmp_path: Path) -> None:
+    project = Project(make_project(tmp_path.resolve(), data=("tiny",)))
+    for override in ("~train.lora.lora_alpha", "eval.metrics.0=perplexity"):
+        with pytest.raises(UsageError, match="no recipe file says the same"):
+            write_recipe(project, "tiny", [override], "other")
+        assert not (project.recipes / "other.yaml").exists()
 
 
 def test_schema_prints_each(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from slmcompile.errors import Exit, SlmcompileError
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.project import Project
 from slmcompile.recipe.names import paths_by_name
-from slmcompile.recipe.peer_names import KEYS, SECTIONS
+from slmcompile.recipe.peer_names import ABSENT, DIFFERS, KEYS, SECTIONS
 from tests.projects import make_project
 
 ON = "defaults: [tiny, _self_]\n"
@@ -52,6 +52,57 @@ TABLE = [
         "",
         "recipes/r.yaml:3: train.num_threads: must be a whole number or 'auto' (given 'many')",
         "give a whole number or 'auto': CPU threads; the same count gives the same bytes.",
+    ),
+    (
+        ON + "train:\n  num_threads: 0\n",
+        "",
+        "recipes/r.yaml:3: train.num_threads: must be 1 or more or 'auto' (given 0)",
+        "give a value in that range",
+    ),
+    (
+        ON + "device: {memory_gb: 1e300}\n",
+        "",
+        "recipes/r.yaml:2: device.memory_gb: must be 1000000 or less (given 1e+300)",
+        "give a value in that range",
+    ),
+    (
+        "",
+        "model.source.num_key_value_heads=3",
+        "override 'model.source.num_key_value_heads=3': model.source.num_key_value_heads: must"
+        " divide num_attention_heads, 4 (given 3)",
+        "give a divisor of 4, or change num_attention_heads",
+    ),
+    (
+        "",
+        "model.source.hidden_size=66",
+        "override 'model.source.hidden_size=66': model.source.hidden_size: must be a multiple of 8"
+        " for each of 4 heads (given 66)",
+        "give a multiple of 32, or change num_attention_heads",
+    ),
+    (
+        "",
+        "model.source.num_attention_heads=1",
+        "conf/model/tiny-llama.yaml:6: model.source.num_key_value_heads: must divide…",
+        "give a divisor of 1, or change num_attention_heads",
+    ),
+    (
+        ON + "data:\n  split:\n    validation: 0.6\n    test: 0.6\n",
+        "",
+        "recipes/r.yaml:5: data.split.test: must leave rows to train on beside a validation of 0.6"
+        " (given 0.6)",
+        "let validation and test add to less than 1",
+    ),
+    (
+        ON + "data:\n  split: {strategy: group, by: null}\n",
+        "",
+        "recipes/r.yaml:3: data.split.by: must name a column where the strategy is group…",
+        "name the column of the groups",
+    ),
+    (
+        ON + "data:\n  source: {path: null, files: {test: data/tiny/commands.jsonl}}\n",
+        "",
+        "recipes/r.yaml:3: data.source.files: has no train split",
+        "add `train`; validation and test are taken from it if missing",
     ),
     (
         ON + "train:\n  lr_scheduler_type: cosin\n",
@@ -146,7 +197,7 @@ TABLE = [
     (
         ON + "data:\n  template: {type: null}\n",
         "",
-        "recipes/r.yaml:3: data.template: has the type 'None', which is none of 'text'…",
+        "recipes/r.yaml:3: data.template: has the type null, which is none of 'text'…",
         "add `type:` with one of text…",
     ),
     (
@@ -292,13 +343,13 @@ TABLE = [
     (
         "defaults:\n  - tiny\n  - override model: tiny-lama\n",
         "",
-        "recipes/r.yaml:3: no model is called 'tiny-lama'",
+        "recipes/r.yaml:3: no option of model is called 'tiny-lama'",
         "did you mean 'tiny-llama'?",
     ),
     (
         "defaults:\n  - tiny\n  - override /model: tiny-lama\n",
         "",
-        "recipes/r.yaml:3: no model is called 'tiny-lama'",
+        "recipes/r.yaml:3: no option of model is called 'tiny-lama'",
         "did you mean 'tiny-llama'?",
     ),
     (
@@ -337,7 +388,12 @@ TABLE = [
         "recipes/r.yaml:3: defaults: 'overide model' is not a group",
         "before a group only the words `override` and `optional` may stand",
     ),
-    ("# nothing\n", "", "recipes/r.yaml: model: is required and not given", "add `model`…"),
+    (
+        "# nothing\n",
+        "",
+        "recipes/r.yaml: model: is required and not given",
+        "write `- model: NAME` under `defaults`; there are smollm2-135m…",
+    ),
     (
         "",
         "train.learning_rat=1",
@@ -384,7 +440,7 @@ TABLE = [
     (
         "",
         "model=tiny-lama",
-        "override 'model=tiny-lama': no model is called 'tiny-lama'",
+        "override 'model=tiny-lama': no option of model is called 'tiny-lama'",
         "did you mean 'tiny-llama'?",
     ),
     (
@@ -415,7 +471,7 @@ TABLE = [
         "",
         "~model=x",
         "override '~model=x': the recipe has no such choice of model",
-        "name the option and package that its defaults list has",
+        "name the option and package that its defaults list has: model: tiny-llama (recipes/tiny…",
     ),
     (
         "",
@@ -451,7 +507,7 @@ TABLE = [
     (
         "",
         "target=cpu-int9",
-        "override 'target=cpu-int9': no target is called 'cpu-int9'",
+        "override 'target=cpu-int9': no option of target is called 'cpu-int9'",
         "did you mean 'cpu-int8'?",
     ),
     (
@@ -465,7 +521,7 @@ TABLE = [
         "",
         "model@x=tiny-llama",
         "override 'model@x=tiny-llama': the recipe has no such choice of model",
-        "name the option and package that its defaults list has",
+        "name the option and package that its defaults list has: model: tiny-llama (recipes/tiny…",
     ),
     (
         "",
@@ -473,7 +529,181 @@ TABLE = [
         "override 'train.seed=${train.nothing}': train.seed: ${train.nothing} refers to no key",
         "refer to a key that a file of the recipe gives; defaults have no line to refer to",
     ),
-    ("", "~model", "override '~model': model: is required and not given", "add `model`…"),
+    (
+        "",
+        "~model",
+        "override '~model': model: is required and not given",
+        "write model=NAME instead; there are smollm2-135m…",
+    ),
+    (
+        "",
+        "target=[]",
+        "override 'target=[]': target: is required and not given",
+        "write target=NAME instead; there are cpu-fp32…",
+    ),
+    *(
+        (
+            "",
+            f"~target{value}",
+            f"override '~target{value}': ~ takes nothing out of a list of options…",
+            "write the list to keep…",
+        )
+        for value in ("", "=cpu-fp32", "=[cpu-fp32]")
+    ),
+    (
+        "",
+        "target=[cpu-int8,cpu-int8]",
+        "override 'target=[cpu-int8,cpu-int8]': 'cpu-int8' is listed twice",
+        "keep one of the two",
+    ),
+    (
+        "defaults:\n  - tiny\n  - override /target: [cpu-int8, cpu-int8]\n",
+        "",
+        "recipes/r.yaml:3: defaults: target: 'cpu-int8' is listed twice",
+        "keep one of the two",
+    ),
+    (
+        "",
+        "seed=3",
+        "override 'seed=3': seed: unknown key",
+        "write the one that is meant: model.source.seed, data.seed or train.seed",
+    ),
+    (
+        "",
+        "data.path=x",
+        "override 'data.path=x': data.path: unknown key",
+        "here it is called data.source.path",
+    ),
+    (
+        "",
+        "data.template.type=chat",
+        "override 'data.template.type=chat': data.template.type: chat does not read prompt, which…",
+        "add '~data.template.prompt' '~data.template.completion'",
+    ),
+    (
+        ON + "data:\n  source: {type: hub, repo_id: a/b, splits: {}}\n",
+        "",
+        "recipes/r.yaml:3: data.source.type: hub does not read path, which conf/data/tiny-comman…",
+        "write a data group with the type hub, conf/data/NAME.yaml, and choose `- data: NAME`…",
+    ),
+    (
+        "",
+        "model.source.path=foo",
+        "override 'model.source.path=foo': model.source.path: unknown key for the type random…",
+        "remove it; it belongs to the type folder",
+    ),
+    (
+        ON + "train: ${data}\n",
+        "",
+        "recipes/r.yaml:2: train.name: unknown key, brought by ${data.name} of conf/data/tiny-co…",
+        "refer to single values and not a section",
+    ),
+    (
+        ON + "train: {method: full}\n",
+        "",
+        "recipes/r.yaml:2: train.method: full does not read lora, which conf/train/tiny.yaml:4…",
+        "choose `- train: full` in `defaults` instead",
+    ),
+    (
+        ON + "train: {quantization: {bnb_4bit_quant_type: nf4}}\n",
+        "",
+        "recipes/r.yaml:2: train.quantization: the method lora does not read it (conf/train/tiny…",
+        "remove it, or choose `- train: qlora` in `defaults`",
+    ),
+    (
+        "",
+        "description=null",
+        "override 'description=null': description: must be text (given null)",
+        "give text: One sentence for the report and the model card.",
+    ),
+    (
+        "",
+        "model.name=true",
+        "override 'model.name=true': model.name: must be text (given true)",
+        "write it in quotes: 'model.name=\"true\"'",
+    ),
+    (
+        ON + "model:\n  name: 5\n",
+        "",
+        "recipes/r.yaml:3: model.name: must be text (given 5)",
+        'write it in quotes: "5"',
+    ),
+    (
+        "",
+        "train=null",
+        "override 'train=null': train takes the name of an option (given null)",
+        "write train=NAME; for one of its values train.key=value",
+    ),
+    (
+        "",
+        "train..seed=1",
+        "override 'train..seed=1': 'train..seed' is not a key",
+        "write section.key=value",
+    ),
+    (
+        "",
+        "train.max_steps=0",
+        "override 'train.max_steps=0': train.max_steps: must be -1 or 1 or more (given 0)",
+        "give -1 or 1 or more…",
+    ),
+    (
+        ON + "train:\n  num_train_epochs: 010\n",
+        "",
+        "recipes/r.yaml:3: train.num_train_epochs: 010 is not a decimal number (YAML 1.1 reads 8)",
+        "write 8, or '010' in quotes if it is text",
+    ),
+    (
+        ON + "train:\n  seed: 1:30\n",
+        "",
+        "recipes/r.yaml:3: train.seed: 1:30 is not a decimal number (YAML 1.1 reads 90)",
+        "write 90, or '1:30' in quotes if it is text",
+    ),
+    (
+        ON + "train:\n  seed: 09\n",
+        "",
+        "recipes/r.yaml:3: train.seed: must be a whole number (given '09')",
+        "write it without quotes: 9",
+    ),
+    (
+        ON + "train:\n  group_by_length: yes\n",
+        "",
+        "recipes/r.yaml:3: train.group_by_length: yes is not true or false (YAML 1.1 reads true)",
+        "write true, or 'yes' in quotes if it is text",
+    ),
+    (
+        "",
+        "data.source.path=data/tiny/comands.jsonl",
+        "override 'data.source.path=data/tiny/comands.jsonl': data.source.path: data/tiny/comand…",
+        "did you mean 'data/tiny/commands.jsonl'?",
+    ),
+    (
+        "",
+        "data.source.path=data/tiny",
+        "override 'data.source.path=data/tiny': data.source.path: data/tiny: a folder and not a…",
+        "name a file in it, e.g. data/tiny/commands.jsonl",
+    ),
+    (
+        "",
+        "data.source.files={train: data/tiny/commands.jsonl}",
+        "override 'data.source.files={train: data/tiny/commands.jsonl}': data.source.files: there…",
+        "keep one of the two; data.source.path=null takes the path away",
+    ),
+]
+
+# A key, and what is said of it.
+NAMES = [
+    ("lora_target", "here it is called train.lora.target_modules: all is all-linear"),
+    ("warmup_steps", "here it is called train.warmup_ratio: a share of the steps…"),
+    ("evals_per_epoch", "here it is called train.eval_steps: steps between validations…"),
+    ("global_batch_size", "here it is called train.per_device_train_batch_size: times…"),
+    ("load_in_4bit", "choose train=qlora…"),
+    ("train.packing", "not supported here…"),
+    ("train.ddp_timeout", "not supported here…"),
+    ("passes", "not supported here…"),
+    ("train.learning_rat", "did you mean 'train.learning_rate'?"),
+    ("train.lora.alpa", "here it is called train.lora.lora_alpha"),
+    ("targt_modules", "here it is called train.lora.target_modules"),
+    ("train.fallback", "keys here: adam_beta1…"),
 ]
 
 
@@ -502,7 +732,9 @@ def test_a_wrong_recipe_is_answered_with_two_lines(
     error = failure(project, text, *filter(None, words))
     assert reads(error.what, what)
     assert reads(error.mend, mend)
-    assert error.code == (Exit.REFUSED if "leaves" in what else Exit.BAD_RECIPE)
+    data = "a folder and not" in what or "comand" in override
+    bad = Exit.BAD_DATA if data and "files" not in override else Exit.BAD_RECIPE
+    assert error.code == (Exit.REFUSED if "leaves" in what else bad)
 
 
 def test_a_value_through_a_group_a_reference_and_an_override_names_each_place(
@@ -533,6 +765,45 @@ def test_a_group_of_the_package_is_named_as_such(tmp_path: Path) -> None:
     assert error.mend == "did you mean 'tiny'?"
 
 
+@pytest.mark.parametrize(("key", "mend"), NAMES)
+def test_a_typing_error_is_found_and_a_guess_does_not_mislead(
+    project: Project, key: str, mend: str
+) -> None:
+    assert reads(failure(project, "", f"{key}=1").mend, mend)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.template.type=chat", "~data.template.prompt", "~data.template.completion",
+         "data.template.user='{text}'", "data.template.assistant='{label}'"),
+        ("train.method=full", "~train.lora"),
+        ("data.source.files={train: data/tiny/commands.jsonl}", "data.source.path=null"),
+        ("model.name=\"5\"",),
+    ],
+)  # fmt: skip
+def test_a_mend_works_when_it_is_followed(project: Project, overrides: tuple[str, ...]) -> None:
+    compile_recipe(project, "tiny", overrides)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("train.lora.r=8", "train.lora={r: 4}"),
+        ("train={seed: 3}", "train.seed=4"),
+        ("gates=[{metric: exact_match, min: 0}]", "gates.0.min=1"),
+    ],
+)
+def test_one_key_in_two_spellings_is_given_twice(project: Project, first: str, second: str) -> None:
+    for words in ((first, second), (second, first)):
+        error = failure(project, "", *words)
+        assert error.what.startswith(f"override {words[1]!r}: ")
+        assert error.what.endswith(" is given twice")
+    compile_recipe(project, "tiny", ["train=lora", "train.seed=4", "train={lora: {r: 4}}"])
+
+
 def test_every_name_of_a_peer_leads_to_a_key_that_exists() -> None:
     known = {path for paths in paths_by_name().values() for path in paths}
     assert {path for path in (*KEYS.values(), *SECTIONS.values()) if path not in known} == set()
+    assert DIFFERS.keys() <= KEYS.keys()
+    assert not ABSENT.keys() & (KEYS.keys() | SECTIONS.keys() | paths_by_name().keys())

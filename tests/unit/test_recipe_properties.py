@@ -273,8 +273,6 @@ def test_a_recipe_is_planned_anew_when_any_file_of_it_changed_in_the_same_tick(
 def test_a_plan_is_made_anew_when_its_rows_or_a_package_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from slmcompile.planning import builder
-
     project = Project(make_project(tmp_path.resolve(), data=("tiny",)))
     rows = project.root / "data" / "tiny" / "commands.jsonl"
     first = compile_recipe(project, "tiny", ())
@@ -283,7 +281,12 @@ def test_a_plan_is_made_anew_when_its_rows_or_a_package_changed(
     rows.write_text(text.replace("a", "b", 1), encoding="utf-8")
     second = compile_recipe(project, "tiny", ())
     assert second.plan_id != first.plan_id
-    monkeypatch.setattr(builder, "_version", lambda _name: "9.9")
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    monkeypatch.syspath_prepend(str(installed))
+    assert compile_recipe(project, "tiny", ()).plan_id == second.plan_id
+    (installed / "peft-9.9.dist-info").mkdir()
+    (installed / "peft-9.9.dist-info" / "METADATA").write_text("Name: peft\nVersion: 9.9\n")
     assert compile_recipe(project, "tiny", ()).plan_id != second.plan_id
     monkeypatch.undo()
     rows.rename(rows.with_suffix(".real"))
