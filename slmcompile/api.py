@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.known import context_of
-from slmcompile.checks.registry import Finding
-from slmcompile.errors import MissingError
+from slmcompile.checks.model_facts import read_model_facts
+from slmcompile.checks.registry import Finding, all_checks
+from slmcompile.errors import MissingError, RefusedError
 from slmcompile.pipeline.changes import Change, changes
 from slmcompile.pipeline.emit import overrides_path
 from slmcompile.pipeline.sync import compile_recipe, read_overrides, sync
@@ -120,8 +122,9 @@ def run(
         select: selectors of the stages to run (``["+train"]``); all by default. A result then
             holds only what the selected stages made.
         project: any folder of the project; the current one by default.
-        policy_from: a git revision whose policy the recipe is held against, before anything runs;
-            the working tree's by default.
+        policy_from: a git revision whose policy the recipe is held against, before anything runs,
+            or where it limits the model's size, once the base model is there and before anything
+            else runs; the working tree's by default.
         on_plan: told what is going to happen, before it does.
         progress: a real file that stages write their progress to; standard output by default.
 
@@ -129,8 +132,6 @@ def run(
         SlmcompileError: the first check that refutes the recipe, before anything is written; the
             failed stage's own error; exit 3 where a gate failed.
     """
-    # What drives DVC is not for those who only plan.
-
     found = find_project(project)
     asked = _Asked(recipe, tuple(overrides), tuple(select), policy_from)
     return _run(found, asked, on_plan, progress)
@@ -185,7 +186,8 @@ def _run(
     # What drives DVC is not for those who only plan.
     from slmcompile.pipeline.drive import dvc_ready, recipe_lock, reproduce
 
-    with recipe_lock(found, asked.recipe), dvc_ready(found, progress) as ready:
+    with recipe_lock(found, asked.recipe), ExitStack() as started:
+        ready = started.enter_context(dvc_ready(found, progress))
         compiled = compile_recipe(found, asked.recipe, asked.overrides)
         planned = _planned(found, compiled, asked.policy_from)
         if check:
@@ -199,6 +201,10 @@ def _run(
         if error is not None:
             raise error
         sync(found, [compiled])
+        if any(_awaits_weights(finding) for finding in planned.findings):
+            reproduce(found, compiled, ready, progress, compiled.shared[0].stages)
+            _hold_to_policy(found, compiled, asked.policy_from)
+            ready = started.enter_context(dvc_ready(found, progress))
         reproduce(found, compiled, ready, progress, only)
     ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))
     reported = any(stage.kind == "report" for stage in ran.own.stages)
@@ -208,6 +214,34 @@ def _run(
         read_results(found, ran),
         report_path(found, asked.recipe) if reported else None,
     )
+
+
+def _awaits_weights(finding: Finding) -> bool:
+    """Whether the policy limits the base model's size, which is not known before it is there."""
+    return finding.check.name == "allowed" and finding.verdict.outcome == "needs_probe"
+
+
+def _hold_to_policy(found: Project, compiled: Plan, policy_from: str | None) -> None:
+    """Judges the base model that is there now by the policy that the run began with.
+
+    The ``check`` stage cannot do that: it reads the working tree's policy, which a pull request may
+    have loosened, and DVC may restore it from a run under another one.
+
+    Raises:
+        SlmcompileError: the policy refuses the model, or its size cannot be told (exit 77).
+    """
+    base = compiled.shared[0].stages[0]
+    context = context_of(found, compiled, changes(found, compiled), policy_from)
+    context = replace(context, model=read_model_facts(found.root / base.out, base.out))
+    findings = judge(context, [check for check in all_checks() if check.name == "allowed"])
+    error = refusal(findings)
+    if error is None and any(_awaits_weights(finding) for finding in findings):
+        error = RefusedError(
+            f"{base.out}: the size of its weights cannot be read, and the policy limits it",
+            "remove the folder and run again",
+        )
+    if error is not None:
+        raise error
 
 
 def _selected(planned: PlannedRun, select: Sequence[str]) -> tuple[PlannedRun, tuple[Stage, ...]]:

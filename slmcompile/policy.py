@@ -8,11 +8,13 @@ module loads it. The checks enforce it.
 from __future__ import annotations
 
 import json
+import posixpath
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from slmcompile.errors import BadRecipeError, UsageError
 from slmcompile.project import Project, builtin_conf
@@ -40,7 +42,8 @@ class Policy(Section):
         (), description="Python packages whose entry points may extend slmcompile."
     )
     data_roots: tuple[ProjectPath, ...] | None = Field(
-        None, description="Folders of the project that a recipe's files must lie in."
+        None,
+        description="Folders of the project, relative to it, that a recipe's files must lie in.",
     )
     max_parameters: int | None = Field(
         None, ge=1, description="Largest base model, in parameters (tied weights once)."
@@ -51,6 +54,20 @@ class Policy(Section):
     allow_unlocked: bool = Field(
         False, description="Whether a hub revision may be a branch or tag without a locked commit."
     )
+
+    @field_validator("data_roots")
+    @classmethod
+    def _inside_the_project(cls, roots: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """As plain relative paths; whatever a recipe names outside is refused in any case."""
+        plain = tuple(map(posixpath.normpath, roots or ()))
+        for root in plain:
+            if root.startswith("/") or root.partition("/")[0] in {"..", "~"}:
+                raise PydanticCustomError(
+                    "outside_the_project",
+                    "must be folders of the project, and {root} lies outside it",
+                    {"root": root, "mend": "name folders relative to the project: [data]"},
+                )
+        return None if roots is None else plain
 
 
 def load_policy(project: Project, ref: str | None = None) -> Policy:
@@ -83,16 +100,19 @@ def _validated(files: list[YamlFile]) -> Policy:
         lines |= {key: f"{file.shown}:{file.lines[(key,)]}" for key in file.content}
     try:
         return Policy.model_validate_json(json.dumps(values))
-    except (ValidationError, TypeError, ValueError) as error:
-        raise _explained(error, lines) from error
+    except ValidationError as error:
+        from slmcompile.recipe.validation import explained
+
+        raise explained(error, values, lambda keys: lines[keys[0]], {}, Policy) from error
+    except (TypeError, ValueError) as error:
+        raise BadRecipeError(f"{FILE}: {error}", "use plain YAML values") from error
 
 
 def within_roots(policy: Policy, path: str) -> bool:
     """Whether a resolved project-relative path lies in one of the policy's data roots."""
     if policy.data_roots is None:
         return True
-    roots = [root.strip("/").removeprefix("./") for root in policy.data_roots]
-    return any(root in {"", "."} or f"{path}/".startswith(f"{root}/") for root in roots)
+    return any(root == "." or f"{path}/".startswith(f"{root}/") for root in policy.data_roots)
 
 
 def _in_tree(project: Project) -> YamlFile | None:
@@ -122,18 +142,3 @@ def _at_revision(project: Project, ref: str) -> YamlFile | None:
     if entry.size > _MAX_BLOB:
         raise BadRecipeError(f"{shown}: larger than {_MAX_BLOB} bytes", "shorten it")
     return parse_yaml(read_blob(project.root, entry.blob), project.root / FILE, shown)
-
-
-def _explained(error: Exception, lines: dict[str, str]) -> BadRecipeError:
-    if not isinstance(error, ValidationError):
-        return BadRecipeError(f"{FILE}: {error}", "use plain YAML values")
-    problem = error.errors()[0]
-    key = str(problem["loc"][0]) if problem["loc"] else ""
-    where = f"{lines.get(key, FILE)}: {key}"
-    if problem["type"] == "extra_forbidden":
-        from slmcompile.recipe.names import suggest
-
-        return BadRecipeError(f"{where}: unknown key", suggest(key, Policy, ()))
-    field = Policy.model_fields.get(key)
-    message = problem["msg"][0].lower() + problem["msg"][1:]
-    return BadRecipeError(f"{where}: {message}", (field and field.description) or "mend the value")

@@ -10,20 +10,27 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import write_json
 from slmcompile.errors import BadRecipeError, CorruptError, RefusedError
+from slmcompile.printable import shortened
 
 ALLOWED = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
 """File names that a source may contribute, at the top level only: no code, no pickle."""
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_MAX_JSON = 8 << 20
-"""Largest JSON file that is read, and largest sum of a model's safetensors headers, bytes: room for
-66,000 tensors."""
+MAX_CONFIG = 2 << 20
+"""Largest configuration that is read, bytes: Gemma 3's tokenizer_config.json has 1.2 million."""
+_MAX_HEADERS = 4 << 20
+"""Largest index, and largest sum of a model's safetensors headers, bytes: room for 33,000
+tensors."""
+_MOST_ELEMENTS = 1 << 40
+_MOST_AXES = 8
+_HEAD = "lm_head.weight"
 _MACHINE_KEYS = ("_name_or_path", "_model_name_or_path", "name_or_path", "is_local")
 _LOADING_KEYS = (*_MACHINE_KEYS, "local_files_only")
 
@@ -76,12 +83,12 @@ def complete(folder: Path, where: str) -> dict[str, Any]:
     refuse_code(tokenizer, f"{where}/tokenizer_config.json")
     _write_without(folder / "tokenizer_config.json", tokenizer, _LOADING_KEYS)
     stop = _stop_token_id(folder, tokenizer, where)
-    shapes = weight_headers(folder, where)
+    shapes = tied_once(weight_headers(folder, where), config)
     dtypes: Counter[str] = Counter()
     for entry in shapes.values():
-        dtypes[str(entry["dtype"])] += prod(entry["shape"])
+        dtypes[entry["dtype"]] += prod(entry["shape"])
     return {
-        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "architecture": next(iter(_list(config.get("architectures"))), config.get("model_type")),
         "parameters": dtypes.total(),
         "dtype": dtypes.most_common(1)[0][0],
         "context_length": config.get("max_position_embeddings"),
@@ -96,10 +103,11 @@ def weight_headers(folder: Path, where: str) -> dict[str, dict[str, Any]]:
     Raises:
         RefusedError: pickled weights only, or an index that leads out of the folder.
         BadRecipeError: no weights at all.
-        CorruptError: not safetensors, or a file of the index is missing.
+        CorruptError: not safetensors, a tensor without a dtype or a shape that could be, or a file
+            of the index is missing.
     """
     found: dict[str, dict[str, Any]] = {}
-    left = _MAX_JSON
+    left = _MAX_HEADERS
     for path in _weight_files(folder, where):
         header, length = _header(path, left)
         found |= header
@@ -107,11 +115,28 @@ def weight_headers(folder: Path, where: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _read(path: Path, where: str) -> dict[str, Any]:
+def tied_once(
+    headers: dict[str, dict[str, Any]], config: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The headers without an output head that is stored although it is tied to the embedding.
+
+    transformers 5.23 ties them only where their values are equal too, which no header says.
+    """
+    others = {name: entry for name, entry in headers.items() if name != _HEAD}
+    tied = config.get("tie_word_embeddings") is True and _HEAD in headers
+    same = tied and any(entry["shape"] == headers[_HEAD]["shape"] for entry in others.values())
+    return others if same else headers
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _read(path: Path, where: str, limit: int = MAX_CONFIG) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_JSON:
+        if path.stat().st_size > limit:
             raise CorruptError(
-                f"{where}/{path.name}: larger than {_MAX_JSON} bytes", "name another model"
+                f"{where}/{path.name}: larger than {limit} bytes", "name another model"
             )
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -136,7 +161,13 @@ def _weight_files(folder: Path, where: str) -> list[Path]:
     refuse_unsafe([path.name for path in folder.iterdir()], where)
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        for name in sorted(set(_read(index, where).get("weight_map", {}).values())):
+        files = _read(index, where, _MAX_HEADERS).get("weight_map", {})
+        if not isinstance(files, dict) or not all(isinstance(n, str) for n in files.values()):
+            raise CorruptError(
+                f"{where}/{index.name}: weight_map does not name a file for each tensor",
+                "fetch it anew",
+            )
+        for name in sorted(set(files.values())):
             if Path(name).name != name:
                 raise RefusedError(
                     f"{where}/{index.name}: {name!r} leads out of the folder", "name another model"
@@ -161,7 +192,26 @@ def _header(path: Path, most: int) -> tuple[dict[str, dict[str, Any]], int]:
             header.pop("__metadata__", None)
         except (ValueError, RecursionError, AttributeError, TypeError) as error:
             raise CorruptError(f"{path.name}: not a safetensors file", "fetch it anew") from error
+    for name, entry in header.items():
+        if not _is_tensor(entry):
+            raise CorruptError(
+                f"{path.name}: {shortened(name)!r} has no dtype or no shape that a tensor can have",
+                "fetch it anew",
+            )
     return header, length
+
+
+def _is_tensor(entry: Any) -> bool:
+    """Whether a header's entry has a dtype and a shape; JSON may hold anything in their place."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape = entry.get("shape")
+    return (
+        isinstance(shape, list)
+        and len(shape) <= _MOST_AXES
+        and all(type(size) is int and 0 <= size < _MOST_ELEMENTS for size in shape)
+        and prod(shape) < _MOST_ELEMENTS
+    )
 
 
 def _stop_token_id(folder: Path, tokenizer_config: dict[str, Any], where: str) -> int:
@@ -176,7 +226,9 @@ def _stop_token_id(folder: Path, tokenizer_config: dict[str, Any], where: str) -
     token = tokenizer_config.get("eos_token")
     if isinstance(token, dict):
         token = token.get("content")
-    found = Tokenizer.from_file(str(path)).token_to_id(token) if token else None
+    found = None
+    if token and isinstance(token, str):
+        found = Tokenizer.from_file(str(path)).token_to_id(token)
     if found is None:
         raise BadRecipeError(
             f"{where}: its tokenizer has no eos_token, so an answer could never end",
@@ -195,7 +247,7 @@ def _stop_where_trained(folder: Path, config: dict[str, Any], stop: int) -> list
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         generation = {key: config[key] for key in names if config.get(key) is not None}
     known = generation.get("eos_token_id")
-    ids = [] if known is None else [known] if isinstance(known, int) else list(known)
+    ids = [known] if isinstance(known, int) else [*_list(known)]
     if stop not in ids:
         ids.append(stop)
     if not path.is_file() or ids != ([known] if isinstance(known, int) else known):

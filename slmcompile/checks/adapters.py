@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ LOW_COVERAGE = 0.5
 """Share of the linear layers below which the evidence says so."""
 
 _SHOWN = 8
+_NO_NAME = re.compile(r"[^\w.]")
 
 
 @check(
@@ -35,7 +37,8 @@ def target_modules_match(context: CheckContext) -> Verdict:
         return needs_probe(context.base_stage, "the model's layers are known by then")
     unmatched = _unmatched(lora, model)
     if unmatched is None:
-        return proved(_coverage(trainable(context.recipe.train, model), model))
+        found = trainable(context.recipe.train, model)
+        return _without_adapter(context, found, model) or proved(_coverage(found, model))
     key, pattern, known = unmatched
     if model.has_experts:
         return needs_probe(
@@ -45,18 +48,16 @@ def target_modules_match(context: CheckContext) -> Verdict:
         )
     return refuted(
         f"{pattern!r} matches no module of the base model",
-        f"{_nearest(pattern, known)}; layers: {', '.join(_leaves(known))}",
+        _names_instead(key, pattern, known),
         context.at(f"train.lora.{key}"),
     )
 
 
 def _unmatched(lora: Lora, model: Architecture) -> tuple[str, str, AbstractSet[str]] | None:
     """Key, pattern and possible names of the first pattern that matches nothing."""
-    layers = {*model.linears, *model.others}
-    modules = model.modules | {"lm_head"}
     for key, wanted, known in (
-        ("target_modules", patterns(lora, model), layers),
-        ("modules_to_save", sorted(lora.modules_to_save), modules),
+        ("target_modules", patterns(lora, model), model.layers.keys()),
+        ("modules_to_save", sorted(lora.modules_to_save), model.modules),
     ):
         for pattern in wanted:
             if not matched(known | {"lm_head"}, [pattern]):
@@ -64,14 +65,38 @@ def _unmatched(lora: Lora, model: Architecture) -> tuple[str, str, AbstractSet[s
     return None
 
 
-def _nearest(pattern: str, known: AbstractSet[str]) -> str:
-    close = get_close_matches(pattern, [*_leaves(known), *sorted(known)], n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "write all-linear to take every linear layer"
+def _without_adapter(
+    context: CheckContext, found: Trainable, model: Architecture
+) -> Verdict | None:
+    """The verdict on a recipe that leaves no layer to adapt, which PEFT refuses."""
+    lora = context.recipe.train.lora
+    if lora is None or found.adapted:
+        return None
+    meant = matched(model.layers, patterns(lora, model))
+    if not meant and (model.has_experts or "lm_head" in lora.target_modules):
+        return needs_probe(f"{context.name}/train", "no stored layer matches target_modules")
+    if not meant:
+        return refuted(
+            "no layer would get an adapter: target_modules matches none",
+            "write target_modules: all-linear",
+            context.at("train.lora.target_modules"),
+        )
+    return refuted(
+        f"no layer would get an adapter: modules_to_save trains all {len(meant)} of them whole",
+        "take them out of modules_to_save, or train all weights: train=full",
+        context.at("train.lora.modules_to_save"),
+    )
 
 
-def _leaves(known: AbstractSet[str]) -> list[str]:
-    """Last parts of names, numbers of layers left out."""
-    return sorted({leaf(name) for name in known if not leaf(name).isdigit()})[:_SHOWN]
+def _names_instead(key: str, pattern: str, known: AbstractSet[str]) -> str:
+    """A mend: the nearest name, or those that there are (last parts, layers' numbers left out)."""
+    leaves = sorted({leaf(name) for name in known if not leaf(name).isdigit()})
+    close = get_close_matches(pattern, [*leaves, *sorted(known)], n=1, cutoff=0.5)
+    if close and not _NO_NAME.search(pattern):
+        return f"did you mean {close[0]!r}?"
+    some = ", ".join(leaves[:_SHOWN]) + (", …" if len(leaves) > _SHOWN else "")
+    every = "all-linear, or " if key == "target_modules" else ""
+    return f"write {every}whole names: {some}"
 
 
 def _coverage(found: Trainable, model: Architecture) -> str:
@@ -95,26 +120,20 @@ def something_is_trained(context: CheckContext) -> Verdict:
     if model is None:
         return needs_probe(context.base_stage, "the layers' shapes are known by then")
     found = trainable(train, model)
-    layers = {**model.linears, **model.others}
     if train.lora is None:
         return proved(f"{found.parameters:,} parameters trained, all of them")
-    if found.parameters == 0:
-        if model.has_experts or "lm_head" in train.lora.target_modules:
-            return needs_probe(f"{context.name}/train", "no stored layer matches target_modules")
-        return refuted(
-            "no parameter would be trained: target_modules matches no layer",
-            "write target_modules: all-linear",
-            context.at("train.lora.target_modules"),
-        )
-    narrow = [(min(layers[name]), name) for name in found.adapted]
-    if narrow and min(narrow)[0] < train.lora.r:
-        width, name = min(narrow)
-        out, into = layers[name]
+    if not found.adapted:  # one cause is one refutation
+        return needs_probe(f"{context.name}/train", "no layer is adapted, as check 8 found")
+    width, name = min((min(model.layers[name]), name) for name in found.adapted)
+    if width < train.lora.r:
+        out, into = model.layers[name]
         return refuted(
             f"rank {train.lora.r} exceeds the smallest dimension of {name} [{out}, {into}]",
             f"set train.lora.r to {width} or less, or train all weights: train=full",
             context.at("train.lora.r"),
         )
     share = found.parameters / (model.parameters + found.parameters)
-    least = f", rank {train.lora.r} of at most {min(narrow)[0]}" if narrow else ""
-    return proved(f"{found.parameters:,} parameters trained ({share:.2%}){least}")
+    return proved(
+        f"{found.parameters:,} parameters trained ({share:.2%}), rank {train.lora.r} of at most"
+        f" {width}"
+    )

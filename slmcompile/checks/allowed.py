@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 
+from slmcompile.checks.architecture import architecture_of
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.model_facts import ModelFacts
+from slmcompile.checks.licences import is_known, nearest
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.errors import Exit
 from slmcompile.policy import FILE, within_roots
 from slmcompile.recipe.schema import HubData, HubModel
 
 _UNKNOWN = frozenset({"", "unknown", "other", "none", "noassertion", "tbd"})
-_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 
 
 @check(
@@ -42,6 +41,17 @@ def _licence(context: CheckContext) -> Verdict | None:
         return refuted(
             "the base model's licence is not known",
             "write its SPDX identifier, as on the model's card: license: Apache-2.0",
+            where,
+            Exit.BAD_RECIPE,
+        )
+    if not is_known(licence):
+        close = nearest(licence)
+        return refuted(
+            f"{licence!r} is no licence that SPDX or the hub knows",
+            f"did you mean {close!r}?"
+            if close
+            else "write its SPDX identifier, the hub's name (llama3.2), or LicenseRef-NAME for any"
+            " other",
             where,
             Exit.BAD_RECIPE,
         )
@@ -106,9 +116,10 @@ def _size(context: CheckContext) -> Verdict:
             f"choose a smaller model ({FILE})",
             where,
         )
-    if facts is not None and policy.max_bytes is not None and _bytes(facts) > policy.max_bytes:
+    weights = architecture_of(context) if facts is not None else None
+    if weights and policy.max_bytes is not None and weights.stored_bytes > policy.max_bytes:
         return refuted(
-            f"{_bytes(facts):,} bytes of weights, and the policy's max_bytes is"
+            f"{weights.stored_bytes:,} bytes of weights, and the policy's max_bytes is"
             f" {policy.max_bytes:,}",
             f"choose a smaller model ({FILE})",
             where,
@@ -119,10 +130,3 @@ def _size(context: CheckContext) -> Verdict:
     size = f", {parameters:,} parameters" if parameters else ""
     licence = model.license if context.plan is not None else "size"
     return proved(f"{licence}{size}, within the policy")
-
-
-def _bytes(facts: ModelFacts) -> int:
-    return sum(
-        prod(shape) * _BYTES.get(facts.dtypes.get(name, ""), 1)
-        for name, shape in facts.tensors.items()
-    )

@@ -20,7 +20,12 @@ from slmcompile.training.target_modules import leaf
 
 _EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings"})
 _HEADS = frozenset({"lm_head", "embed_out"})
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1, "F8_E5M2": 1}
+_BITS = {
+    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "I8": 8, "U8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+"""Bits of an element by safetensors dtype (https://github.com/huggingface/safetensors)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +68,21 @@ class Architecture:
         return sum(prod(shape) for shape in self.linears.values())
 
     @property
-    def embedding_rows(self) -> int | None:
-        """Tokens that the input embedding knows; None where no tensor is one."""
-        rows = [shape[0] for name, shape in self.others.items() if leaf(name) in _EMBEDDINGS]
-        return rows[0] if rows else None
+    def embedding(self) -> tuple[int, int] | None:
+        """[tokens, width] of the input embedding; None where no tensor is one."""
+        found = (shape for name, shape in self.others.items() if leaf(name) in _EMBEDDINGS)
+        return next(found, None)
+
+    @cached_property
+    def tied_head(self) -> Mapping[str, tuple[int, int]]:
+        """Shape by name of an output head that is the embedding again; empty where it is not."""
+        own = any(leaf(name) in _HEADS for name in self.others)
+        return {} if own or self.embedding is None else {"lm_head": self.embedding}
+
+    @cached_property
+    def layers(self) -> Mapping[str, tuple[int, int]]:
+        """[out, in] by name of every layer that can carry an adapter."""
+        return {**self.linears, **self.others, **self.tied_head}
 
     @property
     def has_experts(self) -> bool:
@@ -77,7 +93,7 @@ class Architecture:
     def modules(self) -> frozenset[str]:
         """Names of all modules that hold weights, and of those around them."""
         found: set[str] = set()
-        for name in (*self.shapes, *(f"{name}.weight" for name in (*self.linears, *self.others))):
+        for name in (*self.shapes, *(f"{name}.weight" for name in self.layers)):
             parts = name.split(".")
             found |= {".".join(parts[:length]) for length in range(1, len(parts))}
         return frozenset(found)
@@ -122,7 +138,7 @@ def architecture(
         (linears if inner else others)[name] = (shape[0], shape[1])
     stored: Counter[str] = Counter()
     for name, shape in shapes.items():
-        stored[dtypes[name]] += prod(shape) * _BYTES.get(dtypes[name], 4)
+        stored[dtypes[name]] += prod(shape) * _BITS.get(dtypes[name], 32) // 8
     return Architecture(config, shapes, linears, others, stored)
 
 
@@ -130,11 +146,15 @@ def _as_built(
     found: Architecture, modules: Mapping[str, tuple[str, tuple[int, ...]]]
 ) -> Architecture:
     """The layers by the model that transformers built without weights, rather than by names."""
+
+    def tied(name: str) -> bool:
+        return leaf(name) in _HEADS and f"{name}.weight" not in found.shapes
+
     linears: dict[str, tuple[int, int]] = {}
     others: dict[str, tuple[int, int]] = {}
     for name, (kind, shape) in modules.items():
         if len(shape) == 2 and kind == "Linear" and leaf(name) not in _HEADS:
             linears[name] = (shape[0], shape[1])
-        elif len(shape) == 2 and kind in {"Linear", "Embedding"}:
+        elif len(shape) == 2 and kind in {"Linear", "Embedding"} and not tied(name):
             others[name] = (shape[0], shape[1])
     return replace(found, linears=linears, others=others, built=True)

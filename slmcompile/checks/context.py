@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.device import Device
@@ -45,6 +47,13 @@ class CheckContext:
     policy: Policy = field(default_factory=Policy)
     pending: frozenset[str] | None = None
 
+    @property
+    def compiled(self) -> Plan:
+        """The plan, of a rule that the ``check`` stage does not judge."""
+        if self.plan is None:
+            raise ValueError("a rule that needs more than the recipe must do without the plan")
+        return self.plan
+
     def idle(self, *kinds: str) -> bool:
         """Whether no stage of these kinds will run, so that what they would need is no matter."""
         return self.pending is not None and not self.pending & {*kinds}
@@ -63,6 +72,16 @@ class CheckContext:
     def check_stage(self) -> str:
         """Address of the stage that judges again, before training."""
         return f"{self.name}/check"
+
+    @cached_property
+    def stated(self) -> Mapping[str, Sequence[str]]:
+        """``file:line`` of a dotted key and of all below it, by the key."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for known, origin in self.origins.items():
+            parts = known.split(".")
+            for length in range(1, len(parts) + 1):
+                found[".".join(parts[:length])].append(origin)
+        return found
 
     def at(self, key: str) -> str:
         """``file:line: key``, as messages show it; the nearest section above where key is unset."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ MEMORY_BYTES = 8 << 30
 """Address space, of which torch takes about 3 GB."""
 
 _WALL_SECONDS = 900
+_KEY = re.compile(r"data(\.[a-z_]+)*")
 
 
 def deepened(context: CheckContext) -> CheckContext:
@@ -48,7 +50,8 @@ def deepened(context: CheckContext) -> CheckContext:
         return replace(context, deep=failed)
     if answer["error"]:
         error = answer["error"]
-        raise SlmcompileError(error["what"], error["mend"], code=Exit(error["code"]))
+        what = _placed(context, error["what"])
+        raise SlmcompileError(what, error["mend"], code=Exit(error["code"]))
     notes = []
     if unread and fetched:
         notes.append("rows on a hub, which the data stage alone fetches")
@@ -60,6 +63,12 @@ def deepened(context: CheckContext) -> CheckContext:
         model = replace(model, modules=shapes)
     rows = DataFacts(report) if report is not None else context.data
     return replace(context, model=model, data=rows, deep="; ".join(notes))
+
+
+def _placed(context: CheckContext, what: str) -> str:
+    """A stage's message, which knows no recipe's lines, with those of the key it begins with."""
+    key, colon, rest = what.partition(": ")
+    return f"{context.at(key)}: {rest}" if colon and _KEY.fullmatch(key) else what
 
 
 def _ask_child(request: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:

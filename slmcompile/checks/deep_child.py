@@ -69,7 +69,7 @@ def _read_rows(data: dict[str, Any], project: Path, base: Path) -> dict[str, Any
             prepare(config, project, base, Path(out), Silent())
             report = json.loads((Path(out) / "data_report.json").read_text(encoding="utf-8"))
     except SlmcompileError as error:
-        return {"error": {"what": error.what, "mend": error.mend, "code": int(error.code)}}
+        return {"error": error.to_json()}
     return {"data_report": report}
 
 

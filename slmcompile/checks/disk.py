@@ -43,16 +43,20 @@ class Disk:
         return self.base + self.trained + max(self.checkpoints, self.merged + self.exports)
 
 
-def disk_of(recipe: Recipe, model: Architecture, *, base_is_there: bool) -> Disk:
-    """What a whole run writes; a base model that is there already takes no more room."""
+def disk_of(context: CheckContext, model: Architecture) -> Disk:
+    """What the stages write that are left to run; what is there already takes no more room."""
+    recipe = context.recipe
     found = trainable(recipe.train, model)
-    exports = sum(export_bytes(target, model) for target in recipe.target.values())
+    # The check stage, which knows no plan, runs behind the base stage.
+    base_is_there = context.plan is None or context.idle("base")
+    trains, exports = not context.idle("train"), not context.idle("export")
+    targets = sum(export_bytes(target, model) for target in recipe.target.values())
     return Disk(
         base=0 if base_is_there else model.stored_bytes,
-        checkpoints=_checkpoints(recipe, found),
-        trained=4.0 * found.parameters,
-        merged=4.0 * model.parameters,
-        exports=exports,
+        checkpoints=_checkpoints(recipe, found) if trains else 0,
+        trained=4.0 * found.parameters if trains else 0,
+        merged=4.0 * model.parameters if exports else 0,
+        exports=targets if exports else 0,
     )
 
 
@@ -87,12 +91,12 @@ def export_bytes(target: Target, model: Architecture) -> float:
 )
 def fits_disk(context: CheckContext) -> Verdict:
     """Free space against the least that a run writes."""
-    if context.idle("train", "export"):
-        return proved("nothing is left to train or export")
+    if context.idle("base", "train", "export"):
+        return proved("nothing is left to fetch, train or export")
     model = architecture_of(context)
     if model is None:
         return needs_probe(context.base_stage, "the model's size is known by then")
-    sizes = disk_of(context.recipe, model, base_is_there=context.model is not None)
+    sizes = disk_of(context, model)
     free = context.device.disk_bytes
     figures = (
         f"{_gb(sizes.needed)} needed at the fullest moment (base {_gb(sizes.base)}, checkpoints"
@@ -115,9 +119,12 @@ def _checkpoints_weigh(sizes: Disk) -> bool:
 
 
 def _mend(context: CheckContext, sizes: Disk) -> str:
-    if _checkpoints_weigh(sizes) and context.recipe.train.save_total_limit > 1:
-        return "set train.save_total_limit=1, or free some space"
-    return "name fewer targets, or free some space (`dvc gc --workspace`)"
+    free = "free some space (`dvc gc --workspace`)"
+    if _checkpoints_weigh(sizes):
+        few = context.recipe.train.save_total_limit == 1
+        return free if few else f"set train.save_total_limit=1, or {free}"
+    several = sizes.exports and len(context.recipe.target) > 1
+    return f"name fewer targets, or {free}" if several else free
 
 
 def _gb(amount: float) -> str:

@@ -6,15 +6,17 @@ import and hub data a network: both are left to that stage.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from slmcompile.data.files import contained
 from slmcompile.data.formats import format_of, parse_csv, parse_json, parse_jsonl
 from slmcompile.data.rows import SourceRow
 from slmcompile.errors import BadDataError
-from slmcompile.recipe.schema import Data, FileData
+from slmcompile.recipe.schema import Data, FileData, Split
 
 LIMIT = 64 << 10
 """Bytes read of a file."""
@@ -24,6 +26,8 @@ _PARSERS: dict[str, Callable[[str, str], Iterator[SourceRow]]] = {
     "jsonl": parse_jsonl,
     "csv": parse_csv,
 }
+_LINE_ENDS = {"jsonl": (b"\n",), "csv": (b"\n", b"\r")}
+"""Where a part of a file may end; an array is often one line, so it may end anywhere."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,13 @@ class FirstRows:
     """Rows from the beginning of the files.
 
     Attributes:
-        rows: as the formats hold them, each with its ``file:line``.
+        rows: as the formats hold them, each with its ``file:line``; those of train first.
+        train: how many of them are of train, from which splits without a file are taken.
         whole: whether these are all rows of all files.
     """
 
     rows: tuple[SourceRow, ...]
+    train: int
     whole: bool
 
 
@@ -48,29 +54,42 @@ def first_rows(config: Data, project: Path) -> FirstRows:
     """
     source = config.source
     if not isinstance(source, FileData):
-        return FirstRows((), whole=False)
-    paths = [source.path] if source.path is not None else list((source.files or {}).values())
-    found = [_of_file(project, path, source.format) for path in paths]
+        return FirstRows((), 0, whole=False)
+    files = {"train": source.path} if source.path is not None else source.files or {}
+    found = {
+        split: _of_file(project, files[split], source.format)
+        for split in get_args(Split)
+        if split in files
+    }
     return FirstRows(
-        tuple(row for each in found for row in each.rows), all(each.whole for each in found)
+        tuple(row for rows, _ in found.values() for row in rows),
+        len(found["train"][0]) if "train" in found else 0,
+        all(whole for _, whole in found.values()),
     )
 
 
-def _of_file(project: Path, path: str, file_format: str) -> FirstRows:
+def _of_file(project: Path, path: str, file_format: str) -> tuple[tuple[SourceRow, ...], bool]:
+    """Its first rows, and whether they are all."""
     file = contained(project, path)
     file_format = format_of(file, path, file_format)
     if file_format not in _PARSERS:
-        return FirstRows((), whole=False)
+        return (), False
     with file.open("rb") as stream:
         raw = stream.read(LIMIT + 1)
     whole = len(raw) <= LIMIT
-    # The last line of a part is broken off; where the first line alone is longer, nothing is left.
-    text = _decoded(raw if whole else raw[: raw.rfind(b"\n") + 1], path)
+    text = _decoded(raw if whole else _unbroken_lines(raw, file_format), path, whole=whole)
     if not text.strip():
-        return FirstRows((), whole=False)
+        return (), False
     # An array or a quoted cell that goes on behind the part looks broken where the part ends.
     strict = whole or file_format == "jsonl"
-    return FirstRows(tuple(_unbroken(_PARSERS[file_format](text, path), strict=strict)), whole)
+    return tuple(_unbroken(_PARSERS[file_format](text, path), strict=strict)), whole
+
+
+def _unbroken_lines(raw: bytes, file_format: str) -> bytes:
+    """A part without its last line, which is broken off; nothing where that is the first."""
+    if file_format not in _LINE_ENDS:
+        return raw
+    return raw[: 1 + max(raw.rfind(end) for end in _LINE_ENDS[file_format])]
 
 
 def _unbroken(rows: Iterator[SourceRow], *, strict: bool) -> Iterator[SourceRow]:
@@ -81,9 +100,10 @@ def _unbroken(rows: Iterator[SourceRow], *, strict: bool) -> Iterator[SourceRow]
             raise
 
 
-def _decoded(raw: bytes, path: str) -> str:
+def _decoded(raw: bytes, path: str, *, whole: bool) -> str:
+    """Its text; the last character of a part may be broken off."""
     try:
-        return raw.decode("utf-8-sig")
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(raw, final=whole)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise BadDataError(f"{path}:{line}: not UTF-8", "save the file as UTF-8") from error

@@ -43,15 +43,15 @@ def examples_isolated(context: CheckContext) -> Verdict:
 
 
 def _looks_ahead(config: Mapping[str, Any]) -> str:
-    """Why a model's attention is not causal; empty where it is."""
-    text = config.get("text_config")
-    if isinstance(text, Mapping) and (why := _looks_ahead(text)):
-        return why
-    if config.get("is_encoder_decoder"):
-        return "it is an encoder and a decoder"
-    # Gemma: true or "all"; "vision" means between the patches of an image alone.
-    if config.get("use_bidirectional_attention") in {True, "all"}:
-        return "its attention looks both ways (use_bidirectional_attention)"
-    if config.get("model_type") in _ENCODERS and not config.get("is_decoder"):
-        return f"{config['model_type']} is an encoder (is_decoder is not set)"
+    """Why a model's attention, or that of its text part, is not causal; empty where it is."""
+    for part in (config.get("text_config"), config):
+        if not isinstance(part, Mapping):
+            continue
+        if part.get("is_encoder_decoder"):
+            return "it is an encoder and a decoder"
+        # Gemma: true or "all"; "vision" means between the patches of an image alone.
+        if part.get("use_bidirectional_attention") in (True, "all"):
+            return "its attention looks both ways (use_bidirectional_attention)"
+        if str(part.get("model_type")) in _ENCODERS and not part.get("is_decoder"):
+            return f"{part['model_type']} is an encoder (is_decoder is not set)"
     return ""

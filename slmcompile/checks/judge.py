@@ -65,12 +65,20 @@ def probes() -> tuple[Check, ...]:
     return tuple(check for check in all_checks() if set(check.needs) != {"C"})
 
 
-def refusal(findings: Iterable[Finding]) -> SlmcompileError | None:
-    """The error that a run ends with, for the first finding that stops it."""
+def refusal(findings: Iterable[Finding], *, shown: bool = False) -> SlmcompileError | None:
+    """The error that a run ends with, for the first finding that stops it.
+
+    ``shown`` says that its reader has just read the findings, and need not do so again.
+    """
     blocking = [finding for finding in by_weight(findings) if finding.blocks]
     if not blocking:
         return None
     first = blocking[0]
+    if shown:
+        where = f"{first.verdict.where}: " if first.verdict.where else ""
+        others = f" and {len(blocking) - 1} more" if len(blocking) > 1 else ""
+        what = f"{where}refuted by {first.check.name}{others}, as said above"
+        return SlmcompileError(what, code=Exit(first.code))
     return SlmcompileError(sentence(first), first.verdict.mend, code=Exit(first.code))
 
 

@@ -38,9 +38,7 @@ def closed_schema(context: CheckContext) -> Verdict:
 
     That no key is unknown is what composing has proved: every section of the schema is closed.
     """
-    plan = context.plan
-    if plan is None:
-        return proved("judged with the plan")
+    plan = context.compiled
     stages = {stage.name: stage for stage in plan.stages()}
     read = cosmetic = 0
     for key, is_cosmetic in leaves(context.recipe):

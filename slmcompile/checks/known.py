@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,13 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import read_data_facts
 from slmcompile.checks.device import detect, stated
 from slmcompile.checks.model_facts import read_model_facts
+from slmcompile.errors import RefusedError
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan
 from slmcompile.policy import load_policy
 from slmcompile.project import Project
 from slmcompile.recipe.schema import FolderModel, Recipe
+from slmcompile.regular_file import check_inside
 
 
 def context_of(
@@ -41,12 +44,33 @@ def context_of(
         recipe=recipe,
         device=stated(detect(project.root), recipe.device.memory_gb),
         plan=plan,
-        model=read_model_facts(project.root / folder, folder) if folder else None,
-        data=read_data_facts(project.root / data.out) if data.address in current else None,
+        model=read_model_facts(project.root / folder, folder)
+        if folder and _plain(project, folder)
+        else None,
+        data=read_data_facts(project.root / data.out)
+        if data.address in current and _plain(project, data.out)
+        else None,
         origins=plan.origins,
         policy=load_policy(project, policy_from),
         pending=frozenset(change.stage.kind for change in changes if change.action == "run"),
     )
+
+
+def _plain(project: Project, folder: str) -> bool:
+    """Whether a folder can be read without leaving the project: no link, FIFO or device in it.
+
+    Outputs may have come with a pull request; what cannot be read here counts as not there.
+    """
+    try:
+        if check_inside(project.root, folder, folder) is None:
+            return False
+        with os.scandir(project.root / folder) as entries:
+            return all(
+                entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+                for entry in entries
+            )
+    except (OSError, RefusedError):
+        return False
 
 
 def recipe_of(effective: Mapping[str, Any]) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slmcompile.checks.context import CheckContext
+from slmcompile.checks.model_facts import ModelFacts, size_in
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.errors import Exit
@@ -15,15 +16,15 @@ DROPPED = 0.2
     15,
     "nothing-lost",
     "rows, labels or the ends of answers are lost to a length limit, in silence",
-    needs=("T", "D", "C"),
+    needs=("T", "D", "C", "H"),
     code=Exit.BAD_DATA,
 )
 def nothing_lost(context: CheckContext) -> Verdict:
     """Rows fit the model's context, few are dropped, answers fit ``eval.max_new_tokens``."""
-    if context.data is None:
+    if context.data is None or context.model is None:
         return needs_rows(context)
     data, facts = context.data, context.data.facts
-    longest, window = data.longest, _context_length(context)
+    longest, window = data.longest, _context_length(context.model)
     if window is not None and longest > window:
         return refuted(
             f"the longest row has {longest} tokens, the model's context {window}",
@@ -66,9 +67,6 @@ def _all_are_compared(context: CheckContext) -> bool:
     return whole and "exact_match" in measured.metrics
 
 
-def _context_length(context: CheckContext) -> int | None:
-    if context.model is None:
-        return None
-    config = context.model.config
-    length = config.get("max_position_embeddings", config.get("n_positions"))
-    return length if isinstance(length, int) else None
+def _context_length(model: ModelFacts) -> int | None:
+    config = model.language
+    return size_in(config, "max_position_embeddings") or size_in(config, "n_positions")

@@ -28,7 +28,11 @@ def listing(form: Literal["text", "json", "markdown"]) -> str:
         rows = [f"| {c.number} | `{c.name}` | {c.prevents} | {_needs(c)} |" for c in checks]
         return "\n".join(["| # | check | prevents | needs |", "|---|---|---|---|", *rows])
     width = max((len(check.name) for check in checks), default=0)
-    lines = [f"{c.number:3} {c.name.ljust(width)}  {_needs(c):5}  {c.prevents}" for c in checks]
+    reads = max((len(_needs(check)) for check in checks), default=0)
+    lines = [
+        f"{c.number:3} {c.name.ljust(width)}  {_needs(c).ljust(reads)}  {c.prevents}"
+        for c in checks
+    ]
     return "\n".join(
         [
             *lines,

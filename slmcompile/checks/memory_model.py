@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from slmcompile.checks.architecture import Architecture
 from slmcompile.checks.interval import Interval, exactly, larger
+from slmcompile.checks.model_facts import size_in
 from slmcompile.checks.trainable import Trainable
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.process import GIVEN_BACK
@@ -87,19 +88,20 @@ def decoder_of(model: Architecture) -> Decoder | None:
     """The sizes; None if the configuration does not name them as Llama and its kin do."""
     config = model.config
     names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size")
-    found = [config.get(name) for name in names]
-    if not all(isinstance(value, int) and value > 0 for value in found):
+    layers, hidden, heads, vocabulary = (size_in(config, name) for name in names)
+    if layers is None or hidden is None or heads is None or vocabulary is None:
         return None
-    layers, hidden, heads, vocabulary = (int(value or 0) for value in found)
-    return Decoder(
-        layers=layers,
-        hidden=hidden,
-        wide=int(config.get("intermediate_size") or 4 * hidden),
-        heads=heads,
-        key_heads=int(config.get("num_key_value_heads") or heads),
-        width=int(config.get("head_dim") or hidden // heads),
-        vocabulary=vocabulary,
+    usual = {
+        "intermediate_size": 4 * hidden,
+        "num_key_value_heads": heads,
+        "head_dim": hidden // heads,
+    }
+    wide, key_heads, width = (
+        size if config.get(name) is None else size_in(config, name) for name, size in usual.items()
     )
+    if wide is None or key_heads is None or width is None:
+        return None
+    return Decoder(layers, hidden, wide, heads, key_heads, width, vocabulary)
 
 
 def training_memory(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.errors import Exit
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.planning.definition import Stage
 
 
 @check(
     11,
     "merge-before-quantising",
     "an adapter merged into quantised weights is rounded away, and the artifact is worse for it",
+    needs=("C", "H"),
 )
 def merge_before_quantising(context: CheckContext) -> Verdict:
     """Every export reads the base as it was fetched and what was trained, and quantises last.
@@ -19,18 +22,19 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
     A base whose weights are quantised is refused here if its files can be read, and by the base
     stage otherwise; the 4-bit base of QLoRA exists in the train stage alone and is no output.
     """
-    plan = context.plan
-    if plan is None:
-        return proved("judged with the plan")
     if context.model is not None and context.model.config.get("quantization_config"):
         return refuted(
             f"{context.model.where}: its weights are quantised already",
             "name the model that it was quantised from",
             context.at("model.source"),
         )
+    plan = context.plan
+    if plan is None:
+        return proved("the base's weights are not quantised; the order was judged with the plan")
+    kinds = {stage.address: stage.kind for stage in plan.stages()}
     exports = [stage for stage in plan.stages() if stage.kind == "export"]
     for stage in exports:
-        if why := _out_of_order(plan, stage):
+        if why := _out_of_order(kinds, stage):
             return refuted(
                 f"{stage.address} {why}",
                 "report this; it is a fault of slmcompile and not of the recipe",
@@ -47,9 +51,8 @@ def _quantised(context: CheckContext) -> bool:
     return context.recipe.train.method == "qlora"
 
 
-def _out_of_order(plan: Plan, export: Stage) -> str:
+def _out_of_order(kinds: Mapping[str, str], export: Stage) -> str:
     """What is wrong with the order of an export's inputs; empty where nothing is."""
-    kinds = {stage.address: stage.kind for stage in plan.stages()}
     read = {role: kinds.get(address, "") for role, address in export.input_stages.items()}
     for role in ("base", "train"):
         if read.get(role) != role:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from slmcompile.base.layout import weight_headers
+from slmcompile.base.layout import MAX_CONFIG, tied_once, weight_headers
 from slmcompile.errors import SlmcompileError
+from slmcompile.regular_file import read_output_json
 
-_MAX_JSON = 64 << 20
-# What reading JSON of a stranger's model can raise when its parts are of other types or too deep.
-_NOT_AS_THEY_SHOULD_BE = (ValueError, RecursionError, AttributeError, KeyError, TypeError)
+_MOST = 1 << 31
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +43,12 @@ class ModelFacts:
     modules: Mapping[str, tuple[str, tuple[int, ...]]] | None = None
 
     @property
+    def language(self) -> Mapping[str, Any]:
+        """``config.json``, and of a model that also sees or hears its ``text_config`` before it."""
+        text = self.config.get("text_config")
+        return {**self.config, **text} if isinstance(text, Mapping) else self.config
+
+    @property
     def parameters(self) -> int:
         """Number of weights, tied ones once."""
         return sum(prod(shape) for shape in self.tensors.values())
@@ -52,39 +56,32 @@ class ModelFacts:
 
 def read_model_facts(folder: Path, where: str) -> ModelFacts | None:
     """The facts of a folder; ``None`` if it is not there or not a model folder."""
-    try:
-        config = json.loads(_text(folder / "config.json"))
-        headers = weight_headers(folder, where)
-        files = tuple(sorted(path.name for path in folder.iterdir()))
-        tensors = {name: tuple(entry["shape"]) for name, entry in headers.items()}
-        dtypes = {name: str(entry["dtype"]) for name, entry in headers.items()}
-    except (OSError, SlmcompileError, *_NOT_AS_THEY_SHOULD_BE):
-        return None
+    config = read_output_json(folder, "config.json", MAX_CONFIG)
     if not isinstance(config, dict):
+        return None
+    try:
+        headers = tied_once(weight_headers(folder, where), config)
+        files = tuple(sorted(path.name for path in folder.iterdir()))
+    except (OSError, SlmcompileError):
         return None
     return ModelFacts(
         where=where,
         config=config,
-        generation=_optional(folder / "generation_config.json"),
-        tokenizer=_optional(folder / "tokenizer_config.json"),
-        tensors=tensors,
-        dtypes=dtypes,
+        generation=_optional(folder, "generation_config.json"),
+        tokenizer=_optional(folder, "tokenizer_config.json"),
+        tensors={name: tuple(entry["shape"]) for name, entry in headers.items()},
+        dtypes={name: entry["dtype"] for name, entry in headers.items()},
         files=files,
         folder=folder,
     )
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_text(path))
-    except (OSError, ValueError, RecursionError):
-        return {}
+def size_in(config: Mapping[str, Any], name: str) -> int | None:
+    """A size of ``config.json``; None where it is not there or could not be one."""
+    value = config.get(name)
+    return value if type(value) is int and 0 < value < _MOST else None
+
+
+def _optional(folder: Path, name: str) -> dict[str, Any]:
+    value = read_output_json(folder, name, MAX_CONFIG)
     return value if isinstance(value, dict) else {}
-
-
-def _text(path: Path) -> str:
-    with path.open("rb") as stream:
-        data = stream.read(_MAX_JSON + 1)
-    if len(data) > _MAX_JSON:
-        raise ValueError(f"{path.name} is larger than {_MAX_JSON} bytes")
-    return data.decode()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.errors import CorruptError, Exit
 from slmcompile.lock.file import NAME, read_lock
-from slmcompile.lock.references import Reference, references
+from slmcompile.lock.references import Reference, references, short
 
 
 @check(
@@ -20,14 +22,12 @@ def pinned(context: CheckContext) -> Verdict:
 
     Local files need no lock: their hashes are in the plan's fingerprints.
     """
-    if context.plan is None:
-        return proved("judged with the plan")
     try:
         lock = read_lock(context.project)
     except CorruptError as error:
         return refuted(error.what, error.mend, code=error.code)
     locked = dict(lock.entries) if lock else {}
-    found = references(context.recipe, context.plan)
+    found = references(context.recipe, context.compiled)
     unlocked: list[Reference] = []
     for reference in found:
         key, now = ".".join(reference.origin), reference.found
@@ -36,7 +36,7 @@ def pinned(context: CheckContext) -> Verdict:
             unlocked.append(reference)
         elif locked.get(reference.key, now) != now:
             return refuted(
-                f"{name}: locked {_short(locked[reference.key])}, found {_short(now)}",
+                f"{name}: locked {short(locked[reference.key])}, found {short(now)}",
                 "run `slmcompile lock --upgrade` to take it, or restore what was locked",
                 context.at(key),
                 Exit.STALE,
@@ -46,10 +46,22 @@ def pinned(context: CheckContext) -> Verdict:
         name = first.key.partition(":")[2]
         return refuted(
             f"{name}: not a commit, and {NAME} has none for it",
-            "run `slmcompile lock`, or write the full 40-digit commit SHA",
+            f"write the full 40-digit commit SHA, or {_how_to_lock(context, first)}",
             context.at(".".join(first.origin)),
         )
     return proved(_evidence(found, unlocked, locked))
+
+
+def _how_to_lock(context: CheckContext, reference: Reference) -> str:
+    """``lock`` reads recipes as they are written, without overrides."""
+    section = reference.origin[0]
+    overrides = context.plan.overrides if context.plan else ()
+    if any(re.match(rf"[+~]*{section}\b", override) for override in overrides):
+        return (
+            "make a recipe of the overrides: `slmcompile run … --save-as NAME`, then"
+            " `slmcompile lock NAME`"
+        )
+    return f"run `slmcompile lock {context.name}`"
 
 
 def _evidence(
@@ -67,7 +79,3 @@ def _evidence(
     ]
     held = sum(reference.key in locked for reference in found)
     return ", ".join(parts) + (f"; {held} held against {NAME}" if held else "")
-
-
-def _short(value: str) -> str:
-    return value.partition(":")[2][:12]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.recipe.schema import Recipe
 
 _NATIVE = {"bf16": ("amx_bf16", "avx512_bf16", "bf16")}
@@ -34,9 +34,11 @@ def native_precision(context: CheckContext) -> Verdict:
         wanted = _NATIVE.get(precision, ())
         found = sorted(flags.intersection(wanted))
         if wanted and not found:
-            why = f"no {' or '.join(wanted[:2])}" if flags else "it does not list what it can do"
+            if not flags:
+                unknown = f"this machine does not list what its CPU can do, so {precision} is slow"
+                return needs_probe(f"{context.name}/train", f"{unknown} or native")
             return refuted(
-                f"{precision} is emulated on this CPU ({why}):"
+                f"{precision} is emulated on this CPU (no {' or '.join(wanted[:2])}):"
                 f" about {_TIMES_SLOWER} times slower than fp32 where it was measured",
                 f"set {key}={'float32' if key.endswith('dtype') else 'fp32'} (more memory),"
                 " or train on a CPU with one of these",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from slmcompile.base.layout import refuse_unsafe, weight_headers
+from slmcompile.base.layout import MAX_CONFIG, refuse_unsafe, weight_headers
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.errors import Exit, SlmcompileError
 from slmcompile.recipe.schema import FolderModel, RandomModel
+from slmcompile.regular_file import read_json
 
-_MAX_BYTES = 4 << 20
+_MAX_CONFIGS = 2 * MAX_CONFIG
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})
 """Keys by which transformers takes code from a model's folder."""
 
@@ -31,7 +31,8 @@ def no_remote_code(context: CheckContext) -> Verdict:
     if isinstance(source, FolderModel) and context.plan is not None:
         folder = context.project.root / source.path
         verdict = _judged(_names(folder), _configurations(folder), source.path, context)
-        return verdict if verdict.outcome == "refuted" else _headers(folder, verdict, context)
+        read = verdict.outcome == "refuted" or context.model is not None
+        return verdict if read else _headers(folder, verdict, context)
     if isinstance(source, RandomModel):
         return proved("made here, from a configuration of ours")
     if context.model is None:
@@ -90,16 +91,13 @@ def _names(folder: Path) -> tuple[str, ...]:
 
 
 def _configurations(folder: Path) -> dict[str, Any]:
-    """Every ``*config*.json`` and its content; None where it is not a JSON object."""
+    """Every ``*config*.json`` and its content; None where it is not a JSON object, or too much."""
     found: dict[str, Any] = {}
+    left = _MAX_CONFIGS
     for path in sorted(folder.glob("*config*.json")) if folder.is_dir() else ():
-        found[path.name] = None
-        try:
-            if path.is_file() and not path.is_symlink() and path.stat().st_size <= _MAX_BYTES:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                found[path.name] = content if isinstance(content, dict) else None
-        except (OSError, ValueError, RecursionError):
-            continue
+        content = read_json(folder, path.name, min(left, MAX_CONFIG))
+        found[path.name] = content if isinstance(content, dict) else None
+        left -= path.lstat().st_size
     return found
 
 

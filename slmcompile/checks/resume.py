@@ -27,9 +27,7 @@ def resumes_own_work(context: CheckContext) -> Verdict:
     The checkpoints' folder is named by the work, and training looks again before it resumes; here
     a copied or renamed one is found before anything runs.
     """
-    plan = context.plan
-    if plan is None:
-        return proved("judged with the plan")
+    plan = context.compiled
     if not _folders(context.project.scratch / "scratch", "*"):
         return proved("no checkpoints here: training starts at step 0")
     (train,) = (stage for stage in plan.stages() if stage.kind == "train")

@@ -20,6 +20,9 @@ from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, Split, Te
 GIVEN_AWAY = 0.9
 """Share of rows with their answer in the prompt from which that looks like a mistake."""
 
+_BY = "data.split.by"
+"""A column that only the rows must have from which splits are taken."""
+
 _ROLES_SHOWN = 3
 
 
@@ -36,7 +39,8 @@ def columns(context: CheckContext) -> Verdict:
     try:
         wanted = _wanted(data)
     except SlmcompileError as error:
-        return refuted(error.what, error.mend, context.at("data.template"), error.code)
+        key, _, problem = error.what.partition(": ")
+        return refuted(problem, error.mend, context.at(key), error.code)
     names = ", ".join(dict.fromkeys(name for _, name in wanted))
     if context.data is not None:
         return proved(f"{names}: filled in all {sum(context.data.rows.values())} rows")
@@ -80,11 +84,15 @@ def _look(rows: _Rows) -> _Looked:
         seen = first_rows(rows.data, rows.root)
     except SlmcompileError as error:
         return _Looked("", "data.source", error)
-    for row in seen.rows:
+    for number, row in enumerate(seen.rows):
         for key, name in rows.wanted:
+            if key == _BY and number >= seen.train:
+                continue
             found = _error(row, key, name, rows.data)
             if found is not None:
-                return _Looked("", key, found)
+                renamed = rows.data.columns.get(name)
+                at_fault = renamed is not None and renamed not in row.values
+                return _Looked("", f"data.columns.{name}" if at_fault else key, found)
     return _Looked(_seen(seen))
 
 
@@ -98,7 +106,7 @@ def _wanted(data: Data) -> list[tuple[str, str]]:
     if isinstance(data.template, MessagesTemplate):
         found.append(("data.template.column", data.template.column))
     if data.split.by is not None and data.split.strategy != "random" and _splits(data):
-        found.append(("data.split.by", data.split.by))
+        found.append((_BY, data.split.by))
     return found
 
 

@@ -8,21 +8,22 @@ from slmcompile.checks.undecided import needs_rows
 from slmcompile.errors import Exit
 
 LEAKED = 0.01
-"""Share of a split's rows whose prompt was trained on. They can move a metric by as much as their
-share, so up to here it is right to a point; beyond, what is measured is memory."""
+"""Share of a split's rows whose prompt stands in another. They can move a metric by as much as
+their share, so up to here it is right to a point; beyond, what is measured is memory."""
 
-_PAIRS = (("validation", "train"), ("test", "train"))
+_PAIRS = (("validation", "train"), ("test", "train"), ("test", "validation"))
+"""Splits that are measured, each with one that training learns from or chooses its weights by."""
 
 
 @check(
     14,
     "no-leak",
-    "test prompts that were trained on: the metric measures memory",
+    "test prompts that were trained on, or chosen by: the metric measures memory",
     needs=("D",),
     code=Exit.BAD_DATA,
 )
 def no_leak(context: CheckContext) -> Verdict:
-    """At most one per cent of validation or test has a prompt that is in train."""
+    """At most one per cent of validation or test has a prompt that is in another split."""
     if context.data is None:
         return needs_rows(context)
     rows, facts = context.data.rows, context.data.facts

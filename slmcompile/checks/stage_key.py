@@ -28,9 +28,7 @@ def stage_key_complete(context: CheckContext) -> Verdict:
     The tokenizer is part of the base model's folder, so every stage behind base depends on it.
     DVC keeps its own key: it watches the spec file, the files and the input folders.
     """
-    plan = context.plan
-    if plan is None:
-        return proved("judged with the plan")
+    plan = context.compiled
     stages = {stage.address: stage for stage in plan.stages()}
     for stage in stages.values():
         for what in _missing(plan, stages, stage):

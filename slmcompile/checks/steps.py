@@ -116,9 +116,11 @@ def _lines(path: Path, _sha256: str | None) -> int | None:
     try:
         if path.stat().st_size > _COUNTED_BYTES:
             return None
-        return path.read_bytes().count(b"\n") + 1
+        raw = path.read_bytes()
     except OSError:
         return None
+    # CSV also ends its lines with \r alone.
+    return raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n") + 1
 
 
 def _steps(count: int) -> str:

@@ -65,7 +65,7 @@ def label_mask(context: CheckContext) -> Verdict:
     4,
     "stop-token",
     "the model never learnt to stop, or the runtime does not stop where it learnt to",
-    needs=("T", "D", "C"),
+    needs=("T", "D", "C", "H"),
     code=Exit.BAD_DATA,
 )
 def stop_token(context: CheckContext) -> Verdict:

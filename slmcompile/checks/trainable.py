@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -43,9 +44,11 @@ def trainable(train: Train, model: Architecture) -> Trainable:
 @lru_cache(maxsize=64)
 def _adapter(lora: Lora, model: Architecture) -> Trainable:
     """Many checks ask, and many recipes train the same adapter."""
-    layers = {**model.linears, **model.others}
-    adapted = sorted(matched(layers, patterns(lora, model)))
-    adapter = sum(lora.r * sum(layers[name]) for name in adapted)
+    whole = matched(model.modules, lora.modules_to_save)
+    meant = matched(model.layers, patterns(lora, model))
+    # PEFT puts no adapter on what is saved whole, nor on anything inside it.
+    adapted = sorted(name for name in meant if not _within(name, whole))
+    adapter = sum(lora.r * sum(model.layers[name]) for name in adapted)
     return Trainable(tuple(adapted), adapter, _saved(lora, model), 0)
 
 
@@ -55,9 +58,13 @@ def patterns(lora: Lora, model: Architecture) -> list[str]:
 
 
 def _saved(lora: Lora, model: Architecture) -> int:
-    modules = matched(model.modules, lora.modules_to_save)
-    return sum(
-        prod(shape)
-        for name, shape in model.shapes.items()
-        if any(name.startswith(f"{module}.") for module in modules)
-    )
+    """A tied head gets weights of its own. PEFT 0.21 goes by how names end: by ``norm``, all."""
+    whole = {name for name in model.modules if name.endswith(lora.modules_to_save)}
+    heads = {f"{name}.weight": shape for name, shape in model.tied_head.items()}
+    weights = {**model.shapes, **heads}
+    return sum(prod(shape) for name, shape in weights.items() if _within(name, whole))
+
+
+def _within(name: str, modules: Iterable[str]) -> bool:
+    """Whether it is one of the modules or lies in one."""
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)

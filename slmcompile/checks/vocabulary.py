@@ -6,7 +6,7 @@ Reads ``tokenizer.json`` as data; no tokenizer is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +14,15 @@ from typing import Any
 
 from slmcompile.checks.architecture import architecture_of
 from slmcompile.checks.context import CheckContext
+from slmcompile.checks.model_facts import size_in
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.training.target_modules import leaf
 
 _FILE = "tokenizer.json"
-_MAX_BYTES = 64 << 20
-"""Twice the file of 262,144 tokens."""
+_MAX_BYTES = 48 << 20
+"""More than the file of 262,144 tokens has."""
+_MOST_COMMAS = 1_000_000
+"""Of tokens and all before them; what it costs to read them follows."""
+_MERGES = re.compile(r'"merges":\s*\[')
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,10 @@ class Vocabulary:
     Attributes:
         size: largest id + 1.
         last: the token that has it.
-        added: tokens that lie beyond the tokenizer's own model, by id.
     """
 
     size: int
     last: str
-    added: Mapping[int, str]
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
@@ -45,7 +46,15 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         if state.st_size > _MAX_BYTES:
             return None
         return _read(path, state.st_mtime_ns, state.st_size)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ):
         return None
 
 
@@ -53,23 +62,28 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 def _read(path: Path, _changed: int, _size: int) -> Vocabulary:
     """One file of several megabytes may serve a thousand recipes."""
     text = path.read_text(encoding="utf-8")
-    vocab = _value(text, "vocab", text.index('"model":'))
+    model = text.index('"model":')
+    # Behind the vocabulary; most of the file.
+    merges = _MERGES.search(text, model)
+    head = text[: merges.start()] if merges else text
+    if head.count(",") > _MOST_COMMAS:
+        raise ValueError(f"{path}: too many values for a tokenizer")
+    vocab = _value(head, "vocab", model)
     if isinstance(vocab, list):  # Unigram: pairs of piece and score, in order of ids
-        by_id = {number: str(piece[0]) for number, piece in enumerate(vocab)}
+        found = [(len(vocab) - 1, str(vocab[-1][0]))] if vocab else []
     else:
-        by_id = {int(number): str(token) for token, number in vocab.items()}
-    entries = _value(text, "added_tokens", 0) or []
-    added = {int(entry["id"]): str(entry["content"]) for entry in entries}
-    beyond = {number: token for number, token in added.items() if number not in by_id}
-    largest = max(max(by_id, default=-1), max(added, default=-1))
-    return Vocabulary(largest + 1, {**by_id, **added}.get(largest, ""), beyond)
+        ids = {int(number): token for token, number in vocab.items()}
+        found = [(max(ids), str(ids[max(ids)]))] if ids else []
+    entries = _value(head, "added_tokens", 0) or []
+    found += [(int(entry["id"]), str(entry["content"])) for entry in entries]
+    largest, last = max(found, default=(-1, ""))
+    return Vocabulary(largest + 1, last)
 
 
 def _value(text: str, key: str, start: int) -> Any:
     """The JSON value behind a key's first place after ``start``.
 
-    The merges, most of the file, are left unread. A key cannot be met inside a token, where its
-    quotation marks would be escaped.
+    A key cannot be met inside a token, where its quotation marks would be escaped.
     """
     name = f'"{key}":'
     place = text.index(name, start) + len(name)
@@ -81,24 +95,24 @@ def _value(text: str, key: str, start: int) -> Any:
 @check(
     13,
     "vocabulary-fits",
-    "a token without a row in the embedding: an index error, or a token that is never learnt",
+    "a token without a row in the embedding: an index error, or a model that does not load",
     needs=("T", "H"),
 )
 def vocabulary_fits(context: CheckContext) -> Verdict:
-    """Tokenizer size ≤ embedding rows, and tokens added behind the model's own can be trained.
+    """Tokenizer size ≤ embedding rows, and those are the configuration's ``vocab_size``.
 
-    A token whose row is beyond what the configuration counts as vocabulary was added after the
-    base model was trained; a frozen embedding would leave it as it was initialised.
+    Whether a token was added after the base model was trained, so that a frozen embedding would
+    leave it as it was initialised, is not known: headers say nothing of a row's values.
     """
     model, facts = architecture_of(context), context.model
     if model is None or facts is None:
         return needs_probe(context.base_stage, "the tokenizer is there by then")
     vocabulary = read_vocabulary(facts.folder)
-    if vocabulary is None or model.embedding_rows is None:
+    if vocabulary is None or model.embedding is None:
         return needs_probe(
             f"{context.name}/train", f"{facts.where}: its {_FILE} or its embedding is not readable"
         )
-    rows = model.embedding_rows
+    rows = model.embedding[0]
     where = context.at("model.source")
     if vocabulary.size > rows:
         return refuted(
@@ -107,21 +121,12 @@ def vocabulary_fits(context: CheckContext) -> Verdict:
             "take the tokenizer that the weights were trained with, or resize the embedding",
             where,
         )
-    trained_with = facts.config.get("vocab_size")
-    late = [
-        token
-        for number, token in sorted(vocabulary.added.items())
-        if isinstance(trained_with, int) and number >= trained_with
-    ]
-    lora = context.recipe.train.lora
-    frozen = lora is not None and not any(
-        leaf(name) in lora.modules_to_save for name in model.others
-    )
-    if late and frozen:
+    stated = size_in(facts.language, "vocab_size")
+    if stated not in {None, rows}:
         return refuted(
-            f"{facts.where}: token {late[0]!r} was added beyond the vocabulary of {trained_with},"
-            " and its embedding is frozen",
-            "train the embedding: train.lora.modules_to_save=[embed_tokens], or train=full",
-            context.at("train.lora.modules_to_save"),
+            f"{facts.where}: config.json says vocab_size {stated}, the embedding has {rows} rows,"
+            " so it does not load",
+            "take the config.json that the weights were saved with",
+            where,
         )
     return proved(f"{vocabulary.size} token ids, {rows} rows in the embedding")

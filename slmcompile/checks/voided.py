@@ -10,6 +10,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.stated import contradicts
 from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
+from slmcompile.training.target_modules import matches
 
 SPLITS = frozenset({"train", "validation", "test"})
 
@@ -45,9 +46,7 @@ def _adapted_and_whole(lora: Lora) -> bool:
     if isinstance(lora.target_modules, str):
         return False
     return any(
-        target == whole or target.endswith(f".{whole}") or whole.endswith(f".{target}")
-        for target in lora.target_modules
-        for whole in lora.modules_to_save
+        matches(target, whole) for target in lora.target_modules for whole in lora.modules_to_save
     )
 
 

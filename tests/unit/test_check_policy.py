@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.device import Device
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.cli import main
-from slmcompile.errors import Exit
+from slmcompile.errors import Exit, SlmcompileError
 from slmcompile.lock.file import NAME, lock_text
 from slmcompile.lock.update import update_lock
+from slmcompile.pipeline import drive
+from slmcompile.planning.definition import Plan
 from slmcompile.policy import FILE, Policy
 from slmcompile.project import Project
 from tests.projects import command, commit, make_project
@@ -80,6 +85,17 @@ def test_a_branch_a_tag_and_a_short_commit_are_refuted(project: Project, revisio
     assert found.outcome == "refuted"
     assert found.where == "conf/model/hubbed.yaml:6: model.source.revision"
     assert "slmcompile lock" in found.mend
+
+
+def test_a_mend_that_lock_cannot_follow_is_not_given(project: Project) -> None:
+    """It reads recipes as they are written."""
+    override = hub_model(project, "main")
+    assert "--save-as NAME`, then `slmcompile lock NAME`" in verdict(project, 23, override).mend
+    (project.recipes / "tiny.yaml").write_text(
+        (project.recipes / "tiny.yaml").read_text().replace("tiny-llama", "hubbed")
+    )
+    found = verdict(project, 23, "train.seed=1")
+    assert found.mend.endswith("or run `slmcompile lock tiny`")
 
 
 def test_a_locked_branch_is_pinned(project: Project) -> None:
@@ -180,6 +196,27 @@ def test_an_unknown_licence_is_refuted(project: Project, licence: str) -> None:
     assert (found.outcome, found.code) == ("refuted", Exit.BAD_RECIPE)
 
 
+@pytest.mark.parametrize(
+    ("licence", "mend"),
+    [
+        ("apache2", "did you mean 'Apache-2.0'?"),
+        ("llama-3.2", "did you mean 'llama3.2'?"),
+        ("proprietary", "LicenseRef-NAME"),
+    ],
+)
+def test_a_word_that_is_no_licences_name_is_refuted(
+    project: Project, licence: str, mend: str
+) -> None:
+    found = verdict(project, 30, f"model.license={licence}")
+    assert (found.outcome, found.code) == ("refuted", Exit.BAD_RECIPE)
+    assert mend in found.mend
+
+
+@pytest.mark.parametrize("licence", ["mit", "llama3.2", "gemma", "LicenseRef-acme", "openrail++"])
+def test_names_of_spdx_and_of_the_hub_are_known(project: Project, licence: str) -> None:
+    assert verdict(project, 30, f"model.license={licence}").outcome == "proved"
+
+
 def test_a_licence_that_the_policy_does_not_name_is_refuted(project: Project) -> None:
     write_policy(project, "licenses: [MIT]\n")
     found = verdict(project, 30)
@@ -252,7 +289,7 @@ def test_the_check_stage_judges_size_where_a_spec_has_no_licence(project: Projec
 
 
 def test_a_plan_may_be_held_against_the_base_branchs_policy(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_policy(project, "licenses: [MIT]\n")
     command(project.root, "git", "init", "--quiet", "--initial-branch=main")
@@ -261,6 +298,40 @@ def test_a_plan_may_be_held_against_the_base_branchs_policy(
     monkeypatch.chdir(project.root)
     assert main(["plan", "tiny"]) == 0
     assert main(["plan", "tiny", "--policy-from", "main"]) == 77
-    assert "error: conf/model/tiny-llama.yaml:4: model.license" in capsys.readouterr().err
+    assert "error: conf/model/tiny-llama.yaml:4: model.license" in capfd.readouterr().err
     assert main(["run", "tiny", "--policy-from", "main"]) == 77
     assert not (project.root / "pipelines").exists()
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [(7, False), (8, True)])
+def test_the_base_branchs_policy_also_judges_what_the_run_fetches(
+    project: Project, monkeypatch: pytest.MonkeyPatch, limit: int, allowed: bool
+) -> None:
+    """The size of the weights is known when they are there, before anything is trained on them."""
+    override = hub_model(project, "a" * 40)
+    write_policy(project, f"max_parameters: {limit}\n")
+    command(project.root, "git", "init", "--quiet", "--initial-branch=main")
+    commit(project.root, "strict")
+    write_policy(project, "max_parameters: 1000000000\n")
+    model_folder(project)
+    ran: list[tuple[str, ...] | None] = []
+
+    def reproduce(_: Project, plan: Plan, *more: Any) -> None:
+        only = more[2] if len(more) > 2 else None
+        ran.append(only and tuple(stage.kind for stage in only))
+        base = plan.shared[0].stages[0].out
+        shutil.copytree(project.root / "models/mine", project.root / base, dirs_exist_ok=True)
+
+    monkeypatch.setattr(drive, "dvc_ready", lambda *_: nullcontext())
+    monkeypatch.setattr(drive, "reproduce", reproduce)
+    run = partial(api.run, "tiny", [override], project=project.root, policy_from="main")
+    if allowed:
+        run()
+        assert ran == [("base",), None]
+    else:
+        with pytest.raises(
+            SlmcompileError, match=r"8 parameters, .* max_parameters is 7"
+        ) as caught:
+            run()
+        assert caught.value.code == Exit.REFUSED
+        assert ran == [("base",)]

@@ -41,7 +41,10 @@ def test_a_projects_policy_extends_the_built_in_one(project: Project) -> None:
     [
         ("licences: [MIT]\n", "did you mean 'licenses'?"),
         ("\nmax_bytes: many\n", f"{FILE}:2: max_bytes"),
-        ("licenses: MIT\n", f"{FILE}:1: licenses"),
+        ("licenses: MIT\n", f"{FILE}:1: licenses: must be a list (given 'MIT') write [MIT]"),
+        ("\ndata_roots: [/data]\n", f"{FILE}:2: data_roots: must be folders of the project"),
+        ("data_roots: [data, ../x]\n", "../x lies outside it"),
+        ("data_roots: [data/../..]\n", "name folders relative to the project"),
     ],
 )
 def test_a_policy_that_says_nothing_valid_is_no_policy(

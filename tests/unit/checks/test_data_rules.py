@@ -48,6 +48,8 @@ SPOILT: list[tuple[int, dict[str, Any], str]] = [
      "2 of 72 test prompts stand in train (0 to the letter"),
     (14, {"leaks_normalised": NO_LEAK | {"validation_in_train": 1}},
      "1 of 72 validation prompts"),
+    (14, {"leaks_normalised": NO_LEAK | {"test_in_validation": 72}},
+     "72 of 72 test prompts stand in validation"),
     (15, {"report": {"lengths": {"total": {"max": 257}}}}, "257 tokens, the model's context 256"),
     (15, {"labels_lost": ("down",)}, "every row of the label 'down'"),
     (15, {"report": {"dropped": {"too_long": {"count": 100}}}}, "100 of 480 rows (21%)"),
@@ -90,9 +92,19 @@ def test_the_stop_token_that_the_base_stage_will_add_is_not_missed(project: Path
 
 def test_a_leak_of_a_row_in_a_hundred_is_no_refutation(project: Path) -> None:
     rows = {"train": 800, "validation": 100, "test": 100}
-    leaks = {"validation_in_train": 1, "test_in_train": 1, "test_in_validation": 5}
+    leaks = {"validation_in_train": 1, "test_in_train": 1, "test_in_validation": 1}
     found = verdict(14, context(project, report={"counts": rows}, leaks_normalised=leaks))
-    assert (found.outcome, found.evidence.split()[0]) == ("proved", "7")
+    assert (found.outcome, found.evidence.split()[0]) == ("proved", "3")
+
+
+def test_the_context_of_a_model_that_also_sees_is_in_its_text_config(project: Path) -> None:
+    sees = {"model_type": "gemma3", "text_config": {"max_position_embeddings": 8}}
+    known = context(project)
+    found = verdict(15, replace(known, model=replace(MODEL, config=sees)))
+    assert found.outcome == "refuted"
+    assert "10 tokens, the model's context 8" in found.evidence
+    unknown = verdict(15, replace(known, model=None))
+    assert (unknown.outcome, unknown.stage) == ("needs_probe", known.base_stage)
 
 
 def test_long_answers_matter_only_where_they_are_compared_whole(project: Path) -> None:
@@ -176,7 +188,7 @@ def test_a_model_without_a_chat_template_is_refuted_before_it_runs(tmp_path: Pat
         ([talk("user", "assistant"), talk("user")], "{type: messages}",
          "data.template.column", "data/talk.jsonl:2: column 'messages': the last message"),
         ([{"q": "a", "answer": "b"}], "{type: text, prompt: '{q.x}', completion: '{answer}'}",
-         "data.template", "reaches into a value"),
+         "data.template.prompt", "reaches into a value"),
         ([["a"]], "{type: messages}", "data.source", "data/talk.jsonl:1: the row is list"),
     ],
 )  # fmt: skip
@@ -191,6 +203,41 @@ def test_a_column_that_is_not_there_is_refuted_by_plan(
     assert found.where.endswith(f": {key}")
 
 
+def test_a_long_array_in_one_line_is_looked_at_by_plan(tmp_path: Path) -> None:
+    template = "{type: text, prompt: '{qs}', completion: '{answer}'}"
+    folder = chat_project(tmp_path.resolve(), [], template)
+    rows = [{"q": f"question {number}", "answer": "b"} for number in range(5000)]
+    (folder / "data" / "talk.json").write_text(json.dumps(rows), encoding="utf-8")
+    found = verdict(6, planned(folder, "data.source.path=data/talk.json", recipe="talk"))
+    assert found.outcome == "refuted"
+    assert "data/talk.json:1 (element 0): no column 'qs'" in found.evidence
+
+
+def test_the_column_to_split_by_is_wanted_only_where_rows_are_split(tmp_path: Path) -> None:
+    row = {"q": "a", "answer": "b"}
+    template = "{type: text, prompt: '{q}', completion: '{answer}'}"
+    folder = chat_project(tmp_path.resolve(), [row | {"g": 1}], template)
+    (folder / "data" / "rest.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    split = "data.split={strategy: group, by: g}"
+    for train, validation, outcome in (
+        ("talk", "rest", "needs_probe"),
+        ("rest", "talk", "refuted"),
+    ):
+        files = f"{{validation: data/{validation}.jsonl, train: data/{train}.jsonl}}"
+        source = f"data.source={{type: file, path: null, files: {files}}}"
+        found = verdict(6, planned(folder, source, split, recipe="talk"))
+        assert found.outcome == outcome
+        assert ("data/rest.jsonl:1: no column 'g'" in found.evidence) == (outcome == "refuted")
+
+
+def test_a_renaming_to_no_column_is_blamed_and_not_the_template(project: Path) -> None:
+    found = verdict(6, planned(project, "data.columns={text: utterance}"))
+    assert found.where == "override 'data.columns={text: utterance}': data.columns.text"
+    found = verdict(6, planned(project, "data.template.prompt='{text'"))
+    assert found.where.endswith(": data.template.prompt")
+    assert found.evidence == "a brace without its partner"
+
+
 def test_a_missing_column_ends_plan_with_exit_65_and_its_nearest_name(project: Path) -> None:
     done = slmcompile(project, "plan", "tiny", "data.template.prompt='{txt} = '", check=False)
     assert done.returncode == Exit.BAD_DATA
@@ -202,4 +249,4 @@ def test_a_missing_column_ends_plan_with_exit_65_and_its_nearest_name(project: P
 def test_token_counts_are_those_of_training(project: Path) -> None:
     data = context(project).data
     assert isinstance(data, DataFacts)
-    assert (data.tokens_total, data.mean_tokens, data.longest) == (3024, 9.0, 10)
+    assert (data.tokens_total, data.longest) == (3024, 10)

@@ -44,6 +44,15 @@ def test_a_long_file_is_read_up_to_the_limit(tmp_path: Path, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("before", ["", " "])
+def test_an_array_in_one_line_is_read_up_to_the_limit(tmp_path: Path, before: str) -> None:
+    rows = [{"text": "a"}, {"text": "é" * LIMIT}]
+    text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+    (tmp_path / "rows.json").write_text(before + text, encoding="utf-8")
+    seen = first_rows(make_config(source={"type": "file", "path": "rows.json"}), tmp_path)
+    assert ([row.values for row in seen.rows], seen.whole) == (rows[:1], False)
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_short_file_is_read_whole_and_its_faults_are_named(tmp_path: Path, name: str) -> None:
     short = {
@@ -67,6 +76,7 @@ def test_every_file_of_given_splits_is_looked_at(tmp_path: Path) -> None:
     files = {"train": "a.jsonl", "test": "b.jsonl"}
     seen = first_rows(make_config(source={"type": "file", "files": files}), tmp_path)
     assert [list(row.values) for row in seen.rows] == [["a"], ["b"]]
+    assert seen.train == 1
 
 
 def test_parquet_and_hubs_are_left_to_the_data_stage(tmp_path: Path) -> None:

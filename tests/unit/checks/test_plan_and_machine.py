@@ -15,6 +15,7 @@ from slmcompile.artifact import read_manifest, write_manifest
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.device import Device
 from slmcompile.checks.exportable import ARCHITECTURES, PAIRS
+from slmcompile.checks.judge import probes
 from slmcompile.errors import Exit
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.planning.definition import Plan, Stage
@@ -83,9 +84,10 @@ def test_fp32_is_native_everywhere(project: Project) -> None:
         assert judged(context(project), 9, device=device).outcome == "proved"
 
 
-def test_a_cpu_that_says_nothing_of_itself_proves_nothing(project: Project) -> None:
+def test_a_cpu_that_says_nothing_of_itself_decides_nothing(project: Project) -> None:
     silent = Device(None, None, frozenset())
     found = judged(context(project, "train.precision=bf16"), 9, device=silent)
+    assert (found.outcome, found.stage) == ("needs_probe", "tiny/train")
     assert "does not list" in found.evidence
 
 
@@ -144,6 +146,10 @@ def test_a_quantised_base_is_refuted(project: Project) -> None:
     found = judged(context(project), 11, model=facts)
     assert found.outcome == "refuted"
     assert found.where.endswith("model.source")
+    # The check stage, which knows no plan, judges that much of it.
+    assert 11 in {check.number for check in probes()}
+    assert judged(context(project), 11, model=facts, plan=None).outcome == "refuted"
+    assert judged(context(project), 11, model=model_facts(), plan=None).outcome == "proved"
 
 
 def test_an_export_of_an_export_is_refuted(project: Project) -> None:
@@ -294,6 +300,18 @@ def test_a_cadence_beyond_the_last_step_is_refuted(project: Project, key: str) -
     # A short trial of it is no contradiction.
     trial = context(project, "train.num_train_epochs=0.1", "train.warmup_ratio=0", recipe=name)
     assert judged(trial, 20).outcome == "proved"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_line_end_of_csv_counts(project: Project, end: str) -> None:
+    lines = ["text,label", *(f"say {number},on" for number in range(30))]
+    (project.root / "data" / "lines.csv").write_text(end.join(lines), encoding="utf-8", newline="")
+    rows = "data: {source: {type: file, path: data/lines.csv}}\n"
+    train = "num_train_epochs: 1, per_device_train_batch_size: 1, warmup_ratio: 0"
+    for steps, outcome in ((31, "proved"), (32, "refuted")):
+        text = f"defaults: [tiny, _self_]\n{rows}train: {{{train}, save_steps: {steps}}}\n"
+        name = recipe_file(project, text, f"lines-{ord(end[0])}-{len(end)}-{steps}")
+        assert judged(context(project, recipe=name), 20).outcome == outcome
 
 
 def test_a_groups_cadence_is_not_held_against_a_small_file(project: Project) -> None:

@@ -156,6 +156,16 @@ def test_an_override_goes_past_what_a_file_says(project: Project) -> None:
     assert judged(context(project, "train.max_steps=10", recipe=name), 18).outcome == "proved"
 
 
+def test_an_option_chosen_by_an_override_goes_past_the_recipe(project: Project) -> None:
+    (project.conf / "train" / "quick.yaml").write_text(
+        "defaults: [tiny, _self_]\nmax_steps: 3\n", encoding="utf-8"
+    )
+    name = recipe_file(project, "defaults: [tiny, _self_]\ntrain: {num_train_epochs: 2}\n", "two")
+    assert judged(context(project, "train=quick", recipe=name), 18).outcome == "proved"
+    both = context(project, "train=quick", "train.num_train_epochs=2", recipe=name)
+    assert judged(both, 18).outcome == "refuted"
+
+
 def test_a_recipe_goes_past_its_group_and_not_past_itself(project: Project) -> None:
     past = recipe_file(project, "defaults: [tiny, _self_]\ntrain: {max_steps: 30}\n", "past")
     assert judged(context(project, recipe=past), 18).outcome == "proved"
@@ -167,6 +177,16 @@ def test_a_recipe_goes_past_its_group_and_not_past_itself(project: Project) -> N
     found = judged(context(project, recipe=itself), 18)
     assert found.outcome == "refuted"
     assert found.where == "recipes/itself.yaml:4: train.num_train_epochs"
+
+
+def test_a_layer_saved_whole_leaves_those_of_its_name_their_adapters(project: Project) -> None:
+    def adapted(target: str, saved: str) -> str:
+        names = (f"target_modules=[q_proj,{target}]", f"modules_to_save=[{saved}]")
+        return judged(context(project, *(f"train.lora.{name}" for name in names)), 18).outcome
+
+    layer = "model.layers.0.mlp.down_proj"
+    assert adapted("down_proj", layer) == "proved"
+    assert adapted(layer, "down_proj") == "refuted"
 
 
 def test_one_group_file_that_contradicts_itself_is_refuted(project: Project) -> None:
