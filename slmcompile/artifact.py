@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.errors import CorruptError, MissingError
+from slmcompile.regular_file import read_output_json
 
 FORMAT_VERSION = "1.0"
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_MAX_MANIFEST = 8 << 20
 
 
 def sha256_file(path: Path) -> str:
@@ -45,7 +47,9 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with part.open("w", encoding="utf-8", newline="\n") as stream:
+            part.unlink(missing_ok=True)
+            # Never through a link that a stranger has put there.
+            with part.open("x", encoding="utf-8", newline="\n") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -116,30 +120,45 @@ def write_manifest(folder: Path, kind: str, info: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, unverified. Raises CorruptError if there is none."""
+    """The manifest of a folder, unverified; what it holds has the types that it should have.
+
+    Raises:
+        CorruptError: there is none that can be used (exit 74).
+    """
     path = folder / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    mend = "run the recipe again; the stage will be rebuilt"
+    manifest = read_output_json(folder, MANIFEST, _MAX_MANIFEST)
+    if manifest is None:
+        raise CorruptError(f"{path}: missing or unreadable", mend)
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if not isinstance(version, str):
+        raise CorruptError(f"{path}: not a manifest", mend)
+    if version.split(".")[0] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
         raise CorruptError(
-            f"{path}: missing or unreadable", "run the recipe again; the stage will be rebuilt"
-        ) from error
-    if (
-        str(manifest.get("format_version", "")).split(".")[0]
-        != FORMAT_VERSION.split(".", maxsplit=1)[0]
-    ):
-        raise CorruptError(
-            f"{path}: format_version {manifest.get('format_version')!r} is not {FORMAT_VERSION}",
+            f"{path}: format_version {version!r} is not {FORMAT_VERSION}",
             "use the slmcompile version that wrote it, or run the recipe again",
         )
-    return manifest
+    if not _lists_files(manifest.get("files")) or not isinstance(manifest.get("info"), dict):
+        raise CorruptError(f"{path}: not a manifest", mend)
+    found: dict[str, Any] = manifest
+    return found
 
 
-def verify(folder: Path) -> dict[str, Any]:
+def _lists_files(files: Any) -> bool:
+    return isinstance(files, dict) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("size"), int)
+        and isinstance(entry.get("sha256"), str)
+        for entry in files.values()
+    )
+
+
+def verify(folder: Path, *, read: bool = True) -> dict[str, Any]:
     """Checks every file of an artifact against its manifest and returns the manifest.
 
     Raises:
-        CorruptError: a file is missing, added or has other bytes (exit 74).
+        CorruptError: a file is missing, added or has other bytes (exit 74); unless ``read``, of
+            the bytes only their number is compared.
     """
     manifest = read_manifest(folder)
     found = _files(folder)
@@ -150,6 +169,7 @@ def verify(folder: Path) -> dict[str, Any]:
         raise CorruptError(f"{folder / name}: {problem}", mend)
     for name, entry in expected.items():
         path = found[name]
-        if path.stat().st_size != entry["size"] or sha256_file(path) != entry["sha256"]:
+        same = path.stat().st_size == entry["size"]
+        if not same or (read and sha256_file(path) != entry["sha256"]):
             raise CorruptError(f"{path}: its bytes are not those that were written", mend)
     return manifest

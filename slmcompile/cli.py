@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.errors import Exit, SlmcompileError, UsageError
-from slmcompile.printable import json_text
+from slmcompile.printable import json_text, printable
+from slmcompile.terminal import fitted, tell
 
 
 class _Parser(argparse.ArgumentParser):
@@ -148,7 +149,11 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
     lock.add_argument("--upgrade", action="store_true", help="look again at what is locked")
     drift = add("drift", "say what is no longer as committed; exit 2 if anything", recipe=False)
     drift.add_argument("recipe", nargs="?", help="one recipe; all by default")
-    drift.add_argument("--deep", action="store_true", help="read every byte of the outputs")
+    drift.add_argument(
+        "--deep",
+        action="store_true",
+        help="read every byte of the outputs; without it their files' names and sizes",
+    )
     drift.add_argument("--remote", action="store_true", help="ask the default DVC remote too")
     drift.add_argument("--upstream", action="store_true", help="ask the hub for moved branches")
     drift.add_argument("--json", action="store_true", help="for programs")
@@ -182,10 +187,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _arguments(argv)
         return int(_COMMANDS[arguments.command](arguments))
     except SlmcompileError as error:
-        print(f"error: {error.what}", file=sys.stderr)
-        if error.mend:
-            print(f"  mend: {error.mend}", file=sys.stderr)
-        return int(error.code)
+        # A command that has answered on standard output already tells its error itself.
+        if "--json" in (sys.argv[1:] if argv is None else argv):
+            print(json_text({"format_version": "1.0", "error": error.to_json()}))
+        return tell(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return int(Exit.INTERRUPTED)
@@ -227,8 +232,21 @@ def _plan_all(arguments: argparse.Namespace) -> int:
 
     if arguments.recipe or not arguments.all:
         raise UsageError("plan: name one recipe, or --all", "slmcompile plan --all")
-    surveyed = list(survey(find_project(), arguments.policy_from))
-    print(json_text(survey_json(surveyed)) if arguments.json else survey_text(surveyed))
+    for option in ("select", "deep", "against", "out"):
+        if getattr(arguments, option):
+            raise UsageError(
+                f"plan: --{option} is of one recipe and does not go with --all",
+                f"name a recipe in place of --all, or drop --{option}",
+            )
+    project = find_project()
+    for file in project.misnamed():
+        said = f"recipes/{file} is not planned: recipes are called NAME.yaml, in lower case"
+        print(f"note: {printable(said)}", file=sys.stderr)
+    surveyed = list(survey(project, arguments.policy_from))
+    if arguments.json:
+        print(json_text(survey_json(surveyed)))
+    else:
+        print(fitted(survey_text(surveyed)))
     return exit_code(surveyed, detailed=arguments.detailed_exitcode)
 
 
@@ -254,6 +272,7 @@ def _apply(arguments: argparse.Namespace) -> int:
 
 def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
     """Runs something that returns a ``RunResult`` and shows what came out, and no more."""
+    from slmcompile.checks.judge import refusal
     from slmcompile.planning.text import plan_text
     from slmcompile.project import find_project
     from slmcompile.results import read_results, results_table, try_it
@@ -268,15 +287,16 @@ def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
     plans: list[Any] = []
 
     def on_plan(planned: Any) -> None:
-        plans.append(planned.plan)
-        print(plan_text(planned), file=to, flush=True)
+        plans.append(planned)
+        print(fitted(plan_text(planned), to), file=to, flush=True)
 
     try:
         result = work(policy_from=arguments.policy_from, on_plan=on_plan, progress=to)
     except SlmcompileError as error:
         if error.code == Exit.GATE_FAILED:
-            table(read_results(project, plans[0]))
-        raise
+            table(read_results(project, plans[0].plan))
+        refused = refusal(plans[0].findings, shown=to.isatty()) if plans else None
+        raise refused or error from None
     if arguments.json:
         print(json_text(_result_json(result)))
     else:
@@ -320,7 +340,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     for path in done.written:
         print(f"{'stale' if arguments.check else 'wrote'} {path}")
     for path in done.removed:
-        print(f"{'orphan' if arguments.check else 'removed'} {path}")
+        print(f"{'orphan' if arguments.check else 'removed'} {printable(path)}")
     if arguments.check and (done.written or done.removed):
         raise StaleError("generated files do not match the recipes", "run `slmcompile sync --all`")
     return Exit.DONE
@@ -413,7 +433,10 @@ def _drift(arguments: argparse.Namespace) -> int:
 def _checks(arguments: argparse.Namespace) -> int:
     from slmcompile.checks.listing import listing
 
-    print(listing("json" if arguments.json else "markdown" if arguments.markdown else "text"))
+    if arguments.json or arguments.markdown:
+        print(listing("json" if arguments.json else "markdown"))
+    else:
+        print(fitted(listing("text")))
     return Exit.DONE
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from slmcompile.printable import printable
+from slmcompile.printable import printable, shortened
+
+_LONGEST = 1000
+"""Characters of either line of an error."""
 
 
 class Exit(IntEnum):
@@ -43,13 +46,18 @@ class SlmcompileError(Exception):
     code: Exit = Exit.STAGE_FAILED
 
     def __init__(self, what: str, mend: str = "", *, code: Exit | None = None) -> None:
-        # Both may quote a stranger's recipe: one line each, and nothing that moves a cursor.
-        what, mend = printable(what), printable(mend)
+        # Both may quote a stranger's recipe: one line each with an end, and nothing that moves a
+        # cursor.
+        what, mend = (shortened(printable(text), _LONGEST) for text in (what, mend))
         super().__init__(what if not mend else f"{what}\n{mend}")
         self.what = what
         self.mend = mend
         if code is not None:
             self.code = code
+
+    def to_json(self) -> dict[str, str | int]:
+        """For programs."""
+        return {"what": self.what, "mend": self.mend, "code": int(self.code)}
 
 
 class StageFailedError(SlmcompileError):

@@ -6,21 +6,24 @@ Each takes parsed arguments, prints, and returns an exit code.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slmcompile import api
 from slmcompile.checks.judge import refusal
-from slmcompile.errors import Exit
+from slmcompile.errors import Exit, SlmcompileError, UsageError
 from slmcompile.pipeline.changes import Change
-from slmcompile.planning.definition import Plan
+from slmcompile.planning.definition import Plan, Stage
 from slmcompile.planning.text import plan_text, stage_lines, summary
 from slmcompile.printable import json_text, printable
-from slmcompile.project import find_project
+from slmcompile.project import Project, find_project
+from slmcompile.terminal import fitted, tell
 
 if TYPE_CHECKING:
     from slmcompile.planning.diff import Difference
@@ -44,16 +47,16 @@ def plan(arguments: Namespace) -> int:
         from slmcompile.planning.compared import against
 
         difference = against(project, planned.plan, arguments.against)
+    error = refusal(planned.findings, shown=sys.stdout.isatty() and not arguments.json)
+    if arguments.out and error is None:
+        api.save_plan(project, planned, Path(arguments.out), arguments.select or ())
+        print(f"wrote {arguments.out}", file=sys.stderr)
     if arguments.json:
         _print_json(_plan_json(shown, arguments.select, difference))
     else:
         _print_plan(shown, len(planned.changes) - len(shown.changes), difference)
-    error = refusal(planned.findings)
     if error is not None:
-        raise error
-    if arguments.out:
-        api.save_plan(project, planned, Path(arguments.out), arguments.select or ())
-        print(f"wrote {arguments.out}", file=sys.stderr)
+        return tell(error)
     pending = any(change.action != "unchanged" for change in shown.changes)
     if difference is not None:
         pending = difference.any
@@ -74,32 +77,54 @@ def _plan_json(
 
 
 def _print_plan(shown: api.PlannedRun, left_out: int, difference: Difference | None) -> None:
-    print(plan_text(shown), flush=True)
+    print(fitted(plan_text(shown)), flush=True)
     if left_out:
         print(f"Not selected: {left_out} stages.", flush=True)
     if difference is not None:
         from slmcompile.planning.diff_text import diff_text
 
-        print(f"\n{diff_text(difference)}", flush=True)
+        print(fitted(f"\n{diff_text(difference)}"), flush=True)
 
 
 def why(arguments: Namespace) -> int:
     """Prints the root causes for one stage or a whole recipe."""
-    from slmcompile.pipeline.sync import compile_recipe
+    from slmcompile.drift.files import lock
     from slmcompile.planning import explain
     from slmcompile.planning.explain_text import explain_text
-    from slmcompile.planning.selection import find_stage
 
     project = find_project()
-    recipe, slash, name = arguments.stage.partition("/")
-    compiled = compile_recipe(project, recipe, arguments.overrides)
-    stage = find_stage(compiled, name) if slash else None
+    compiled, stage = _asked_about(project, arguments.stage, arguments.overrides)
     explanation = explain.explain(project, compiled, stage)
     if arguments.json:
         _print_json(explain.to_json(explanation))
     else:
-        print(explain_text(explanation))
+        relock = any(lock(project, [compiled]))
+        print(fitted(explain_text(explanation, relock=relock)))
     return Exit.DONE
+
+
+def _asked_about(
+    project: Project, address: str, overrides: Sequence[str]
+) -> tuple[Plan, Stage | None]:
+    """The plan of a recipe, and the stage where ``address`` has one.
+
+    A shared stage may be called by the address that plans print; any recipe that has it will do.
+    """
+    from slmcompile.pipeline.sync import compile_recipe
+    from slmcompile.planning.selection import find_stage
+
+    recipe, slash, name = address.partition("/")
+    if not re.fullmatch(r"(base|data)-[0-9a-f]{8}", recipe) or recipe in project.names():
+        compiled = compile_recipe(project, recipe, overrides)
+        return compiled, find_stage(compiled, name) if slash else None
+    for other in project.names():
+        with suppress(SlmcompileError):
+            compiled = compile_recipe(project, other, overrides)
+            return compiled, find_stage(compiled, address)
+    raise UsageError(
+        f"{address}: no recipe has this shared stage",
+        "name it by a recipe: RECIPE/base, RECIPE/data",
+    )
 
 
 def diff(arguments: Namespace) -> int:
@@ -112,7 +137,7 @@ def diff(arguments: Namespace) -> int:
     if arguments.json:
         _print_json(to_json(difference))
     else:
-        print(diff_text(difference))
+        print(fitted(diff_text(difference)))
     return Exit.CHANGES if arguments.detailed_exitcode and difference.any else Exit.DONE
 
 
@@ -134,7 +159,7 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     lines.append(
         f"made from {len(saved.sources)} recipe and group files, {len(plan.files)} data files"
     )
-    print("\n".join(printable(line) for line in lines))
+    print(fitted("\n".join(printable(line) for line in lines)))
     return Exit.DONE
 
 

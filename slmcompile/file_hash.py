@@ -2,7 +2,8 @@
 
 A hash is remembered for a file's device, inode, size, modification and change time. Within the
 tick of the clock in which a file was written it can change once more without any of these moving,
-so a hash taken that early is not remembered at all.
+so a hash taken that early is not remembered at all. Links are not followed, and a FIFO or a device
+is never read.
 """
 
 from __future__ import annotations
@@ -13,20 +14,26 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
+from slmcompile.regular_file import open_regular
+
 _SETTLED_NS = 2_000_000_000  # coarser than the ticks of the file systems in use (FAT: 2 s)
 _KEPT = 4096
 _known: OrderedDict[tuple[str, str], tuple[tuple[int, ...], str]] = OrderedDict()
 
 
 def file_hash(path: Path, algorithm: str) -> str:
-    """Hex digest of a file's bytes, by an algorithm of ``hashlib``."""
+    """Hex digest of a file's bytes, by an algorithm of ``hashlib``.
+
+    Raises:
+        OSError: there is no regular file that can be read.
+    """
     key = (algorithm, str(path))
     remembered = _known.get(key)
-    if remembered is not None and remembered[0] == _signature(path.stat()):
+    if remembered is not None and remembered[0] == _signature(path.lstat()):
         return remembered[1]
     began = time.time_ns()
     digest = hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
-    with path.open("rb") as stream:
+    with os.fdopen(open_regular(str(path)), "rb") as stream:
         before = _signature(os.fstat(stream.fileno()))
         while chunk := stream.read(1 << 20):
             digest.update(chunk)

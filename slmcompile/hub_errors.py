@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,6 +53,7 @@ def hub_errors(where: str, *, correct: str, instead: str, lost: str = "") -> Ite
         if not http and not isinstance(error, (*no_answer, ConnectionError, TimeoutError)):
             raise  # a full disk, say
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", reason)
         raise MissingError(
             f"{where}: {lost}the hub is out of reach: {reason}",
             f"check the network and HF_ENDPOINT, or {instead}",

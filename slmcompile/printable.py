@@ -1,7 +1,8 @@
 r"""Text from people we do not know, made safe to print: one line, nothing that moves a cursor.
 
 Control characters, ANSI escapes, direction overrides, zero-width and private characters and lone
-surrogates come out as ``\uXXXX``, which is also how JSON writes them.
+surrogates come out as ``\uXXXX``, which is also how JSON writes them. What has the shape of a
+well-known credential is left out: a data file may be any file of the project.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import re
 from typing import Any
 
+from slmcompile.redact import redact
+
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\ud800-\uf8ff\U000e0000-\U0010ffff]"
@@ -17,14 +20,17 @@ _HIDDEN = re.compile(
 _SHORT = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
 
 
-def printable(text: str, *, keep: str = "") -> str:
-    """``text`` with every character that does not show itself escaped, those in ``keep`` aside."""
-    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+def printable(text: str) -> str:
+    """``text`` with every character escaped that does not show itself, and no credential."""
+    return _escaped(str(redact(text, ())))
 
 
 def json_text(value: Any) -> str:
-    """``value`` as indented JSON without hidden characters; programs read the same."""
-    return printable(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
+    """``value`` as indented JSON without hidden characters; programs read the same.
+
+    But for credentials in it.
+    """
+    return _escaped(json.dumps(redact(value, ()), indent=2, ensure_ascii=False), keep="\n")
 
 
 def shows_itself(text: str) -> bool:
@@ -35,6 +41,10 @@ def shows_itself(text: str) -> bool:
 def shortened(text: str, limit: int = 80) -> str:
     """``text`` cut to ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _escaped(text: str, keep: str = "") -> str:
+    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
 def _escape(character: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from slmcompile.errors import BadRecipeError, UsageError
 from slmcompile.recipe.schema import ID_PATTERN
@@ -40,10 +40,10 @@ class Project:
     def recipe_file(self, name: str) -> Path:
         """The file of a recipe; raises if the name or the file is not there."""
         if not re.fullmatch(ID_PATTERN, name):
-            raise UsageError(
-                f"{name!r} is not a recipe name",
-                "recipe names are lower-case letters, digits, - and _ (the file's name, no .yaml)",
-            )
+            form = "recipe names are lower-case letters, digits, - and _; the file's, without .yaml"
+            stem = PurePath(name).stem
+            mend = f"did you mean {stem!r}?" if stem in self.names() else form
+            raise UsageError(f"{name!r} is not a recipe name", mend)
         path = self.recipes / f"{name}.yaml"
         # A link or a FIFO is there; the reader says why it is refused.
         if not os.path.lexists(path):
@@ -56,6 +56,15 @@ class Project:
         """Names of all recipes, sorted."""
         found = (path.stem for path in self.recipes.glob("*.yaml"))
         return sorted(name for name in found if re.fullmatch(ID_PATTERN, name))
+
+    def misnamed(self) -> list[str]:
+        """Files that look like a recipe and have no recipe's name, sorted.
+
+        Not those that begin with ``_``, which are there for the ``defaults`` of recipes.
+        """
+        found = {path.name for path in self.recipes.iterdir() if path.suffix in {".yaml", ".yml"}}
+        known = {f"{name}.yaml" for name in self.names()}
+        return sorted(name for name in found - known if not name.startswith((".", "_")))
 
     def shown(self, path: Path) -> str:
         """A path as messages show it: relative to the project where it lies in it."""

@@ -7,6 +7,7 @@ Knows nothing of what the files hold.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -24,33 +25,40 @@ _FLAGS = (
 )
 
 
+def leads_out(path: str) -> bool:
+    """Whether a path is absolute or holds ``..``, so that it leads out of the folder it is in."""
+    absolute = path.startswith("/") or (os.name == "nt" and Path(path).is_absolute())
+    return absolute or ".." in path.split("/") or "\0" in path
+
+
 def check_inside(root: Path, path: str, where: str) -> os.stat_result | None:
     """Looks at ``root/path`` without opening it; None if nothing is there.
 
     Raises:
         RefusedError: absolute, with ``..``, through a link, or neither file nor folder (exit 77).
     """
-    parts = [part for part in path.split("/") if part not in {"", "."}]
-    absolute = path.startswith("/") or (os.name == "nt" and Path(path).is_absolute())
-    if absolute or ".." in parts or "\0" in path:
-        raise RefusedError(f"{where}: {path} lies outside the project", "move it into the project")
+    at = path if where == path else f"{where}: {path}"
+    if leads_out(path):
+        raise RefusedError(f"{at} lies outside the project", "move it into the project")
     found: os.stat_result | None = None
     current = str(root)
-    for part in parts:
+    for part in path.split("/"):
+        if part in {"", "."}:
+            continue
         current = f"{current}{os.sep}{part}"
         try:
             found = os.lstat(current)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise RefusedError(f"{where}: {path}: {error.strerror}", "use another path") from error
+            raise RefusedError(f"{at}: {error.strerror}", "use another path") from error
         if stat.S_ISLNK(found.st_mode):
             raise RefusedError(
-                f"{where}: {path} goes through a symbolic link, which may lead outside the project",
+                f"{at} goes through a symbolic link, which may lead outside the project",
                 "put the file itself there",
             )
     if found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise RefusedError(f"{where}: {path} is not a regular file", "put a regular file there")
+        raise RefusedError(f"{at} is not a regular file", "put a regular file there")
     return found
 
 
@@ -66,11 +74,8 @@ def read_regular(root: Path, path: str, where: str, limit: int) -> bytes | None:
     found = check_inside(root, path, where)
     if found is None or not stat.S_ISREG(found.st_mode):
         return None
-    handle = os.open(f"{root}{os.sep}{path}", _FLAGS)
+    handle = open_regular(f"{root}{os.sep}{path}")
     try:
-        now = os.fstat(handle)
-        if not stat.S_ISREG(now.st_mode):
-            raise RefusedError(f"{where}: {path} is not a regular file", "put a regular file there")
         pieces: list[bytes] = []
         left = limit + 1
         while left > 0 and (piece := os.read(handle, min(left, 1 << 20))):
@@ -81,14 +86,45 @@ def read_regular(root: Path, path: str, where: str, limit: int) -> bytes | None:
         os.close(handle)
 
 
-def read_json(root: Path, path: str, limit: int = 1 << 20) -> Any | None:
-    """What the JSON file ``root/path`` holds; None if there is none that can be used.
+def open_regular(path: str) -> int:
+    """A descriptor to read a regular file from; what has become of the path since does no harm.
 
-    A link, a device, a file of more than ``limit`` bytes, and text that is no JSON or too deep to
-    read count as none: for files that the project can do without.
+    Raises:
+        OSError: it is a link or no regular file, or cannot be opened.
+    """
+    handle = os.open(path, _FLAGS)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return handle
+
+
+def read_or_none(root: Path, path: str, limit: int) -> bytes | None:
+    """The bytes of ``root/path``; None if there is none that can be used.
+
+    A link, a device and a file of more than ``limit`` bytes count as none: for files that the
+    project can do without.
     """
     try:
         data = read_regular(root, path, path, limit)
-        return json.loads(data) if data is not None and len(data) <= limit else None
-    except (OSError, RefusedError, ValueError, RecursionError):
+    except (OSError, RefusedError):
         return None
+    return data if data is not None and len(data) <= limit else None
+
+
+def read_json(root: Path, path: str, limit: int = 1 << 20) -> Any | None:
+    """What the JSON file ``root/path`` holds; None if there is none that can be used.
+
+    So do those of ``read_or_none`` count, and text that is no JSON or too deep to read.
+    """
+    data = read_or_none(root, path, limit)
+    try:
+        return None if data is None else json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_output_json(folder: Path, name: str, limit: int = 1 << 20) -> Any | None:
+    """As ``read_json``, of a file of a stage's output, which may be DVC's link into its cache."""
+    real = Path(os.path.realpath(folder / name))
+    return read_json(real.parent, real.name, limit)

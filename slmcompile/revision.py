@@ -3,7 +3,9 @@
 Only plumbing that reads objects is called (``rev-parse``, ``ls-tree``, ``cat-file blob``,
 ``rev-list``): no hook, filter, textconv, pager, signature check or transport takes part, and what
 a repository's own ``.git/config`` could start is switched off on the command line. The user's and
-the system's git settings stay, because ``safe.directory`` lives there. Knows nothing of recipes.
+the system's git settings stay, because ``safe.directory`` lives there. A tree of a few kilobytes
+can hold files without end, so only named paths are listed, and git is stopped once its answer is
+larger than any that is of use. Knows nothing of recipes.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,8 +41,11 @@ _ENVIRONMENT = {
 }
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _REGULAR = frozenset({"100644", "100755"})
-_SECONDS = 60
+_TREE = "040000"
+_SECONDS = 20
+_KILLED = -9  # by us, after so many seconds
 _MAX_TEXT = 4 * 1024 * 1024
+"""Bytes of a file that is read as text, and of any answer of git that is kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,11 @@ class Revision:
         return short if self.commit.startswith(self.name) else f"{self.name} ({short})"
 
     def entries(self, *paths: str) -> dict[str, Entry]:
-        """Regular files at or below ``paths`` by path; links and submodules are passed over."""
+        """Regular files at or below ``paths`` by path; links and submodules are passed over.
+
+        Raises:
+            RefusedError: there are more than can be listed (exit 77).
+        """
         return {path: entry for path, mode, entry in self._listed(*paths) if mode in _REGULAR}
 
     def file(self, path: str) -> Entry | None:
@@ -89,10 +99,21 @@ class Revision:
         return None
 
     def _listed(self, *paths: str) -> Iterator[tuple[str, str, Entry]]:
-        listed = _git(self.root, "ls-tree", "-r", "-l", "-z", self.commit, "--", *paths)
+        if not paths:
+            return  # to git they would be all paths
+        # Folders are listed too (-t), for empty ones without end to be an answer without end.
+        words = ("ls-tree", "-r", "-t", "-l", "-z", self.commit, "--", *paths)
+        try:
+            listed = _git(self.root, *words)
+        except RefusedError as error:
+            raise RefusedError(
+                f"{', '.join(paths)}@{self.name}: more files than can be listed", error.mend
+            ) from error
         for line in filter(None, listed.split(b"\0")):
             facts, _, raw = line.partition(b"\t")
             mode, _, blob, size = facts.decode("ascii").split()
+            if mode == _TREE:
+                continue
             path = os.fsdecode(raw)
             if path.startswith("/") or {"", ".", ".."} & set(path.split("/")):
                 raise RefusedError(
@@ -102,7 +123,7 @@ class Revision:
 
     def text(self, path: str) -> str | None:
         """One small file's text; None if it is not there, too large or not UTF-8."""
-        entry = _everything(self).get(path)
+        entry = _below(self, "/".join(path.split("/")[:2])).get(path)
         if entry is None or not 0 <= entry.size <= _MAX_TEXT:
             return None
         try:
@@ -112,7 +133,7 @@ class Revision:
 
     def md5(self, path: str) -> str | None:
         """A file's MD5 as DVC computes it; None if it is not there."""
-        entry = _everything(self).get(path)
+        entry = self.entries(path).get(path)
         if entry is None or entry.size < 0:
             return None
         with tempfile.TemporaryFile() as content:
@@ -143,9 +164,9 @@ class Revision:
 
 
 @lru_cache(maxsize=8)
-def _everything(revision: Revision) -> Mapping[str, Entry]:
-    """Every file of a revision; a commit never changes, so one listing serves all reads."""
-    return revision.entries(".")
+def _below(revision: Revision, folder: str) -> Mapping[str, Entry]:
+    """Files of one folder; a commit never changes, so one listing serves all reads."""
+    return revision.entries(folder)
 
 
 def _copy(source: IO[bytes], to: IO[bytes], size: int) -> None:
@@ -230,22 +251,36 @@ def _git(
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
     }
-    try:
-        done = subprocess.run(
-            ["git", "--no-pager", "--literal-pathspecs", *settings, *words],
-            cwd=root,
-            env=kept | _ENVIRONMENT,
-            stdin=given if given is not None else subprocess.DEVNULL,
-            stdout=to if to is not None else subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=_SECONDS,
-        )
-    except FileNotFoundError as error:
-        raise MissingError("git is not installed", "install git") from error
-    except subprocess.TimeoutExpired as error:
-        raise MissingError(f"git {words[0]}: no answer in {_SECONDS} s", "try again") from error
-    if done.returncode != 0:
-        problem = " ".join(done.stderr.decode("utf-8", "replace").split())[:300]
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            running = subprocess.Popen(
+                ["git", "--no-pager", "--literal-pathspecs", *settings, *words],
+                cwd=root,
+                env=kept | _ENVIRONMENT,
+                stdin=given if given is not None else subprocess.DEVNULL,
+                stdout=to if to is not None else subprocess.PIPE,
+                stderr=complaints,
+            )
+        except FileNotFoundError as error:
+            raise MissingError("git is not installed", "install git") from error
+        late = threading.Timer(_SECONDS, running.kill)
+        late.start()
+        try:
+            answer = running.stdout.read(_MAX_TEXT + 1) if running.stdout else b""
+            if len(answer) > _MAX_TEXT:
+                raise RefusedError(
+                    f"git {words[0]} answers with more than {_MAX_TEXT} bytes",
+                    "do not trust this revision",
+                )
+            code = running.wait()
+        finally:
+            late.cancel()
+            running.kill()
+            running.communicate()
+        complaints.seek(0)
+        problem = " ".join(complaints.read(4096).decode("utf-8", "replace").split())[:300]
+    if code == _KILLED:
+        raise MissingError(f"git {words[0]}: no answer in {_SECONDS} s", "try again")
+    if code != 0:
         raise CorruptError(f"git {words[0]}: {problem or 'failed'}", "run `git fsck`")
-    return done.stdout or b""
+    return answer

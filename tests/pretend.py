@@ -38,7 +38,10 @@ def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:
         locks[stage.pipeline][stage.name] = {
             "cmd": stage.command,
             "deps": [{"path": path, "hash": "md5", "md5": hashes[path]} for path in stage.deps],
-            "outs": [{"path": path, "hash": "md5", "md5": hashes[path]} for path in stage.outs],
+            "outs": [
+                {"path": path, "hash": "md5", "md5": hashes[path], "size": _size(project, path)}
+                for path in stage.outs
+            ],
         }
         kept = project.scratch / SPEC_STORE / f"{hashes[stage.spec_path]}.json"
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +62,11 @@ def _file(project: Project, path: str, text: str) -> str:
     full.parent.mkdir(parents=True, exist_ok=True)
     full.write_text(text, encoding="utf-8")
     return _cached(project, text)
+
+
+def _size(project: Project, path: str) -> int:
+    full = project.root / path
+    return (full / "made" if full.is_dir() else full).stat().st_size
 
 
 def _cached(project: Project, text: str, suffix: str = "") -> str:

@@ -4,40 +4,135 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.artifact import verify
-from slmcompile.drift.finding import Finding
+from slmcompile.drift.finding import Finding, folded, listed
 from slmcompile.errors import CorruptError, MissingError
-from slmcompile.pipeline.state import Cache, md5_file, present, read_lock
+from slmcompile.pipeline.state import (
+    Cache,
+    Here,
+    Locked,
+    default_remote,
+    here,
+    md5_file,
+    read_lock,
+)
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.process import python_module
 from slmcompile.project import Project
 
-_LISTED = 5
+
+@dataclass(frozen=True)
+class _Output:
+    """A path that a ``dvc.lock`` has a hash for, and a recipe that makes it."""
+
+    recipe: str
+    stage: Stage
+    locked: Locked
+    path: str
+
+    @property
+    def md5(self) -> str:
+        return self.locked.outs[self.path]
+
+
+_Outputs = Mapping[str, Mapping[str, _Output]]
+"""By recipe and path."""
 
 
 def cache(project: Project, plans: Sequence[Plan], *, deep: bool = False) -> Iterator[Finding]:
-    """Outputs that ``dvc.lock`` records and that are neither in the cache nor in the workspace.
+    """Outputs that ``dvc.lock`` records and that are not here, not in the cache, or damaged.
 
-    With ``deep`` what is there is read and compared with its manifest or its cache key.
+    The names and sizes of an output's files are compared with its manifest, and with ``deep``
+    every byte; of one that is not here ``deep`` reads the cache's. Metrics and plots are read.
     """
     blobs = Cache(project)
-    for stage, path, md5 in _recorded(project, plans):
-        here = present(project, blobs, path, md5)
-        kept = path == stage.out and blobs.has(md5)
-        if not (here or kept):
-            yield Finding(
-                "cache",
-                path,
-                "is recorded, and is neither here nor in the cache",
-                f"run `dvc pull {path}` or `slmcompile run {_recipe_of(stage, plans)}`"
-                if path == stage.out
-                else f"run `git checkout {path}`",
-            )
-        elif deep and path == stage.out:
-            yield from _damage(project, blobs, path, md5, here=here, kept=kept)
+    lost, uncached, rewritten = (defaultdict[str, dict[str, _Output]](dict) for _ in range(3))
+    for out in _recorded(project, plans):
+        found = here(project, blobs, out.locked, out.path)
+        kept = blobs.has(out.md5, out.locked.sizes.get(out.path))
+        if out.path != out.stage.out:
+            if found != "intact":
+                rewritten[out.recipe][out.path] = out
+        elif found == "missing" and not kept:
+            lost[out.recipe][out.path] = out
+        elif damage := _damage(project, blobs, out, found, kept=kept, deep=deep):
+            yield damage
+        elif not kept:
+            uncached[out.recipe][out.path] = out
+    yield from _lost(lost, default_remote(project))
+    yield from _uncached(uncached)
+    yield from _rewritten(rewritten, blobs)
+
+
+def _lost(outputs: _Outputs, remote: str | None) -> Iterator[Finding]:
+    for recipe, found in outputs.items():
+        mend = f"run `slmcompile run {recipe}`"
+        if remote:
+            target = f"--with-deps pipelines/{recipe}/dvc.yaml" if len(found) > 1 else min(found)
+            mend = f"run `dvc pull {target}` or `slmcompile run {recipe}`"
+        where = "neither here nor in the cache"
+        told = dict.fromkeys(found, f"is recorded, and is {where}")
+        yield folded("cache", recipe, told, f"recorded outputs are {where}", mend)
+
+
+def _uncached(outputs: _Outputs) -> Iterator[Finding]:
+    for recipe, found in outputs.items():
+        stages = [
+            f"pipelines/{out.stage.pipeline}/dvc.yaml:{out.stage.name}" for out in found.values()
+        ]
+        target = stages[0] if len(stages) == 1 else f"--with-deps pipelines/{recipe}/dvc.yaml"
+        mend = f"run `dvc commit -f {target}`, or it will be made anew"
+        told = dict.fromkeys(found, "is here, its cache object is missing")
+        yield folded("cache", recipe, told, "outputs are here, their cache objects missing", mend)
+
+
+def _rewritten(outputs: _Outputs, blobs: Cache) -> Iterator[Finding]:
+    for recipe, found in outputs.items():
+        told = dict.fromkeys(found, "is not as its stage wrote it")
+        kept = all(blobs.has(out.md5) for out in found.values())
+        mend = f"run `slmcompile run {recipe}`"
+        mend = (
+            f"{mend}, which brings back what it wrote"
+            if kept
+            else f"run `git checkout {' '.join(found)}`"
+        )
+        yield folded("damaged", recipe, told, "metrics are not as their stages wrote them", mend)
+
+
+def _damage(
+    project: Project, blobs: Cache, out: _Output, found: Here, *, kept: bool, deep: bool
+) -> Finding | None:
+    """What is wrong with an output that is here, or with its objects where it is not."""
+    what = ""
+    if found != "missing":
+        try:
+            verify(project.root / out.path, read=deep)
+        except CorruptError as error:
+            what = error.what.replace(f"{project.root}/", "").removeprefix(f"{out.path}/")
+        if not what and found == "changed":
+            what = "is not as its stage wrote it"
+    if not what and not (deep and found == "missing"):
+        return None
+    spoilt = {
+        name: project.shown(blobs.blob(key))
+        for name, key in (blobs.folder(out.md5) or {}).items()
+        if md5_file(blobs.blob(key)) not in {key, None}
+    }
+    if not what and spoilt:
+        what = f"its cache blobs have other bytes than their names say: {listed(spoilt)}"
+    if not what:
+        return None
+    again = f"`slmcompile run {out.recipe}`, which makes it anew"
+    if spoilt:
+        mend = f"remove {' '.join(spoilt.values())} and run {again}"
+    else:
+        mend = f"run `dvc checkout -f {out.path}`" if kept else f"run {again}"
+    return Finding("damaged", out.path, what, mend)
 
 
 def remote(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
@@ -46,7 +141,10 @@ def remote(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
     Raises:
         MissingError: there is no default remote, or it cannot be reached (exit 69).
     """
-    wanted = sorted({path for stage, path, _ in _recorded(project, plans) if path == stage.out})
+    recipes = {
+        out.path: out.recipe for out in _recorded(project, plans) if out.path == out.stage.out
+    }
+    wanted = sorted(recipes)
     if not wanted:
         return
     dvc = python_module("dvc")
@@ -65,20 +163,20 @@ def remote(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
         raise MissingError(
             f"drift --remote: {said.removeprefix('ERROR: ')}", "check the remote and its login"
         ) from error
+    lacking: dict[str, dict[str, str]] = defaultdict(dict)
     for path in wanted:
         below = [each for each in absent if each.rstrip("/") == path or each.startswith(f"{path}/")]
         if below:
             files = sum(not each.endswith("/") for each in below)
-            yield Finding(
-                "remote",
-                path,
-                f"the remote {named.stdout.strip()} lacks {files or 'some'} of its files",
-                f"run `dvc push {path}`",
-            )
+            what = f"the remote {named.stdout.strip()} lacks {files or 'some'} of its files"
+            lacking[recipes[path]][path] = what
+    for recipe, told in lacking.items():
+        many = f"outputs are not whole in the remote {named.stdout.strip()}"
+        yield folded("remote", recipe, told, many, f"run `dvc push {' '.join(told)}`")
 
 
-def _recorded(project: Project, plans: Sequence[Plan]) -> Iterator[tuple[Stage, str, str]]:
-    """Every output that a ``dvc.lock`` has a hash for, once: (stage, path, MD5)."""
+def _recorded(project: Project, plans: Sequence[Plan]) -> Iterator[_Output]:
+    """Every output that a ``dvc.lock`` has a hash for, once."""
     locks = {
         pipeline.name: read_lock(project, pipeline.name)
         for plan in plans
@@ -89,42 +187,9 @@ def _recorded(project: Project, plans: Sequence[Plan]) -> Iterator[tuple[Stage, 
         for stage in plan.stages():
             locked = locks[stage.pipeline].get(stage.name)
             for path in stage.outs if locked else ():
-                md5 = locked.outs.get(path) if locked else None
-                if md5 and path not in seen:
+                if locked and locked.outs.get(path) and path not in seen:
                     seen.add(path)
-                    yield stage, path, md5
-
-
-def _damage(
-    project: Project, blobs: Cache, path: str, md5: str, *, here: bool, kept: bool
-) -> Iterator[Finding]:
-    if here:
-        try:
-            verify(project.root / path)
-        except CorruptError as error:
-            what = error.what.replace(f"{project.root}/", "").removeprefix(f"{path}/")
-            mend = f"remove {path} and run `dvc checkout {path}`, or run its recipe again"
-            yield Finding("damaged", path, what, mend)
-    elif kept:
-        spoilt = [name for name, blob, key in _blobs(blobs, md5) if md5_file(blob) != key]
-        if spoilt:
-            names = ", ".join(spoilt[:_LISTED]) + (", …" if len(spoilt) > _LISTED else "")
-            yield Finding(
-                "damaged",
-                path,
-                f"its cache blobs have other bytes than their names say: {names}",
-                f"remove them from {blobs.root} and run `dvc pull {path}` or its recipe again",
-            )
-
-
-def _blobs(blobs: Cache, md5: str) -> Iterator[tuple[str, Path, str]]:
-    for name, key in (blobs.folder(md5) or {}).items():
-        yield name, blobs.blob(key), key
-
-
-def _recipe_of(stage: Stage, plans: Sequence[Plan]) -> str:
-    """A recipe that makes the stage's output."""
-    return next(plan.recipe for plan in plans if any(each == stage for each in plan.stages()))
+                    yield _Output(plan.recipe, stage, locked, path)
 
 
 def _run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -7,27 +7,43 @@ import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from slmcompile.drift.finding import Finding
+from slmcompile.drift.finding import Finding, folded
 from slmcompile.lock.file import NAME, read_lock
-from slmcompile.lock.references import references
+from slmcompile.lock.references import references, short
+from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.sync import sync
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Recipe
+from slmcompile.regular_file import read_or_none
 
-_PINNED = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;#]+)")
+_MAX_CONSTRAINTS = 1 << 20
+_OTHER = ("is not what its recipe gives", "files are not what the recipe gives")
+_MISSING = ("is missing", "files are missing")
+_ORPHAN = ("belongs to no recipe", "paths belong to no recipe")
+"""What is wrong with one generated path, and with several."""
+
+# A name and a version as PyPI has them, for both are printed in a command to copy.
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!+_-]+)(?=[\s;#]|$)")
 
 
 def generated(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
     """Generated files that are not what the recipes give, as ``sync --check`` finds them."""
     done = sync(project, plans, check=True)
-    mend = "run `slmcompile sync --all`"
+    recipes = {
+        pipeline.name: plan.recipe for plan in reversed(plans) for pipeline in plan.pipelines
+    }
+    found: dict[tuple[str, tuple[str, str]], list[str]] = {}
     for path in done.written:
-        there = (project.root / path).is_file()
-        what = "is not what its recipe gives" if there else "is missing"
-        yield Finding("generated", path, what, mend)
+        pipeline = path.split("/")[1]
+        recipe = recipes.get(pipeline, f"pipelines/{pipeline}")
+        what = _OTHER if (project.root / path).is_file() else _MISSING
+        found.setdefault((recipe, what), []).append(path)
     for path in done.removed:
-        yield Finding("generated", path, "belongs to no recipe", mend)
+        found.setdefault(("pipelines", _ORPHAN), []).append(path)
+    for (recipe, (one, many)), paths in found.items():
+        mend = "run `slmcompile sync --all`"
+        yield folded("generated", recipe, dict.fromkeys(paths, one), many, mend)
 
 
 def environment(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
@@ -70,19 +86,14 @@ def lock(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
                 yield Finding(
                     "lock",
                     reference.key.partition(":")[2],
-                    f"{NAME} has {_short(known)}, found {_short(reference.found)}",
+                    f"{NAME} has {short(known)}, found {short(reference.found)}",
                     "restore it, or run `slmcompile lock --upgrade`",
                 )
 
 
-def _short(value: str) -> str:
-    return value.partition(":")[2][:12]
-
-
 def _constraints(project: Project) -> Iterator[tuple[str, str]]:
-    path = project.root / "constraints.txt"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for line in lines:
+    data = read_or_none(project.root, "constraints.txt", _MAX_CONSTRAINTS) or b""
+    for line in data.decode("utf-8", "replace").splitlines():
         found = _PINNED.match(line)
         if found:
             yield _normal(found[1]), found[2]
@@ -92,13 +103,10 @@ def _specs(project: Project, plans: Sequence[Plan]) -> Iterator[tuple[str, str, 
     """(package, version, spec file) of every committed spec of the recipes' own stages."""
     for plan in plans:
         for stage in plan.stages():
-            try:
-                spec = json.loads((project.root / stage.spec_path).read_text(encoding="utf-8"))
-                packages = dict(spec["packages"])
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            for name, pinned in packages.items():
-                yield _normal(str(name)), str(pinned), stage.spec_path
+            spec = read_spec(project, stage.spec_path) or {}
+            for name, pinned in spec.get("packages", {}).items():
+                if name in stage.packages and _PINNED.fullmatch(f"{name}=={pinned}"):
+                    yield _normal(name), str(pinned), stage.spec_path
 
 
 def _normal(name: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Kind = Literal["generated", "environment", "lock", "cache", "damaged", "remote", "upstream"]
+
+_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -14,15 +17,17 @@ class Finding:
 
     Attributes:
         kind: a stable word for programs.
-        subject: the file, package, output or reference.
+        subject: the file, package, output or reference; the recipe, where it is about several.
         what: what is wrong with it.
         mend: how to mend it.
+        paths: the files or outputs, where there are several.
     """
 
     kind: Kind
     subject: str
     what: str
     mend: str
+    paths: tuple[str, ...] = ()
 
     def line(self) -> str:
         """One line for a person."""
@@ -31,3 +36,16 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self)
+
+
+def folded(kind: Kind, recipe: str, found: Mapping[str, str], many: str, mend: str) -> Finding:
+    """What one cause did to a recipe's paths as one finding; ``found`` says it of each path."""
+    if len(found) == 1:
+        ((path, what),) = found.items()
+        return Finding(kind, path, what, mend)
+    return Finding(kind, recipe, f"{len(found)} {many} ({listed(found)})", mend, tuple(found))
+
+
+def listed(names: Mapping[str, object] | list[str]) -> str:
+    """The first few names."""
+    return ", ".join(list(names)[:_LISTED]) + (", …" if len(names) > _LISTED else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
 from slmcompile.drift import artifacts, files
@@ -11,6 +10,7 @@ from slmcompile.hub_commit import commit_of
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.printable import json_text, printable
 from slmcompile.project import Project, find_project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.schema import HubData, HubModel
@@ -82,9 +82,9 @@ def answer(recipe: str | None, *, deep: bool, remote: bool, upstream: bool, as_j
     found = drift(find_project(), recipes, deep=deep, remote=remote, upstream=upstream)
     if as_json:
         document = {"format_version": "1.0", "findings": [finding.as_json() for finding in found]}
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        print(json_text(document))
     elif found:
-        print("\n".join(finding.line() for finding in found))
+        print("\n".join(printable(finding.line()) for finding in found))
     else:
         print("no drift")
     return len(found)

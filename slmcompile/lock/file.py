@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from slmcompile.artifact import write_text
 from slmcompile.errors import CorruptError
 from slmcompile.project import Project
+from slmcompile.regular_file import read_regular
 
 NAME = "slmcompile.lock"
 FORMAT_VERSION = "1.0"
@@ -24,7 +25,7 @@ _HEADER = (
     "entries:\n"
 )
 _VERSION = re.compile(r'format_version: "(\d+)\.\d+"')
-_ENTRY = re.compile(r'  ("(?:[^"\\]|\\.)+"): "(sha256:[0-9a-f]{64}|commit:[0-9a-f]{40})"')
+_ENTRY = re.compile(r'  ("(?:[^"\\]|\\.){1,8192}"): "(sha256:[0-9a-f]{64}|commit:[0-9a-f]{40})"')
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 
 
@@ -40,14 +41,17 @@ def read_lock(project: Project) -> Lock | None:
 
     Raises:
         CorruptError: it is not a lock file, or a merge left it in two minds (exit 74).
+        RefusedError: it is a link or a device (exit 77).
     """
-    path = project.root / NAME
-    if not path.is_file():
-        return None
-    if path.stat().st_size > MAX_BYTES:
-        raise CorruptError(f"{NAME}: larger than {MAX_BYTES} bytes", "run `slmcompile lock` anew")
     try:
-        return parse_lock(path.read_text(encoding="utf-8"))
+        data = read_regular(project.root, NAME, NAME, MAX_BYTES)
+        if data is None:
+            return None
+        if len(data) > MAX_BYTES:
+            raise CorruptError(
+                f"{NAME}: larger than {MAX_BYTES} bytes", "remove it and run `slmcompile lock`"
+            )
+        return parse_lock(data.decode())
     except (UnicodeDecodeError, OSError) as error:
         raise CorruptError(f"{NAME}: cannot be read as text", "take the committed one") from error
 
@@ -69,18 +73,26 @@ def parse_lock(text: str) -> Lock:
             known = version[1] == FORMAT_VERSION.split(".", maxsplit=1)[0]
             continue
         entry = _ENTRY.fullmatch(line)
-        if entry is None or not known:
+        key = _text(entry[1]) if entry else None
+        if entry is None or key is None or not known:
             raise CorruptError(
                 f"{where}: not a line of a lock file that this version knows",
                 "take the committed one, or remove it and run `slmcompile lock`",
             )
-        key, value = str(json.loads(entry[1])), entry[2]
-        if entries.setdefault(key, value) != value:
+        if entries.setdefault(key, entry[2]) != entry[2]:
             raise CorruptError(
                 f"{where}: {key} is locked twice, to different versions",
                 "remove both lines and run `slmcompile lock`",
             )
     return Lock(entries)
+
+
+def _text(quoted: str) -> str | None:
+    """What stands in quotes; None if it has escapes that JSON does not know."""
+    try:
+        return str(json.loads(quoted))
+    except ValueError:
+        return None
 
 
 def lock_text(entries: Mapping[str, str]) -> str:

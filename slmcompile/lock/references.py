@@ -85,3 +85,8 @@ def _folder(source: FolderModel, paths: tuple[str, ...], hashes: Mapping[str, st
     folder = posixpath.normpath(source.path)
     value = digest({path: hashes[path] for path in paths})
     return Reference(f"folder:{folder}", ("model", "source", "path"), f"sha256:{value}")
+
+
+def short(value: str) -> str:
+    """The first digits of a locked commit or hash, for messages."""
+    return value.partition(":")[2][:12]

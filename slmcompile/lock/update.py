@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from slmcompile.errors import SlmcompileError
 from slmcompile.hub_commit import commit_of
 from slmcompile.lock.file import NAME, read_lock, write_lock
-from slmcompile.lock.references import Reference, references
+from slmcompile.lock.references import Reference, references, short
 from slmcompile.planning.builder import build
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
@@ -76,19 +77,23 @@ def update_lock(project: Project, recipes: Sequence[str] = (), *, upgrade: bool 
         upgrade: look again at what is locked already.
 
     Raises:
-        MissingError: a hub reference must be resolved and the hub cannot be reached (exit 69).
+        SlmcompileError: a hub reference must be resolved and the hub cannot be reached (exit 69),
+            or knows no such repository or revision (exit 78).
     """
     found: dict[str, Reference] = {}
+    where: dict[str, str] = {}
     for name in recipes or project.names():
         composed = compose(project, name)
         for reference in references(composed.recipe, build(project, composed)):
             found.setdefault(reference.key, reference)
+            place = f"{composed.origin(reference.origin)}: {'.'.join(reference.origin)}"
+            where.setdefault(reference.key, place)
     lock = read_lock(project)
     made = _Entries(dict(lock.entries) if lock else {})
     for key, reference in sorted(found.items()):
         if reference.found is None and key in made.entries and not upgrade:
             continue
-        made.take(key, reference.found or _resolve(reference), upgrade=upgrade)
+        made.take(key, reference.found or _resolve(reference, where[key]), upgrade=upgrade)
     removed = sorted(made.entries.keys() - found.keys()) if upgrade and not recipes else []
     for key in removed:
         del made.entries[key]
@@ -97,9 +102,12 @@ def update_lock(project: Project, recipes: Sequence[str] = (), *, upgrade: bool 
     return Locked(tuple(made.added), tuple(made.upgraded), tuple(made.outdated), tuple(removed))
 
 
-def _resolve(reference: Reference) -> str:
+def _resolve(reference: Reference, where: str) -> str:
     assert reference.hub is not None  # noqa: S101 (everything else is found locally)
-    return f"commit:{commit_of(*reference.hub)}"
+    try:
+        return f"commit:{commit_of(*reference.hub)}"
+    except SlmcompileError as error:
+        raise SlmcompileError(f"{where}: {error.what}", error.mend, code=error.code) from error
 
 
 def answer(recipes: Sequence[str], *, upgrade: bool) -> str:
@@ -111,4 +119,4 @@ def answer(recipes: Sequence[str], *, upgrade: bool) -> str:
 
 
 def _pair(old: str, new: str) -> str:
-    return " → ".join(value.partition(":")[2][:12] for value in (old, new))
+    return f"{short(old)} → {short(new)}"

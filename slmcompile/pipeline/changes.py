@@ -16,13 +16,15 @@ from functools import partial
 from typing import Any, Literal
 
 from slmcompile.pipeline.specs import differences, old_spec, replaced_spec
-from slmcompile.pipeline.state import Cache, Locked, md5_file, md5_text, present, read_lock
+from slmcompile.pipeline.state import Cache, Here, Locked, here, md5_file, md5_text, read_lock
 from slmcompile.planning.definition import CONSTANT_OUTPUT, Plan, Stage
 from slmcompile.printable import printable
 from slmcompile.project import Project
 
 Action = Literal["run", "restore", "unchanged"]
-Cause = Literal["first_run", "key", "package", "epoch", "file", "input", "output", "command"]
+Cause = Literal[
+    "first_run", "key", "package", "epoch", "file", "input", "output", "edited", "cache", "command"
+]
 
 Locks = Mapping[str, Mapping[str, Locked]]
 """What DVC remembers of each pipeline: stages by name."""
@@ -71,10 +73,17 @@ class Reason:
                 return f"{self.subject} changed"
             case "input":
                 return f"input {self.subject} changed"
-            case "output":
-                return f"output {self.subject} is missing"
+            case "output" | "edited" | "cache":
+                return f"output {self.subject} {_OUTPUT[self.cause]}"
             case "command":
                 return "its command changed"
+
+
+_OUTPUT: Mapping[str, str] = {
+    "output": "is missing",
+    "edited": "is not as it was written",
+    "cache": "is here, its cache object is missing",
+}
 
 
 @dataclass(frozen=True)
@@ -136,13 +145,10 @@ def _one(
         deps[path] = known[path]
     reasons = why(deps)
     if locked and all(reason.cause == "input" for reason in reasons):
-        missing = [
-            path for path in stage.outs if not present(project, cache, path, locked.outs[path])
-        ]
-        gone = tuple(Reason("output", path) for path in missing)
-        if not reasons and not missing:
+        gone = _outs_reasons(project, cache, stage, locked)
+        if not reasons and not gone:
             return Change(stage, "unchanged"), locked.outs
-        if not reasons and all(cache.has(locked.outs[path]) for path in missing):
+        if not reasons and cache.has_all(locked):
             return Change(stage, "restore", gone), locked.outs
         reasons = gone or reasons
     if all(deps.values()):
@@ -152,6 +158,21 @@ def _one(
             return Change(stage, "restore", reasons), remembered
     passes = stage.kind in CONSTANT_OUTPUT and locked is not None
     return Change(stage, "run", reasons), locked.outs if locked and passes else {}
+
+
+def _outs_reasons(
+    project: Project, cache: Cache, stage: Stage, locked: Locked
+) -> tuple[Reason, ...]:
+    """What DVC will not find as it left it; an output must also be in its cache."""
+    causes: dict[Here, Cause] = {"missing": "output", "changed": "edited"}
+    reasons = []
+    for path in stage.outs:
+        found = here(project, cache, locked, path)
+        if found != "intact":
+            reasons.append(Reason(causes[found], path))
+        elif path == stage.out and not cache.has(locked.outs[path], locked.sizes.get(path)):
+            reasons.append(Reason("cache", path))
+    return tuple(reasons)
 
 
 def _reasons(

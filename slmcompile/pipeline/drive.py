@@ -29,6 +29,7 @@ from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.process import python_module, signal_on_parent_death
 from slmcompile.project import Project
+from slmcompile.revision import in_git
 
 _KEPT_LINES = 200
 _PATIENCE = 3600.0
@@ -145,15 +146,11 @@ def _targets(plan: Plan, only: Sequence[Stage] | None) -> list[str]:
 
 
 def _check_dvc(project: Project) -> None:
-    if not (project.root / ".dvc").is_dir() or not _in_git(project.root):
+    if not (project.root / ".dvc").is_dir() or not in_git(project.root):
         raise MissingError(
             f"{project.root}: not under git and DVC",
             "run `slmcompile init` (or `git init` and `dvc init`)",
         )
-
-
-def _in_git(folder: Path) -> bool:
-    return any((parent / ".git").exists() for parent in (folder, *folder.parents))
 
 
 def _run(process: subprocess.Popen[str], command: list[str], log: Path) -> tuple[int, list[str]]:

@@ -11,10 +11,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from slmcompile.pipeline.specs import parse_spec
 from slmcompile.pipeline.state import Locked, md5_file, md5_text, parse_lock
 from slmcompile.planning.canonical import canonical_json
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
+from slmcompile.regular_file import read_or_none
+
+_MAX_TEXT = 4 << 20
+_LARGEST = 1e300
+"""No metric is as large; differences and percentages of smaller ones are finite."""
 
 
 class Tree(Protocol):
@@ -36,10 +42,11 @@ class WorkingTree:
         self._root = project.root
 
     def text(self, path: str) -> str | None:
-        """A file's text; None if there is none or it is not UTF-8."""
+        """A small file's text; None if there is none, behind a link for one, or it is not UTF-8."""
+        data = read_or_none(self._root, path, _MAX_TEXT)
         try:
-            return (self._root / path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            return None if data is None else data.decode()
+        except UnicodeDecodeError:
             return None
 
     def md5(self, path: str) -> str | None:
@@ -78,23 +85,26 @@ def measured_metrics(
 
 
 def _artifacts(text: str) -> dict[str, Mapping[str, Any]]:
-    listed = _object(text).get("artifacts")
-    if not isinstance(listed, dict):
-        return {}
-    return {name: values for name, values in listed.items() if isinstance(values, dict)}
-
-
-def _object(text: str) -> dict[str, Any]:
+    """Finite metrics of each artifact; a metrics file may be a stranger's."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    listed = value.get("artifacts") if isinstance(value, dict) else None
+    return {
+        name: {metric: found for metric, found in values.items() if _finite(found)}
+        for name, values in (listed.items() if isinstance(listed, dict) else ())
+        if isinstance(values, dict)
+    }
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
 def _lock(tree: Tree, pipeline: str) -> dict[str, Locked]:
     text = tree.text(f"pipelines/{pipeline}/dvc.lock")
-    return parse_lock(text, pipeline) if text else {}
+    return parse_lock(text.encode(), pipeline) if text else {}
 
 
 def _ran_so(
@@ -105,7 +115,7 @@ def _ran_so(
     text = tree.text(stage.spec_path)
     if locked is None or text is None or locked.deps.get(stage.spec_path) != md5_text(text):
         return False
-    if canonical_json(_object(text).get("config")) != canonical_json(dict(stage.config)):
+    if not _same(parse_spec(text), stage):
         return False
     if any(locked.deps.get(path) != tree.md5(path) for path in stage.files):
         return False
@@ -114,3 +124,13 @@ def _ran_so(
         == locks[made.pipeline][made.name].outs.get(stage.inputs[role])
         for role, made in above.items()
     )
+
+
+def _same(spec: Mapping[str, Any] | None, stage: Stage) -> bool:
+    """Whether a spec has the stage's keys."""
+    try:
+        return spec is not None and canonical_json(spec.get("config")) == canonical_json(
+            dict(stage.config)
+        )
+    except ValueError:
+        return False  # NaN or an infinity, which no recipe holds

@@ -5,18 +5,26 @@ Reads and compares specs; what a difference means is not known here.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
-from slmcompile.pipeline.state import Locked, md5_file
+from slmcompile.errors import RefusedError
+from slmcompile.pipeline.state import Locked
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
+from slmcompile.recipe.limits import MAX_DEPTH, MAX_NODES
+from slmcompile.regular_file import check_inside, read_or_none
 
 SPEC_STORE = "specs"
 """Folder below ``.slmcompile`` with the spec of every stage that ran here, named by its MD5."""
 
+_MAX_BYTES = 1 << 20
+_MOST_KEPT = 10_000
 _SHARED_OUT = re.compile(r"outputs/((base|data)-[0-9a-f]{8})")
 
 
@@ -26,15 +34,15 @@ def old_spec(
     """The spec with this MD5 that a stage last ran from; ``history`` also asks git."""
     if not md5:
         return None
-    store = project.scratch / SPEC_STORE / f"{md5}.json"
-    for path in (project.root / stage.spec_path, store):
-        if md5_file(path) == md5:
-            return _parsed(path.read_text(encoding="utf-8"))
+    for path in (stage.spec_path, f".slmcompile/{SPEC_STORE}/{md5}.json"):
+        data = read_or_none(project.root, path, _MAX_BYTES)
+        if data and hashlib.md5(data, usedforsecurity=False).hexdigest() == md5:
+            return parse_spec(data)
     if history:
         from slmcompile.revision import find_version
 
-        found = find_version(project.root, stage.spec_path, md5)
-        return _parsed(found[1].decode("utf-8", "replace")) if found else None
+        found = find_version(project.root, stage.spec_path, md5, largest=_MAX_BYTES)
+        return parse_spec(found[1]) if found else None
     return None
 
 
@@ -60,8 +68,8 @@ def replaced_spec(
                 continue
             spec = old_spec(project, user, locked.deps.get(user.spec_path, ""), history=history)
             before = (spec or {}).get("inputs", {}).get(role)
-            if before and before != stage.out:
-                return _spec_that_wrote(project, str(before), history=history)
+            if isinstance(before, str) and before != stage.out:
+                return _spec_that_wrote(project, before, history=history)
     return None
 
 
@@ -70,23 +78,39 @@ def _spec_that_wrote(project: Project, out: str, *, history: bool) -> dict[str, 
     if parsed is None:
         return None
     pipeline, kind = parsed.groups()
-    relative = f"pipelines/{pipeline}/plan/{kind}.json"
-    path = project.root / relative
-    if path.is_file():
-        return _parsed(path.read_text(encoding="utf-8"))
-    name = f'"stage": "{pipeline}/{kind}"'
-    for kept in (project.scratch / SPEC_STORE).glob("*.json"):
-        text = kept.read_text(encoding="utf-8")
-        if name in text:
-            return _parsed(text)
+    path = f"pipelines/{pipeline}/plan/{kind}.json"
+    there = read_spec(project, path)
+    if there is not None:
+        return there
+    name = f'"stage": "{pipeline}/{kind}"'.encode()
+    for kept in _kept(project):
+        if name in kept:
+            return parse_spec(kept)
     if history:
         from slmcompile.revision import history as revisions
 
-        for revision in revisions(project.root, relative, 5):
-            committed = revision.text(relative)
+        for revision in revisions(project.root, path, 5):
+            committed = revision.text(path)
             if committed is not None:
-                return _parsed(committed)
+                return parse_spec(committed)
     return None
+
+
+def _kept(project: Project) -> Iterator[bytes]:
+    """The specs of stages that ran here."""
+    store = f".slmcompile/{SPEC_STORE}"
+    try:
+        found = check_inside(project.root, store, store)
+        if found is None:
+            return
+        with os.scandir(project.root / store) as entries:
+            names = [entry.name for entry in islice(entries, _MOST_KEPT)]
+    except (OSError, RefusedError):
+        return
+    for name in names:
+        data = read_or_none(project.root, f"{store}/{name}", _MAX_BYTES)
+        if data is not None:
+            yield data
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -100,9 +124,38 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
     return {} if old == new else {prefix: (old, new)}
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def read_spec(project: Project, path: str) -> dict[str, Any] | None:
+    """A committed spec; None where there is none that can be used."""
+    data = read_or_none(project.root, path, _MAX_BYTES)
+    return None if data is None else parse_spec(data)
+
+
+def parse_spec(text: str | bytes) -> dict[str, Any] | None:
+    """A spec, which may be a stranger's; None for what no version of slmcompile has written."""
+    if len(text) > _MAX_BYTES:
+        return None
     try:
         spec = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return spec if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or not _bounded(spec):
+        return None
+    parts = [spec.get(name, {}) for name in ("config", "packages", "inputs")]
+    return spec if all(isinstance(part, dict) for part in parts) else None
+
+
+def _bounded(spec: dict[str, Any]) -> bool:
+    """Whether a spec is no deeper and no larger than the recipe that it is a part of may be."""
+    level: list[Any] = [spec]
+    count = 0
+    for _ in range(MAX_DEPTH):
+        level = [
+            below
+            for each in level
+            if isinstance(each, dict | list)
+            for below in (each.values() if isinstance(each, dict) else each)
+        ]
+        count += len(level)
+        if count > MAX_NODES:
+            return False
+    return not level

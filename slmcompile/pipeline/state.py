@@ -10,31 +10,43 @@ from __future__ import annotations
 import configparser
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
-
-from slmcompile.errors import CorruptError
+from slmcompile.errors import CorruptError, RefusedError, SlmcompileError
 from slmcompile.file_hash import file_hash
 from slmcompile.project import Project
-from slmcompile.regular_file import check_inside, read_regular
+from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.regular_file import check_inside, read_json, read_or_none, read_regular
 from slmcompile.remembered import Remembered
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MAX_LOCK = 16 << 20
 _MAX_CONFIG = 256 << 10
+_MAX_PATH = 512
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+_WRONG = (SlmcompileError, AttributeError, LookupError, TypeError, ValueError)
+"""What comes of reading a file as what it is not."""
+
+_MOST_FILES = 10_000
+"""Looked at in an output whose names the cache does not tell."""
+
+_PROTECTED = 0o444
+"""Mode of the objects that DVC has write-protected (``LocalHashFileDB.CACHE_MODE``)."""
 
 
 @dataclass(frozen=True)
 class Locked:
-    """One stage as DVC last saw it succeed: its command and the MD5 of every path."""
+    """One stage as DVC last saw it succeed: its command, the MD5 of every path, bytes of outs."""
 
     command: str
     deps: Mapping[str, str] = field(default_factory=dict)
     outs: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 _locks: Remembered[dict[str, Locked]] = Remembered(kept=4096)
@@ -48,60 +60,81 @@ def read_lock(project: Project, pipeline: str) -> dict[str, Locked]:
     """
     folder = f"pipelines/{pipeline}"
     check_inside(project.root, f"{folder}/plan", f"{folder}/plan")
-    data = read_regular(project.root, f"{folder}/dvc.lock", f"{folder}/dvc.lock", _MAX_LOCK)
+    data = read_regular(project.root, f"{folder}/dvc.lock", f"{folder}/dvc.lock", MAX_BYTES)
     if data is None:
         return {}
     key = hashlib.sha256(data).digest()
     known = _locks.get(key)
     if known is None:
-        try:
-            known = parse_lock(data.decode(), pipeline)
-        except UnicodeDecodeError as error:
-            raise _no_lock(pipeline) from error
+        known = parse_lock(data, pipeline)
         _locks.put(key, known)
     return known
 
 
-def parse_lock(text: str, pipeline: str) -> dict[str, Locked]:
-    """Stages by name out of the text of a ``dvc.lock``.
+def parse_lock(data: bytes, pipeline: str) -> dict[str, Locked]:
+    """Stages by name out of the bytes of a ``dvc.lock``, read with the limits of a recipe.
 
     Raises:
-        CorruptError: the text is not a DVC lock file (exit 74).
+        CorruptError: they are not a DVC lock file (exit 74).
     """
+    shown = f"pipelines/{pipeline}/dvc.lock"
     try:
-        content = yaml.load(text, Loader=_LOADER) or {}  # noqa: S506 (a safe loader, in C)
-        return {
-            name: Locked(
-                entry.get("cmd", ""), _hashes(entry.get("deps")), _hashes(entry.get("outs"))
-            )
-            for name, entry in (content.get("stages") or {}).items()
-        }
-    except (
-        yaml.YAMLError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        RecursionError,
-        ValueError,
-    ) as error:
-        raise _no_lock(pipeline) from error
+        stages = _yaml(data, shown).get("stages") or {}
+        return {name: _locked(entry) for name, entry in stages.items()}
+    except _WRONG as error:
+        raise CorruptError(
+            f"{shown}: not a DVC lock file",
+            "take the committed one (`git checkout` it) or remove it and run again",
+        ) from error
 
 
-def _no_lock(pipeline: str) -> CorruptError:
-    return CorruptError(
-        f"pipelines/{pipeline}/dvc.lock: not a DVC lock file",
-        "take the committed one (`git checkout` it) or remove it and run again",
+def parse_stage(data: bytes) -> Locked | None:
+    """What an entry of the run-cache or a ``.dvc`` file says; None if the bytes are neither."""
+    try:
+        return _locked(_yaml(data, ""))
+    except _WRONG:
+        return None
+
+
+def _yaml(data: bytes, shown: str) -> dict[str, Any]:
+    # Here, as a stage's process hashes files and reads no YAML.
+    from slmcompile.recipe.yaml_file import parse_yaml
+
+    return parse_yaml(data, Path(shown), shown).content
+
+
+def _locked(entry: Mapping[str, Any]) -> Locked:
+    outs = entry.get("outs") or []
+    return Locked(
+        entry.get("cmd", ""),
+        _hashes(entry.get("deps")),
+        _hashes(outs),
+        {out["path"]: out["size"] for out in outs if isinstance(out.get("size"), int)},
     )
 
 
-def _hashes(entries: list[dict[str, Any]] | None) -> dict[str, str]:
-    return {entry["path"]: entry.get("md5", "") for entry in entries or []}
+def _hashes(entries: list[dict[str, Any]] | None, name: str = "path") -> dict[str, str]:
+    """MD5 by path. Both become part of paths that are looked at, so neither may lead elsewhere.
+
+    Raises:
+        ValueError: one of them is not what it is called.
+        LookupError, TypeError: the entries have another form.
+    """
+    found: dict[str, str] = {}
+    for entry in entries or []:
+        path, md5 = entry[name], entry["md5"]
+        if not isinstance(md5, str) or not _MD5.fullmatch(md5):
+            raise ValueError("not an MD5")
+        if not isinstance(path, str) or {"", ".", ".."} & set(path.split("/")):
+            raise ValueError("not a path below a folder")
+        found[path] = md5
+    return found
 
 
 def md5_file(path: Path) -> str | None:
-    """MD5 of a file as DVC computes it; None if there is no such file."""
+    """MD5 of a file as DVC computes it; None if there is no such regular file."""
     try:
-        return None if path.is_symlink() else file_hash(path, "md5")
+        return file_hash(path, "md5")
     except OSError:
         return None
 
@@ -112,50 +145,81 @@ def md5_text(text: str) -> str:
 
 
 class Cache:
-    """DVC's local cache, for looking only."""
+    """DVC's local cache, for looking only and for one look."""
 
     def __init__(self, project: Project) -> None:
         self.root = _cache_dir(project)
+        self._folders: dict[str, dict[str, str] | None] = {}
+        self._looks: dict[str, os.stat_result | None] = {}
 
-    def has(self, md5: str) -> bool:
-        """Whether the cache holds an object; of a folder, every file of it."""
-        path = self.blob(md5)
-        if not path.is_file():
+    def has(self, md5: str, size: int | None = None) -> bool:
+        """Whether DVC would bring an object back; a folder with every file of it.
+
+        DVC takes a write-protected object on trust and reads any other; of those their ``size``
+        is compared here, as ``dvc.lock`` has it.
+        """
+        entries = self.folder(md5) if md5.endswith(".dir") else {"": md5}
+        if entries is None:
             return False
-        if not md5.endswith(".dir"):
-            return True
-        entries = self.folder(md5)
-        return entries is not None and all(self.blob(below).is_file() for below in entries.values())
+        found = [each for each in map(self.look, entries.values()) if each is not None]
+        if len(found) < len(entries):
+            return False
+        trusted = all(stat.S_IMODE(each.st_mode) == _PROTECTED for each in found)
+        return trusted or size is None or sum(each.st_size for each in found) == size
 
     def folder(self, md5: str) -> dict[str, str] | None:
-        """MD5 of every file of a folder object, by relative path."""
-        try:
-            entries = json.loads(self.blob(md5).read_text(encoding="utf-8"))
-            return {entry["relpath"]: entry["md5"] for entry in entries}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        """MD5 of every file of a folder object, by relative path; read once."""
+        if md5 not in self._folders:
+            try:
+                entries = read_json(self.root, _object(md5))
+                self._folders[md5] = None if entries is None else _hashes(entries, "relpath")
+            except _WRONG:
+                self._folders[md5] = None
+        return self._folders[md5]
+
+    def has_all(self, locked: Locked) -> bool:
+        """Whether DVC would bring back everything that a stage wrote."""
+        return all(self.has(md5, locked.sizes.get(path)) for path, md5 in locked.outs.items())
 
     def remembered_run(
         self, command: str, deps: Mapping[str, str], outs: tuple[str, ...]
-    ) -> dict[str, str] | None:
+    ) -> Mapping[str, str] | None:
         """Output hashes of an earlier run with this command and inputs, if all are in the cache."""
         key = _run_key(command, deps, outs)
-        folder = self.root / "runs" / key[:2] / key
-        if not folder.is_dir():
-            return None
-        newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime, default=None)
-        if newest is None:
-            return None
+        folder = f"runs/{key[:2]}/{key}"
         try:
-            entry = yaml.load(newest.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
-            found = _hashes(entry["outs"])
-        except (OSError, yaml.YAMLError, KeyError, TypeError):
+            if check_inside(self.root, folder, folder) is None:
+                return None
+            kept = (self.root / folder).iterdir()
+            newest = max(kept, key=lambda path: path.lstat().st_mtime, default=None)
+        except (OSError, RefusedError):
             return None
-        return found if all(self.has(md5) for md5 in found.values()) else None
+        data = newest and read_or_none(self.root, f"{folder}/{newest.name}", MAX_BYTES)
+        found = parse_stage(data) if data else None
+        if found is None or found.outs.keys() != set(outs) or not self.has_all(found):
+            return None
+        return found.outs
+
+    def look(self, md5: str) -> os.stat_result | None:
+        """Facts of an object's file, looked at once; None if there is none.
+
+        The cache may lie anywhere, as projects may share one, but what is in it is no link.
+        """
+        if md5 not in self._looks:
+            try:
+                found = check_inside(self.root, _object(md5), "")
+            except RefusedError:
+                found = None
+            self._looks[md5] = found if found and stat.S_ISREG(found.st_mode) else None
+        return self._looks[md5]
 
     def blob(self, md5: str) -> Path:
         """Where an object lies, if the cache has it."""
-        return self.root / "files" / "md5" / md5[:2] / md5[2:]
+        return self.root / _object(md5)
+
+
+def _object(md5: str) -> str:
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
 def _run_key(command: str, deps: Mapping[str, str], outs: tuple[str, ...]) -> str:
@@ -169,7 +233,23 @@ def _run_key(command: str, deps: Mapping[str, str], outs: tuple[str, ...]) -> st
 
 
 def _cache_dir(project: Project) -> Path:
-    """``cache.dir`` of DVC's config, local settings first; relative to the ``.dvc`` folder."""
+    """``cache.dir`` of DVC's config, relative to the ``.dvc`` folder."""
+    folder = _configured(project, "cache", "dir") or "cache"
+    if len(folder) > _MAX_PATH or "\0" in folder:
+        raise RefusedError(
+            f".dvc/config: cache.dir: no path of at most {_MAX_PATH} characters",
+            "run `dvc cache dir --unset`",
+        )
+    return project.root / ".dvc" / folder
+
+
+def default_remote(project: Project) -> str | None:
+    """``core.remote`` of the project's DVC config."""
+    return _configured(project, "core", "remote")
+
+
+def _configured(project: Project, section: str, option: str) -> str | None:
+    """An option of the project's DVC config, local settings first."""
     parser = configparser.RawConfigParser()
     for name in (".dvc/config", ".dvc/config.local"):
         data = read_regular(project.root, name, name, _MAX_CONFIG)
@@ -179,19 +259,47 @@ def _cache_dir(project: Project) -> Path:
             raise CorruptError(
                 f"{name}: not a DVC config", "take the committed one (`git checkout` it)"
             ) from error
-    configured = parser.get("cache", "dir", fallback="cache").strip("'\"")
-    return project.root / ".dvc" / configured
+    return parser.get(section, option, fallback="").strip("'\"") or None
 
 
-def present(project: Project, cache: Cache, path: str, md5: str) -> bool:
-    """Whether an output lies in the workspace with the files it should have.
+Here = Literal["intact", "missing", "changed"]
 
-    Looks at names alone, as bytes are DVC's and the manifests' to prove.
+
+def here(project: Project, cache: Cache, locked: Locked, path: str) -> Here:
+    """Whether an output lies in the workspace as its stage left it.
+
+    A single file is a small one, under git, and is read. Of a folder names and the sum of sizes
+    are compared, which a changed file of the same size passes: its bytes are DVC's and the
+    manifests' to prove.
     """
-    full = project.root / path
+    try:
+        check_inside(project.root, path, path)
+    except RefusedError:
+        return "missing"  # behind a link may lie anything
+    full, md5 = project.root / path, locked.outs[path]
     if not md5.endswith(".dir"):
-        return full.is_file()
-    entries = cache.folder(md5)
-    if entries is None:
-        return full.is_dir()
-    return all((full / name).is_file() for name in entries)
+        found = md5_file(full)
+        return "missing" if found is None else "intact" if found == md5 else "changed"
+    names = cache.folder(md5)
+    most = _MOST_FILES if names is None else len(names)
+    sizes = dict(islice(_sizes(full), most + 1))  # where a stranger's link leads may have no end
+    if len(sizes) > most:
+        return "changed"
+    if not sizes or (names is not None and names.keys() != sizes.keys()):
+        return "missing"
+    total = sum(sizes.values())
+    return "intact" if total == locked.sizes.get(path, total) else "changed"
+
+
+def _sizes(folder: Path, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Bytes of every file below a folder, by relative path; nothing if there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = f"{prefix}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _sizes(folder / entry.name, f"{name}/")
+                else:
+                    yield name, entry.stat().st_size
+    except OSError:
+        return

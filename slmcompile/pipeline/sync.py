@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from slmcompile.artifact import saying_what_is_missing, write_text
-from slmcompile.errors import BadRecipeError, SlmcompileError, StaleError
+from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError, StaleError
 from slmcompile.file_hash import file_hash
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
@@ -23,7 +23,7 @@ from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.repository import Answers
 from slmcompile.recipe.schema import FolderModel, HubData, HubModel
-from slmcompile.regular_file import check_inside, read_regular
+from slmcompile.regular_file import check_inside, read_json, read_regular
 from slmcompile.remembered import Remembered
 
 _plans: Remembered[tuple[Answers, Plan]] = Remembered(kept=4096)
@@ -95,18 +95,19 @@ def sync(project: Project, plans: Sequence[Plan], *, check: bool = False) -> Syn
     """Writes the generated files of ``plans`` that differ and removes what nothing uses.
 
     With ``check`` nothing is touched and the answer says what would be.
+
+    Raises:
+        RefusedError: below ``pipelines/`` lies a link, or a file where a folder belongs; found
+            before anything is written (exit 77).
     """
     wanted: dict[str, str] = {}
     for plan in plans:
         wanted |= generated_files(plan)
-    written = tuple(
-        path for path, text in sorted(wanted.items()) if _differs(project.root / path, text)
-    )
+    written = _differing(project, wanted)
+    removed = _orphans(project, plans, wanted)
     if not check:
         for path in written:
             write_text(project.root / path, wanted[path])
-    removed = _orphans(project, plans, wanted)
-    if not check:
         for path in removed:
             _remove(project.root / path)
     return Synced(written, removed)
@@ -117,25 +118,40 @@ def write_specs(project: Project, name: str) -> None:
 
     Raises:
         StaleError: the list of stages has changed, which only ``slmcompile sync`` may write.
+        RefusedError: as ``sync``.
     """
     plan = compile_recipe(project, name)
     own = {stage.spec_path for stage in plan.own.stages} | {runtime_path(name)}
     files = generated_files(plan)
-    for path, text in files.items():
-        if path not in own and path != overrides_path(name) and _differs(project.root / path, text):
+    differing = _differing(project, files)
+    for path in differing:
+        if path not in own and path != overrides_path(name):
             raise StaleError(
                 f"{path}: the recipe {name} now has other stages", f"run `slmcompile sync {name}`"
             )
-    for path in sorted(own):
-        if _differs(project.root / path, files[path]):
+    for path in differing:
+        if path in own:
             write_text(project.root / path, files[path])
 
 
-def _differs(path: Path, text: str) -> bool:
+def _differing(project: Project, files: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of the generated files that are not there with these bytes, sorted."""
+    for folder in sorted({"pipelines"} | {path.rpartition("/")[0] for path in files}):
+        found = check_inside(project.root, folder, folder)
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            raise RefusedError(f"{folder}: is a file where a folder belongs", "move it away")
+    return tuple(path for path, text in sorted(files.items()) if _differs(project, path, text))
+
+
+def _differs(project: Project, path: str, text: str) -> bool:
+    wanted = text.encode()
     try:
-        return path.read_text(encoding="utf-8") != text
-    except (OSError, UnicodeDecodeError):
+        found = read_regular(project.root, path, path, len(wanted))
+    except OSError:
         return True
+    if found is None and check_inside(project.root, path, path) is not None:
+        raise RefusedError(f"{path}: is a folder where a file belongs", "move it away")
+    return found != wanted
 
 
 def _orphans(project: Project, plans: Sequence[Plan], wanted: dict[str, str]) -> tuple[str, ...]:
@@ -143,40 +159,53 @@ def _orphans(project: Project, plans: Sequence[Plan], wanted: dict[str, str]) ->
     names = set(project.names())
     planned = {plan.recipe for plan in plans}
     used = {pipeline.name for plan in plans for pipeline in plan.pipelines}
-    found: list[str] = []
-    for folder in sorted(project.pipelines.glob("*/")):
-        if folder.name in names:
-            if folder.name not in planned:
-                used |= _shared_pipelines_of(folder, project)
-            for spec in sorted((folder / "plan").glob("*.json")):
-                path = spec.relative_to(project.root).as_posix()
-                if folder.name in planned and path not in wanted:
-                    found.append(path)
-    for folder in sorted(project.pipelines.glob("*/")):
-        generated = (folder / "dvc.yaml").is_file()
-        if generated and folder.name not in names | used:
-            found.append(folder.relative_to(project.root).as_posix())
-    return tuple(found)
+    specs = {name: _specs(project, name) for name in _entries(project, "pipelines")}
+    found = [
+        path for name in specs if name in planned for path in specs[name] if path not in wanted
+    ]
+    used |= _shared_by(project, names - planned, specs)
+    for name in specs.keys() - names - used:
+        generated = f"pipelines/{name}/dvc.yaml"
+        if check_inside(project.root, generated, generated) is not None:
+            found.append(f"pipelines/{name}")
+    return tuple(sorted(found))
 
 
-def _shared_pipelines_of(folder: Path, project: Project) -> set[str]:
-    """Shared pipelines that the committed specs of a recipe (or of its data stage) name."""
+def _shared_by(
+    project: Project, recipes: Iterable[str], specs: Mapping[str, Sequence[str]]
+) -> set[str]:
+    """Shared pipelines that the committed specs of recipes (or of their data stages) name."""
     used: set[str] = set()
-    for spec in (folder / "plan").glob("*.json"):
-        try:
-            inputs = json.loads(spec.read_text(encoding="utf-8")).get("inputs", {})
-        except (OSError, ValueError):
-            continue
-        for path in inputs.values():
-            name = str(path).removeprefix("outputs/")
-            if _SHARED.fullmatch(name) and name not in used:
-                used |= {name} | _shared_pipelines_of(project.pipelines / name, project)
+    left = list(recipes)
+    while left:
+        for path in specs.get(left.pop(), ()):
+            spec = read_json(project.root, path)
+            inputs = spec.get("inputs") if isinstance(spec, dict) else None
+            for out in inputs.values() if isinstance(inputs, dict) else ():
+                name = out.removeprefix("outputs/") if isinstance(out, str) else ""
+                if _SHARED.fullmatch(name) and name not in used:
+                    used.add(name)
+                    left.append(name)
     return used
+
+
+def _specs(project: Project, pipeline: str) -> list[str]:
+    """Paths of a pipeline's spec files."""
+    folder = f"pipelines/{pipeline}/plan"
+    return [f"{folder}/{name}" for name in _entries(project, folder) if name.endswith(".json")]
+
+
+def _entries(project: Project, folder: str) -> list[str]:
+    """Names in a folder of the project, sorted; none where there is no folder."""
+    found = check_inside(project.root, folder, folder)
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        return []
+    return sorted(path.name for path in (project.root / folder).iterdir())
 
 
 def _remove(path: Path) -> None:
     with saying_what_is_missing(path):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

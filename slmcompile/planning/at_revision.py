@@ -11,30 +11,31 @@ import os
 import posixpath
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from slmcompile.artifact import saying_what_is_missing
 from slmcompile.errors import RefusedError, SlmcompileError
 from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import NAME as LOCK
 from slmcompile.lock.pin import pin
-from slmcompile.pipeline.state import Cache
+from slmcompile.pipeline.state import Cache, parse_stage
 from slmcompile.planning.builder import build
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.schema import FileData, FolderModel, RandomModel, Recipe
+from slmcompile.regular_file import check_inside
 from slmcompile.revision import Entry, Revision
 
-_MD5 = re.compile(r"[0-9a-f]{32}")
-_MOST_FILES = 20_000
+_MOST_FILES = 10_000
 _MOST_BYTES = 64 * 1024 * 1024
+_MOST_DATA_FILES = 1000
+_MOST_DATA_BYTES = 256 * 1024 * 1024
 _LFS = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})"
 )
@@ -63,7 +64,7 @@ def plan_at(
     Raises:
         SlmcompileError: the recipe does not compile there; the message begins with the revision.
     """
-    entries = revision.entries(".")
+    entries = revision.entries("recipes", "conf", LOCK)
     if f"recipes/{name}.yaml" not in entries:
         return PastPlan(revision, None)
     with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder:
@@ -72,11 +73,7 @@ def plan_at(
             with saying_what_is_missing(there.root):
                 _write_recipes(revision, entries, there)
                 composed = pin(there, compose(there, name, overrides))
-                borrowed = tuple(
-                    path
-                    for path in dict.fromkeys(_named(composed.recipe.model_dump(mode="json")))
-                    if not _bring(project, revision, entries, path, there)
-                )
+                borrowed = _bring(project, revision, _named(composed.recipe), there)
             plan = build(there, composed)
         except SlmcompileError as error:
             raise SlmcompileError(
@@ -121,58 +118,78 @@ def _limit(path: str) -> int:
     return MAX_LOCK_BYTES if path == LOCK else MAX_BYTES
 
 
-def _named(value: Any, key: str = "") -> Iterator[str]:
-    """Project paths that a recipe may name: its string leaves, as plain relative paths."""
-    if isinstance(value, dict):
-        for below, child in value.items():
-            yield from _named(child, str(below))
-    elif isinstance(value, list):
-        for child in value:
-            yield from _named(child, key)
-    elif isinstance(value, str) and 0 < len(value) <= 512 and "\0" not in value:
-        path = posixpath.normpath(value)
-        if not path.startswith(("/", "..")) and path != ".":
-            yield path
+def _named(recipe: Recipe) -> list[str]:
+    """Files and folders of the project that a recipe names, as plain relative paths."""
+    model, rows = recipe.model.source, recipe.data.source
+    named: list[str | None] = []
+    if isinstance(model, FolderModel):
+        named.append(model.path)
+    if isinstance(model, RandomModel):
+        named.append(model.tokenizer_text)
+    if isinstance(rows, FileData):
+        named += [rows.path, *(rows.files or {}).values()]
+    paths = dict.fromkeys(posixpath.normpath(path) for path in named if path and "\0" not in path)
+    # What lies outside, in .git or in .dvc is not brought: the builder says why.
+    return [
+        path
+        for path in paths
+        if not path.startswith("/") and not any(part.startswith(".") for part in path.split("/"))
+    ]
 
 
 def _bring(
-    project: Project, revision: Revision, entries: Mapping[str, Entry], path: str, there: Project
-) -> bool:
-    """Puts a file or folder of the revision in place; False if today's had to stand in for it."""
-    if (there.root / path).is_file():
-        return True  # below a folder that came before
-    if path in entries:
-        revision.write({there.root / path: entries[path]})
-        return True
-    if f"{path}.dvc" in entries:
-        return _from_cache(project, revision, entries[f"{path}.dvc"], there.root / path)
-    below = [
-        known
-        for known in entries
-        if known.startswith(f"{path}/") and not (there.root / known).exists()
-    ]
-    if below and "/" in path:
-        revision.write({there.root / known: entries[known] for known in below})
-        return True
-    today = (project.root / path).resolve()
-    if "/" not in path or not today.is_relative_to(project.root) or not today.exists():
-        return True  # no path at all, or one that is missing: the builder says so
-    for source in [today] if today.is_file() else sorted(today.rglob("*")):
-        if source.is_file():
-            _link_or_copy(source, there.root / path / source.relative_to(today))
-    return False
+    project: Project, revision: Revision, paths: Sequence[str], there: Project
+) -> tuple[str, ...]:
+    """Puts files and folders of the revision in place; those that today's had to stand in for.
+
+    Raises:
+        RefusedError: git holds more of them than can be written out, or a link is on the way to
+            one of today's (exit 77).
+    """
+    held = revision.entries(*paths, *(f"{path}.dvc" for path in paths))
+    found: dict[str, Entry] = {}
+    borrowed: list[str] = []
+    for path in paths:
+        below = {name: held[name] for name in held if f"{name}/".startswith(f"{path}/")}
+        found |= below
+        if not below and f"{path}.dvc" in held:
+            _from_cache(project, revision, held[f"{path}.dvc"], there.root / path)
+        elif not below and _lend(project, path, there):
+            borrowed.append(path)
+    size = sum(entry.size for entry in found.values())
+    if len(found) > _MOST_DATA_FILES or size > _MOST_DATA_BYTES:
+        raise RefusedError(
+            f"{', '.join(paths)}: more than {_MOST_DATA_FILES} files or"
+            f" {_MOST_DATA_BYTES >> 20} MB in git",
+            "keep large files in DVC or Git LFS, and compare with a revision that does",
+        )
+    wanted = {there.root / name: entry for name, entry in found.items()}
+    revision.write({to: entry for to, entry in wanted.items() if not to.exists()})
+    return tuple(borrowed)
 
 
-def _from_cache(project: Project, revision: Revision, entry: Entry, to: Path) -> bool:
+def _from_cache(project: Project, revision: Revision, entry: Entry, to: Path) -> None:
     """A file that DVC tracks, out of its cache; left missing where the cache lacks it."""
-    try:
-        stated = yaml.safe_load(_small_text(revision, entry))
-        md5 = str(stated["outs"][0]["md5"])
-    except (yaml.YAMLError, LookupError, TypeError, UnicodeDecodeError):
-        return True
-    source = Cache(project).blob(md5)
-    if _MD5.fullmatch(md5) and source.is_file():
-        _link_or_copy(source, to)
+    from slmcompile.revision import read_blob
+
+    tracked = parse_stage(read_blob(revision.root, entry.blob)) if entry.size <= MAX_BYTES else None
+    cache = Cache(project)
+    for md5 in list(tracked.outs.values())[:1] if tracked else []:
+        if cache.look(md5) is not None and not to.exists():
+            _link_or_copy(cache.blob(md5), to)
+
+
+def _lend(project: Project, path: str, there: Project) -> bool:
+    """Puts today's file or folder in place; False if there is none, as the builder will say."""
+    found = check_inside(project.root, path, path)
+    if found is None:
+        return False
+    today = project.root / path
+    for source in sorted(today.rglob("*")) if stat.S_ISDIR(found.st_mode) else [today]:
+        name = source.relative_to(project.root).as_posix()
+        inside = check_inside(project.root, name, name)
+        if inside and stat.S_ISREG(inside.st_mode) and not (there.root / name).exists():
+            _link_or_copy(source, there.root / name)
     return True
 
 
@@ -183,14 +200,6 @@ def _link_or_copy(source: Path, to: Path) -> None:
         os.link(source, to)
     except OSError:
         shutil.copyfile(source, to)
-
-
-def _small_text(revision: Revision, entry: Entry) -> str:
-    from slmcompile.revision import read_blob
-
-    if entry.size > MAX_BYTES:
-        return ""
-    return read_blob(revision.root, entry.blob).decode("utf-8")
 
 
 def _content_hash(path: Path, sha256: str) -> str:

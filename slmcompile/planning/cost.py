@@ -11,8 +11,9 @@ products are left out):
 - the output head, V·h weights, runs at trained tokens alone: 6·V·h of each for method full and
   4·V·h otherwise.
 
-Time is never guessed: it is what stages took on this machine, by the journal, training scaled by
-tokens × weights. Where a stage has never run here, that is said.
+Time is never guessed: it is what stages took on this machine, by the journal. For training it is
+an interval, from what the run nearest in tokens × weights took to that scaled by the two amounts.
+Where a stage has never run here, that is said.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from typing import Any
 
 from slmcompile.checks.architecture import Architecture, architecture_of
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.interval import Interval
-from slmcompile.checks.memory import predict
+from slmcompile.checks.interval import Interval, exactly
+from slmcompile.checks.memory import predict, shown
 from slmcompile.checks.trainable import trainable
 from slmcompile.pipeline.changes import Change
-from slmcompile.planning.measured import Work, last_entries, seconds_of
+from slmcompile.planning.measured import Work, earlier_runs, seconds_of
 from slmcompile.training.schedule import plan_steps
 
 INSTANT = frozenset({"check", "gate", "report"})
 """Kinds that take a second or two, whatever the recipe."""
+
+_NARROW = 1.5
+"""High / low below which a time is shown as one."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +58,18 @@ class Cost:
     tokens: int | None
     flops: float | None
     memory: Interval | None
-    seconds: float | None
+    seconds: Interval | None
     unmeasured: tuple[str, ...]
     model: str
     license: str
     parameters: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; memory as ``[low, high]`` bytes."""
+        """Plain values; memory as ``[low, high]`` bytes, ``seconds`` the end of their range."""
         memory = [int(self.memory.low), int(self.memory.high)] if self.memory else None
         return {
-            "seconds": self.seconds,
+            "seconds": self.seconds.high if self.seconds else None,
+            "seconds_range": [self.seconds.low, self.seconds.high] if self.seconds else None,
             "unmeasured": list(self.unmeasured),
             "memory_bytes": memory,
             "steps": self.steps,
@@ -138,10 +143,10 @@ def _work(context: CheckContext, parameters: int | None, tokens: int | None) -> 
 
 def _time(
     context: CheckContext, changes: Sequence[Change], work: Work | None
-) -> tuple[float | None, tuple[str, ...]]:
+) -> tuple[Interval | None, tuple[str, ...]]:
     """Seconds of the stages that will run, and those that no earlier run tells anything about."""
-    entries = last_entries(context.project)
-    total, unmeasured = 0.0, []
+    entries = earlier_runs(context.project)
+    total, unmeasured = exactly(0.0), []
     for change in changes:
         if change.action != "run":
             continue
@@ -151,9 +156,9 @@ def _time(
             total += found
         elif stage.kind not in INSTANT:
             unmeasured.append(stage.address)
-    if any(address.endswith("/train") for address in unmeasured) or (unmeasured and not total):
+    if any(address.endswith("/train") for address in unmeasured) or (unmeasured and not total.high):
         return None, tuple(unmeasured)
-    return round(total, 1), tuple(unmeasured)
+    return Interval(round(total.low, 1), round(total.high, 1)), tuple(unmeasured)
 
 
 def cost_line(cost: Cost) -> str:
@@ -162,7 +167,7 @@ def cost_line(cost: Cost) -> str:
     ``≈ 4 min on this machine, peak 2.1–2.9 GB; 1 200 steps, 512k tokens, 2.1e14 FLOPs;
     SmolLM2-135M-Instruct (Apache-2.0, 134.5 M parameters)``
     """
-    peak = f", peak {_gigabytes(cost.memory)}" if cost.memory else ""
+    peak = f", peak {shown(cost.memory)}" if cost.memory else ""
     work = []
     if cost.steps is not None:
         work.append(f"{cost.steps:,} steps".replace(",", " "))
@@ -179,17 +184,17 @@ def cost_line(cost: Cost) -> str:
 def _duration(cost: Cost) -> str:
     if cost.seconds is None:
         return "no measurement yet of how long it takes here"
-    if not cost.seconds and not cost.unmeasured:
+    if not cost.seconds.high and not cost.unmeasured:
         return "nothing of length to run"
-    minutes = cost.seconds / 60
-    time = f"≈ {minutes:.0f} min" if minutes >= 1.5 else f"≈ {cost.seconds:.0f} s"
+    low, high = _length(cost.seconds.low), _length(cost.seconds.high)
+    time = f"≈ {high}" if cost.seconds.high < _NARROW * cost.seconds.low else f"{low} to {high}"
     count = len(cost.unmeasured)
     rest = f" and {count} stage{'s' * (count > 1)} never measured" if count else ""
     return f"{time} on this machine{rest}"
 
 
-def _gigabytes(memory: Interval) -> str:
-    return f"{memory.low / 1e9:.1f}–{memory.high / 1e9:.1f} GB"
+def _length(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _short(count: int) -> str:

@@ -28,7 +28,7 @@ from slmcompile.project import Project
 from slmcompile.revision import find_version
 
 _LARGEST_HASHED = 64 * 1024 * 1024
-_LATER = frozenset({"first_run", "output"})
+_LATER = frozenset({"first_run", "output", "edited", "cache"})
 """Causes that say what is not there; what somebody changed is named before them."""
 
 _LISTING = frozenset({"check", "report"})
@@ -156,7 +156,15 @@ def _roots(project: Project, plan: Plan, found: tuple[Change, ...]) -> dict[str,
     }
 
 
+_NO_WAY_BACK: Mapping[str, str] = {
+    "epoch": "use the earlier version of slmcompile; this one writes other results",
+    "first_run": "nothing to go back to: it has not run here",
+    "command": "use the earlier version of slmcompile; the stage's outputs are laid out anew",
+}
+
+
 def _undo(project: Project, plan: Plan, reason: Reason, at: str) -> str:
+    stage = "pipelines/{}/dvc.yaml:{}".format(*at.split("/"))
     match reason.cause:
         case "key" if reason.subject:
             return _undo_key(plan, reason)
@@ -165,19 +173,18 @@ def _undo(project: Project, plan: Plan, reason: Reason, at: str) -> str:
         case "package":
             wanted = f"{reason.subject}=={reason.old}"
             return f"install {wanted}" if reason.old else f"uninstall {reason.subject}"
-        case "epoch":
-            return "use the earlier version of slmcompile; this one writes other results"
         case "file":
             return _undo_file(project, reason)
         case "output":
-            pipeline, _, name = at.partition("/")
-            return f"`dvc pull pipelines/{pipeline}/dvc.yaml:{name}`, if somebody pushed it"
-        case "first_run":
-            return "nothing to go back to: it has not run here"
+            return f"`dvc pull {stage}`, if somebody pushed it"
+        case "edited":
+            return f"`slmcompile drift {plan.recipe}` says how to bring it back"
+        case "cache":
+            return f"`dvc commit -f {stage}` keeps what is here"
         case "input":
             return f"bring back the earlier output of {reason.subject} (`dvc checkout` it)"
-        case "command":
-            return "use the earlier version of slmcompile; the stage's outputs are laid out anew"
+        case _:
+            return _NO_WAY_BACK[reason.cause]
 
 
 def _undo_key(plan: Plan, reason: Reason) -> str:

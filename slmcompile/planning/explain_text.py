@@ -15,8 +15,11 @@ _WILL = {
 }
 
 
-def explain_text(explanation: Explanation) -> str:
-    """Root causes with their chains and what would take them back; or what it last ran from."""
+def explain_text(explanation: Explanation, *, relock: bool = False) -> str:
+    """Root causes with their chains and what would take them back; or what it last ran from.
+
+    ``relock`` says that a run is refused until ``slmcompile.lock`` takes what is found.
+    """
     plan, stage = explanation.plan, explanation.stage
     subject = stage.address if stage else plan.recipe
     if explanation.action == "unchanged":
@@ -31,8 +34,8 @@ def explain_text(explanation: Explanation) -> str:
             lines += _cause(causes[0], whole=stage is None)
         else:
             lines += _absent(causes, plan.recipe)
-    again = " ".join(["slmcompile run", plan.recipe, *map(shlex.quote, plan.overrides)])
-    lines += ["", f"or accept it: {again}"]
+    again = f"slmcompile run {shlex.join([plan.recipe, *plan.overrides])}"
+    lines += ["", f"or accept it: {'slmcompile lock --upgrade && ' if relock else ''}{again}"]
     return "\n".join(printable(line) for line in lines)
 
 
@@ -54,7 +57,7 @@ def _grouped(causes: tuple[RootCause, ...]) -> list[list[RootCause]]:
     """What is not there in one group a kind, as a fresh clone has none of it."""
     groups: dict[object, list[RootCause]] = {}
     for index, cause in enumerate(causes):
-        absent = cause.reason.cause in {"output", "first_run"}
+        absent = cause.reason.cause in {"output", "cache", "first_run"}
         groups.setdefault(cause.reason.cause if absent else index, []).append(cause)
     return list(groups.values())
 
@@ -67,6 +70,12 @@ def _absent(causes: list[RootCause], recipe: str) -> list[str]:
             f"    not to run: {causes[0].undo}",
         ]
     outputs = ", ".join(str(cause.reason.subject) for cause in causes)
+    if causes[0].reason.cause == "cache":
+        commit = f"`dvc commit -f --with-deps pipelines/{recipe}/dvc.yaml`"
+        return [
+            f"  {len(causes)} outputs are here, their cache objects missing: {outputs}",
+            f"    not to run: {commit} keeps what is here",
+        ]
     pull = f"`dvc pull --with-deps pipelines/{recipe}/dvc.yaml`"
     return [
         f"  {len(causes)} outputs are missing here: {outputs}",

@@ -5,14 +5,23 @@ Committed metrics are not asked: they may come from another machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import log
+from statistics import median
 from typing import Any
 
+from slmcompile.checks.interval import Interval, exactly
 from slmcompile.pipeline import journal
 from slmcompile.planning.definition import Stage
 from slmcompile.project import Project
+
+_LATEST = 3
+"""Times that a median is taken of."""
+
+_KEPT = 50
+"""Entries of one stage, among which the run nearest in work is looked for."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +44,34 @@ class Work:
         return float(self.tokens) * self.parameters * (6 if self.full else 4)
 
 
-Entries = Mapping[str, Mapping[str, Any]]
+Entries = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def seconds_of(entries: Entries, stage: Stage, work: Work | None) -> float | None:
-    """Wall time of a stage by the last run of it here, or of one like it; None if there is none.
+def seconds_of(entries: Entries, stage: Stage, work: Work | None) -> Interval | None:
+    """Wall time of a stage by earlier runs of it here, or of ones like it; None if there are none.
 
-    A training run is scaled by its work; where either amount is not known, only the same stage's
-    own last time counts. Another stage is like one of the same kind and name in another recipe.
+    Of a training run part is start-up and part grows with the work, and how much is which is not
+    known: by the run that is nearest in work, the time lies between that run's own and that run's
+    scaled by the work. Where either amount is not known, only the same stage's own times count.
+    Another stage is like one of the same kind and name in another recipe.
     """
-    own = entries.get(stage.address)
-    like = own or entries.get(stage.name)
-    if like is None:
-        return None
+    own = entries.get(stage.address, ())
+    like = own or entries.get(stage.name, ())
     if stage.kind != "train":
-        return float(like["seconds"])
-    before = _work(like)
-    if before is not None and work is not None:
-        return float(like["seconds"]) * work.size / before.size
-    return float(own["seconds"]) if own is not None else None
+        return _usual(like)
+    known = [(done.size, entry) for entry in like if (done := _work(entry))]
+    if work is None or not work.size or not known:
+        return _usual(own)
+    nearest = min((size for size, _ in known), key=lambda size: abs(log(size / work.size)))
+    seconds = _usual([entry for size, entry in known if size == nearest])
+    times = work.size / nearest
+    return seconds * Interval(min(1, times), max(1, times)) if seconds else None
+
+
+def _usual(entries: Sequence[Mapping[str, Any]]) -> Interval | None:
+    """The median of the last few times."""
+    latest = [float(entry["seconds"]) for entry in entries[-_LATEST:]]
+    return exactly(median(latest)) if latest else None
 
 
 def _work(entry: Mapping[str, Any]) -> Work | None:
@@ -65,8 +83,8 @@ def _work(entry: Mapping[str, Any]) -> Work | None:
     return Work(int(tokens), int(total) if full else int(total) - trained, full)
 
 
-def last_entries(project: Project) -> Entries:
-    """The journal's last entry of each stage, by address and by name alone."""
+def earlier_runs(project: Project) -> Entries:
+    """The journal's latest entries of each stage, by address and by name alone, oldest first."""
     try:
         state = journal.path(project).stat()
     except OSError:
@@ -77,10 +95,9 @@ def last_entries(project: Project) -> Entries:
 @lru_cache(maxsize=4)
 def _read(project: Project, _changed: int, _size: int) -> Entries:
     """One journal serves a thousand recipes."""
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for entry in journal.read(project):
-        if isinstance(entry, dict) and "stage" in entry and "seconds" in entry:
-            address = str(entry["stage"])
-            found[address] = entry
-            found[address.rpartition("/")[2]] = entry
-    return found
+        address = str(entry["stage"])
+        for name in dict.fromkeys((address, address.rpartition("/")[2])):
+            found.setdefault(name, []).append(entry)
+    return {name: entries[-_KEPT:] for name, entries in found.items()}

@@ -7,24 +7,28 @@ so that the same plan gives the same bytes. Whether it may still be run is not d
 from __future__ import annotations
 
 import json
-import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import sha256_file, write_json
 from slmcompile.errors import CorruptError, StaleError, UsageError
-from slmcompile.pipeline.changes import Change, Reason
+from slmcompile.pipeline.changes import Change
 from slmcompile.pipeline.emit import overrides_path
 from slmcompile.planning.canonical import digest
-from slmcompile.planning.definition import Pipeline, Plan, Stage
+from slmcompile.planning.definition import Pipeline, Plan
 from slmcompile.planning.diff import Side, StageState
+from slmcompile.planning.plan_document import Document, check_size, read_document
 from slmcompile.project import Project
-from slmcompile.recipe.schema import ID_PATTERN
+from slmcompile.regular_file import check_inside, read_regular
 
 FORMAT_VERSION = "1.0"
-_LARGEST = 64 * 1024 * 1024
+_LARGEST = 4 << 20
+_RECIPE_SUFFIXES = frozenset({".yaml", ".yml"})
+_KEPT_FREE = frozenset({"recipes", "conf", "pipelines", "data", "outputs", ".dvc", ".git"})
+"""Folders of a project in which every file means something, or is somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -104,36 +108,74 @@ def save(
     to: Path,
     select: tuple[str, ...] = (),
 ) -> None:
-    """Writes a plan file, whole or not at all."""
+    """Writes a plan file, whole or not at all.
+
+    Raises:
+        UsageError: the place is not one for a plan, or holds another file (exit 64).
+    """
     if to.is_dir():
         raise UsageError(f"--out {to}: is a folder", "name a file")
+    if to.suffix in _RECIPE_SUFFIXES:
+        raise UsageError(f"--out {to}: a plan is JSON", f"name it {to.stem}.json")
+    place = to.resolve()
+    folders = _KEPT_FREE | {path.split("/")[0] for path in plan.files if "/" in path}
+    if place.is_relative_to(project.root) and place.relative_to(project.root).parts[0] in folders:
+        raise UsageError(
+            f"--out {to}: {project.shown(place).split('/')[0]}/ is no place for a plan",
+            f"name a file elsewhere, {to.name} in the project's folder for instance",
+        )
+    if to.exists() and not _is_plan(to):
+        raise UsageError(f"--out {to}: is there and is no saved plan", "name another file")
     write_json(to, document(project, plan, changes, select))
+
+
+def _is_plan(path: Path) -> bool:
+    """Whether a file says that it is a plan, of whatever version and whoever edited it."""
+    try:
+        small = path.is_file() and path.stat().st_size <= _LARGEST
+        content = json.loads(path.read_bytes()) if small else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return (
+        isinstance(content, dict) and {"format_version", "plan_id", "made_from"} <= content.keys()
+    )
 
 
 def load(path: Path) -> SavedPlan:
     """Reads a plan file.
 
     Raises:
-        UsageError: no such file (exit 64).
+        UsageError: no such file, or a recipe's (exit 64).
         StaleError: written in a format that this version does not know (exit 4).
         CorruptError: not a plan, or edited after it was written (exit 74).
+        RefusedError: a link or a device (exit 77).
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such plan file", "write one with `slmcompile plan R --out`")
-    if path.stat().st_size > _LARGEST:
-        raise CorruptError(f"{path}: too large for a plan file", "plan anew with --out")
+    if path.suffix in _RECIPE_SUFFIXES:
+        raise UsageError(
+            f"{path}: a recipe's file and no plan file",
+            f"name the recipe {path.stem!r}, or write a plan of it with"
+            f" `slmcompile plan {path.stem} --out FILE`",
+        )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        data = read_regular(path.parent, path.name, path.as_posix(), _LARGEST)
+        if data is None:
+            raise UsageError(
+                f"{path}: no such plan file", "write one with `slmcompile plan R --out`"
+            )
+        if len(data) > _LARGEST:
+            raise CorruptError(f"{path}: too large for a plan file", "plan anew with --out")
+        content = json.loads(data)
         version = str(content["format_version"])
         if _major(version) != _major(FORMAT_VERSION):
             raise StaleError(
                 f"{path}: plan format {version}; this version reads {FORMAT_VERSION}",
                 "plan anew with this version of slmcompile",
             )
+        check_size(content)
         told = content.pop("sha256")
         if told != digest(content):
             raise CorruptError(f"{path}: edited after it was written", "plan anew with --out")
-        return _read(path.as_posix(), content)
+        return _saved(path.as_posix(), read_document(data))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptError(f"{path}: not a plan file", "plan anew with --out") from error
 
@@ -151,9 +193,14 @@ def state_hashes(project: Project, plan: Plan) -> dict[str, str | None]:
 def hashes(project: Project, paths: Iterable[str]) -> dict[str, str | None]:
     """SHA-256 of project files by path; None where there is no file."""
     return {
-        path: sha256_file(project.root / path) if (project.root / path).is_file() else None
+        path: sha256_file(project.root / path) if _is_file(project, path) else None
         for path in paths
     }
+
+
+def _is_file(project: Project, path: str) -> bool:
+    found = check_inside(project.root, path, path)
+    return found is not None and stat.S_ISREG(found.st_mode)
 
 
 def _stage_entries(plan: Plan, changes: tuple[Change, ...]) -> Iterator[dict[str, Any]]:
@@ -170,49 +217,37 @@ def _stage_entries(plan: Plan, changes: tuple[Change, ...]) -> Iterator[dict[str
         }
 
 
-def _stage(entry: Mapping[str, Any]) -> Stage:
-    values: dict[str, Any] = {known.name: entry[known.name] for known in fields(Stage)}
-    return Stage(**values | {"files": tuple(values["files"])})
-
-
-def _read(name: str, content: Mapping[str, Any]) -> SavedPlan:
-    if not re.fullmatch(ID_PATTERN, content["recipe"]):
-        raise ValueError("not a recipe's name")
-    entries = {entry["stage"]: entry for entry in content["stages"]}
-    stages = {address: _stage(entry) for address, entry in entries.items()}
+def _saved(name: str, document: Document) -> SavedPlan:
+    entries = {entry.stage: entry for entry in document.stages}
+    stages = {address: entry.planned() for address, entry in entries.items()}
     pipelines = [
         Pipeline(
-            entry["name"],
-            tuple(stages[address] for address in entry["stages"]),
-            tuple(entry["sources"]),
-            entry["runtime"],
+            pipeline.name,
+            tuple(stages[address] for address in pipeline.stages),
+            pipeline.sources,
+            pipeline.runtime,
         )
-        for entry in content["pipelines"]
+        for pipeline in document.pipelines
     ]
-    made_from = content["made_from"]
     plan = Plan(
-        recipe=content["recipe"],
-        overrides=tuple(content["overrides"]),
+        recipe=document.recipe,
+        overrides=document.overrides,
         shared=tuple(pipelines[:-1]),
         own=pipelines[-1],
-        origins=content["origins"],
-        effective=content["effective"],
-        files=made_from["data"],
+        origins=document.origins,
+        effective=document.effective,
+        files=document.made_from.data,
     )
     return SavedPlan(
         name=name,
         plan=plan,
         changes=tuple(
-            Change(
-                stages[address],
-                entry["action"],
-                tuple(Reason(**reason) for reason in entry["reasons"]),
-            )
+            Change(stages[address], entry.action, entry.reasons)
             for address, entry in entries.items()
         ),
-        select=tuple(content["select"]),
-        sources=made_from["sources"],
-        state=made_from["state"],
-        identities={address: entry["identity"] for address, entry in entries.items()},
-        fingerprints={address: entry["fingerprint"] for address, entry in entries.items()},
+        select=document.select,
+        sources=document.made_from.sources,
+        state=document.made_from.state,
+        identities={address: vars(entry.recorded) for address, entry in entries.items()},
+        fingerprints={address: entry.fingerprint for address, entry in entries.items()},
     )

@@ -2,12 +2,14 @@
 
 ``train`` a stage or all of a kind · ``evaluate-*`` a pattern · ``+train`` and what it is made
 from · ``train+`` and what is made from it · ``+train+`` both · ``2+train`` at most two steps away
-· words apart: union · words joined by a comma: intersection.
+· words apart: union · words joined by a comma: intersection. dbt's methods (``tag:``, ``state:``)
+and its ``@`` are not taken: stages have no tags, and ``run`` passes over what did not change.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -16,15 +18,19 @@ from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import nearest
 
-_WORD = re.compile(r"(?:(?P<up>\d*)\+)?(?P<name>[^+]+)(?:\+(?P<down>\d*))?")
+_SYNTAX = "write a stage, a kind or a pattern (evaluate-*), alone or as +name, name+, 2+name"
+_WORD = re.compile(r"(?:(?P<up>\d{0,9})\+)?(?P<name>[^+]+)(?:\+(?P<down>\d{0,9}))?")
 
 
 def select(plan: Plan, selectors: Iterable[str]) -> tuple[Stage, ...]:
     """The stages that ``selectors`` name, in plan order.
 
     Raises:
-        UsageError: a selector that names nothing, with the nearest name (exit 64).
+        UsageError: a selector that names nothing, with the nearest name; none at all (exit 64).
     """
+    words = " ".join(selectors).split()
+    if not words:
+        raise UsageError("--select '': selects nothing", f"{_SYNTAX}, or leave --select out")
     stages = tuple(plan.stages())
     above = {
         stage.address: {*stage.input_stages.values(), *stage.after.values()} for stage in stages
@@ -34,9 +40,15 @@ def select(plan: Plan, selectors: Iterable[str]) -> tuple[Stage, ...]:
         for made in inputs:
             below[made].add(address)
     chosen: set[str] = set()
-    for word in " ".join(selectors).split():
+    for word in words:
         sets = [_one(part, plan.recipe, stages, above, below) for part in word.split(",")]
-        chosen |= set.intersection(*sets)
+        found = set.intersection(*sets)
+        if not found:
+            raise UsageError(
+                f"--select {word!r}: no stage is in all of them",
+                "a comma intersects; a space adds: " + shlex.quote(word.replace(",", " ")),
+            )
+        chosen |= found
     return tuple(stage for stage in stages if stage.address in chosen)
 
 
@@ -95,8 +107,8 @@ def _one(
     below: Mapping[str, set[str]],
 ) -> set[str]:
     parsed = _WORD.fullmatch(word)
-    if parsed is None:
-        raise UsageError(f"--select {word!r}: not a selector", "write +name, name+ or +name+")
+    if parsed is None or ":" in word or "@" in word:
+        raise UsageError(f"--select {word!r}: not a selector", _SYNTAX)
     name = parsed["name"]
     found = {
         stage.address

@@ -6,6 +6,7 @@ Names the first thing that is not. Reads and hashes; runs and writes nothing.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,10 +43,14 @@ def check_unchanged(project: Project, saved: SavedPlan, now: Plan) -> None:
 
 
 def _stale(saved: SavedPlan, what: str) -> StaleError:
-    return StaleError(
-        f"{saved.name}: {what} since the plan was made",
-        f"plan anew: slmcompile plan {saved.plan.recipe} --out {saved.name}",
-    )
+    return StaleError(f"{saved.name}: {what} since the plan was made", _anew(saved))
+
+
+def _anew(saved: SavedPlan) -> str:
+    """The command that makes the same plan of what is there now."""
+    selected = [word for selector in saved.select for word in ("--select", selector)]
+    words = ["plan", saved.plan.recipe, *saved.plan.overrides, *selected, "--out", saved.name]
+    return f"plan anew: slmcompile {shlex.join(words)}"
 
 
 def _changed(project: Project, saved: SavedPlan, now: Plan) -> Iterator[str]:
@@ -82,7 +87,7 @@ def check_same_work(saved: SavedPlan, changes: tuple[Change, ...]) -> None:
             raise StaleError(
                 f"{saved.name}: {change.stage.address} was {_ACTIONS.get(str(then), then)} when"
                 f" the plan was made and is now {_ACTIONS[change.action]}",
-                f"plan anew: slmcompile plan {saved.plan.recipe} --out {saved.name}",
+                _anew(saved),
             )
 
 

@@ -106,13 +106,7 @@ def survey_json(surveyed: Sequence[Surveyed]) -> dict[str, Any]:
                 "recipe": each.recipe,
                 "plan_id": each.plan_id or None,
                 "actions": each.actions,
-                "error": {
-                    "what": each.error.what,
-                    "mend": each.error.mend,
-                    "code": int(each.error.code),
-                }
-                if each.error
-                else None,
+                "error": each.error.to_json() if each.error else None,
             }
             for each in surveyed
         ],

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slmcompile.redact import redact, secrets_of
 from slmcompile.tracking.protocol import Tracker
-from slmcompile.tracking.redact import redact, secrets_of
 
 QUEUE_LENGTH = 4096
 FINISH_SECONDS = 10.0

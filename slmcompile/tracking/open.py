@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.recipe.schema import Track
+from slmcompile.redact import redact, secrets_of
 from slmcompile.tracking.guarded import GuardedTracker
 from slmcompile.tracking.nothing import NoTracker
 from slmcompile.tracking.protocol import TrackedRun, Tracker
-from slmcompile.tracking.redact import redact, secrets_of
 
 
 def _to_stderr(line: str) -> None:

@@ -82,7 +82,7 @@ def test_a_missing_file_is_found_by_plan(project: Path) -> None:
         (("plan", "nope"), Exit.BAD_RECIPE, "no such recipe"),
         (("plan", "tiny", "train.lr=1"), Exit.BAD_RECIPE, "train.learning_rate"),
         (("plan", "tiny", "train.seed=x"), Exit.BAD_RECIPE, "train.seed"),
-        (("plan", "tiny", "target=[cpu-int9]"), Exit.BAD_RECIPE, "no target is called"),
+        (("plan", "tiny", "target=[cpu-int9]"), Exit.BAD_RECIPE, "no option of target is called"),
         (("plan", "tiny", "data.template.prompt='{txt}'"), Exit.BAD_DATA, "did you mean 'text'"),
         (("plan",), Exit.USAGE, "recipe"),
         (("plan", "tiny", "--jsn"), Exit.USAGE, "--jsn"),

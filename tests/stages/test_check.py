@@ -79,6 +79,17 @@ def test_the_shipped_rows_pass(project: Project, base: Path, tmp_path: Path) -> 
     assert not [line for line in judged.said.lines if "not decided" in line]
 
 
+def test_what_stayed_undecided_is_counted(project: Project, base: Path, tmp_path: Path) -> None:
+    """Its output stays the same, or whatever comes after it would begin anew."""
+    judged = Judged(project, base, tmp_path)
+    (judged.context.inputs["data"] / "data_report.json").unlink()
+    check.run(judged.context)
+    told = sum(line.startswith("not decided: ") for line in judged.said.lines)
+    assert told > 0
+    assert judged.said.lines[-1].endswith(f" checks proved, {told} not decided")
+    assert (judged.out / "passed").read_text(encoding="utf-8") == "all checks passed\n"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

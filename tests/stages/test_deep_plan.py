@@ -15,7 +15,7 @@ import slmcompile
 from slmcompile.checks import deep, deep_child
 from slmcompile.checks.deep import deepened
 from slmcompile.checks.registry import Finding
-from slmcompile.errors import Exit
+from slmcompile.errors import Exit, SlmcompileError
 from tests.projects import command, environment, make_project, plant_modules
 from tests.tiny_model import make_base
 from tests.unit.checks.data_contexts import planned
@@ -109,6 +109,22 @@ def test_without_a_base_model_no_process_is_started_and_the_base_stage_is_named(
     base = found.plan.shared[0].stages[0].address
     assert found.undone == f"rows and model, before {base} has run"
     assert by_number(found.findings)[16].verdict.stage == base
+
+
+def test_what_the_rows_refute_is_said_with_the_recipes_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child reads a spec, which knows keys and no lines."""
+    for said, wanted in (
+        ("data.split: too few", "conf/data/tiny-commands.yaml:14: data.split: too few"),
+        ("data/rows.jsonl:3: not JSON", "data/rows.jsonl:3: not JSON"),
+    ):
+        error = {"what": said, "mend": "", "code": int(Exit.BAD_DATA)}
+        answer = {"error": error, "data_report": None, "modules": None, "modules_error": ""}
+        monkeypatch.setattr(deep, "_ask_child", lambda _, answer=answer: (answer, ""))
+        with pytest.raises(SlmcompileError) as caught:
+            deepened(planned(project, recipe="local"))
+        assert (caught.value.what, caught.value.code) == (wanted, Exit.BAD_DATA)
 
 
 def test_what_a_check_refutes_is_not_opened_by_a_child_process(

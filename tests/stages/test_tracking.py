@@ -19,10 +19,10 @@ import pytest
 
 from slmcompile.artifact import sha256_file, write_manifest
 from slmcompile.recipe.schema import Track
+from slmcompile.redact import HIDDEN, redact, secrets_of
 from slmcompile.tracking import Tracker, open_tracker
 from slmcompile.tracking.guarded import GuardedTracker
 from slmcompile.tracking.nothing import NoTracker
-from slmcompile.tracking.redact import HIDDEN, redact, secrets_of
 
 SECRET = "planted-secret-value-0123456789"
 REMOTE = "git@git.example:private-team/private-model.git"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from slmcompile.errors import Exit
 
@@ -200,9 +203,20 @@ DATA_PATHS = [
             ("SECRET", REFUSED),
             ("../outside.jsonl", REFUSED),
             ("data/../../outside.jsonl", REFUSED),
-            ("http://example.com/x.jsonl", DATA),
+            ("http://example.com/x.jsonl", REFUSED),
             ("/dev/zero", REFUSED),
             ("data/tiny", DATA),
+            (".env", REFUSED),
+            ("data/.cache/rows.jsonl", REFUSED),
+        )
+    ),
+    *(
+        Hostile(f"rows with {name}", DATA, files={path: text}, words=(f"data.source.path={path}",))
+        for name, path, text in (
+            ("many columns", "w.csv", ",".join(f"{n:x}" for n in range(12_000)) + "\n1,2\n"),
+            ("a long key twice", "w.jsonl", '{"K": 1, "K": 2}'.replace("K", "k" * 30_000)),
+            ("many keys", "w.jsonl", json.dumps({f"{n:x}": 1 for n in range(3000)})),
+            ("a credential", "w.csv", f"TOKEN=hf_{'a' * 34}\nx\n"),
         )
     ),
     recipe("data at a NUL", ON + 'data: {source: {path: "a\\0b"}}\n'),
@@ -211,20 +225,105 @@ DATA_PATHS = [
     Hostile("data is a FIFO", REFUSED, fifos=("data/tiny/commands.jsonl",)),
     override("tokenizer text outside", "model.source.tokenizer_text=/etc/passwd"),
 ]
-MODEL = {"conf/model/evil.yaml": "name: x\nsource: {type: folder, path: model}\n"}
+MODEL = {"conf/model/evil.yaml": "name: x\nlicense: MIT\nsource: {type: folder, path: model}\n"}
 CODE_FILE = "import os\nos.system('touch CANARY')\n"
 PICKLE = b"\x80\x04cos\nsystem\n(S'touch CANARY'\ntR."
 BRACKETS = (300_000).to_bytes(8, "little") + b"[" * 300_000
-MODELS = [
-    Hostile(
+
+
+def folder(
+    name: str,
+    code: int,
+    files: Mapping[str, Any],
+    links: Mapping[str, str] | None = None,
+    fifos: tuple[str, ...] = (),
+) -> Hostile:
+    return Hostile(
         f"a model folder with {name}",
         code,
         recipe="defaults: [{model: evil}, {data: tiny-commands}, {train: tiny}, {eval: text},"
         " {target: [cpu-fp32]}]\n",
-        files=MODEL | files,
-        links=links,
+        files={**MODEL, **files},
+        links=links or {},
         fifos=fifos,
     )
+
+
+def llama(name: str, code: int, *, shape: Any = (256, 64), **files: Any) -> Hostile:
+    """A folder of JSON that could be a Llama's but for what is given; text stays as it is."""
+    layer = "model.layers.0.self_attn.q_proj.weight"
+    shapes = {"model.embed_tokens.weight": shape, layer: (64, 64)}
+    header = json.dumps({key: {"dtype": "F32", "shape": value} for key, value in shapes.items()})
+    written: dict[str, str | bytes] = {
+        f"model/{file}.json": content if isinstance(content, str) else json.dumps(content)
+        for file, content in ({"config": LLAMA, "tokenizer_config": {}} | files).items()
+    }
+    weights = len(header).to_bytes(8, "little") + header.encode()
+    return folder(name, code, {**written, "model/model.safetensors": weights})
+
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "vocab_size": 256,
+}
+VALUES: tuple[Any, ...] = ("abc", math.inf, math.nan, [1], {}, -1)
+SHAPES: tuple[Any, ...] = (
+    *([-5, "a"], [[1], {}], "abc", [None], ["256", "64"], [True, 64], [10**4000] * 2),
+    *([1e308] * 2, [2**39] * 2, [1] * 9, None, {}),
+)
+NAMES_OF_TYPES: tuple[Any, ...] = ([], {}, [1])
+SIZES = (*LLAMA, "num_key_value_heads", "head_dim", "max_position_embeddings")
+MANY = '{"a": [' + "[]," * 600_000 + "[]]}"
+JSON_OF_MODELS = [
+    llama("nothing wrong", 0),
+    *(
+        llama(
+            f"weight_map: {shown}",
+            Exit.CORRUPT,
+            **{"model.safetensors.index": f'{{"weight_map": {shown}}}'},
+        )
+        for shown in ("[]", '"abc"', '{"a": 1}', '{"a": [1]}', '{"a": null}')
+    ),
+    *(llama(f"the shape {str(shape)[:20]}", Exit.CORRUPT, shape=shape) for shape in SHAPES),
+    *(
+        llama(f"{key}: {str(value)[:20]}", 0, config=LLAMA | {key: value})
+        for key, value in (
+            *((size, 10**400) for size in SIZES if size != "model_type"),
+            *(("intermediate_size", value) for value in VALUES),
+            ("num_key_value_heads", "abc"),
+            ("head_dim", [1]),
+        )
+    ),
+    *(
+        llama(f"model_type: {value}", BAD, config=LLAMA | {"model_type": value})
+        for value in NAMES_OF_TYPES
+    ),
+    *(
+        llama(f"{key}: {value}, in {where}", 0, config={**LLAMA, **wrong})
+        for key in ("use_bidirectional_attention", "model_type")
+        for value in NAMES_OF_TYPES
+        for where, wrong in (("a text_config", {"text_config": {key: value}}), ("it", {key: value}))
+        if where != "it" or key != "model_type"
+    ),
+    llama(
+        "nested text_config",
+        0,
+        config=json.dumps(LLAMA)[:-1] + ', "text_config": {"x": 1' * 600 + "}" * 601,
+    ),
+    llama(
+        "an endless token id",
+        0,
+        tokenizer='{"added_tokens": [{"id": 1e999, "content": "x"}], "model": {"vocab": {}}}',
+    ),
+    llama("an endless config", Exit.CORRUPT, config=MANY * 2),
+    llama("endless configs", Exit.CORRUPT, **{f"c{n}config": MANY for n in range(9)}),
+]
+MODELS = [
+    folder(name, code, files, links, fifos)
     for name, code, files, links, fifos in (
         ("a link in it", REFUSED, {"model/a": "x"}, {"model/config.json": "SECRET"}, ()),
         ("a FIFO in it", REFUSED, {"model/a": "x"}, {}, ("model/config.json",)),
@@ -310,6 +409,11 @@ SECTIONS = "v:\n  a0: {x: 1, y: 2}\n" + "".join(
     f"  a{n}: {{l: '${{v.a{n - 1}}}', r: '${{v.a{n - 1}}}'}}\n" for n in range(1, 30)
 )
 LIMITS = [
+    recipe(
+        "many targets",
+        ON + "target:\n" + "".join(f"  t{n}: {{precision: fp32}}\n" for n in range(4000)),
+        BAD,
+    ),
     recipe("billion laughs", LAUGHS, BAD),
     recipe("billion laughs by reference", ON + DOUBLING, BAD),
     recipe("sections by reference", ON + SECTIONS, BAD),
@@ -404,4 +508,75 @@ OVERRIDES = [
     override("an option of hydra's own", "--config-dir=/etc", code=USAGE),
     override("multirun", "--multirun", code=USAGE),
 ]
-ATTEMPTS = [*CODE, *RESOLVERS, *ESCAPES, *DATA_PATHS, *MODELS, *NAMES, *LIMITS, *OVERRIDES]
+
+
+def dvc_lock(name: str, text: str | bytes) -> Hostile:
+    return Hostile(f"dvc.lock: {name}", Exit.CORRUPT, files={"pipelines/tiny/dvc.lock": text})
+
+
+def hub(name: str, code: int, lock: str | bytes = "", link: str = "") -> Hostile:
+    return Hostile(
+        f"slmcompile.lock: {name}",
+        code,
+        recipe="defaults: [{model: evil}, {data: tiny-commands}, {train: tiny}, {eval: text},"
+        " {target: [cpu-fp32]}]\n",
+        files={
+            "conf/model/evil.yaml": "name: x\nlicense: MIT\n"
+            "source: {type: hub, repo_id: owner/model, revision: main}\n"
+        }
+        | ({"slmcompile.lock": lock} if lock else {}),
+        links={"slmcompile.lock": link} if link else {},
+    )
+
+
+ENTRY = "stages: {{gate: {{cmd: x, outs: [{{path: {}, md5: {}}}]}}}}\n"
+LOCK = 'format_version: "1.0"\nentries:\n'
+COMMIT = "commit:" + "0" * 40
+LOCKS = [
+    *(
+        dvc_lock(f"the MD5 {md5[:20]}", ENTRY.format("outputs/x", md5))
+        for md5 in (
+            *("123", "null", "1.5", "true", "2001-01-01", "2001-99-99", "[1]", "{a: 1}", "''"),
+            *("xxSECRET.dir", "SECRET", "../../../x", "a" * 5000, "9" * 6000, "A" * 32),
+        )
+    ),
+    *(
+        dvc_lock(f"the path {path}", ENTRY.format(path, "a" * 32))
+        for path in ("1", "null", "[a]", "/etc/passwd", "../x", "a/../../x", "''")
+    ),
+    dvc_lock("billion laughs", LAUGHS + ENTRY.format("outputs/x", "*a29")),
+    dvc_lock("an alias", "a: &a " + "a" * 32 + "\n" + ENTRY.format("outputs/x", "*a")),
+    dvc_lock("deep brackets", "stages: " + "[" * 100_000),
+    dvc_lock("many nodes", "stages: {}\nx: [" + "[]," * 80_000 + "]\n"),
+    dvc_lock("without end", "stages: {}\nx:\n" + "- {}\n" * 3_000_000),
+    dvc_lock("not UTF-8", b"stages: {}\nx: \xff\xfe\n"),
+    *(
+        dvc_lock(f"the stages {text}", f"stages: {text}\n")
+        for text in ("[1]", "1", "{a: 1}", "abc")
+    ),
+    hub("an escape that JSON does not know", Exit.CORRUPT, LOCK + f'  "a\\qb": "{COMMIT}"\n'),
+    hub("a key without end", Exit.CORRUPT, LOCK + f'  "{"a" * 4_000_000}": "{COMMIT}"\n'),
+    hub("not UTF-8", Exit.CORRUPT, b"\xff\xfe"),
+    hub("without end", Exit.CORRUPT, "#\n" * 3_000_000),
+    hub("a link outside", REFUSED, link="SECRET"),
+    hub("a link to a device", REFUSED, link="/dev/zero"),
+]
+CACHES = [
+    Hostile(
+        f"cache.dir is {name}", REFUSED, files={".dvc/config": f"[cache]\n    dir = {folder}\n"}
+    )
+    for name, folder in (("long", "a" * 5000), ("no path", "a\0b"))
+]
+ATTEMPTS = [
+    *CODE,
+    *RESOLVERS,
+    *ESCAPES,
+    *DATA_PATHS,
+    *MODELS,
+    *JSON_OF_MODELS,
+    *NAMES,
+    *LIMITS,
+    *OVERRIDES,
+    *LOCKS,
+    *CACHES,
+]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from slmcompile.cli import main
+from slmcompile.pipeline.state import md5_file
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.planning.diff import Difference
@@ -79,6 +80,18 @@ def test_metrics_that_were_edited_by_hand_are_not_compared(project: Project) -> 
     assert "base" not in diff(project, ("tiny@HEAD~1", "tiny")).new.metrics
     path.write_text("[[[", encoding="utf-8")
     assert "base" not in diff(project, ("tiny@HEAD~1", "tiny")).new.metrics
+
+
+@pytest.mark.parametrize("value", ["1e400", "NaN", "1" + "0" * 400, '"0.9"', "[" * 40 + "]" * 40])
+def test_metrics_that_are_no_finite_number_are_not_compared(project: Project, value: str) -> None:
+    """The author of a pull request writes metrics and lock file alike."""
+    path, lock = (project.pipelines / "tiny" / name for name in ("metrics/base.json", "dvc.lock"))
+    old = md5_file(path)
+    path.write_text(f'{{"artifacts": {{"base": {{"exact_match": {value}}}}}}}', encoding="utf-8")
+    lock.write_text(lock.read_text(encoding="utf-8").replace(str(old), str(md5_file(path))))
+    found = diff(project, ("tiny@HEAD~1", "tiny"))
+    assert found.new.metrics["base"] == {}
+    assert "exact_match" not in diff_text(found)
 
 
 def test_recipe_against_recipe_adds_and_removes_stages(project: Project) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +22,11 @@ from slmcompile.lock.update import update_lock
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.project import Project
 from tests.hub import serving
+from tests.pretend import pretend_run
 from tests.projects import command, make_repository, plant_modules
 
 OUT = "outputs/tiny/train"
+DVC_YAML = "pipelines/tiny/dvc.yaml"
 
 
 @pytest.fixture
@@ -41,13 +45,14 @@ def project(tmp_path: Path) -> Project:
 
 def record(project: Project) -> None:
     """What DVC does behind a stage: objects into the cache, hashes into the lock."""
-    entries = []
+    entries, size = [], 0
     for path in sorted((project.root / OUT).iterdir()):
         data = path.read_bytes()
         entries.append({"md5": put(project, data), "relpath": path.name})
+        size += len(data)
     md5 = put(project, json.dumps(entries, sort_keys=True).encode(), ".dir")
     (stage,) = (s for s in compile_recipe(project, "tiny", []).own.stages if s.name == "train")
-    out = {"path": OUT, "hash": "md5", "md5": md5, "size": 1, "nfiles": len(entries)}
+    out = {"path": OUT, "hash": "md5", "md5": md5, "size": size, "nfiles": len(entries)}
     lock = {"schema": "2.0", "stages": {"train": {"cmd": stage.command, "outs": [out]}}}
     (project.pipelines / "tiny" / "dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
 
@@ -66,6 +71,20 @@ def blob(project: Project, md5: str) -> Path:
 
 def weights(project: Project) -> Path:
     return blob(project, hashlib.md5(b"weights", usedforsecurity=False).hexdigest())
+
+
+def test_a_strangers_names_do_not_command_the_terminal(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project.pipelines / "\x1b[31mred\n"
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    monkeypatch.chdir(project.root)
+    for words in (["drift"], ["drift", "--json"], ["sync", "--all", "--check"]):
+        assert main(words) != 0
+        said = capsys.readouterr().out
+        assert "\\u001b[31mred\\n" in said
+        assert "\x1b" not in said
 
 
 def found(
@@ -89,11 +108,24 @@ def test_no_drift_where_nothing_changed(
     assert snapshot(project) == before
 
 
-def test_an_output_in_the_workspace_or_in_the_cache_is_not_missing(project: Project) -> None:
-    weights(project).unlink()
-    assert found(project) == []
-    (project.root / OUT / "adapter.bin").unlink()
-    assert found(project) == [("cache", OUT)]
+def test_an_output_whose_cache_object_is_missing_is_named_with_what_keeps_it(
+    project: Project,
+) -> None:
+    pretend_run(project, compile_recipe(project, "tiny", []))
+    with replacing(project.root / OUT, "train") as folder:
+        (folder / "adapter.bin").write_bytes(b"weights")
+    command(project.root, "dvc", "commit", "-f", "--quiet", f"{DVC_YAML}:train")
+    lock = (project.pipelines / "tiny" / "dvc.lock").read_text()
+    folder_object = yaml.safe_load(lock)["stages"]["train"]["outs"][0]["md5"]
+    for lost in (weights(project), blob(project, folder_object)):
+        lost.unlink()
+        (finding,) = [each for each in drift(project) if each.subject == OUT]
+        assert (finding.kind, finding.what) == ("cache", "is here, its cache object is missing")
+        mend = finding.mend.split("`")[1]
+        assert mend == f"dvc commit -f {DVC_YAML}:train"
+        command(project.root, *mend.split())
+        assert OUT not in {each.subject for each in drift(project)}
+    assert (project.pipelines / "tiny" / "dvc.lock").read_text() == lock
 
 
 def test_an_output_that_is_nowhere_is_named_with_its_mend(
@@ -107,9 +139,67 @@ def test_an_output_that_is_nowhere_is_named_with_its_mend(
     assert main(["drift", "tiny", "--json"]) == 2
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert finding["kind"] == "cache"
-    assert f"dvc pull {OUT}" in finding["mend"]
+    assert finding["mend"] == "run `slmcompile run tiny`"  # there is no remote to pull from
+    with (project.root / ".dvc" / "config.local").open("w") as config:
+        config.write("[core]\n    remote = store\n")
     assert main(["drift"]) == 2
-    assert capsys.readouterr().out.count("\n") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert f"`dvc pull {OUT}`" in printed
+
+
+def test_what_one_cause_did_to_a_recipe_is_one_line(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = compile_recipe(project, "tiny", [])
+    pretend_run(project, plan)
+    outs = {stage.out for stage in plan.stages()}
+    shutil.rmtree(project.root / ".dvc/cache")
+    shutil.rmtree(project.root / "outputs")
+    (finding,) = drift(project)
+    assert (finding.kind, finding.subject) == ("cache", "tiny")
+    assert set(finding.paths) == outs
+    assert finding.what.startswith(f"{len(outs)} recorded outputs are neither here nor in")
+    assert finding.mend == "run `slmcompile run tiny`"
+    shutil.rmtree(project.pipelines)
+    monkeypatch.chdir(project.root)
+    assert main(["drift"]) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("generated    tiny: ")
+    assert " files are missing (" in line
+
+
+def test_a_changed_size_is_seen_at_once_and_its_mend_works(project: Project) -> None:
+    path = project.root / OUT / "adapter.bin"
+    path.unlink()
+    path.write_bytes(b"weights and more")
+    (finding,) = drift(project)
+    assert (finding.kind, finding.subject) == ("damaged", OUT)
+    command(project.root, *finding.mend.split("`")[1].split())
+    assert path.read_bytes() == b"weights"
+    assert found(project) == []
+
+
+def test_where_the_cache_is_damaged_too_its_object_is_named(project: Project) -> None:
+    (project.root / OUT / "adapter.bin").write_bytes(b"weights and more")
+    weights(project).write_bytes(b"weights and more")  # as one write does to two hard links
+    (finding,) = drift(project)
+    blob = weights(project).relative_to(project.root).as_posix()
+    assert finding.mend == f"remove {blob} and run `slmcompile run tiny`, which makes it anew"
+
+
+def test_an_edited_metric_is_named(project: Project) -> None:
+    plan = compile_recipe(project, "tiny", [])
+    shutil.rmtree(project.root / "outputs")
+    pretend_run(project, plan)
+    metric = project.pipelines / "tiny/metrics/torch.json"
+    metric.write_text(metric.read_text().replace("0.9", "0.8"))
+    (finding,) = [each for each in drift(project) if "metrics" in each.subject]
+    assert finding.what == "is not as its stage wrote it"
+    assert "slmcompile run tiny" in finding.mend
+    shutil.rmtree(project.root / ".dvc/cache")
+    (finding,) = [each for each in drift(project) if "metrics" in each.subject]
+    assert finding.mend == "run `git checkout pipelines/tiny/metrics/torch.json`"
 
 
 def test_damage_is_found_by_a_deep_look_alone(project: Project) -> None:
@@ -176,6 +266,29 @@ def test_another_package_than_the_constraints_is_named(project: Project) -> None
     (project.root / "constraints.txt").write_text(lines)
     plans = [compile_recipe(project, "tiny", [])]
     assert [each.subject for each in files.environment(project, plans)] == ["pytest", "pyyaml"]
+
+
+@pytest.mark.parametrize("where", ["constraints.txt", "a spec"])
+def test_a_version_that_is_none_is_in_no_command(project: Project, where: str) -> None:
+    plan = compile_recipe(project, "tiny", [])
+    evil = "[x](http://evil)"
+    if where == "constraints.txt":
+        text = f"pytest=={evil}\npyyaml==1;touch x\nnumpy==1.0\xff\n".encode("latin-1")
+        (project.root / where).write_bytes(text)
+    else:
+        sync(project, [plan])
+        spec = project.root / next(plan.stages()).spec_path
+        spec.write_text(re.sub('"torch": "[^"]*"', f'"torch": "{evil}"', spec.read_text()))
+        assert evil in spec.read_text()
+    found = list(files.environment(project, [plan]))
+    assert [each.subject for each in found] == (["pyyaml"] if where == "constraints.txt" else [])
+    assert all(each.mend == "pip install pyyaml==1" for each in found)
+
+
+def test_a_link_in_place_of_the_constraints_is_not_followed(project: Project) -> None:
+    (project.root / "other").write_text("pytest==0.1\n")
+    (project.root / "constraints.txt").symlink_to("other")
+    assert list(files.environment(project, [compile_recipe(project, "tiny", [])])) == []
 
 
 def test_a_file_that_is_not_the_locked_one_is_named(project: Project) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ import pytest
 from slmcompile.cli import main
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.planning import definition
-from slmcompile.planning.builder import _version
 from slmcompile.planning.explain import Explanation, RootCause, explain, to_json
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.planning.selection import find_stage
@@ -53,7 +53,7 @@ def test_an_unchanged_stage_says_so_and_what_it_last_ran_from(ran: Project) -> N
     assert explanation.action == "unchanged"
     assert explanation.causes == ()
     assert explanation.last_run is not None
-    assert explanation.last_run.packages["peft"] == _version("peft")
+    assert explanation.last_run.packages["peft"] == version("peft")
     text = explain_text(explanation)
     assert "tiny/train is unchanged. It last ran from" in text
     assert explanation.last_run.spec in text
@@ -124,13 +124,14 @@ def test_a_package_and_an_epoch_are_root_causes(
 ) -> None:
     import slmcompile.planning.builder as builder
 
+    known = builder._version
     monkeypatch.setattr(
-        builder, "_version", lambda name: "9.9" if name == "peft" else _version(name)
+        builder, "_version", lambda name, when: "9.9" if name == "peft" else known(name, when)
     )
     cause = only(why(ran, "report"))
     assert (cause.reason.cause, cause.reason.subject) == ("package", "peft")
     assert cause.reason.new == "9.9"
-    assert cause.undo == f"install peft=={_version('peft')}"
+    assert cause.undo == f"install peft=={version('peft')}"
     monkeypatch.undo()
     monkeypatch.setattr(definition, "EPOCHS", {**definition.EPOCHS, "train": 2})
     cause = only(why(ran, "evaluate-torch"))
@@ -204,6 +205,33 @@ def test_the_command_prints_text_and_json(
     assert "data is unchanged" in capsys.readouterr().out
     assert main(["why", "tiny/trian"]) == 64
     assert "did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_a_shared_stage_is_found_by_the_address_that_plans_print(
+    ran: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ran.recipes / "broken.yaml").write_text("trian: {}\n", encoding="utf-8")
+    base = next(iter(compile_recipe(ran, "tiny", ()).stages())).address
+    monkeypatch.chdir(ran.root)
+    assert main(["why", base]) == 0
+    assert f"{base} is unchanged" in capsys.readouterr().out
+    assert main(["why", "base-00000000/base"]) == 64
+    assert "RECIPE/base" in capsys.readouterr().err
+
+
+def test_a_file_that_the_lock_refuses_is_accepted_there_first(
+    ran: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ran.root)
+    assert main(["lock", "tiny"]) == 0
+    data = ran.root / "data/tiny/commands.jsonl"
+    data.write_bytes(data.read_bytes() + b"\n")
+    assert main(["why", "tiny", "eval.limit=9"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == ("or accept it: slmcompile lock --upgrade && slmcompile run tiny eval.limit=9")
+    assert main(["plan", "tiny"]) == 4
+    assert main(["lock", "--upgrade", "tiny"]) == 0
+    assert main(["plan", "tiny"]) == 0
 
 
 def test_nothing_that_a_terminal_would_obey_is_printed(ran: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,7 +127,11 @@ def test_without_the_hub_nothing_is_written_and_the_message_says_what_is_missing
     monkeypatch.chdir(project.root)
     assert main(["lock"]) == 69
     said = capsys.readouterr().err
-    assert "owner/rows: its commit is not known, and the hub is out of reach" in said
+    assert (
+        "data.source.revision: owner/rows: its commit is not known, and the hub is out of" in said
+    )
+    assert re.match(r"error: [\w/.]+:\d+: data\.source", said)
+    assert "Errno" not in said
     assert "Traceback" not in said
     assert not (project.root / NAME).exists()
 
@@ -208,6 +213,8 @@ def test_two_branches_that_add_entries_merge(project: Project) -> None:
         (lambda text: text.replace("sha256:0", "sha256:x"), "not a line"),
         (lambda text: text.replace('"1.0"', '"2.0"'), "not a line"),
         (lambda text: text + f'  "file:x": "sha256:{"f" * 64}"\n', "locked twice"),
+        (lambda text: text + f'  "a\\qb": "sha256:{"f" * 64}"\n', "not a line"),
+        (lambda text: text + f'  "{"a" * 4_000_000}": "sha256:{"f" * 64}"\n', "not a line"),
     ],
 )
 def test_a_damaged_lock_is_never_read_as_a_lock(change, says: str) -> None:  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError, UsageError
 from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.planning import at_revision
 from slmcompile.planning.at_revision import plan_at
 from slmcompile.project import Project
 from slmcompile.revision import find_version, resolve
@@ -193,18 +195,21 @@ def test_a_link_in_a_revision_is_not_followed(project: Project) -> None:
 
 def tree(project: Project, lines: str) -> str:
     """A commit of a tree that `git add` would not make."""
-    made = command(project.root, "sh", "-c", f"printf '{lines}' | git mktree").stdout.strip()
     identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    done = command(project.root, "git", *identity, "commit-tree", made, "-m", "x")
+    done = command(project.root, "git", *identity, "commit-tree", made(project, lines), "-m", "x")
     return done.stdout.strip()
+
+
+def made(project: Project, lines: str) -> str:
+    """A tree of git."""
+    return command(project.root, "sh", "-c", f"printf '{lines}' | git mktree").stdout.strip()
 
 
 def test_a_path_that_leaves_the_folder_is_refused(project: Project, tmp_path: Path) -> None:
     blob = command(project.root, "git", "rev-parse", f"HEAD:{RECIPE}").stdout.strip()
-    above = command(
-        project.root, "sh", "-c", f"printf '100644 blob {blob}\\tescaped.yaml\\n' | git mktree"
-    ).stdout.strip()
-    evil = tree(project, f"040000 tree {above}\\t..\\n")
+    above = made(project, f"100644 blob {blob}\\tescaped.yaml\\n")
+    recipes = f"040000 tree {above}\\t..\\n100644 blob {blob}\\ttiny.yaml\\n"
+    evil = tree(project, f"040000 tree {made(project, recipes)}\\trecipes\\n")
     with pytest.raises(RefusedError):
         plan_at(project, resolve(project.root, evil), "tiny")
     assert not list(tmp_path.rglob("escaped.yaml"))
@@ -219,8 +224,9 @@ def test_a_recipe_that_is_too_large_is_not_read(project: Project) -> None:
 
 def test_a_revision_of_endless_groups_is_refused_before_they_are_read(project: Project) -> None:
     blob = command(project.root, "git", "rev-parse", f"HEAD:{RECIPE}").stdout.strip()
-    files = "".join(f"100644 blob {blob}\\tg{number:05}.yaml\\n" for number in range(5))
-    group = command(project.root, "sh", "-c", f"printf '{files}' | git mktree").stdout.strip()
+    group = made(
+        project, "".join(f"100644 blob {blob}\\tg{number:05}.yaml\\n" for number in range(5))
+    )
     groups = "".join(f"040000 tree {group}\\tg{number:05}\\n" for number in range(5001))
     (project.root / "listed").write_bytes(groups.encode().decode("unicode_escape").encode())
     conf = command(project.root, "sh", "-c", "git mktree < listed").stdout.strip()
@@ -256,6 +262,134 @@ def test_data_that_dvc_tracks_comes_from_its_cache(project: Project) -> None:
     with pytest.raises(SlmcompileError) as caught:
         plan_at(project, resolve(project.root, "HEAD"), "tiny")
     assert caught.value.code == 65
+
+
+@pytest.mark.parametrize("leaf", ["100644 blob {blob}\\tf", "040000 tree {empty}\\tf"])
+def test_a_tree_without_end_is_not_listed_to_its_end(project: Project, leaf: str) -> None:
+    blob = command(project.root, "git", "rev-parse", f"HEAD:{RECIPE}").stdout.strip()
+    folder = leaf.format(blob=blob, empty=made(project, ""))
+    for _ in range(9):
+        folder = (
+            "040000 tree "
+            + made(project, "".join(f"{folder[:-1]}{letter}\\n" for letter in "abcdefghij"))
+            + "\\tf"
+        )
+    files = command(project.root, "git", "ls-tree", "HEAD").stdout
+    bomb = folder.replace("\\tf", "\\tbomb\\n")
+    beside = resolve(project.root, tree(project, f"{files}{bomb}"))
+    assert plan_at(project, beside, "tiny").plan == compile_recipe(project, "tiny", ())
+    conf = command(project.root, "git", "ls-tree", "HEAD:conf").stdout
+    files = files.replace(
+        command(project.root, "git", "rev-parse", "HEAD:conf").stdout.strip(),
+        made(project, f"{conf}{bomb}"),
+    )
+    with pytest.raises(RefusedError, match="more files than can be listed"):
+        plan_at(project, resolve(project.root, tree(project, files)), "tiny")
+
+
+def error_at_head(project: Project, name: str) -> SlmcompileError:
+    with pytest.raises(SlmcompileError) as caught:
+        plan_at(project, resolve(project.root, "HEAD"), name)
+    return caught.value
+
+
+@pytest.mark.parametrize(("files", "size"), [(1001, 0), (1, 2 << 20)])
+def test_more_data_than_can_be_written_out_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch, files: int, size: int
+) -> None:
+    monkeypatch.setattr(at_revision, "_MOST_DATA_BYTES", 1 << 20)
+    (project.root / "model").mkdir()
+    for number in range(files):
+        (project.root / f"model/{number}").write_bytes(bytes(size))
+    folder_recipe(project, "model")
+    commit(project.root, "a bomb")
+    error = error_at_head(project, "mine")
+    assert error.code == 77
+    assert "model, data/tiny/commands.jsonl: more than 1000 files or 1 MB in git" in error.what
+
+
+def folder_recipe(project: Project, path: str) -> None:
+    (project.conf / "model/mine.yaml").write_text(
+        f"name: mine\nlicense: MIT\nsource: {{type: folder, path: {path}}}\n", encoding="utf-8"
+    )
+    (project.recipes / "mine.yaml").write_text(
+        "defaults: [{model: mine}, {data: tiny-commands}, {train: tiny}, {eval: text},"
+        " {target: [cpu-fp32]}, _self_]\n",
+        encoding="utf-8",
+    )
+
+
+def test_a_text_that_is_no_path_brings_no_file(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at_revision, "_MOST_DATA_BYTES", 1 << 20)
+    write(project, "data/large", "x" * (2 << 20))
+    text = re.sub("(?m)^description:.*\n", "", (project.root / RECIPE).read_text(encoding="utf-8"))
+    write(project, RECIPE, f"{text}description: data/large\n")
+    assert plan_at(project, resolve(project.root, "HEAD"), "tiny").plan is not None
+
+
+@pytest.mark.parametrize("path", ["mine", "models/mine"])
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_model_folder_is_found_wherever_it_lies(
+    project: Project, path: str, committed: bool
+) -> None:
+    folder_recipe(project, f"./{path}/")
+    (project.root / path).mkdir(parents=True)
+    (project.root / path / "config.json").write_text("{}")
+    if not committed:
+        (project.root / ".git/info/exclude").write_text(f"/{path}/\n")
+    commit(project.root, "a model")
+    past = plan_at(project, resolve(project.root, "HEAD"), "mine")
+    assert past.plan == compile_recipe(project, "mine", ())
+    assert past.borrowed == (() if committed else (path,))
+
+
+@pytest.mark.parametrize("path", ["model", "model/sub", "model/sub/link"])
+def test_no_file_behind_a_link_stands_in_for_one_that_git_lacks(
+    project: Project, path: str, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret").write_text("secret")
+    (project.root / "model/sub").mkdir(parents=True)
+    (project.root / "model/sub/link").symlink_to(tmp_path / "outside")
+    (project.root / ".git/info/exclude").write_text("/model/\n")
+    folder_recipe(project, path)
+    commit(project.root, "a link")
+    error = error_at_head(project, "mine")
+    assert error.code == 77
+    assert "model/sub/link goes through a symbolic link" in error.what
+
+
+@pytest.mark.parametrize(("path", "code"), [(".git/objects", 77), (".dvc/cache", 77), (".", 69)])
+def test_no_folder_of_git_or_dvc_is_a_model(project: Project, path: str, code: int) -> None:
+    folder_recipe(project, path)
+    commit(project.root, "odd")
+    error = error_at_head(project, "mine")
+    assert error.code == code
+    assert f"model.source.path: {path}" in error.what
+
+
+@pytest.mark.parametrize(
+    "outs",
+    [
+        "[{md5: 2001-99-99, path: a}]",
+        f"[{{md5: {'9' * 6000}, path: a}}]",
+        "[{md5: ../../../../etc/passwd, path: a}]",
+        "[{md5: /etc/passwd, path: a}]",
+        "[" * 3000,
+        "&a [*a, *a]",
+        "{}",
+        "[1]",
+    ],
+)
+def test_a_dvc_file_that_is_none_leads_nowhere(project: Project, outs: str) -> None:
+    command(project.root, "git", "rm", "-q", "--cached", "data/tiny/commands.jsonl")
+    (project.root / ".git/info/exclude").write_text("/data/tiny/commands.jsonl\n")
+    write(project, "data/tiny/commands.jsonl.dvc", f"outs: {outs}\n")
+    error = error_at_head(project, "tiny")
+    assert error.code == 65
+    assert "data/tiny/commands.jsonl: no such file" in error.what
 
 
 def test_data_outside_git_is_todays_and_said_so(project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ import pytest
 import slmcompile.planning.builder as builder
 from slmcompile import api
 from slmcompile.cli import main
-from slmcompile.errors import CorruptError, SlmcompileError, StaleError
+from slmcompile.errors import CorruptError, RefusedError, SlmcompileError, StaleError
 from slmcompile.pipeline import drive
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning import definition
@@ -91,12 +92,16 @@ def no_data(project: Project, _: pytest.MonkeyPatch) -> None:
 
 def other_package(project: Project, patch: pytest.MonkeyPatch) -> None:
     known = builder._version
-    patch.setattr(builder, "_version", lambda name: "9.9" if name == "peft" else known(name))
+    patch.setattr(
+        builder, "_version", lambda name, when: "9.9" if name == "peft" else known(name, when)
+    )
 
 
 def other_shared_package(project: Project, patch: pytest.MonkeyPatch) -> None:
     known = builder._version
-    patch.setattr(builder, "_version", lambda name: "9.9" if name == "pyarrow" else known(name))
+    patch.setattr(
+        builder, "_version", lambda name, when: "9.9" if name == "pyarrow" else known(name, when)
+    )
 
 
 def other_epoch(project: Project, patch: pytest.MonkeyPatch) -> None:
@@ -143,7 +148,30 @@ def test_apply_refuses_and_names_the_first_thing_that_changed(
         apply(project)
     assert caught.value.code == 4
     assert named in caught.value.what
-    assert "plan anew" in caught.value.mend
+    assert caught.value.mend == (
+        f"plan anew: slmcompile plan tiny {OVERRIDES[0]} --out {project.root}/plan.json"
+    )
+
+
+def test_planning_anew_keeps_overrides_and_selection(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [
+        "tiny",
+        "eval.limit=9",
+        "data.template.prompt='{text} now'",
+        "--select",
+        "+evaluate-base",
+    ]
+    assert main(["plan", *told, "--select", "+data", "--out", "p.json"]) == 0
+    edit("recipes/tiny.yaml", "defaults", "# a word\ndefaults")(project, pytest.MonkeyPatch())
+    capsys.readouterr()
+    assert main(["apply", "p.json"]) == 4
+    mend = capsys.readouterr().err.splitlines()[1]
+    words = shlex.split(mend.partition("slmcompile ")[2])
+    assert words == ["plan", *told, "--select", "+data", "--out", "p.json"]
+    assert main(words) == 0
+    assert main(["apply", "p.json"]) == 0
 
 
 def rewrite(path: Path, **values: Any) -> None:
@@ -194,6 +222,92 @@ def test_a_plan_file_of_a_stranger_neither_escapes_nor_commands_the_terminal(
     assert main(["show", "plan.json"]) == 0
     shown = capsys.readouterr().out
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "recipes/tiny.yaml", "recipes/p.json", "conf/x/y.json", "pipelines/tiny/p.json",
+        "data/tiny/commands.jsonl", "data/p.json", ".dvc/p.json", "README.md", "here/there.yaml",
+    ],
+)  # fmt: skip
+def test_a_plan_overwrites_no_other_file_and_makes_no_folder_among_them(
+    project: Project, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (project.root / "README.md").write_text("read me")
+    before = {path: path.stat().st_mtime_ns for path in project.root.rglob("*")}
+    capsys.readouterr()
+    assert main(["plan", "tiny", "--out", place]) == 64
+    error = capsys.readouterr().err
+    assert f"--out {place}: " in error
+    assert "mend: name " in error
+    assert {path: path.stat().st_mtime_ns for path in project.root.rglob("*")} == before
+
+
+def test_a_plan_may_be_written_over_an_older_one_and_into_a_new_folder(project: Project) -> None:
+    rewrite(project.root / "plan.json", format_version="0.9")
+    assert main(["plan", "tiny", "--out", "plan.json"]) == 0
+    assert main(["plan", "tiny", "--out", "plans/a.json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("overrides",), [1]),
+        (("select",), [1]),
+        (("made_from", "data"), []),
+        (("made_from", "data"), {}),
+        (("made_from", "data", "/proc/self/mem"), "0" * 64),
+        (("made_from", "sources"), 5),
+        (("made_from", "sources", "/etc/hostname"), "0" * 64),
+        (("made_from", "sources", "../secret"), "0" * 64),
+        (("effective",), []),
+        (("effective", "deep"), json.loads('{"a":' * 200 + "1" + "}" * 200)),
+        (("pipelines", 0, "name"), 5),
+        (("pipelines", 0, "name"), "../../x"),
+        (("pipelines",), []),
+        (("stages", 0, "config"), 5),
+        (("stages", 0, "packages"), 5),
+        (("stages", 0, "input_stages"), [1]),
+        (("stages", 0, "input_stages"), {"base": "none/such"}),
+        (("stages", 0, "files"), [5]),
+        (("stages", 0, "files"), ["/etc/passwd"]),
+        (("stages", 0, "name"), 5),
+        (("stages", 0, "kind"), "x"),
+        (("stages", 0, "action"), "x"),
+        (("stages", 0, "reasons"), [{"cause": "nope"}]),
+        (("stages", 0, "fingerprint"), 5),
+        (("stages", 0, "identity"), {}),
+        (("stages", 0, "pipeline"), "../../.."),
+        (("stages", 6, "metrics"), "/dev/zero"),
+    ],
+)
+def test_a_plan_file_that_hashes_right_may_still_be_none(
+    project: Project, keys: tuple[str | int, ...], value: Any
+) -> None:
+    """Anybody can write the hash."""
+    path = project.root / "plan.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    part = content
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    rewrite(path, **content)
+    with pytest.raises(CorruptError):
+        load(path)
+
+
+def test_a_plan_file_is_no_link_and_has_a_size(project: Project) -> None:
+    path = project.root / "plan.json"
+    (project.root / "link.json").symlink_to(path)
+    with pytest.raises(RefusedError, match="symbolic link"):
+        load(project.root / "link.json")
+    rewrite(path, effective=[[]] * 1_000_000)
+    with pytest.raises(CorruptError):
+        load(path)
+    path.write_text("[]" * (3 << 20), encoding="utf-8")
+    with pytest.raises(CorruptError, match="too large"):
+        load(path)
 
 
 def test_show_prints_a_saved_plan(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,27 @@ def test_an_unknown_selector_is_refused_with_the_nearest_name(
         select(plan, ["+"])
 
 
+@pytest.mark.parametrize(
+    ("selectors", "mend"),
+    [
+        ([""], "or leave --select out"),
+        (["train,evaluate"], "a space adds: 'train evaluate'"),
+        (["train", "base,gate"], "a space adds: 'base gate'"),
+        (["train,,base"], "write a stage, a kind or a pattern"),
+        (["state:modified"], "write a stage, a kind or a pattern"),
+        (["tag:x"], "write a stage, a kind or a pattern"),
+        (["@train"], "write a stage, a kind or a pattern"),
+    ],
+)
+def test_what_selects_nothing_is_refused_as_a_pattern_without_a_match_is(
+    plan: Plan, selectors: list[str], mend: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        select(plan, selectors)
+    assert caught.value.what.startswith("--select '")
+    assert mend in caught.value.mend
+
+
 def test_plan_shows_the_selection_alone_and_its_exit_code_is_of_that(
     project: Project,
     plan: Plan,
@@ -92,6 +113,7 @@ def test_plan_shows_the_selection_alone_and_its_exit_code_is_of_that(
     assert {stage["kind"] for stage in shown["stages"]} == {"data", "evaluate"}
     assert main([*told, "--select", "data export"]) == 2
     assert main(["plan", "tiny", "--select", "tran"]) == 64
+    assert main(["plan", "tiny", "--select", ""]) == 64
 
 
 def needed(project: Project, selector: str, *overrides: str) -> set[str]:

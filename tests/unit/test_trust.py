@@ -15,15 +15,21 @@ import site
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slmcompile.errors import CorruptError
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.printable import json_text
+from slmcompile.project import Project
+from tests.pretend import pretend_run
 from tests.projects import REPOSITORY, make_project
 from tests.unit.audited_plans import SECONDS
+from tests.unit.forged import FORGED, Forged
 from tests.unit.hostile import ATTEMPTS, Hostile
 
 SECRET = "the-secret-of-this-machine"
@@ -69,15 +75,8 @@ def environment() -> dict[str, str]:
     return os.environ | {"CANARY_SECRET": SECRET, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Mapping[str, Any]:
-    """What came of every attempt, by its name."""
-    requests: list[dict[str, Any]] = []
-    for number, attempt in enumerate(ATTEMPTS):
-        root = make_project(tmp_path_factory.mktemp(f"p{number}").resolve(), data=("tiny",))
-        (root / ".dvc").mkdir()
-        words = attempt.lay_out(root, str(outside / "canary"), str(outside / "secret.yaml"))
-        requests.append({"root": str(root), "words": words})
+def audited(requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What came of every command, in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.unit.audited_plans"],
         cwd=REPOSITORY,
@@ -88,15 +87,46 @@ def answers(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Mapping[
         timeout=300,
     )
     lines = done.stdout.splitlines()
-    assert len(lines) == len(ATTEMPTS), f"after {len(lines)}: {done.stderr}"
-    return {
-        attempt.name: {**json.loads(line), "root": request["root"]}
-        for attempt, line, request in zip(ATTEMPTS, lines, requests, strict=True)
-    }
+    assert len(lines) == len(requests), f"after {len(lines)}: {done.stderr}"
+    return [
+        {**json.loads(line), "root": request["root"]}
+        for line, request in zip(lines, requests, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Mapping[str, Any]:
+    """What came of every attempt, by its name."""
+    requests: list[dict[str, Any]] = []
+    for number, attempt in enumerate(ATTEMPTS):
+        root = make_project(tmp_path_factory.mktemp(f"p{number}").resolve(), data=("tiny",))
+        (root / ".dvc").mkdir()
+        words = attempt.lay_out(root, str(outside / "canary"), str(outside / "secret.yaml"))
+        requests.append({"root": str(root), "words": words})
+    found = audited(requests)
+    return {attempt.name: answer for attempt, answer in zip(ATTEMPTS, found, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Mapping[str, Any]:
+    """What came of every forged file, by the attempt's name."""
+    ran = Project(make_project(tmp_path_factory.mktemp("ran").resolve(), data=("tiny",)))
+    (ran.recipes / "quickstart.yaml").unlink()
+    pretend_run(ran, compile_recipe(ran, "tiny", ()))
+    (outside / "secret.json").write_text(json.dumps({"config": {"token": SECRET}}))
+    requests: list[dict[str, Any]] = []
+    for number, attempt in enumerate(FORGED):
+        to = tmp_path_factory.mktemp(f"f{number}").resolve() / "project"
+        project = Project(shutil.copytree(ran.root, to))
+        attempt.spoil(project, outside)
+        requests.append({"root": str(project.root), "words": list(attempt.words)})
+    found = audited(requests)
+    return {attempt.name: answer for attempt, answer in zip(FORGED, found, strict=True)}
 
 
 def test_every_attempt_has_a_name_of_its_own() -> None:
     assert len({attempt.name for attempt in ATTEMPTS}) == len(ATTEMPTS) > 150
+    assert len({attempt.name for attempt in FORGED}) == len(FORGED) > 90
 
 
 def check_printed(answer: Mapping[str, Any]) -> None:
@@ -106,6 +136,7 @@ def check_printed(answer: Mapping[str, Any]) -> None:
         "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", text
     )
     assert not re.search("[\ud800-\udfff]", text)
+    assert "hf_" not in text
     if answer["code"] != 0:
         # One line for what is wrong, one for the mend, neither without end.
         lines = answer["err"].splitlines()
@@ -120,17 +151,39 @@ def check_printed(answer: Mapping[str, Any]) -> None:
 def test_a_strangers_recipe_gets_out_nowhere(
     attempt: Hostile, answers: Mapping[str, Any], outside: Path
 ) -> None:
-    answer = answers[attempt.name]
+    check_contained(attempt.code, answers[attempt.name])
+    assert not (outside / "canary").exists()
+
+
+@pytest.mark.parametrize("attempt", FORGED, ids=lambda attempt: attempt.name)
+def test_forged_files_get_out_nowhere(
+    attempt: Forged, forged: Mapping[str, Any], outside: Path
+) -> None:
+    check_contained(attempt.code, forged[attempt.name])
+    assert sorted(path.name for path in outside.iterdir()) == ["secret.json", "secret.yaml"]
+
+
+def check_contained(code: int, answer: Mapping[str, Any]) -> None:
+    """It ended with this code, soon, and nothing outside of the project was touched."""
     text = answer["out"] + answer["err"]
-    assert answer["code"] == attempt.code, answer["err"]
+    assert answer["code"] == code, answer["err"]
     assert "Traceback" not in text
     assert SECRET not in text
-    assert not (outside / "canary").exists()
     assert answer["seconds"] < SECONDS
     opened = [event.removeprefix("open ") for event in answer["seen"] if event.startswith("open ")]
     assert [path for path in opened if not allowed(path, Path(answer["root"]))] == []
     assert [event for event in answer["seen"] if not event.startswith("open ")] == []
     check_printed(answer)
+
+
+def test_an_error_has_an_end_and_shows_no_credential() -> None:
+    error = CorruptError("x" * 5000, f"see hf_{'a' * 34} in task-of-many-words-that-is-no-secret")
+    assert len(error.what) == 1000
+    assert error.mend == "see [redacted] in task-of-many-words-that-is-no-secret"
+    assert json.loads(json_text({"text": "-----BEGIN PRIVATE KEY-----\nx", "n": 1})) == {
+        "text": "[redacted]",
+        "n": 1,
+    }
 
 
 strace = pytest.mark.skipif(

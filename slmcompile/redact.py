@@ -1,4 +1,4 @@
-"""Keeps secrets out of what trackers write.
+"""Keeps secrets out of what is printed and of what trackers write.
 
 Two rules, both on values and never on keys: a string that carries the value of a secret-looking
 environment variable, and a string that has the shape of a well-known credential. A commit SHA or
@@ -24,7 +24,7 @@ _SECRET_SHAPES = re.compile(
     r"|glpat-[\w-]{20,}"  # GitLab
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}"  # AWS
     r"|xox[abprs]-[\w-]{10,}"  # Slack
-    r"|sk-[\w-]{20,}"  # OpenAI and others
+    r"|(?<![A-Za-z0-9])sk-[\w-]{20,}"  # OpenAI and others; not the end of a word (task-…)
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
     r"|(?<=://)[^\s/:@]+:[^\s/@]+(?=@)"  # user:password@ in a URL
 )

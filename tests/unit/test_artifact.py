@@ -1,0 +1,74 @@
+"""Artifacts: what their manifest says is checked, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from slmcompile.artifact import MANIFEST, verify, write_manifest, write_text
+from slmcompile.errors import CorruptError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    (folder / "made").write_text("x", encoding="utf-8")
+    write_manifest(folder, "train", {})
+    return folder
+
+
+GOOD = {"format_version": "1.0", "kind": "train", "files": {}, "info": {}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "[]",
+        "null",
+        '{"format_version": "1.0"}',
+        json.dumps({**GOOD, "format_version": 1}),
+        json.dumps({**GOOD, "files": []}),
+        json.dumps({**GOOD, "files": {"made": {}}}),
+        json.dumps({**GOOD, "files": {"made": {"size": "1", "sha256": 1}}}),
+        json.dumps({**GOOD, "info": None}),
+        f'{{"a": [{"[]," * 8_000_000}1]}}',
+    ],
+    ids=lambda text: text[:40],
+)
+def test_what_is_no_manifest_is_corrupt(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(CorruptError, match=r"not a manifest|missing or unreadable"):
+        verify(folder)
+
+
+def test_a_manifest_that_never_ends_is_not_read(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    (folder / MANIFEST).symlink_to("/dev/zero")
+    with pytest.raises(CorruptError, match="missing or unreadable"):
+        verify(folder)
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+    with pytest.raises(CorruptError, match="missing or unreadable"):
+        verify(folder)
+
+
+def test_files_may_be_links_into_dvcs_cache(folder: Path, tmp_path: Path) -> None:
+    for name in ("made", MANIFEST):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+    assert list(verify(folder)["files"]) == ["made"]
+
+
+def test_text_is_never_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("kept", encoding="utf-8")
+    for name in ("dvc.yaml", f".dvc.yaml.{os.getpid()}.part"):
+        (tmp_path / name).symlink_to(victim)
+    write_text(tmp_path / "dvc.yaml", "new")
+    assert victim.read_text(encoding="utf-8") == "kept"
+    assert (tmp_path / "dvc.yaml").read_text(encoding="utf-8") == "new"

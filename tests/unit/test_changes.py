@@ -1,0 +1,93 @@
+"""What a plan says of outputs that are not as they were left is what DVC then does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmcompile.pipeline import state
+from slmcompile.pipeline.changes import Change, changes
+from slmcompile.pipeline.state import Cache, read_lock
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.project import Project
+from tests.pretend import pretend_run
+from tests.projects import make_project
+
+OUT = "outputs/tiny/train"
+METRIC = "pipelines/tiny/metrics/torch.json"
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Project:
+    """The tiny recipe as a run leaves it."""
+    project = Project(make_project(tmp_path.resolve(), data=("tiny",)))
+    pretend_run(project, compile_recipe(project, "tiny", ()))
+    return project
+
+
+def change(project: Project, name: str) -> Change:
+    found = changes(project, compile_recipe(project, "tiny", ()))
+    return next(each for each in found if each.stage.name == name)
+
+
+def what(project: Project, name: str) -> tuple[str, list[tuple[str, str]]]:
+    found = change(project, name)
+    return found.action, [(reason.cause, reason.subject) for reason in found.reasons]
+
+
+def blobs(project: Project) -> list[Path]:
+    """The objects of the train stage's output: its folder and the one file in it."""
+    cache = Cache(project)
+    md5 = read_lock(project, "tiny")["train"].outs[OUT]
+    return [cache.blob(md5), *(cache.blob(below) for below in (cache.folder(md5) or {}).values())]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_output_without_its_cache_object_is_made_anew(ran: Project, which: int) -> None:
+    blobs(ran)[which].unlink()
+    assert what(ran, "train") == ("run", [("cache", OUT)])
+    assert "its cache object is missing" in change(ran, "train").reasons[0].sentence()
+    assert change(ran, "evaluate-torch").action == "run"
+
+
+def test_a_changed_size_is_restored_from_the_cache_if_that_is_whole(ran: Project) -> None:
+    made = ran.root / OUT / "made"
+    made.write_text(made.read_text() + "x")
+    assert what(ran, "train") == ("restore", [("edited", OUT)])
+    (ran.root / OUT / "added").touch()
+    assert what(ran, "train") == ("restore", [("edited", OUT)])
+    blob = blobs(ran)[1]
+    blob.write_text(blob.read_text() + "x")
+    assert what(ran, "train") == ("run", [("edited", OUT)])
+    blob.chmod(0o444)  # DVC takes it on trust
+    assert what(ran, "train") == ("restore", [("edited", OUT)])
+
+
+def test_a_metric_is_compared_by_its_bytes(ran: Project) -> None:
+    path = ran.root / METRIC
+    path.write_text(path.read_text().replace("0.9", "0.8"))
+    assert what(ran, "evaluate-torch") == ("restore", [("edited", METRIC)])
+
+
+def test_no_more_is_looked_at_than_an_output_has(
+    ran: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_MOST_FILES", 3)
+    for number in range(40):
+        (ran.root / OUT / str(number)).mkdir()
+        (ran.root / OUT / str(number) / "file").touch()
+    looked: list[str] = []
+    scan = os.scandir
+
+    def counting(path: os.PathLike[str]) -> Any:
+        looked.append(os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    assert what(ran, "train") == ("restore", [("edited", OUT)])
+    blobs(ran)[0].unlink()
+    assert what(ran, "train") == ("run", [("edited", OUT)])
+    assert len([path for path in looked if f"{OUT}/" in path]) <= 2 + 4

@@ -1,0 +1,74 @@
+"""Times are told by earlier runs here: by the nearest in work, as a range where that is far."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slmcompile import api
+from slmcompile.checks.interval import Interval, exactly
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.planning.cost import cost_line
+from slmcompile.planning.definition import Stage
+from slmcompile.planning.measured import Work, earlier_runs, seconds_of
+from slmcompile.project import Project
+from tests.projects import make_project
+
+FULL = Work(tokens=15_000, parameters=100_000, full=False)
+SHORT = Work(tokens=200, parameters=100_000, full=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(make_project(tmp_path.resolve(), data=("tiny",)))
+
+
+def stage(project: Project, name: str) -> Stage:
+    return next(each for each in compile_recipe(project, "tiny", ()).stages() if each.name == name)
+
+
+def ran(seconds: float, work: Work | None = None, name: str = "tiny/train") -> dict[str, Any]:
+    known = {"tokens": work.tokens, "total_parameters": work.parameters} if work else {}
+    return {"stage": name, "seconds": seconds, "trainable_parameters": 0, **known}
+
+
+def train_time(project: Project, work: Work | None, *entries: dict[str, Any]) -> Interval | None:
+    journal = project.scratch / "journal.jsonl"
+    journal.parent.mkdir(exist_ok=True)
+    journal.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    return seconds_of(earlier_runs(project), stage(project, "train"), work)
+
+
+def test_a_short_run_does_not_change_what_a_full_one_takes(project: Project) -> None:
+    assert train_time(project, FULL, ran(40, FULL), ran(9, SHORT)) == exactly(40)
+    assert train_time(project, SHORT, ran(40, FULL), ran(9, SHORT)) == exactly(9)
+
+
+def test_from_a_run_of_other_length_alone_the_time_is_a_range(project: Project) -> None:
+    assert train_time(project, FULL, ran(9, SHORT)) == Interval(9, 9 * 75)
+    assert train_time(project, SHORT, ran(40, FULL)) == Interval(40 * (200 / 15_000), 40)
+
+
+def test_one_slow_run_is_outvoted(project: Project) -> None:
+    assert train_time(project, FULL, *(ran(each, FULL) for each in (41, 400, 40))) == exactly(41)
+
+
+def test_without_the_amounts_only_the_stages_own_times_count(project: Project) -> None:
+    assert train_time(project, None, ran(40, FULL)) == exactly(40)
+    assert train_time(project, FULL, ran(40, None, "other/train")) is None
+
+
+def test_a_range_is_shown_as_one(project: Project) -> None:
+    cost = api.plan("tiny", project=project.root).cost
+    for seconds, shown in (
+        (exactly(40), "≈ 40 s on"),
+        (Interval(9, 675), "9 s to 11 min on"),
+        (Interval(100, 120), "≈ 2 min on"),
+    ):
+        told = replace(cost, seconds=seconds)
+        assert shown in cost_line(told)
+        assert told.to_json()["seconds_range"] == [seconds.low, seconds.high]
