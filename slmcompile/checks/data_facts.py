@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Any
 
 from slmcompile.regular_file import read_output_json
 
 _MAX_BYTES = 2 << 20
-_PAIRS = {"validation_in_train", "test_in_train", "test_in_validation"}
 
 
 @dataclass(frozen=True)
@@ -145,96 +142,12 @@ def read_data_facts(folder: Path) -> DataFacts | None:
     They count as not there where any has another type or amount than the stage could have written:
     the folder may be a stranger's.
     """
+    # Here, as plans of what has not run yet need no types of it.
+    from slmcompile.checks.report_form import ReportForm
+
     try:
         # pydantic's own parser of JSON would take a kilobyte for each pair of brackets.
-        report = _Report.model_validate(read_output_json(folder, "data_report.json", _MAX_BYTES))
+        report = ReportForm.model_validate(read_output_json(folder, "data_report.json", _MAX_BYTES))
     except ValueError:
         return None
     return DataFacts(report.model_dump())
-
-
-_Count = Annotated[int, Field(ge=0, lt=2**53)]
-_Rows = Annotated[int, Field(ge=1, lt=2**53)]
-
-
-class _Part(BaseModel):
-    """A part of the report; what no rule reads is passed over."""
-
-    model_config = ConfigDict(defer_build=True)
-
-
-class _Splits(_Part):
-    train: _Rows
-    validation: _Rows
-    test: _Rows
-
-
-class _Percentiles(_Part):
-    p95: _Count
-
-
-class _Length(_Part):
-    min: _Count
-    max: _Count
-    percentiles: _Percentiles
-
-
-class _Lengths(_Part):
-    prompt: _Length
-    answer: _Length
-    total: _Length
-
-
-class _Tokens(_Part):
-    total: _Count
-    trained: _Count
-
-
-class _TokensOfSplits(_Part):
-    train: _Tokens
-
-
-class _TooLong(_Part):
-    count: _Count
-
-
-class _Dropped(_Part):
-    too_long: _TooLong
-
-
-class _Contradiction(_Part):
-    where: tuple[str, ...]
-
-
-class _Contradicting(_Part):
-    count: _Count
-    listed: tuple[_Contradiction, ...]
-
-
-class _Stop(_Part):
-    id: int
-    text: str
-
-
-class _Report(_Part):
-    counts: _Splits
-    read: _Rows
-    dropped: _Dropped
-    max_length: _Rows
-    contradicting: _Contradicting
-    lengths: _Lengths
-    tokens: _TokensOfSplits
-    stop: _Stop
-    facts: RowFacts
-
-    @model_validator(mode="after")
-    def _complete(self) -> _Report:
-        """What rules look up by name is there."""
-        facts = self.facts
-        if not facts.leaks_exact.keys() & facts.leaks_normalised.keys() >= _PAIRS:
-            raise ValueError("leaks")
-        if "test" not in facts.longest_answer:
-            raise ValueError("longest_answer")
-        if self.contradicting.count and not self.contradicting.listed:
-            raise ValueError("contradicting")
-        return self

@@ -26,10 +26,11 @@ _USUAL = (
 
 def is_known(name: str) -> bool:
     """Whether it is a name of the hub's or an SPDX expression (``LicenseRef-X`` is one)."""
+    if name.lower() in HUB or name in _USUAL:
+        return True
+    # Here, as its list takes longer to import than most plans need it for.
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-    if name.lower() in HUB:
-        return True
     try:
         canonicalize_license_expression(name)
     except InvalidLicenseExpression:

@@ -1,0 +1,98 @@
+"""What rules read of ``data_report.json``, typed: the file may be a stranger's."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from slmcompile.checks.data_facts import RowFacts
+
+_PAIRS = {"validation_in_train", "test_in_train", "test_in_validation"}
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Rows = Annotated[int, Field(ge=1, lt=2**53)]
+
+
+class _Part(BaseModel):
+    """A part of the report; what no rule reads is passed over."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class _Splits(_Part):
+    train: _Rows
+    validation: _Rows
+    test: _Rows
+
+
+class _Percentiles(_Part):
+    p95: _Count
+
+
+class _Length(_Part):
+    min: _Count
+    max: _Count
+    percentiles: _Percentiles
+
+
+class _Lengths(_Part):
+    prompt: _Length
+    answer: _Length
+    total: _Length
+
+
+class _Tokens(_Part):
+    total: _Count
+    trained: _Count
+
+
+class _TokensOfSplits(_Part):
+    train: _Tokens
+
+
+class _TooLong(_Part):
+    count: _Count
+
+
+class _Dropped(_Part):
+    too_long: _TooLong
+
+
+class _Contradiction(_Part):
+    where: tuple[str, ...]
+
+
+class _Contradicting(_Part):
+    count: _Count
+    listed: tuple[_Contradiction, ...]
+
+
+class _Stop(_Part):
+    id: int
+    text: str
+
+
+class ReportForm(_Part):
+    """The report; a ValueError where something is missing or of another type or amount."""
+
+    counts: _Splits
+    read: _Rows
+    dropped: _Dropped
+    max_length: _Rows
+    contradicting: _Contradicting
+    lengths: _Lengths
+    tokens: _TokensOfSplits
+    stop: _Stop
+    facts: RowFacts
+
+    @model_validator(mode="after")
+    def _complete(self) -> ReportForm:
+        """What rules look up by name is there."""
+        facts = self.facts
+        if not facts.leaks_exact.keys() & facts.leaks_normalised.keys() >= _PAIRS:
+            raise ValueError("leaks")
+        if "test" not in facts.longest_answer:
+            raise ValueError("longest_answer")
+        if self.contradicting.count and not self.contradicting.listed:
+            raise ValueError("contradicting")
+        return self
