@@ -17,7 +17,7 @@ from slmcompile.errors import RefusedError
 from slmcompile.pipeline.state import Locked
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
-from slmcompile.recipe.limits import MAX_DEPTH, MAX_NODES
+from slmcompile.recipe.limits import is_bounded
 from slmcompile.regular_file import check_inside, read_or_none
 
 SPEC_STORE = "specs"
@@ -138,24 +138,7 @@ def parse_spec(text: str | bytes) -> dict[str, Any] | None:
         spec = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(spec, dict) or not _bounded(spec):
+    if not isinstance(spec, dict) or not is_bounded(spec):
         return None
     parts = [spec.get(name, {}) for name in ("config", "packages", "inputs")]
     return spec if all(isinstance(part, dict) for part in parts) else None
-
-
-def _bounded(spec: dict[str, Any]) -> bool:
-    """Whether a spec is no deeper and no larger than the recipe that it is a part of may be."""
-    level: list[Any] = [spec]
-    count = 0
-    for _ in range(MAX_DEPTH):
-        level = [
-            below
-            for each in level
-            if isinstance(each, dict | list)
-            for below in (each.values() if isinstance(each, dict) else each)
-        ]
-        count += len(level)
-        if count > MAX_NODES:
-            return False
-    return not level

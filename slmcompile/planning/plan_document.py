@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from slmcompile.pipeline.changes import Action, Reason
 from slmcompile.planning.definition import EPOCHS, Stage
+from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.schema import Identifier, Sha256
 from slmcompile.regular_file import leads_out
 
@@ -100,16 +101,7 @@ def read_document(data: bytes) -> Document:
 
 def check_size(content: Any) -> None:
     """Raises ValueError for what is too deep, or too much, to have been a recipe's plan."""
-    level, left = [content], _MOST_VALUES
-    for _ in range(_DEEPEST):
-        level = [
-            below
-            for value in level
-            if isinstance(value, dict | list)
-            for below in (value.values() if isinstance(value, dict) else value)
-        ]
-        left -= len(level)
-    if level or left < 0:
+    if not is_bounded(content, _DEEPEST, _MOST_VALUES):
         raise ValueError("too deep or too much")
 
 

@@ -69,3 +69,19 @@ def check_value(value: Any, where: str, *, key: str = "", depth: int = 0) -> int
     if count > MAX_NODES:
         raise BadRecipeError(f"{where}: more than {MAX_NODES} keys and values", "split it")
     return count
+
+
+def is_bounded(content: Any, depth: int = MAX_DEPTH, nodes: int = MAX_NODES) -> bool:
+    """Whether JSON-like content is no deeper and has no more values than a recipe may have."""
+    level = [content]
+    for _ in range(depth):
+        level = [
+            below
+            for each in level
+            if isinstance(each, dict | list)
+            for below in (each.values() if isinstance(each, dict) else each)
+        ]
+        nodes -= len(level)
+        if nodes < 0:
+            return False
+    return not level
