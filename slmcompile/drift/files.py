@@ -100,7 +100,7 @@ def _constraints(project: Project) -> Iterator[tuple[str, str]]:
 
 
 def _specs(project: Project, plans: Sequence[Plan]) -> Iterator[tuple[str, str, str]]:
-    """(package, version, spec file) of every committed spec of the recipes' own stages."""
+    """(package, version, spec file) of every committed spec, shared stages' too."""
     for plan in plans:
         for stage in plan.stages():
             spec = read_spec(project, stage.spec_path) or {}

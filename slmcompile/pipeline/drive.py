@@ -80,7 +80,7 @@ def dvc_ready(project: Project, progress: IO[str] | None) -> Iterator[subprocess
         errors="replace",
         env=environment,
         start_new_session=True,
-        # Runs before exec in the child; this process has no other thread.
+        # Runs before exec in the child; the command line starts no thread before it.
         preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
     ) as process:
         try:

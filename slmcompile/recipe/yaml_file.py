@@ -1,10 +1,10 @@
 """One YAML file of a project, read with limits and with the line of every key.
 
 Recipes come from people we do not know. A file is refused while it is being read, event by event,
-if it is larger than the limits of ``Limits`` or holds anything that could execute: aliases, custom
-tags, Hydra's ``_target_`` family, a resolver. Scalars mean what they mean to Hydra (OmegaConf's
-loader: YAML 1.1 with ``2e-5`` a number), but what an override would read otherwise (``yes``, octal
-``010``, ``1:30`` to base 60) is refused. Nothing here knows what the keys mean.
+if it is larger than the limits of ``recipe/limits.py`` or holds anything that could execute:
+aliases, custom tags, Hydra's ``_target_`` family, a resolver. Scalars mean what they mean to Hydra
+(OmegaConf's loader: YAML 1.1 with ``2e-5`` a number), but what an override would read otherwise
+(``yes``, octal ``010``, ``1:30`` to base 60) is refused. Nothing here knows what the keys mean.
 """
 
 from __future__ import annotations
