@@ -16,6 +16,7 @@ from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError, Sta
 from slmcompile.file_hash import file_hash
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
+from slmcompile.pipeline.specs import read_spec
 from slmcompile.planning.builder import build, same_packages
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
@@ -23,7 +24,7 @@ from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.repository import Answers
 from slmcompile.recipe.schema import FolderModel, HubData, HubModel
-from slmcompile.regular_file import check_inside, read_json, read_regular
+from slmcompile.regular_file import check_inside, read_regular
 from slmcompile.remembered import Remembered
 
 _plans: Remembered[tuple[Answers, Plan]] = Remembered(kept=4096)
@@ -179,9 +180,8 @@ def _shared_by(
     left = list(recipes)
     while left:
         for path in specs.get(left.pop(), ()):
-            spec = read_json(project.root, path)
-            inputs = spec.get("inputs") if isinstance(spec, dict) else None
-            for out in inputs.values() if isinstance(inputs, dict) else ():
+            spec = read_spec(project, path) or {}
+            for out in spec.get("inputs", {}).values():
                 name = out.removeprefix("outputs/") if isinstance(out, str) else ""
                 if _SHARED.fullmatch(name) and name not in used:
                     used.add(name)

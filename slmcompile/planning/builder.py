@@ -408,10 +408,10 @@ def _contained(project: Project, path: str, where: str, *, folder: bool = False)
 def _near(project: Project, path: str) -> str:
     """A mend line for a path where no file is: the one in that folder, or with the nearest name."""
     place, data = project.root / path, project.root / "data"
-    inside = sorted(file.name for file in islice(place.glob("*"), _LOOKED_AT) if file.is_file())
+    inside = sorted(file.name for file in islice(place.glob("[!.]*"), _LOOKED_AT) if file.is_file())
     if inside:
         return f"name a file in it, e.g. {PurePosixPath(path) / inside[0]}"
-    files = chain(place.parent.glob("*"), () if data.is_symlink() else data.rglob("*"))
+    files = chain(place.parent.glob("[!.]*"), () if data.is_symlink() else data.rglob("[!.]*"))
     known = {
         file.relative_to(project.root).as_posix(): file.name
         for file in islice(files, _LOOKED_AT)
