@@ -6,7 +6,6 @@ Nothing heavier than argparse is imported before a command is known.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -15,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slmcompile import streams
 from slmcompile.errors import Exit, SlmcompileError, UsageError
-from slmcompile.printable import json_text, printable
-from slmcompile.terminal import fitted, tell
+from slmcompile.printable import printable
+from slmcompile.terminal import fitted, print_json, tell
 
 
 class _Parser(argparse.ArgumentParser):
@@ -167,7 +167,11 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses; overrides may stand before and behind options, which argparse alone cannot do."""
-    arguments, rest = _parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    for word in words:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(f"{word}: is not written in {sys.getfilesystemencoding()}", "")
+    arguments, rest = _parser().parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(arguments, "overrides")]
     if unknown:
         raise UsageError(
@@ -183,20 +187,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     # Pydantic would look through every installed package for plugins to import: none is asked for.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if argv is None:
+        streams.prepare(lasting=not {*sys.argv[1:2]} & _TALKING)
     try:
-        arguments = _arguments(argv)
-        return int(_COMMANDS[arguments.command](arguments))
+        return _answer(argv)
     except SlmcompileError as error:
         # A command that has answered on standard output already tells its error itself.
         if "--json" in (sys.argv[1:] if argv is None else argv):
-            print(json_text({"format_version": "1.0", "error": error.to_json()}))
+            print_json({"format_version": "1.0", "error": error.to_json()})
         return tell(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return int(Exit.INTERRUPTED)
     except BrokenPipeError:
-        # The reader has what it wanted; keep the interpreter from complaining at exit.
-        sys.stdout = None
+        # The reader has what it wanted.
         return 128 + signal.SIGPIPE
     except Exception:  # noqa: BLE001 (the one case with a traceback, and exit 70)
         import traceback
@@ -204,6 +208,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("error: this is a bug in slmcompile; please report the lines above", file=sys.stderr)
         return int(Exit.BUG)
+
+
+def _answer(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = _arguments(argv)
+        return int(_COMMANDS[arguments.command](arguments))
+    finally:
+        sys.stdout.flush()  # what a full disk refuses is known now, and not when we have ended
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -244,7 +256,7 @@ def _plan_all(arguments: argparse.Namespace) -> int:
         print(f"note: {printable(said)}", file=sys.stderr)
     surveyed = list(survey(project, arguments.policy_from))
     if arguments.json:
-        print(json_text(survey_json(surveyed)))
+        print_json(survey_json(surveyed))
     else:
         print(fitted(survey_text(surveyed)))
     return exit_code(surveyed, detailed=arguments.detailed_exitcode)
@@ -298,7 +310,7 @@ def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
         refused = refusal(plans[0].findings, shown=to.isatty()) if plans else None
         raise refused or error from None
     if arguments.json:
-        print(json_text(_result_json(result)))
+        print_json(_result_json(result))
     else:
         table(result.artifacts)
         if result.report is None:
@@ -374,7 +386,7 @@ def _show(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         measured = {result.name: {"path": result.path, **result.metrics} for result in results}
-        print(json.dumps({"format_version": "1.0", "artifacts": measured}, indent=2))
+        print_json({"format_version": "1.0", "artifacts": measured})
     else:
         print(results_table(results))
     return Exit.DONE
@@ -447,6 +459,9 @@ def _overview(_: argparse.Namespace) -> int:
     print(f"overview  {write_overview(find_project())}")
     return Exit.DONE
 
+
+_TALKING = frozenset({"chat", "generate"})
+"""Commands that do nothing but talk, and so end with their reader."""
 
 _COMMANDS = {
     "plan": _plan,

@@ -21,9 +21,9 @@ from slmcompile.errors import Exit, SlmcompileError, UsageError
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.planning.text import plan_text, stage_lines, summary
-from slmcompile.printable import json_text, printable
+from slmcompile.printable import printable
 from slmcompile.project import Project, find_project
-from slmcompile.terminal import fitted, tell
+from slmcompile.terminal import fitted, print_json, tell
 
 if TYPE_CHECKING:
     from slmcompile.planning.diff import Difference
@@ -52,7 +52,7 @@ def plan(arguments: Namespace) -> int:
         api.save_plan(project, planned, Path(arguments.out), arguments.select or ())
         print(f"wrote {arguments.out}", file=sys.stderr)
     if arguments.json:
-        _print_json(_plan_json(shown, arguments.select, difference))
+        print_json(_plan_json(shown, arguments.select, difference))
     else:
         _print_plan(shown, len(planned.changes) - len(shown.changes), difference)
     if error is not None:
@@ -96,7 +96,7 @@ def why(arguments: Namespace) -> int:
     compiled, stage = _asked_about(project, arguments.stage, arguments.overrides)
     explanation = explain.explain(project, compiled, stage)
     if arguments.json:
-        _print_json(explain.to_json(explanation))
+        print_json(explain.to_json(explanation))
     else:
         relock = any(lock(project, [compiled]))
         print(fitted(explain_text(explanation, relock=relock)))
@@ -135,7 +135,7 @@ def diff(arguments: Namespace) -> int:
 
     difference = compared.diff(find_project(), (arguments.old, arguments.new))
     if arguments.json:
-        _print_json(to_json(difference))
+        print_json(to_json(difference))
     else:
         print(fitted(diff_text(difference)))
     return Exit.CHANGES if arguments.detailed_exitcode and difference.any else Exit.DONE
@@ -147,7 +147,7 @@ def show_plan(path: Path, *, as_json: bool) -> int:
 
     saved = load(path)
     if as_json:
-        _print_json(json.loads(path.read_text(encoding="utf-8")))
+        print_json(json.loads(path.read_text(encoding="utf-8")))
         return Exit.DONE
     plan = saved.plan
     shown = saved.changes
@@ -170,7 +170,3 @@ def _chosen(
 
     chosen = {stage.address for stage in select(plan, selectors)}
     return tuple(change for change in changes if change.stage.address in chosen)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(json_text(document))

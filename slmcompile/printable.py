@@ -25,12 +25,13 @@ def printable(text: str) -> str:
     return _escaped(str(redact(text, ())))
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Any, *, ascii_only: bool = False) -> str:
     """``value`` as indented JSON without hidden characters; programs read the same.
 
     But for credentials in it.
     """
-    return _escaped(json.dumps(redact(value, ()), indent=2, ensure_ascii=False), keep="\n")
+    text = json.dumps(redact(value, ()), indent=2, ensure_ascii=ascii_only)
+    return _escaped(text, keep="\n")
 
 
 def shows_itself(text: str) -> bool:
@@ -44,10 +45,13 @@ def shortened(text: str, limit: int = 80) -> str:
 
 
 def _escaped(text: str, keep: str = "") -> str:
-    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    return _HIDDEN.sub(
+        lambda found: found[0] if found[0] in keep else escaped_character(found[0]), text
+    )
 
 
-def _escape(character: str) -> str:
+def escaped_character(character: str) -> str:
+    """A character as JSON escapes it in a string."""
     if character in _SHORT:
         return _SHORT[character]
     units = character.encode("utf-16-be", "surrogatepass")

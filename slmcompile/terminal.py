@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import IO
+from typing import IO, Any
 
 from slmcompile.errors import SlmcompileError
+from slmcompile.printable import json_text
+from slmcompile.streams import carries
 
 _COLUMNS = re.compile(r".*\S {2,}(?=\S)")
 
@@ -43,6 +45,12 @@ def _wrapped(line: str, width: int) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def print_json(document: Any) -> None:
+    """JSON on standard output, in ASCII where that has not all of its characters."""
+    text = json_text(document)
+    print(text if carries(text, sys.stdout) else json_text(document, ascii_only=True))
 
 
 def tell(error: SlmcompileError) -> int:

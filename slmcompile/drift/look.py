@@ -10,10 +10,11 @@ from slmcompile.hub_commit import commit_of
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.printable import json_text, printable
+from slmcompile.printable import printable
 from slmcompile.project import Project, find_project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.schema import HubData, HubModel
+from slmcompile.terminal import print_json
 
 
 def drift(
@@ -82,7 +83,7 @@ def answer(recipe: str | None, *, deep: bool, remote: bool, upstream: bool, as_j
     found = drift(find_project(), recipes, deep=deep, remote=remote, upstream=upstream)
     if as_json:
         document = {"format_version": "1.0", "findings": [finding.as_json() for finding in found]}
-        print(json_text(document))
+        print_json(document)
     elif found:
         print("\n".join(printable(finding.line()) for finding in found))
     else:
