@@ -42,6 +42,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """As ``write_bytes``, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file through a sibling, fsync and rename, so that readers see all of it or none."""
     with saying_what_is_missing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +54,8 @@ def write_text(path: Path, text: str) -> None:
         try:
             part.unlink(missing_ok=True)
             # Never through a link that a stranger has put there.
-            with part.open("x", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
+            with part.open("xb") as stream:
+                stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
             part.replace(path)

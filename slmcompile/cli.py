@@ -95,12 +95,15 @@ def _parser() -> argparse.ArgumentParser:
         talk.add_argument("--max-new-tokens", type=int, default=256)
         if name == "generate":
             talk.add_argument("text", help="what to say, or column=value pairs", nargs="+")
-    init = add("init", "start a project here: git, DVC and a first recipe", recipe=False)
+    init = add(
+        "init",
+        "start a project here, or set up what one lacks: git, DVC and a first recipe",
+        recipe=False,
+    )
     init.add_argument(
         "--recipe",
-        default="tiny",
         choices=("tiny", "quickstart"),
-        help="example to begin with (default: tiny)",
+        help="example to bring along (default: tiny, where there is no recipe)",
     )
     _add_upkeep(add)
     checks = add("checks", "list what is proved before anything is spent", recipe=False)
@@ -409,9 +412,10 @@ def _chat(arguments: argparse.Namespace) -> int:
 def _init(arguments: argparse.Namespace) -> int:
     from slmcompile.init import init
 
-    for path in init(arguments.recipe):
-        print(f"wrote {path}")
-    print(f"next: slmcompile run {arguments.recipe}")
+    done = init(arguments.recipe)
+    lines = [*done.set_up, *(f"wrote {path}" for path in done.written)]
+    print("\n".join(lines or ["nothing to do: all is there"]))
+    print(f"next: slmcompile run {done.recipe}" if done.recipe else "next: slmcompile plan --all")
     return Exit.DONE
 
 

@@ -1,16 +1,20 @@
-"""``slmcompile init``: a new project with one example recipe."""
+"""``slmcompile init``: what a project lacks, git, DVC and the files of both; and a first recipe."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from slmcompile.artifact import saying_what_is_missing, write_text
-from slmcompile.errors import MissingError, UsageError
+from slmcompile.artifact import saying_what_is_missing, write_bytes, write_text
+from slmcompile.errors import MissingError, RefusedError
 from slmcompile.process import python_module
+from slmcompile.project import Project
 from slmcompile.recipe.schema_files import write_schemas
+from slmcompile.regular_file import read_regular
+from slmcompile.revision import in_git
 
 _EXAMPLE_DATA = {"tiny": "tiny", "quickstart": "voice-intents"}
 
@@ -23,7 +27,12 @@ stages:
       - outputs/gates
     always_changed: true
 """
-_GITIGNORE = "/outputs/\n/.slmcompile/\n"
+_IGNORED = {
+    ".gitignore": ("/outputs/", "/.slmcompile/"),
+    ".dvc/.gitignore": ("/config.local", "/tmp", "/cache"),  # noqa: S108 - a pattern
+}
+_LONGEST = 1 << 20
+"""Bytes of a ``.gitignore`` that is added to."""
 _DVC_CONFIG = {
     "core.analytics": "false",
     "core.check_update": "false",
@@ -31,24 +40,42 @@ _DVC_CONFIG = {
 }
 
 
-def init(recipe: str, folder: Path | None = None) -> list[str]:
-    """Makes ``folder`` (default: the current one) a project; returns the paths that it wrote.
+@dataclass(frozen=True)
+class Started:
+    """What ``init`` did.
 
-    What is there already is kept: git and DVC are set up only where they are not.
+    Attributes:
+        set_up: what it had git and DVC do, a line each.
+        written: project-relative paths of the files that it wrote.
+        recipe: the recipe to go on with; empty where there are several.
+    """
+
+    set_up: tuple[str, ...]
+    written: tuple[str, ...]
+    recipe: str
+
+
+def init(recipe: str | None = None, folder: Path | None = None) -> Started:
+    """Makes ``folder`` (default: the current one) a project, or a whole one of what is there.
+
+    Nothing that is there is changed, but for lines that ``.gitignore`` lacks.
+
+    Args:
+        recipe: the example to bring along; by default ``tiny``, unless there are recipes.
+        folder: where.
 
     Raises:
-        UsageError: the folder already has this recipe.
-        MissingError: git is not installed.
+        MissingError: git is not installed, or one of git and DVC could not be set up (exit 69).
     """
     root = (folder or Path.cwd()).resolve()
-    examples = _examples()
-    target = root / "recipes" / f"{recipe}.yaml"
-    if target.exists():
-        raise UsageError(f"recipes/{recipe}.yaml exists", f"run `slmcompile run {recipe}`")
+    known = Project(root).names()
+    example = recipe or ("" if known else "tiny")
     with saying_what_is_missing(root):
-        _version_control(root)
-        written = [*_texts(root), *_copies(examples, root, recipe), *write_schemas(root)]
-    return sorted(written)
+        set_up = tuple(_version_control(root))
+        copied = _copies(_examples(), root, example) if example else ()
+        written = [*_texts(root), *copied, *write_schemas(root)]
+    only = known[0] if len(known) == 1 else ""
+    return Started(set_up, tuple(sorted(written)), example or only)
 
 
 def _examples() -> Path:
@@ -57,31 +84,57 @@ def _examples() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parent.parent
 
 
-def _version_control(root: Path) -> None:
+def _version_control(root: Path) -> Iterator[str]:
     if shutil.which("git") is None:
         raise MissingError("git is not installed", "install git")
-    if not any((parent / ".git").exists() for parent in (root, *root.parents)):
-        subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
-    if not (root / ".dvc").is_dir():
-        top = (root / ".git").exists()
+    if not in_git(root):
+        # As a setting, for a git that is older than it (2.28) passes it over.
+        _call(root, "git init", ["git", "-c", "init.defaultBranch=main", "init", "--quiet"])
+        yield "git: started a repository"
+    if not (root / ".dvc" / "config").exists():
         dvc = python_module("dvc")
-        subprocess.run(
-            [*dvc, "init", "--quiet", *([] if top else ["--subdir"])], cwd=root, check=True
-        )
+        # A folder without a config may hold a cache, which `dvc init --force` would remove.
+        if not (root / ".dvc").exists():
+            below = [] if (root / ".git").exists() else ["--subdir"]
+            _call(root, "dvc init", [*dvc, "init", "--quiet", *below])
         for key, value in _DVC_CONFIG.items():
-            subprocess.run([*dvc, "config", "--quiet", key, value], cwd=root, check=True)
+            _call(root, "dvc config", [*dvc, "config", "--quiet", key, value])
+        yield "DVC: started a repository"
+
+
+def _call(root: Path, name: str, words: list[str]) -> None:
+    done = subprocess.run(
+        words, cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MissingError(f"{root}: {name} failed: {said}", "mend that and run again")
 
 
 def _texts(root: Path) -> Iterator[str]:
     if not (root / "dvc.yaml").exists():
         write_text(root / "dvc.yaml", _DVC_YAML)
         yield "dvc.yaml"
-    ignored = root / ".gitignore"
-    known = ignored.read_text(encoding="utf-8") if ignored.exists() else ""
-    missing = "".join(line for line in _GITIGNORE.splitlines(keepends=True) if line not in known)
-    if missing:
-        write_text(ignored, known + missing)
-        yield ".gitignore"
+    for path, lines in _IGNORED.items():
+        known = read_regular(root, path, path, _LONGEST) or b""
+        if len(known) > _LONGEST:
+            raise RefusedError(f"{path}: larger than {_LONGEST} bytes", "make it smaller")
+        added = _lines_to_add(known, lines)
+        if added:
+            write_bytes(root / path, known + added)
+            yield path
+
+
+def _lines_to_add(known: bytes, wanted: Iterable[str]) -> bytes:
+    """What to append to a text, of lines, for it to have each of ``wanted`` as a line of its own.
+
+    Its bytes, encoding and kind of line ends stay.
+    """
+    end = b"\r\n" if b"\r\n" in known else b"\n"
+    lines = {line.rstrip() for line in known.splitlines()}
+    missing = [line.encode() for line in wanted if line.encode() not in lines]
+    started = end if known and not known.endswith(b"\n") and missing else b""
+    return started + b"".join(line + end for line in missing)
 
 
 def _copies(examples: Path, root: Path, recipe: str) -> Iterator[str]:
