@@ -170,11 +170,7 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses; overrides may stand before and behind options, which argparse alone cannot do."""
-    words = sys.argv[1:] if argv is None else argv
-    for word in words:
-        if any("\ud800" <= letter <= "\udfff" for letter in word):
-            raise UsageError(f"{word}: is not written in {sys.getfilesystemencoding()}", "")
-    arguments, rest = _parser().parse_known_args(words)
+    arguments, rest = _parser().parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-") or not hasattr(arguments, "overrides")]
     if unknown:
         raise UsageError(
@@ -183,6 +179,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         )
     if rest:
         arguments.overrides += rest
+    for word in getattr(arguments, "text", ()):
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            encoding = sys.getfilesystemencoding()
+            raise UsageError(f"{word}: is not {encoding}", f"write it in {encoding}")
     return arguments
 
 
