@@ -1,11 +1,11 @@
 """Files of a git revision, read without a checkout and without running anything.
 
-Only plumbing that reads objects is called (``rev-parse``, ``ls-tree``, ``cat-file blob``,
-``rev-list``): no hook, filter, textconv, pager, signature check or transport takes part, and what
-a repository's own ``.git/config`` could start is switched off on the command line. The user's and
-the system's git settings stay, because ``safe.directory`` lives there. A tree of a few kilobytes
-can hold files without end, so only named paths are listed, and git is stopped once its answer is
-larger than any that is of use. Knows nothing of recipes.
+Only plumbing that reads is called (``rev-parse``, ``ls-tree``, ``cat-file blob``, ``rev-list``; of
+the work tree ``check-ignore`` and ``ls-files``): no hook, filter, textconv, pager, signature check
+or transport takes part, and what a repository's own ``.git/config`` could start is switched off on
+the command line. The user's and the system's git settings stay, because ``safe.directory`` lives
+there. A tree of a few kilobytes can hold files without end, so only named paths are listed, and git
+is stopped once its answer is larger than any that is of use. Knows nothing of recipes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -208,6 +208,40 @@ def in_git(root: Path) -> bool:
     return any((parent / ".git").exists() for parent in (root, *root.parents))
 
 
+def ignored(root: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Those of ``paths`` that git's patterns ignore: ``file:line: pattern`` of the one that does.
+
+    Also where git tracks them, for DVC goes by the patterns alone.
+    """
+    with tempfile.TemporaryFile() as names:
+        names.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
+        names.seek(0)
+        words = ("check-ignore", "--verbose", "-z", "--no-index", "--stdin")
+        fields = os.fsdecode(_git(root, *words, given=names, also=1)).split("\0")
+    found = zip(*(fields[at::4] for at in range(4)), strict=False)
+    top = next(parent for parent in (root, *root.parents) if (parent / ".git").exists())
+
+    def shown(source: str) -> str:
+        return source if source.startswith("/") else os.path.relpath(top / source, root)
+
+    # A pattern that takes paths out again is named too.
+    return {
+        path: f"{shown(source)}:{line}: {pattern}"
+        for source, line, pattern, path in found
+        if not pattern.startswith("!")
+    }
+
+
+def tracked(root: Path, folders: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``folders`` in which git tracks a file."""
+    listed = os.fsdecode(_git(root, "ls-files", "-z", "--", *folders)).split("\0")
+    return tuple(
+        folder
+        for folder in folders
+        if any(path == folder or path.startswith(f"{folder}/") for path in listed)
+    )
+
+
 def read_blob(root: Path, blob: str) -> bytes:
     """A blob's bytes."""
     return _git(root, "cat-file", "blob", blob)
@@ -242,8 +276,13 @@ def find_version(
 
 
 def _git(
-    root: Path, *words: str, given: IO[bytes] | None = None, to: IO[bytes] | None = None
+    root: Path,
+    *words: str,
+    given: IO[bytes] | None = None,
+    to: IO[bytes] | None = None,
+    also: int = 0,
 ) -> bytes:
+    """Git's answer; ``also`` is an exit code beside 0 that is none of an error."""
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     # A caller's GIT_DIR and the like must not lead elsewhere; GIT_CONFIG_* is the user's own.
     kept = {
@@ -251,10 +290,12 @@ def _git(
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
     }
+    # It matches no patterns in paths, and refuses to be told so.
+    literal = () if words[0] == "check-ignore" else ("--literal-pathspecs",)
     with tempfile.TemporaryFile() as complaints:
         try:
             running = subprocess.Popen(
-                ["git", "--no-pager", "--literal-pathspecs", *settings, *words],
+                ["git", "--no-pager", *literal, *settings, *words],
                 cwd=root,
                 env=kept | _ENVIRONMENT,
                 stdin=given if given is not None else subprocess.DEVNULL,
@@ -281,6 +322,6 @@ def _git(
         problem = " ".join(complaints.read(4096).decode("utf-8", "replace").split())[:300]
     if code == _KILLED:
         raise MissingError(f"git {words[0]}: no answer in {_SECONDS} s", "try again")
-    if code != 0:
+    if code not in {0, also}:
         raise CorruptError(f"git {words[0]}: {problem or 'failed'}", "run `git fsck`")
     return answer

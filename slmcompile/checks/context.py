@@ -33,6 +33,7 @@ class CheckContext:
         deep: what ``plan --deep`` could not do, empty where it did all; ``None`` unless asked.
         policy: what recipes may use; the built-in one restricts nothing.
         pending: kinds of stages that will run; ``None`` where that is not known, so any may.
+        untouched: whether no stage will run or be restored.
     """
 
     project: Project
@@ -46,6 +47,7 @@ class CheckContext:
     deep: str | None = None
     policy: Policy = field(default_factory=Policy)
     pending: frozenset[str] | None = None
+    untouched: bool = False
 
     @property
     def compiled(self) -> Plan:

@@ -53,6 +53,7 @@ def context_of(
         origins=plan.origins,
         policy=load_policy(project, policy_from),
         pending=frozenset(change.stage.kind for change in changes if change.action == "run"),
+        untouched=all(change.action == "unchanged" for change in changes),
     )
 
 

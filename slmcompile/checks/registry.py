@@ -43,6 +43,7 @@ MODULES: tuple[str, ...] = (
     "steps",
     "tokens",
     "usual_range",
+    "version_control",
     "vocabulary",
     "voided",
 )
