@@ -13,6 +13,7 @@ from slmcompile.checks.known import context_of
 from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.errors import MissingError, RefusedError
+from slmcompile.pipeline import finished
 from slmcompile.pipeline.changes import Change, changes
 from slmcompile.pipeline.emit import overrides_path
 from slmcompile.pipeline.sync import compile_recipe, read_overrides, sync
@@ -205,7 +206,10 @@ def _run(
             reproduce(found, compiled, ready, progress, compiled.shared[0].stages)
             _hold_to_policy(found, compiled, asked.policy_from)
             ready = started.enter_context(dvc_ready(found, progress))
-        reproduce(found, compiled, ready, progress, only)
+        try:
+            reproduce(found, compiled, ready, progress, only)
+        finally:
+            finished.release(found)
     ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))
     reported = any(stage.kind == "report" for stage in ran.own.stages)
     return RunResult(
@@ -307,6 +311,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
                 "stage": change.stage.address,
                 "kind": change.stage.kind,
                 "action": change.action,
+                "taken_from": change.taken_from or None,
                 "fingerprint": fingerprints[change.stage.address],
                 "inputs": dict(change.stage.input_stages),
                 "reasons": [

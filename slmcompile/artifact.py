@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from slmcompile.regular_file import read_output_json
 FORMAT_VERSION = "1.0"
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
-_MAX_MANIFEST = 8 << 20
+MAX_MANIFEST = 8 << 20
 
 
 def sha256_file(path: Path) -> str:
@@ -38,7 +38,12 @@ def sha256_file(path: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes ``value`` as readable JSON (sorted keys, one newline at the end), atomically."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """``value`` as readable JSON: sorted keys, one newline at the end."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,12 +86,29 @@ def saying_what_is_missing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(folder: Path, kind: str, info: dict[str, Any] | None = None) -> Iterator[Path]:
+def replacing(
+    folder: Path,
+    kind: str,
+    info: dict[str, Any] | None = None,
+    fingerprint: str | None = None,
+    whole: Callable[[Path], None] | None = None,
+) -> Iterator[Path]:
     """Yields an empty scratch folder; on success it gets a manifest and replaces ``folder``.
 
     On any exception the scratch folder is removed and ``folder`` is as it was. ``info`` may be
-    filled by the caller until the block ends; it becomes ``manifest["info"]``.
+    filled by the caller until the block ends; it becomes ``manifest["info"]``. ``whole`` is called
+    with the scratch folder when nothing is missing in it, before it replaces ``folder``.
     """
+    with appearing(folder) as scratch:
+        yield scratch
+        write_manifest(scratch, kind, info or {}, fingerprint)
+        if whole is not None:
+            whole(scratch)
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Yields an empty scratch folder that replaces ``folder``, unless the block raises."""
     scratch = folder.with_name(f".{folder.name}.part")
     with saying_what_is_missing(folder):
         if scratch.exists():
@@ -94,7 +116,6 @@ def replacing(folder: Path, kind: str, info: dict[str, Any] | None = None) -> It
         scratch.mkdir(parents=True)
         try:
             yield scratch
-            write_manifest(scratch, kind, info or {})
             if folder.exists():
                 shutil.rmtree(folder)
             scratch.rename(folder)
@@ -112,15 +133,21 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def write_manifest(folder: Path, kind: str, info: dict[str, Any]) -> None:
-    """Hashes every file of ``folder`` and writes ``manifest.json`` last."""
+def write_manifest(
+    folder: Path, kind: str, info: dict[str, Any], fingerprint: str | None = None
+) -> None:
+    """Hashes every file of ``folder`` and writes ``manifest.json`` last.
+
+    ``fingerprint`` names the work that made it, so that it is taken for no other's.
+    """
     files = {
         name: {"sha256": sha256_file(path), "size": path.stat().st_size}
         for name, path in _files(folder).items()
     }
+    made_by = {} if fingerprint is None else {"fingerprint": fingerprint}
     write_json(
         folder / MANIFEST,
-        {"format_version": FORMAT_VERSION, "kind": kind, "files": files, "info": info},
+        {"format_version": FORMAT_VERSION, "kind": kind, "files": files, "info": info, **made_by},
     )
 
 
@@ -132,7 +159,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     mend = "run the recipe again; the stage will be rebuilt"
-    manifest = read_output_json(folder, MANIFEST, _MAX_MANIFEST)
+    manifest = read_output_json(folder, MANIFEST, MAX_MANIFEST)
     if manifest is None:
         raise CorruptError(f"{path}: missing or unreadable", mend)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
@@ -143,13 +170,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: format_version {version!r} is not {FORMAT_VERSION}",
             "use the slmcompile version that wrote it, or run the recipe again",
         )
-    if not _lists_files(manifest.get("files")) or not isinstance(manifest.get("info"), dict):
+    if not lists_files(manifest.get("files")) or not isinstance(manifest.get("info"), dict):
         raise CorruptError(f"{path}: not a manifest", mend)
     found: dict[str, Any] = manifest
     return found
 
 
-def _lists_files(files: Any) -> bool:
+def lists_files(files: Any) -> bool:
+    """Whether a manifest's ``files`` have the form that they should have."""
     return isinstance(files, dict) and all(
         isinstance(entry, dict)
         and isinstance(entry.get("size"), int)

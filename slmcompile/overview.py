@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 from slmcompile.artifact import write_text
+from slmcompile.pipeline import finished
 from slmcompile.project import Project
 from slmcompile.report.overview import overview
 
 
 def write_overview(project: Project) -> str:
     """Writes ``outputs/overview.html`` and ``.md``; returns the HTML's project-relative path."""
+    finished.release(project)  # the last stage that plain `dvc repro` runs
     html, markdown = overview([_recipe(project, name) for name in project.names()])
     write_text(project.root / "outputs" / "overview.md", markdown)
     write_text(project.root / "outputs" / "overview.html", html)

@@ -9,6 +9,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.errors import Exit
 from slmcompile.planning.definition import EPOCHS, Plan, Stage
+from slmcompile.planning.names import without_names
 from slmcompile.recipe.schema import SHA256_PATTERN
 
 _COMPUTING = frozenset({"base", "data", "train", "export", "evaluate"})
@@ -48,7 +49,7 @@ def _missing(plan: Plan, stages: dict[str, Stage], stage: Stage) -> Iterator[str
     identity = stage.identity()
     if identity.get("epoch") != EPOCHS[stage.kind]:
         yield "the epoch of its code"
-    if identity.get("config") != dict(stage.config):
+    if identity.get("config") != without_names(stage.config, stage.names):
         yield "its configuration"
     if identity.get("packages") != dict(stage.packages):
         yield "its packages"

@@ -11,12 +11,24 @@ import json
 import marshal
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from slmcompile.artifact import read_manifest
+from slmcompile.errors import CorruptError
+from slmcompile.pipeline import finished
+from slmcompile.pipeline.scratch import work_fingerprint
 from slmcompile.pipeline.specs import differences, old_spec, replaced_spec
-from slmcompile.pipeline.state import Cache, Here, Locked, here, md5_file, md5_text, read_lock
+from slmcompile.pipeline.state import (
+    Cache,
+    Here,
+    Locked,
+    here,
+    md5_file,
+    md5_text,
+    read_lock,
+)
 from slmcompile.planning.definition import CONSTANT_OUTPUT, Plan, Stage
 from slmcompile.printable import printable
 from slmcompile.project import Project
@@ -88,11 +100,20 @@ _OUTPUT: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Change:
-    """What will happen to one stage."""
+    """What will happen to one stage.
+
+    Attributes:
+        stage: which.
+        action: what.
+        reasons: why it does not stay as it is.
+        taken_from: of one that is restored, the folder in which the same work lies finished;
+            empty where DVC's cache has it.
+    """
 
     stage: Stage
     action: Action
     reasons: tuple[Reason, ...] = ()
+    taken_from: str = ""
 
 
 def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Change, ...]:
@@ -101,15 +122,57 @@ def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Cha
     locks = read_locks(project, plan)
     # Hash of every path a stage writes, once everything before it is done; None: not known.
     known: dict[str, str | None] = {}
+    manifests = _Manifests(project, cache)
     found: list[Change] = []
     for stage in plan.stages():
         locked = locks[stage.pipeline].get(stage.name)
         why = partial(_reasons, project, plan, stage, locks, history)
         change, outs = _one(project, stage, locked, known, cache, why)
+        if change.action == "run" and (done := manifests.finished(plan, stage)):
+            change = replace(change, action="restore", taken_from=done)
         for path in stage.outs:
             known[path] = outs.get(path)
+        manifests.note(change, outs)
         found.append(change)
     return tuple(found)
+
+
+class _Manifests:
+    """The manifests that stages will find in their inputs, read where somebody asks."""
+
+    def __init__(self, project: Project, cache: Cache) -> None:
+        self._project, self._cache = project, cache
+        self._how: dict[str, Callable[[], dict[str, Any] | None]] = {}
+
+    def note(self, change: Change, outs: Mapping[str, str]) -> None:
+        """Remembers where the manifest of a stage's output is going to come from."""
+        out, md5 = change.stage.out, outs.get(change.stage.out)
+        if change.action == "unchanged":
+            self._how[out] = partial(self._here, out)
+        elif change.action == "restore" and md5 is not None:
+            self._how[out] = partial(finished.cached_manifest, self._cache, md5)
+
+    def finished(self, plan: Plan, stage: Stage) -> str:
+        """Where the work of a stage lies finished; empty where it does not, or cannot be known."""
+        found = {}
+        for role, path in stage.inputs.items():
+            manifest = self._how[path]() if path in self._how else None
+            if manifest is None:
+                return ""
+            found[role] = manifest
+        fingerprint = work_fingerprint(stage.spec(), found, plan.files)
+        done = finished.forecast(self._project, stage.kind, fingerprint)
+        if done is None:
+            return ""
+        folder, manifest = done
+        self._how[stage.out] = lambda: manifest
+        return folder
+
+    def _here(self, out: str) -> dict[str, Any] | None:
+        try:
+            return read_manifest(self._project.root / out)
+        except CorruptError:
+            return None
 
 
 def _spec_md5(stage: Stage) -> str:
@@ -210,7 +273,7 @@ def _reasons(
 
 def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reason]:
     """What differs between the spec that a stage has and an earlier one of its kind."""
-    return identity_reasons(plan, stage, old, stage.identity())
+    return identity_reasons(plan, stage, old, stage.spec())
 
 
 def identity_reasons(

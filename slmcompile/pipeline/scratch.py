@@ -1,7 +1,7 @@
-"""Where a stage keeps what it needs to go on after an interruption: a folder named by its work.
+"""What a piece of work is called, and where a stage keeps what it needs to go on with it.
 
-The name is made of the stage's identity and of the bytes of its inputs, so that checkpoints of
-other work are never found, let alone continued.
+The name is made of the stage's identity and of the bytes of its inputs, so that checkpoints and
+results of other work are never found, let alone continued or taken.
 """
 
 from __future__ import annotations
@@ -11,20 +11,51 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.planning.canonical import digest
+from slmcompile.planning.names import content_names, without_names
 from slmcompile.project import Project
 
-_IDENTITY = ("schema", "kind", "epoch", "config", "packages")
+_IDENTITY = ("schema", "kind", "epoch", "packages")
+_FOR_PEOPLE = {"data": frozenset({"data_report.json"})}
+"""By role, files of an input that no stage computes with: they name places in source files."""
 
 
-def work_fingerprint(spec: Mapping[str, Any], manifests: Mapping[str, Mapping[str, Any]]) -> str:
-    """SHA-256 of a spec's identity and of its inputs' files, as 64 hex digits.
+def work_fingerprint(
+    spec: Mapping[str, Any],
+    manifests: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, str],
+) -> str:
+    """SHA-256 of a spec's identity and of all that it reads, as 64 hex digits.
 
     Args:
         spec: a stage's spec.
         manifests: the manifest of every input that is a folder, by role.
+        files: SHA-256 of the project files that the spec lists, by path.
     """
-    files = {role: manifest["files"] for role, manifest in manifests.items()}
-    return digest({**{key: spec[key] for key in _IDENTITY}, "inputs": files})
+    names, read = spec.get("names", ()), spec.get("files", ())
+    shown = spec["kind"] in _SHOWING
+    inputs = {
+        role: {
+            name: [entry["size"], entry["sha256"]]
+            for name, entry in manifest["files"].items()
+            if shown or name not in _FOR_PEOPLE.get(role, ())
+        }
+        for role, manifest in manifests.items()
+    }
+    return digest(
+        {
+            **{key: spec[key] for key in _IDENTITY},
+            "config": without_names(spec["config"], names),
+            "files": [
+                [name, files[path]]
+                for path, name in content_names(spec["config"], names, read).items()
+            ],
+            "inputs": inputs,
+        }
+    )
+
+
+_SHOWING = frozenset({"check", "report"})
+"""Kinds that read, or show, those files too."""
 
 
 def scratch_folder(project: Project, fingerprint: str) -> Path:

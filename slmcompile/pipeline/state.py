@@ -171,7 +171,7 @@ class Cache:
         """MD5 of every file of a folder object, by relative path; read once."""
         if md5 not in self._folders:
             try:
-                entries = read_json(self.root, _object(md5))
+                entries = read_json(self.root, object_path(md5))
                 self._folders[md5] = None if entries is None else _hashes(entries, "relpath")
             except _WRONG:
                 self._folders[md5] = None
@@ -207,7 +207,7 @@ class Cache:
         """
         if md5 not in self._looks:
             try:
-                found = check_inside(self.root, _object(md5), "")
+                found = check_inside(self.root, object_path(md5), "")
             except RefusedError:
                 found = None
             self._looks[md5] = found if found and stat.S_ISREG(found.st_mode) else None
@@ -215,10 +215,11 @@ class Cache:
 
     def blob(self, md5: str) -> Path:
         """Where an object lies, if the cache has it."""
-        return self.root / _object(md5)
+        return self.root / object_path(md5)
 
 
-def _object(md5: str) -> str:
+def object_path(md5: str) -> str:
+    """Where an object lies below the cache's folder."""
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 

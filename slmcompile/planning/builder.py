@@ -131,6 +131,7 @@ def _base_stage(model: Model, project: Project, composed: Composed) -> Stage:
     source = model.source
     packages = _versions(*_TEXT, "torch", "safetensors")
     files: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     if isinstance(source, PackageModel):
         packages |= _versions("gguf")
     if isinstance(source, RandomModel):
@@ -138,25 +139,29 @@ def _base_stage(model: Model, project: Project, composed: Composed) -> Stage:
             f"{composed.origin(('model', 'source', 'tokenizer_text'))}: model.source.tokenizer_text"
         )
         files = (_contained(project, source.tokenizer_text, where),)
+        names = ("source.tokenizer_text",)
     if isinstance(source, FolderModel):
         where = f"{composed.origin(('model', 'source', 'path'))}: model.source.path"
         files = _files_below(project, _contained(project, source.path, where, folder=True), where)
-    return _shared("base", {"source": _typed(source)}, packages, files, None)
+        names = ("source.path",)
+    return _shared("base", {"source": _typed(source)}, packages, files, names, None)
 
 
 def _data_stage(data: Data, base: Stage, project: Project, composed: Composed) -> Stage:
     source = data.source
     packages = _versions(*_TEXT, "pyarrow")
     files: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     if isinstance(source, HubData):
         packages |= _versions("datasets")
     if isinstance(source, FileData):
         paths = _data_paths(source, composed)
+        names = tuple(".".join(keys[1:]) for keys in paths)
         files = tuple(
             _contained(project, path, f"{composed.origin(keys)}: {'.'.join(keys)}")
             for keys, path in paths.items()
         )
-    return _shared("data", _typed(data), packages, files, base)
+    return _shared("data", _typed(data), packages, files, names, base)
 
 
 def _data_paths(source: FileData, composed: Composed) -> dict[KeyPath, str]:
@@ -184,9 +189,14 @@ def _shared(
     config: dict[str, Any],
     packages: dict[str, str],
     files: tuple[str, ...],
+    names: tuple[str, ...],
     base: Stage | None,
 ) -> Stage:
-    """A stage in a pipeline of its own, named by what it does: equal specs are one stage."""
+    """A stage in a pipeline of its own, named by what it does: equal specs are one stage.
+
+    The folder's name, unlike the identity, depends on where the files lie: what is in them is not
+    known to whoever reads the recipe alone, and two recipes with the same keys may have others.
+    """
     inputs = {"base": base.out} if base else {}
     short = digest([kind, config, packages, inputs])[:8]
     pipeline = f"{kind}-{short}"
@@ -199,6 +209,7 @@ def _shared(
         inputs=inputs,
         input_stages={"base": base.address} if base else {},
         files=files,
+        names=names,
         out=f"outputs/{pipeline}",
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slmcompile.planning.canonical import digest
+from slmcompile.planning.names import content_names, without_names
 
 SPEC_SCHEMA = 1
 
@@ -44,6 +45,8 @@ class Stage:
         inputs: output folders of other stages, by role.
         input_stages: the stages (``pipeline/name``) that make those folders, by role.
         files: project files that it reads.
+        names: dotted keys of ``config`` that say where such files lie; what they are called is no
+            part of the stage's identity, what is in them is.
         after: outputs of stages that must have passed before it begins and that it does not read;
             no part of its identity. By path, the stage (``pipeline/name``) that makes it.
         out: its output folder.
@@ -59,6 +62,7 @@ class Stage:
     inputs: Mapping[str, str] = field(default_factory=dict)
     input_stages: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     after: Mapping[str, str] = field(default_factory=dict)
     out: str = ""
     metrics: str | None = None
@@ -95,14 +99,17 @@ class Stage:
             "schema": SPEC_SCHEMA,
             "kind": self.kind,
             "epoch": EPOCHS[self.kind],
-            "config": dict(self.config),
+            "config": without_names(self.config, self.names),
             "packages": dict(self.packages),
         }
 
     def spec(self) -> dict[str, Any]:
         """Its spec file: the identity and where things lie."""
+        read = {"files": list(self.files), "names": list(self.names)} if self.files else {}
         return {
             **self.identity(),
+            **read,
+            "config": dict(self.config),
             "stage": self.address,
             "inputs": dict(self.inputs),
             "out": self.out,
@@ -175,7 +182,12 @@ class Plan:
             found[stage.address] = digest(
                 {
                     **stage.identity(),
-                    "files": [self.files[path] for path in stage.files],
+                    "files": [
+                        [name, self.files[path]]
+                        for path, name in content_names(
+                            stage.config, stage.names, stage.files
+                        ).items()
+                    ],
                     "inputs": {
                         role: found[address] for role, address in stage.input_stages.items()
                     },

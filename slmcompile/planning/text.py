@@ -87,7 +87,7 @@ def _outcome(finding: Finding) -> str:
 def _what(change: Change) -> str:
     doing = {
         "run": f"will {_VERBS[change.stage.kind]}",
-        "restore": "restore from cache",
+        "restore": f"take from {change.taken_from}" if change.taken_from else "restore from cache",
         "unchanged": "unchanged",
     }[change.action]
     if change.action == "unchanged":

@@ -20,13 +20,14 @@ from typing import Any
 
 from slmcompile import artifact
 from slmcompile.errors import CorruptError, MissingError, SlmcompileError, StaleError
-from slmcompile.pipeline import journal
+from slmcompile.pipeline import finished, journal
 from slmcompile.pipeline.emit import runtime_path
 from slmcompile.pipeline.failure import clear_failure, write_failure
+from slmcompile.pipeline.finished import Finished
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
-from slmcompile.planning.definition import EPOCHS, SPEC_SCHEMA
+from slmcompile.planning.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
 from slmcompile.process import die_with_parent, prepare_to_compute
 from slmcompile.progress import Console
 from slmcompile.project import Project
@@ -71,8 +72,9 @@ def execute(project: Project, spec_path: str) -> None:
         raise
     _keep_spec(project, project.root / spec_path)
     seconds = round(time.monotonic() - began, 2)
-    entry = {"stage": address, "kind": spec["kind"], "seconds": seconds, **journal.usage()}
-    journal.append(project, {**entry, **work})
+    if work is not None:
+        entry = {"stage": address, "kind": spec["kind"], "seconds": seconds, **journal.usage()}
+        journal.append(project, {**entry, **work})
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -91,23 +93,37 @@ def read_spec(path: Path) -> dict[str, Any]:
     return spec
 
 
-def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Runs it; returns how much work it was, for the journal."""
+def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Runs it; returns how much work it was, for the journal; None where it was done before."""
     _check_packages(spec)
     kind = str(spec["kind"])
     prepare_to_compute()
     if kind not in FETCHING:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    finished.release(project)
     progress = Console(str(spec["stage"]))
     inputs = {role: project.root / path for role, path in spec["inputs"].items()}
     manifests = {role: artifact.verify(path) for role, path in inputs.items() if path.is_dir()}
     for role, path in inputs.items():
         if not path.exists():
             raise MissingError(f"{path}: input {role} is missing", "run the recipe as a whole")
-    fingerprint = work_fingerprint(spec, manifests)
+    files = {path: artifact.sha256_file(project.root / path) for path in spec.get("files", ())}
+    fingerprint = work_fingerprint(spec, manifests, files)
     scratch = scratch_folder(project, fingerprint)
+    done = finished.find(project, kind, fingerprint, progress.say)
+    if done is not None:
+        _take(project, spec, done)
+        progress.say(f"the same work was finished before: taken from {project.shown(done.folder)}")
+        shutil.rmtree(scratch, ignore_errors=True)
+        return None
     info: dict[str, Any] = {}
-    with artifact.replacing(project.root / spec["out"], kind, info) as out:
+    texts = finished.Texts()
+
+    def keep(whole: Path) -> None:
+        finished.keep(project, spec, fingerprint, whole, texts)
+
+    named = None if kind in CONSTANT_OUTPUT else fingerprint
+    with artifact.replacing(project.root / spec["out"], kind, info, named, keep) as out:
         context = Context(
             project=project.root,
             stage=str(spec["stage"]),
@@ -123,14 +139,28 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any]:
         program = importlib.import_module(f"slmcompile.stages.{kind}")
         result: Result = program.run(context)
         info.update(result.info)
-        if spec["metrics"]:
-            artifact.write_json(project.root / spec["metrics"], result.metrics or {})
-        if spec["plots"]:
-            artifact.write_text(project.root / spec["plots"], _csv(result.plots))
+        texts = finished.Texts(
+            artifact.json_text(result.metrics or {}) if spec["metrics"] else None,
+            _csv(result.plots) if spec["plots"] else None,
+        )
+        _write_texts(project, spec, texts)
     # Checkpoints are of no use once the artifact stands.
     shutil.rmtree(scratch, ignore_errors=True)
     measured = result.metrics or {}
     return {name: measured[name] for name in _WORK if name in measured}
+
+
+def _take(project: Project, spec: Mapping[str, Any], done: Finished) -> None:
+    """Puts finished work where this stage's belongs, whole or not at all."""
+    _write_texts(project, spec, done.texts)
+    with artifact.appearing(project.root / spec["out"]) as out:
+        finished.link(done.folder, out)
+
+
+def _write_texts(project: Project, spec: Mapping[str, Any], texts: finished.Texts) -> None:
+    for path, text in ((spec["metrics"], texts.metrics), (spec["plots"], texts.plots)):
+        if path:
+            artifact.write_text(project.root / path, text or "")
 
 
 def _check_packages(spec: Mapping[str, Any]) -> None:

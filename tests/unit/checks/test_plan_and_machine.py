@@ -336,7 +336,7 @@ def begun(project: Project) -> tuple[CheckContext, str]:
         (folder / "file").write_text(role, encoding="utf-8")
         write_manifest(folder, role, {})
         manifests[role] = read_manifest(folder)
-    return known, work_fingerprint(train.spec(), manifests)
+    return known, work_fingerprint(train.spec(), manifests, {})
 
 
 def checkpoint(project: Project, fingerprint: str, identity: str) -> Path:

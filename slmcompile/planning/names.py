@@ -1,0 +1,69 @@
+"""What of a file's name is content: how its reader takes it, and nothing else.
+
+The same bytes under another path are the same input. What is left of a path is the ending, which
+may say the format, and of a file in a folder that is read whole its place in there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+_COMPRESSED = frozenset({".gz", ".zst"})
+
+
+def without_names(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``config`` that holds the content of its names alone.
+
+    Args:
+        config: JSON values.
+        names: dotted keys of paths, or of lists of paths; those that are not there are passed over.
+    """
+    found = dict(config)
+    for name in names:
+        section, keys = found, name.split(".")
+        for key in keys[:-1]:
+            below = section.get(key)
+            if not isinstance(below, Mapping):
+                break
+            section[key] = dict(below)
+            section = section[key]
+        else:
+            value = section.get(keys[-1])
+            if isinstance(value, str):
+                section[keys[-1]] = _ending(value)
+            elif isinstance(value, (list, tuple)):
+                section[keys[-1]] = [_ending(path) for path in value]
+    return found
+
+
+def content_names(
+    config: Mapping[str, Any], names: Sequence[str], files: Sequence[str]
+) -> dict[str, str]:
+    """What each file's name says of its content, by path and in the order of ``files``.
+
+    Args:
+        config: a stage's whole configuration.
+        names: dotted keys in it that hold paths.
+        files: the files that the stage reads, project-relative.
+    """
+    folders = [f"{value}/" for name in names for value in _strings(config, name)]
+    return {
+        path: next((path[len(at) :] for at in folders if path.startswith(at)), _ending(path))
+        for path in files
+    }
+
+
+def _strings(config: Any, name: str) -> list[str]:
+    for key in name.split("."):
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return [config] if isinstance(config, str) else []
+
+
+def _ending(path: str) -> str:
+    """``.jsonl``, ``.csv.gz``: what decides how a file is read."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+    return "".join(
+        suffixes[-2:] if suffixes[-1:] and suffixes[-1] in _COMPRESSED else suffixes[-1:]
+    )

@@ -1,0 +1,95 @@
+"""A finished stage is never lost, and names are not content: the tiny model, for real.
+
+The tests of this module go through one project in order, as a person would.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from slmcompile import artifact
+from tests.e2e.test_tiny import Workplace
+from tests.projects import commit, make_repository
+
+MOVED = [
+    f"{key}=data/tiny/moved.jsonl" for key in ("data.source.path", "model.source.tokenizer_text")
+]
+"""Overrides that read the rows, and the text that the tokenizer is made of, from another path."""
+
+SHOWING = {"check", "report", "gate"}
+"""Stages that show names, and judge or draw in a second."""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return Workplace(make_repository(tmp_path_factory.mktemp("project").resolve()))
+
+
+def _left(work: Workplace) -> list[str]:
+    scratch = work.root / ".slmcompile"
+    folders = [scratch / "kept", scratch / "scratch"]
+    return [path.as_posix() for folder in folders if folder.exists() for path in folder.iterdir()]
+
+
+def test_training_that_ended_before_the_lock_was_written_is_not_repeated(work: Workplace) -> None:
+    work.run("run", "tiny", "--select", "+check")
+    # What a kill between the stage's end and the lock's write leaves: DVC knows nothing of it.
+    work.run("exec", "pipelines/tiny/plan/train.json")
+    adapter = work.adapter()
+    assert work.ran() == {"base", "data", "check", "train"}
+    assert work.plan()["train"] == "restore"
+    done = work.run("run", "tiny")
+    assert "the same work was finished before" in done.stdout
+    assert "train" not in work.ran()
+    assert work.adapter() == adapter
+    assert work.metrics("torch")["exact_match"] > 0.8
+    assert not _left(work)
+
+
+def test_a_recipe_under_another_name_computes_nothing_again(work: Workplace) -> None:
+    adapter = work.adapter()
+    recipes = work.root / "recipes"
+    (recipes / "tiny.yaml").rename(recipes / "renamed.yaml")
+    done = work.run("run", "renamed")
+    assert "take from outputs/tiny/train" in done.stdout
+    assert work.ran() <= SHOWING
+    renamed = work.root / "outputs/renamed/train/adapter/adapter_model.safetensors"
+    assert artifact.sha256_file(renamed) == adapter
+    assert not _left(work)
+    (recipes / "renamed.yaml").rename(recipes / "tiny.yaml")
+
+
+def test_the_same_rows_under_another_path_compute_nothing_again(work: Workplace) -> None:
+    commit(work.root, "ran")
+    rows = work.root / "data" / "tiny" / "commands.jsonl"
+    rows.rename(rows.with_name("moved.jsonl"))
+    planned = work.plan(*MOVED)
+    assert {name for name, action in planned.items() if action == "run"} <= SHOWING
+    why = work.run("why", "tiny/data", *MOVED).stdout
+    assert "data/tiny/moved.jsonl" in why
+    work.run("run", "tiny", *MOVED)
+    assert work.ran() <= SHOWING
+    assert not _left(work)
+
+
+def test_other_bytes_under_the_same_path_are_trained(work: Workplace) -> None:
+    rows = work.root / "data" / "tiny" / "moved.jsonl"
+    lines = rows.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows.write_text("".join(lines[:-8]), encoding="utf-8")
+    work.run("run", "tiny", *MOVED, "--select", "+train")
+    assert {"data", "train"} <= work.ran()
+
+
+def test_damaged_work_of_another_name_is_done_anew(work: Workplace) -> None:
+    recipes = work.root / "recipes"
+    (recipes / "again.yaml").write_bytes((recipes / "tiny.yaml").read_bytes())
+    weights = work.root / "outputs/tiny/train/adapter/adapter_model.safetensors"
+    good, data = work.adapter(), bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(data)  # in place, and so in DVC's cache too, which holds the same file
+    done = work.run("run", "again", *MOVED, "--select", "+train")
+    assert "its bytes are not those that were written" in done.stdout
+    assert "train" in work.ran()
+    again = work.root / "outputs/again/train/adapter/adapter_model.safetensors"
+    assert artifact.sha256_file(again) == good
