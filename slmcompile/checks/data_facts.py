@@ -11,6 +11,8 @@ from slmcompile.regular_file import read_output_json
 
 _MAX_BYTES = 2 << 20
 
+WRITINGS_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Stratum:
@@ -49,6 +51,48 @@ class SameIds:
 
 
 @dataclass(frozen=True)
+class Writing:
+    """One way in which a label is written.
+
+    Attributes:
+        text: as JSON, so that white space and types show.
+        rows: rows with it.
+        where: the first of them.
+    """
+
+    text: str
+    rows: int
+    where: str
+
+
+@dataclass(frozen=True)
+class OneLabel:
+    """A label that is written in several ways.
+
+    Attributes:
+        writings: the most frequent first.
+        sure: whether it is one label for sure; else the case or form of its letters differs, which
+            may be meant.
+        steps: the fewest steps of ``data.normalize_labels`` that make it one.
+    """
+
+    writings: tuple[Writing, ...]
+    sure: bool
+    steps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> OneLabel:
+        """As the report holds it."""
+        writings = tuple(Writing(**each) for each in found["writings"])
+        return cls(writings, found["sure"], tuple(found["steps"]))
+
+    def __str__(self) -> str:
+        shown = [f"{each.text} ({each.rows} rows, first {each.where})" for each in self.writings]
+        more = f" and {len(shown) - WRITINGS_SHOWN} more" if len(shown) > WRITINGS_SHOWN else ""
+        return ", ".join(shown[:WRITINGS_SHOWN]) + more
+
+
+@dataclass(frozen=True)
 class RowFacts:
     """Facts over all rows that were kept; ``data_report.json`` holds them as ``facts``.
 
@@ -74,6 +118,7 @@ class RowFacts:
         strata: of a stratified split, its smallest stratum.
         given_away: rows whose prompt columns hold the whole answer.
         same_ids: the ids of training against those of serving.
+        several_writings: labels that are written in several ways; of very many, the first.
     """
 
     least_trained: int
@@ -93,6 +138,7 @@ class RowFacts:
     strata: Stratum | None
     given_away: int
     same_ids: SameIds
+    several_writings: tuple[OneLabel, ...]
 
 
 @dataclass(frozen=True)
@@ -132,6 +178,7 @@ class DataFacts:
                 "labels_lost": tuple(found["labels_lost"]),
                 "strata": Stratum(**strata) if strata else None,
                 "same_ids": SameIds(**found["same_ids"]),
+                "several_writings": tuple(map(OneLabel.of, found["several_writings"])),
             }
         )
 

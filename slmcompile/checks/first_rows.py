@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
+from slmcompile.checks.context import CheckContext
 from slmcompile.data.files import contained
 from slmcompile.data.formats import format_of, parse_csv, parse_json, parse_jsonl
 from slmcompile.data.rows import SourceRow
@@ -43,6 +45,28 @@ class FirstRows:
     rows: tuple[SourceRow, ...]
     train: int
     whole: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """The recipe's rows; equal where bytes and configuration are."""
+
+    root: Path
+    hashes: tuple[tuple[str, str], ...]
+    config: str
+    data: Data = field(compare=False)
+
+    @classmethod
+    def of(cls, context: CheckContext) -> Source:
+        """The rows of the recipe that is judged."""
+        data, files = context.recipe.data, context.plan.files if context.plan else {}
+        return cls(context.project.root, tuple(sorted(files.items())), data.model_dump_json(), data)
+
+
+@lru_cache(maxsize=64)
+def first_rows_of(source: Source) -> FirstRows:
+    """As ``first_rows``; many recipes read the same rows, which are read once."""
+    return first_rows(source.data, source.root)
 
 
 def first_rows(config: Data, project: Path) -> FirstRows:

@@ -30,6 +30,7 @@ MODULES: tuple[str, ...] = (
     "gates",
     "isolation",
     "keys",
+    "label_writings",
     "lengths",
     "memory",
     "merge_order",

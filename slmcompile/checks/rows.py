@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import get_args
 
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.first_rows import FirstRows, first_rows
+from slmcompile.checks.first_rows import FirstRows, Source, first_rows_of
+from slmcompile.checks.label_writings import said_of_case
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.data.messages import read_messages
@@ -44,28 +44,11 @@ def columns(context: CheckContext) -> Verdict:
     names = ", ".join(dict.fromkeys(name for _, name in wanted))
     if context.data is not None:
         return proved(f"{names}: filled in all {sum(context.data.rows.values())} rows")
-    looked = _look(_Rows.of(context, tuple(wanted)))
+    looked = _look(Source.of(context), tuple(wanted))
     if looked.error is not None:
         what, mend, code = looked.error.what, looked.error.mend, looked.error.code
         return refuted(what, mend, context.at(looked.key), code)
     return needs_probe(context.data_stage, f"{names}: {looked.seen}")
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What the first rows are looked through for; equal where bytes and configuration are."""
-
-    root: Path
-    wanted: tuple[tuple[str, str], ...]
-    hashes: tuple[tuple[str, str], ...]
-    config: str
-    data: Data = field(compare=False)
-
-    @classmethod
-    def of(cls, context: CheckContext, wanted: tuple[tuple[str, str], ...]) -> _Rows:
-        data, files = context.recipe.data, context.plan.files if context.plan else {}
-        hashes = tuple(sorted(files.items()))
-        return cls(context.project.root, wanted, hashes, data.model_dump_json(), data)
 
 
 @dataclass(frozen=True)
@@ -78,19 +61,19 @@ class _Looked:
 
 
 @lru_cache(maxsize=64)
-def _look(rows: _Rows) -> _Looked:
+def _look(source: Source, wanted: tuple[tuple[str, str], ...]) -> _Looked:
     """Many recipes read the same rows; they are looked through once."""
     try:
-        seen = first_rows(rows.data, rows.root)
+        seen = first_rows_of(source)
     except SlmcompileError as error:
         return _Looked("", "data.source", error)
     for number, row in enumerate(seen.rows):
-        for key, name in rows.wanted:
+        for key, name in wanted:
             if key == _BY and number >= seen.train:
                 continue
-            found = _error(row, key, name, rows.data)
+            found = _error(row, key, name, source.data)
             if found is not None:
-                renamed = rows.data.columns.get(name)
+                renamed = source.data.columns.get(name)
                 at_fault = renamed is not None and renamed not in row.values
                 return _Looked("", f"data.columns.{name}" if at_fault else key, found)
     return _Looked(_seen(seen))
@@ -214,6 +197,8 @@ def label_noise(context: CheckContext) -> Verdict:
             "keep one answer a prompt, or put into the prompt what tells them apart",
             context.at("data.source"),
         )
+    if case := said_of_case(context):
+        return refuted(*case, context.at("data.label"))
     given = data.facts.given_away
     if given >= GIVEN_AWAY * rows:
         return refuted(

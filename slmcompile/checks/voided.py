@@ -137,6 +137,11 @@ PAIRS: tuple[Pair, ...] = (
         "a random split looks at no column",
     ),
     Pair(
+        "data", "normalize_labels", "task",
+        lambda data: bool(data.normalize_labels) and not data.labelled,
+        "the task has no labels, unless data.label names them",
+    ),
+    Pair(
         "target.*", "int4_algo_config", "precision", _not_int4, "only int4 is quantised that way",
     ),
     Pair(

@@ -7,7 +7,7 @@ it writes after that, up to the token that closes the turn. So training sees wha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slmcompile.data.chat_render import Conversation, Message, Outcome, render_all
@@ -38,8 +38,9 @@ def render(
     template: ChatTemplate | MessagesTemplate,
     renamed: Mapping[str, str],
     tokenizer: Tokenizer,
+    answer: Callable[[str], str],
 ) -> Rendering:
-    """Renders every row as a conversation.
+    """Renders every row as a conversation; ``answer`` changes the last message of each.
 
     Raises:
         BadDataError: a row's conversation is malformed or refused by the chat template.
@@ -52,6 +53,7 @@ def render(
     else:
         columns = (template.column,)
         conversations = [read_messages(row, template.column, renamed) for row in rows]
+    conversations = [_with_answer(messages, answer) for messages in conversations]
     question = probe(template, columns)
     turns, pattern = _render_turns([question, *conversations], tokenizer)
     stop = _stop(turns[0][0], tokenizer)
@@ -64,6 +66,11 @@ def render(
     if isinstance(template, ChatTemplate) and not _writes(text, rendered, renamed):
         return Rendering(rendered, stop, None, columns, roles)
     return Rendering(rendered, stop, text, columns, roles)
+
+
+def _with_answer(messages: list[Message], answer: Callable[[str], str]) -> list[Message]:
+    *before, last = messages
+    return [*before, {**last, "content": answer(last["content"])}]
 
 
 def _render_turns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ LISTED = 20
 
 _LABELS = 200
 _BINS = 20
+_WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")
 _PERCENTILES = (50, 90, 95, 99)
 
 
@@ -158,13 +160,19 @@ def report(
         "stop": {"id": stop.id, "text": stop.text},
         "facts": asdict(facts),
     }
-    found["warnings"] = warnings(found)
+    found["warnings"] = warnings(found, facts)
     return found
 
 
-def warnings(found: Mapping[str, Any]) -> list[str]:
+def warnings(found: Mapping[str, Any], facts: RowFacts) -> list[str]:
     """Sentences for what a person should look at before training."""
-    lines: list[str] = []
+    lines = [f"one label is written in several ways: {one}" for one in facts.several_writings]
+    labels = found["labels"].get("train", {})
+    if labels and all(_WHOLE_FLOAT.fullmatch(label) for label in labels):
+        lines.append(
+            f"labels are written {', '.join(sorted(labels)[:3])}, as pandas writes whole numbers"
+            " beside gaps; data.normalize_labels=[number] writes them without .0"
+        )
     if count := found["contradicting"]["count"]:
         lines.append(f"{count} prompts are answered in more than one way")
     for pair, count in found["leaks"].items():

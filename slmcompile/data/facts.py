@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from slmcompile.checks.data_facts import RowFacts, SameIds, Stratum
+from slmcompile.data.label_writings import several_writings
 from slmcompile.data.messages import read_messages
 from slmcompile.data.normalise import normalised
 from slmcompile.data.rows import Rendered, Rendering, Stop, as_text
@@ -35,7 +36,6 @@ def row_facts(
     rendering: Rendering,
     tokenizer: Tokenizer,
     *,
-    labelled: bool,
     too_long: Sequence[Rendered],
     strata: Stratum | None,
     same_ids: SameIds,
@@ -47,7 +47,6 @@ def row_facts(
         splits: the rows; a row's ``id`` is its index in ``rendering.rows``.
         rendering: the texts that they were made from.
         tokenizer: decodes what is trained.
-        labelled: whether a row's label is one of a fixed set.
         too_long: what was dropped as too long.
         strata: of a stratified split, its smallest stratum.
         same_ids: of ``same_ids.compare``.
@@ -76,11 +75,16 @@ def row_facts(
             split: max(len(row.input_ids) - len(row.prompt_ids) - 1 for row in rows)
             for split, rows in splits.items()
         },
-        labels_lost=_labels_lost(every, too_long, config.label) if labelled else (),
-        never_trained=_never_trained(splits) if labelled else {},
+        labels_lost=_labels_lost(every, too_long, config.label) if config.labelled else (),
+        never_trained=_never_trained(splits) if config.labelled else {},
         strata=strata,
         given_away=sum(_given_away(text, config, rendering.columns) for text in texts),
         same_ids=same_ids,
+        several_writings=several_writings(
+            ((text.completion, text.row.where) for text in texts), config.label
+        )
+        if config.labelled
+        else (),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import load_tokenizer
 from slmcompile.errors import BadDataError
 from slmcompile.metrics.labels import label_of
+from slmcompile.metrics.normal_label import normal_answer, normal_text
 from slmcompile.progress import Progress
 from slmcompile.recipe.schema import Data, Split, TextTemplate
 
@@ -61,7 +62,7 @@ def prepare(
     tokenizer = load_tokenizer(base)
     origin = [split for split, rows in source.items() for _ in rows]
     every = [row for rows in source.values() for row in rows]
-    rendering = render(every, config.template, config.columns, tokenizer)
+    rendering = render(every, config.template, config.columns, tokenizer, _normal_answer(config))
 
     kept = _without_duplicates(rendering.rows, origin)
     prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
@@ -77,14 +78,12 @@ def prepare(
             too_long.append(rendered)
     splits = _split(examples, config, set(source))
     prompt = describe_prompt(config, rendering, prefix)
-    labelled = config.label is not None or config.task == "classification"
     written = [row for rows in splits.values() for row in rows]
     facts = row_facts(
         config,
         splits,
         rendering,
         tokenizer,
-        labelled=labelled,
         too_long=too_long,
         strata=_smallest_stratum(examples, config, set(source)),
         same_ids=compare(config, written, rendering, prompt, tokenizer, base),
@@ -97,7 +96,7 @@ def prepare(
         tokenizer=tokenizer,
         template=config.template.model_dump(mode="json"),
         stop=rendering.stop,
-        labelled=labelled,
+        labelled=config.labelled,
         read=len(every),
         duplicates=len(every) - len(kept),
         too_long=[each.row.where for each in too_long],
@@ -112,6 +111,10 @@ def prepare(
     info = {"rows": {s: len(rows) for s, rows in splits.items()}, "tokens": found["tokens"]}
     progress.say(", ".join(f"{count} {split}" for split, count in info["rows"].items()))
     return info
+
+
+def _normal_answer(config: Data) -> Callable[[str], str]:
+    return lambda text: normal_answer(text, config.label, config.label_steps)
 
 
 def _without_duplicates(rows: Sequence[Rendered], origin: Sequence[Split]) -> list[int]:
@@ -208,4 +211,4 @@ def _item(each: _Example, config: Data) -> Item:
     value = as_text(each.source.row, rule.by, config.columns)
     if rule.strategy == "group":
         return Item(each.row.prompt, each.row.label, value)
-    return Item(each.row.prompt, value)
+    return Item(each.row.prompt, normal_text(value, config.label_steps))

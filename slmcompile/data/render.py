@@ -5,7 +5,7 @@ Knows nothing of token ids. Conversations are rendered in ``chat``; plain text h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from slmcompile.data import chat
 from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop, as_text
@@ -20,6 +20,7 @@ def render(
     template: Template,
     renamed: Mapping[str, str],
     tokenizer: Tokenizer,
+    answer: Callable[[str], str] = str,
 ) -> Rendering:
     """Renders every row.
 
@@ -28,6 +29,7 @@ def render(
         template: the recipe's ``data.template``.
         renamed: the recipe's ``data.columns``.
         tokenizer: whose chat template and stop token are used.
+        answer: changes each row's answer, the last one of a conversation.
 
     Raises:
         BadDataError: a column is missing or null, or prompt or completion is empty.
@@ -35,9 +37,9 @@ def render(
         RefusedError: the template reaches into values, or the chat template explodes.
     """
     if isinstance(template, TextTemplate):
-        rendering = _text(rows, template, renamed, tokenizer)
+        rendering = _text(rows, template, renamed, tokenizer, answer)
     else:
-        rendering = chat.render(rows, template, renamed, tokenizer)
+        rendering = chat.render(rows, template, renamed, tokenizer, answer)
     for each in rendering.rows:
         _check(each)
     return rendering
@@ -48,6 +50,7 @@ def _text(
     template: TextTemplate,
     renamed: Mapping[str, str],
     tokenizer: Tokenizer,
+    answer: Callable[[str], str],
 ) -> Rendering:
     prompt = parse(template.prompt, "data.template.prompt")
     completion = parse(template.completion, "data.template.completion")
@@ -55,8 +58,8 @@ def _text(
 
     def rendered(row: SourceRow) -> Rendered:
         # A completion that spells the stop token out would otherwise end with two.
-        answer = fill_row(completion, row, renamed).removesuffix(stop.text)
-        return Rendered(row, fill_row(prompt, row, renamed), answer)
+        text = fill_row(completion, row, renamed).removesuffix(stop.text)
+        return Rendered(row, fill_row(prompt, row, renamed), answer(text))
 
     return Rendering([rendered(row) for row in rows], stop, template.prompt, fields(prompt))
 

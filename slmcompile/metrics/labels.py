@@ -54,3 +54,29 @@ def label_of(answer: str, key: str | None) -> str | None:
         return None
     found = value[key]
     return found.strip() if isinstance(found, str) else json.dumps(found, sort_keys=True)
+
+
+def label_span(answer: str, key: str) -> tuple[int, int, Any] | None:
+    """Where the label's value stands in an answer's JSON object, [start, end), and the value.
+
+    None where ``label_of`` finds no label. Of a key that occurs twice it is the last, as there.
+    """
+    if label_of(answer, key) is None:
+        return None
+    found = None
+    place = answer.index("{") + 1
+    while answer[(place := _skip(answer, place))] != "}":
+        name, place = _DECODER.raw_decode(answer, place)
+        start = _skip(answer, _skip(answer, place) + 1)  # behind the colon
+        value, place = _DECODER.raw_decode(answer, start)
+        if name == key:
+            found = (start, place, value)
+        place = _skip(answer, place)
+        place += answer[place] == ","
+    return found
+
+
+def _skip(text: str, place: int) -> int:
+    while text[place] in " \t\r\n":
+        place += 1
+    return place

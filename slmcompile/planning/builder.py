@@ -279,6 +279,7 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         "num_threads": recipe.train.num_threads,
         "task": recipe.data.task,
         "label": recipe.data.label,
+        "label_steps": list(recipe.data.label_steps),
     }
     evaluations: list[Stage] = []
     if recipe.eval.baselines:

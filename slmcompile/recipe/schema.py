@@ -39,6 +39,7 @@ ProjectPath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 SplitSlice = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$")]
 Split = Literal["train", "validation", "test"]
 Task = Literal["classification", "generation", "extraction", "summarisation"]
+LabelStep = Literal["unicode", "space", "number", "case"]
 Precision = Literal["fp32", "bf16"]
 # What numpy's generator takes, and so transformers' `set_seed`.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -312,11 +313,28 @@ class Data(Section):
         description="Key of the completion's JSON object that is the label (an intent, a class);"
         " null makes the whole completion the label.",
     )
+    normalize_labels: Annotated[tuple[LabelStep, ...], Field(max_length=4)] | None = Field(
+        None,
+        description="How a label that is written in several ways becomes one, in training and in"
+        ' what is compared. space: none at the ends, one within; number: 1.0, "1" and true'
+        " become 1; case: small letters; unicode: NFKC. null refuses such labels; [] says that"
+        " they are different ones.",
+    )
     max_length: int = Field(512, ge=8, le=131072, description="Tokens a row, prompt and answer.")
     too_long: Literal["error", "drop"] = Field(
         "error", description="What to do with a row longer than max_length."
     )
     seed: Seed = Field(0, description="Seed of the split.")
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a row's label is one of a fixed set."""
+        return self.label is not None or self.task == "classification"
+
+    @property
+    def label_steps(self) -> tuple[LabelStep, ...]:
+        """What is done to every label."""
+        return (self.normalize_labels or ()) if self.labelled else ()
 
 
 # --- train -----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from slmcompile.artifact import write_json, write_text
 from slmcompile.data.store import Row, read_split
 from slmcompile.inference.protocol import LanguageModel
 from slmcompile.metrics.baselines import LINEAR, predict_baselines
+from slmcompile.metrics.normal_label import normal_answer
 from slmcompile.metrics.perplexity import perplexity
 from slmcompile.metrics.score import is_correct, score, score_labels
 from slmcompile.process import thread_count
@@ -111,8 +112,15 @@ def _baselines(
 
 def _score(context: Context, rows: Sequence[Row], texts: Sequence[str]) -> dict[str, Any]:
     config, references = context.config, [row.completion for row in rows]
-    scores = score(config["task"], config["label"], list(texts), references, _wanted(context))
+    answers = [_compared(context, text) for text in texts]
+    scores = score(config["task"], config["label"], answers, references, _wanted(context))
     return {"rows": len(rows), **scores}
+
+
+def _compared(context: Context, text: str) -> str:
+    """An answer with its label written as the references are."""
+    config = context.config
+    return normal_answer(text, config["label"], config["label_steps"])
 
 
 def _wanted(context: Context) -> list[str]:
@@ -127,7 +135,9 @@ def _lines(context: Context, rows: Sequence[Row], predictions: Mapping[str, Sequ
             if artifact == LINEAR:
                 correct = text == row.label
             else:
-                correct = is_correct(context.config["task"], text, row.completion)
+                correct = is_correct(
+                    context.config["task"], _compared(context, text), row.completion
+                )
             record = {
                 "artifact": artifact,
                 "id": row.id,

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.data_facts import DataFacts, SameIds, Stratum
+from slmcompile.checks.data_facts import DataFacts, OneLabel, SameIds, Stratum, Writing
 from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.errors import Exit
 from tests.projects import make_project, slmcompile
 from tests.unit.checks.data_contexts import MODEL, data_facts, finding, planned, verdict
 
-OURS = (2, 3, 4, 5, 6, 14, 15, 16, 17, 22, 27)
+OURS = (2, 3, 4, 5, 6, 14, 15, 16, 17, 22, 27, 34)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,8 @@ def test_good_rows_pass(project: Path, number: int) -> None:
 
 
 NO_LEAK = {"validation_in_train": 0, "test_in_train": 0, "test_in_validation": 0}
+ONES = (Writing('"1"', 9, "a.jsonl:1"), Writing('"1.0"', 2, "a.jsonl:7"))
+CASES = (Writing('"On"', 9, "a.jsonl:1"), Writing('"on"', 2, "a.jsonl:7"))
 LONG_ANSWER = {"longest_answer": {"train": 1, "validation": 1, "test": 9}}
 
 SPOILT: list[tuple[int, dict[str, Any], str]] = [
@@ -61,6 +63,10 @@ SPOILT: list[tuple[int, dict[str, Any], str]] = [
     (27, {"given_away": 470}, "470 of 480 prompts hold their whole answer"),
     (27, {"report": {"contradicting": {"count": 2, "listed": [{"where": ["a:1", "a:9"]}]}}},
      "2 prompts are answered in more than one way, first a:1 and a:9"),
+    (27, {"several_writings": (OneLabel(CASES, False, ("case",)),)},
+     'written in several ways: "On" (9 rows, first a.jsonl:1), "on" (2 rows, first a.jsonl:7)'),
+    (34, {"several_writings": (OneLabel(ONES, True, ("number",)),)},
+     'written in several ways: "1" (9 rows, first a.jsonl:1), "1.0" (2 rows, first a.jsonl:7)'),
 ]  # fmt: skip
 
 
@@ -250,3 +256,39 @@ def test_token_counts_are_those_of_training(project: Path) -> None:
     data = context(project).data
     assert isinstance(data, DataFacts)
     assert (data.tokens_total, data.longest) == (3024, 10)
+
+
+def test_the_steps_that_make_one_label_are_named(project: Path) -> None:
+    spoilt = (OneLabel(ONES, True, ("number",)), OneLabel(CASES, False, ("case",)))
+    found = verdict(34, context(project, several_writings=spoilt))
+    assert "one label is written" in found.evidence
+    assert "data.normalize_labels=[number]," in found.mend
+    declared = context(project, "data.normalize_labels=[case]", several_writings=spoilt)
+    assert "data.normalize_labels=[case, number]," in verdict(34, declared).mend
+
+
+def test_writings_that_are_declared_to_be_labels_pass(project: Path) -> None:
+    spoilt = (OneLabel(ONES, True, ("number",)), OneLabel(CASES, False, ("case",)))
+    declared = context(project, "data.normalize_labels=[]", several_writings=spoilt)
+    assert [verdict(number, declared).outcome for number in (27, 34)] == ["proved"] * 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "overrides", "outcome", "says"),
+    [
+        ([1, "1", 1.0, True], [], "refuted", '"1" (20 rows, first data/x.jsonl:1), "1.0" (10'),
+        (["yes", "yes\n"], [], "refuted", '"yes" (20 rows, first data/x.jsonl:1), "yes\\n" (20'),
+        ([1, "1", 1.0, True], ["data.normalize_labels=[number]"], "needs_probe", ""),
+        (["Yes", "yes"], [], "needs_probe", ""),
+    ],
+)
+def test_the_first_rows_refute_before_any_stage_runs(
+    tmp_path: Path, labels: list[Any], overrides: list[str], outcome: str, says: str
+) -> None:
+    folder = make_project(tmp_path.resolve(), data=("tiny",))
+    rows = [{"text": f"box {n}", "label": labels[n % len(labels)]} for n in range(40)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "data/x.jsonl").write_text(lines, encoding="utf-8")
+    found = finding(34, planned(folder, "data.source.path=data/x.jsonl", *overrides, data=None))
+    assert (found.verdict.outcome, found.blocks) == (outcome, outcome == "refuted")
+    assert says in found.verdict.evidence

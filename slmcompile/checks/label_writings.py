@@ -1,0 +1,94 @@
+"""The rule over labels that are written in several ways."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.data_facts import OneLabel
+from slmcompile.checks.first_rows import Source, first_rows_of
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.checks.undecided import needs_rows
+from slmcompile.data.label_writings import several_writings
+from slmcompile.data.messages import read_messages
+from slmcompile.data.rows import SourceRow, as_text
+from slmcompile.data.template import fill, parse
+from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.metrics.normal_label import normal_answer
+from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
+
+
+@check(
+    34,
+    "labels-written-once",
+    "one label written in several ways (1, 1.0, true) is trained as several and counted as one",
+    needs=("D",),
+    code=Exit.BAD_DATA,
+)
+def labels_written_once(context: CheckContext) -> Verdict:
+    """White space, whole numbers and truth values make no other label."""
+    config = context.recipe.data
+    if not config.labelled:
+        return proved("the task has no labels")
+    if config.normalize_labels == ():
+        return proved("data.normalize_labels=[] says that each writing is a label")
+    if context.data is not None:
+        found, of = context.data.facts.several_writings, ""
+    else:
+        found, of = _in_first_rows(Source.of(context))
+    sure = [one for one in found if one.sure]
+    if sure:
+        return refuted(_said(sure, of), mend_of(sure[0], config), context.at("data.label"))
+    if context.data is None:
+        return needs_rows(context)
+    return proved("no label is written in several ways")
+
+
+def said_of_case(context: CheckContext) -> tuple[str, str] | None:
+    """Labels that differ in the case or the form of their letters alone, and how to mend it."""
+    config = context.recipe.data
+    facts = context.data.facts.several_writings if context.data else ()
+    found = [one for one in facts if not one.sure]
+    if not found or config.normalize_labels == ():
+        return None
+    return _said(found), mend_of(found[0], config)
+
+
+def _said(found: list[OneLabel], of: str = "") -> str:
+    labels = f"{len(found)} labels are" if len(found) > 1 else "one label is"
+    first = "the first: " if len(found) > 1 else ""
+    return f"{labels} written in several ways{of}: {first}{found[0]}"
+
+
+def mend_of(one: OneLabel, config: Data) -> str:
+    """Names the steps that make it one label."""
+    steps = ", ".join(dict.fromkeys((*(config.normalize_labels or ()), *one.steps)))
+    return (
+        f"set data.normalize_labels=[{steps}], mend the data,"
+        " or set data.normalize_labels=[] if they are different labels"
+    )
+
+
+@lru_cache(maxsize=64)
+def _in_first_rows(source: Source) -> tuple[tuple[OneLabel, ...], str]:
+    """What is found there, and in how many rows; nothing where they cannot be read."""
+    config = source.data
+    try:
+        rows = first_rows_of(source).rows
+        answers = [(_answer(row, config), row.where) for row in rows]
+    except SlmcompileError:  # another rule says so
+        return (), ""
+    return several_writings(answers, config.label), f" (first {len(rows)} rows)"
+
+
+def _answer(row: SourceRow, config: Data) -> str:
+    """The row's answer; of a conversation its ends do not count, which templates trim."""
+    template = config.template
+    if isinstance(template, MessagesTemplate):
+        text = read_messages(row, template.column, config.columns)[-1]["content"].strip()
+    else:
+        plain = isinstance(template, TextTemplate)
+        written = template.completion if isinstance(template, TextTemplate) else template.assistant
+        text = fill(parse(written, "data"), lambda name: as_text(row, name, config.columns))
+        text = text if plain else text.strip()
+    return normal_answer(text, config.label, config.label_steps)

@@ -1,0 +1,68 @@
+"""Labels that are written in several ways: trained as several texts while a reader counts one."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from itertools import combinations
+
+from slmcompile.checks.data_facts import OneLabel, Writing
+from slmcompile.metrics.labels import label_span
+from slmcompile.metrics.normal_label import STEPS, normal_json
+from slmcompile.printable import shortened
+from slmcompile.recipe.schema import LabelStep
+
+LISTED = 20
+"""Labels and writings of each that are kept."""
+
+_SURE: tuple[LabelStep, ...] = ("space", "number")
+_TRIED: tuple[LabelStep, ...] = ("space", "case", "unicode", "number")
+_LONGEST = 80
+
+
+def several_writings(answers: Iterable[tuple[str, str]], key: str | None) -> tuple[OneLabel, ...]:
+    """Labels with more than one writing, the sure ones first, then the most frequent.
+
+    Args:
+        answers: each row's answer and place.
+        key: the recipe's ``data.label``.
+    """
+    rows: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    alike: dict[str, dict[str, str]] = {}
+    for answer, where in answers:
+        value = answer if key is None else (label_span(answer, key) or (0, 0, answer))[2]
+        written = normal_json(value, ())
+        rows[written] += 1
+        if written not in first:
+            first[written] = where
+            composed = unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+            same = alike.setdefault(normal_json(value, STEPS), {})
+            same[written] = normal_json(composed, _SURE)
+    found: list[OneLabel] = []
+    for same in alike.values():
+        if len(same) > 1:
+            often = sorted(same, key=lambda written: (-rows[written], written))
+            writings = tuple(Writing(_shown(each), rows[each], first[each]) for each in often)
+            sure = len(set(same.values())) < len(same)
+            found.append(OneLabel(writings[:LISTED], sure, _fewest_steps(same)))
+    found.sort(key=lambda one: (not one.sure, -sum(each.rows for each in one.writings)))
+    return tuple(found[:LISTED])
+
+
+def _fewest_steps(writings: Iterable[str]) -> tuple[LabelStep, ...]:
+    values = [json.loads(written) for written in writings]
+    for count in range(1, len(STEPS)):
+        for steps in combinations(_TRIED, count):
+            if len({normal_json(value, steps) for value in values}) == 1:
+                return steps
+    return STEPS
+
+
+def _shown(written: str) -> str:
+    """Escaped where two writings would look the same."""
+    if unicodedata.normalize("NFKC", written) == written:
+        return shortened(written, _LONGEST)
+    return shortened(json.dumps(json.loads(written)), _LONGEST)
