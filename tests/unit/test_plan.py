@@ -131,6 +131,7 @@ def test_the_checks_come_before_training_and_are_no_part_of_what_it_depends_on(
 
 
 OTHER: dict[str, list[str]] = {
+    "data.normalize_labels": ["data.normalize_labels=[space]"],
     "model.source": ["model=smollm2-135m-hub"],
     "data.source": ["data.source.path=data/tiny/commands.jsonl"],
     "data.template": ["data.template.prompt='{text}?'"],

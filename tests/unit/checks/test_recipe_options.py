@@ -115,6 +115,7 @@ VOIDED = {
     "data.split.validation": [*SPLIT_FILES, "data.split.validation=0.2"],
     "data.split.test": [*SPLIT_FILES, "data.split.test=0.2"],
     "data.split.strategy": [*SPLIT_FILES, "data.split.strategy=random"],
+    "data.normalize_labels": ["data.normalize_labels=[space]", "data.task=generation"],
     "data.split.by": ["data.split.strategy=random", "data.split.by=label"],
     "data.seed": [*SPLIT_FILES, "data.seed=3"],
     "target.cpu-fp32.int4_algo_config": ["target.cpu-fp32.int4_algo_config=rtn"],
