@@ -14,6 +14,7 @@ from typing import Any
 from slmcompile.bitsandbytes_import import import_bitsandbytes
 from slmcompile.errors import CorruptError, StageFailedError
 from slmcompile.inference.quiet import quiet
+from slmcompile.vector_maths import choose_kernels
 
 
 def is_adapter(trained: Path) -> bool:
@@ -36,6 +37,7 @@ def load_merged(base: Path, trained: Path | None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    choose_kernels()
     adapter = trained if trained and is_adapter(trained) else None
     with quiet():
         try:

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from slmcompile.vector_maths import choose_kernels
+
 
 @contextmanager
 def deterministic(seed: int, threads: int) -> Iterator[None]:
     """Seeds python, numpy and torch; deterministic kernels on ``threads`` threads inside."""
+    choose_kernels()
     before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
