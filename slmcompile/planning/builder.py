@@ -6,24 +6,22 @@ Pure but for reading the bytes of the project files that stages depend on. Impor
 from __future__ import annotations
 
 import re
-import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, distribution, version
-from itertools import chain, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from slmcompile.errors import BadDataError, BadRecipeError, MissingError, RefusedError
+from slmcompile.errors import BadRecipeError, MissingError
 from slmcompile.file_hash import file_hash
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.definition import Pipeline, Plan, Stage
+from slmcompile.planning.project_files import contained, files_below
 from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import is_override
@@ -39,14 +37,11 @@ from slmcompile.recipe.schema import (
     Train,
 )
 from slmcompile.recipe.yaml_file import KeyPath
-from slmcompile.regular_file import check_inside
 
 RESERVED = frozenset({"torch", "base", "baselines"})
 _TEXT = ("transformers", "tokenizers")
 _TORCH = ("torch", "transformers", "peft")
 _ONNX = ("onnxruntime", "onnxruntime-genai")
-_LOOKED_AT = 1000  # files at most, for a hint
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
 _TRAINING = {
     "full": ("torch", "transformers"),
@@ -138,11 +133,11 @@ def _base_stage(model: Model, project: Project, composed: Composed) -> Stage:
         where = (
             f"{composed.origin(('model', 'source', 'tokenizer_text'))}: model.source.tokenizer_text"
         )
-        files = (_contained(project, source.tokenizer_text, where),)
+        files = (contained(project, source.tokenizer_text, where),)
         names = ("source.tokenizer_text",)
     if isinstance(source, FolderModel):
         where = f"{composed.origin(('model', 'source', 'path'))}: model.source.path"
-        files = _files_below(project, _contained(project, source.path, where, folder=True), where)
+        files = files_below(project, contained(project, source.path, where, folder=True), where)
         names = ("source.path",)
     return _shared("base", {"source": _typed(source)}, packages, files, names, None)
 
@@ -158,7 +153,7 @@ def _data_stage(data: Data, base: Stage, project: Project, composed: Composed) -
         paths = _data_paths(source, composed)
         names = tuple(".".join(keys[1:]) for keys in paths)
         files = tuple(
-            _contained(project, path, f"{composed.origin(keys)}: {'.'.join(keys)}")
+            contained(project, path, f"{composed.origin(keys)}: {'.'.join(keys)}")
             for keys, path in paths.items()
         )
     return _shared("data", _typed(data), packages, files, names, base)
@@ -392,54 +387,3 @@ def _version(name: str, _installed: tuple[int, ...]) -> str:
         raise MissingError(
             f"the package {name} is not installed", "install slmcompile with its lock file"
         ) from error
-
-
-def _contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
-    """A project-relative path of a regular file (or folder) inside the project, not opened."""
-    if _ADDRESS.match(path):
-        raise RefusedError(
-            f"{where}: {path} is an address, and only files of the project are read",
-            "put a copy into the project and name that",
-        )
-    found = check_inside(project.root, path, where)
-    if any(part.startswith(".") for part in PurePosixPath(path).parts):
-        # Messages quote what a data file holds, and a stranger's recipe may name any.
-        raise RefusedError(
-            f"{where}: {path} is hidden, as files with credentials and caches are",
-            "name a file or folder without a dot in front",
-        )
-    if folder and (found is None or not stat.S_ISDIR(found.st_mode)):
-        problem = "no such folder" if found is None else "a file and not a folder"
-        raise MissingError(f"{where}: {path}: {problem}", "put the model's files in a folder there")
-    if not folder and (found is None or not stat.S_ISREG(found.st_mode)):
-        problem = "no such file" if found is None else "a folder and not a file"
-        raise BadDataError(f"{where}: {path}: {problem}", _near(project, path))
-    return PurePosixPath(path).as_posix()
-
-
-def _near(project: Project, path: str) -> str:
-    """A mend line for a path where no file is: the one in that folder, or with the nearest name."""
-    place, data = project.root / path, project.root / "data"
-    inside = sorted(file.name for file in islice(place.glob("[!.]*"), _LOOKED_AT) if file.is_file())
-    if inside:
-        return f"name a file in it, e.g. {PurePosixPath(path) / inside[0]}"
-    files = chain(place.parent.glob("[!.]*"), () if data.is_symlink() else data.rglob("[!.]*"))
-    known = {
-        file.relative_to(project.root).as_posix(): file.name
-        for file in islice(files, _LOOKED_AT)
-        if file.is_file()
-    }
-    close = [*get_close_matches(path, sorted(known), n=1)]
-    close += [name for name in sorted(known) if known[name] == PurePosixPath(path).name]
-    return f"did you mean {close[0]!r}?" if close else "check it: paths start at the project"
-
-
-def _files_below(project: Project, folder: str, where: str) -> tuple[str, ...]:
-    """Every regular file below a folder; a link or a device among them is refused."""
-    found: list[str] = []
-    for path in sorted((project.root / folder).rglob("*")):
-        relative = path.relative_to(project.root).as_posix()
-        inside = check_inside(project.root, relative, where)
-        if inside is not None and stat.S_ISREG(inside.st_mode):
-            found.append(relative)
-    return tuple(found)

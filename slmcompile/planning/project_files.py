@@ -1,0 +1,67 @@
+"""Files and folders of the project that a recipe names: regular ones inside it, not opened."""
+
+from __future__ import annotations
+
+import re
+import stat
+from difflib import get_close_matches
+from itertools import chain, islice
+from pathlib import PurePosixPath
+
+from slmcompile.errors import BadDataError, MissingError, RefusedError
+from slmcompile.project import Project
+from slmcompile.regular_file import check_inside
+
+_LOOKED_AT = 1000  # files at most, for a hint
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+
+
+def contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
+    """A project-relative path of a regular file (or folder) inside the project, not opened."""
+    if _ADDRESS.match(path):
+        raise RefusedError(
+            f"{where}: {path} is an address, and only files of the project are read",
+            "put a copy into the project and name that",
+        )
+    found = check_inside(project.root, path, where)
+    if any(part.startswith(".") for part in PurePosixPath(path).parts):
+        # Messages quote what a data file holds, and a stranger's recipe may name any.
+        raise RefusedError(
+            f"{where}: {path} is hidden, as files with credentials and caches are",
+            "name a file or folder without a dot in front",
+        )
+    if folder and (found is None or not stat.S_ISDIR(found.st_mode)):
+        problem = "no such folder" if found is None else "a file and not a folder"
+        raise MissingError(f"{where}: {path}: {problem}", "put the model's files in a folder there")
+    if not folder and (found is None or not stat.S_ISREG(found.st_mode)):
+        problem = "no such file" if found is None else "a folder and not a file"
+        raise BadDataError(f"{where}: {path}: {problem}", _near(project, path))
+    return PurePosixPath(path).as_posix()
+
+
+def _near(project: Project, path: str) -> str:
+    """A mend line for a path where no file is: the one in that folder, or with the nearest name."""
+    place, data = project.root / path, project.root / "data"
+    inside = sorted(file.name for file in islice(place.glob("[!.]*"), _LOOKED_AT) if file.is_file())
+    if inside:
+        return f"name a file in it, e.g. {PurePosixPath(path) / inside[0]}"
+    files = chain(place.parent.glob("[!.]*"), () if data.is_symlink() else data.rglob("[!.]*"))
+    known = {
+        file.relative_to(project.root).as_posix(): file.name
+        for file in islice(files, _LOOKED_AT)
+        if file.is_file()
+    }
+    close = [*get_close_matches(path, sorted(known), n=1)]
+    close += [name for name in sorted(known) if known[name] == PurePosixPath(path).name]
+    return f"did you mean {close[0]!r}?" if close else "check it: paths start at the project"
+
+
+def files_below(project: Project, folder: str, where: str) -> tuple[str, ...]:
+    """Every regular file below a folder; a link or a device among them is refused."""
+    found: list[str] = []
+    for path in sorted((project.root / folder).rglob("*")):
+        relative = path.relative_to(project.root).as_posix()
+        inside = check_inside(project.root, relative, where)
+        if inside is not None and stat.S_ISREG(inside.st_mode):
+            found.append(relative)
+    return tuple(found)
