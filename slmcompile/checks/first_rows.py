@@ -1,21 +1,21 @@
 """The first rows of the recipe's data files, so that a wrong column name costs no run.
 
-Reads at most ``LIMIT`` bytes a file, with the parsers of the ``data`` stage. Parquet takes a heavy
-import and hub data a network: both are left to that stage.
+Reads at most ``LIMIT`` bytes a file and ``FILES`` files a split, with the parsers of the ``data``
+stage. Parquet and Zstandard take a heavy import and hub data a network: that stage reads them.
 """
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import get_args
 
 from slmcompile.checks.context import CheckContext
+from slmcompile.data.compression import compression_of, opened
+from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
-from slmcompile.data.formats import format_of, parse_csv, parse_json, parse_jsonl
+from slmcompile.data.formats import format_of, parse
 from slmcompile.data.rows import SourceRow
 from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import Data, FileData, Split
@@ -23,11 +23,9 @@ from slmcompile.recipe.schema import Data, FileData, Split
 LIMIT = 64 << 10
 """Bytes read of a file."""
 
-_PARSERS: dict[str, Callable[[str, str], Iterator[SourceRow]]] = {
-    "json": parse_json,
-    "jsonl": parse_jsonl,
-    "csv": parse_csv,
-}
+FILES = 16
+"""Files read of a split."""
+
 _LINE_ENDS = {"jsonl": (b"\n",), "csv": (b"\n", b"\r")}
 """Where a part of a file may end; an array is often one line, so it may end anywhere."""
 
@@ -79,34 +77,33 @@ def first_rows(config: Data, project: Path) -> FirstRows:
     source = config.source
     if not isinstance(source, FileData):
         return FirstRows((), 0, whole=False)
-    files = {"train": source.path} if source.path is not None else source.files or {}
-    found = {
-        split: _of_file(project, files[split], source.format)
-        for split in get_args(Split)
-        if split in files
-    }
+    found: dict[Split, tuple[SourceRow, ...]] = {}
+    every = True
+    for split, paths in source.paths.items():
+        read = [_of_file(project, path, source) for path in paths[:FILES]]
+        found[split] = tuple(row for rows, _ in read for row in rows)
+        every = every and len(paths) <= FILES and all(whole for _, whole in read)
     return FirstRows(
-        tuple(row for rows, _ in found.values() for row in rows),
-        len(found["train"][0]) if "train" in found else 0,
-        all(whole for _, whole in found.values()),
+        tuple(row for rows in found.values() for row in rows), len(found.get("train", ())), every
     )
 
 
-def _of_file(project: Path, path: str, file_format: str) -> tuple[tuple[SourceRow, ...], bool]:
+def _of_file(project: Path, path: str, source: FileData) -> tuple[tuple[SourceRow, ...], bool]:
     """Its first rows, and whether they are all."""
     file = contained(project, path)
-    file_format = format_of(file, path, file_format)
-    if file_format not in _PARSERS:
+    file_format = format_of(path, source.format)
+    if file_format == "parquet" or compression_of(path) == "Zstandard":
         return (), False
-    with file.open("rb") as stream:
+    with opened(file, path) as stream:
         raw = stream.read(LIMIT + 1)
     whole = len(raw) <= LIMIT
-    text = _decoded(raw if whole else _unbroken_lines(raw, file_format), path, whole=whole)
+    part = raw if whole else _unbroken_lines(raw, file_format)
+    text = decoded(part, path, source.encoding, whole=whole)
     if not text.strip():
         return (), False
     # An array or a quoted cell that goes on behind the part looks broken where the part ends.
     strict = whole or file_format == "jsonl"
-    return tuple(_unbroken(_PARSERS[file_format](text, path), strict=strict)), whole
+    return tuple(_unbroken(parse(text, path, source), strict=strict)), whole
 
 
 def _unbroken_lines(raw: bytes, file_format: str) -> bytes:
@@ -122,12 +119,3 @@ def _unbroken(rows: Iterator[SourceRow], *, strict: bool) -> Iterator[SourceRow]
     except BadDataError:
         if strict:
             raise
-
-
-def _decoded(raw: bytes, path: str, *, whole: bool) -> str:
-    """Its text; the last character of a part may be broken off."""
-    try:
-        return codecs.getincrementaldecoder("utf-8-sig")().decode(raw, final=whole)
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise BadDataError(f"{path}:{line}: not UTF-8", "save the file as UTF-8") from error

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.stated import contradicts
+from slmcompile.data.compression import compression_of
 from slmcompile.errors import Exit
 from slmcompile.recipe.schema import FileData, Train
 from slmcompile.training.schedule import plan_steps
@@ -98,16 +99,21 @@ def _unreached(context: CheckContext, train: Train) -> Verdict | None:
 
 
 def _most_rows(context: CheckContext) -> int | None:
-    """An upper bound of the training rows: lines of the file; None where lines are no rows."""
+    """An upper bound of the training rows: lines of the files; None where lines are no rows."""
     source = context.recipe.data.source
-    if not isinstance(source, FileData):
+    if not isinstance(source, FileData) or source.encoding != "utf-8":
         return None
-    relative = PurePosixPath(source.path or (source.files or {}).get("train", ""))
-    path = context.project.root / relative
-    suffix = f".{source.format}" if source.format != "auto" else path.suffix
-    if suffix not in {".jsonl", ".csv"}:
+    found = [_most_rows_of(path, source, context) for path in source.paths.get("train", ())]
+    known = [rows for rows in found if rows is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _most_rows_of(path: str, source: FileData, context: CheckContext) -> int | None:
+    suffix = f".{source.format}" if source.format != "auto" else PurePosixPath(path).suffix
+    if suffix not in {".jsonl", ".csv", ".tsv"} or compression_of(path):
         return None
-    return _lines(path, context.plan.files.get(str(relative)) if context.plan else None)
+    known = context.plan.files.get(path) if context.plan else None
+    return _lines(context.project.root / path, known)
 
 
 @lru_cache(maxsize=64)

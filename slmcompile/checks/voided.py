@@ -9,6 +9,8 @@ from typing import Any
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.stated import contradicts
+from slmcompile.data.formats import format_of
+from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
 from slmcompile.training.target_modules import matches
 
@@ -40,6 +42,25 @@ def _given(data: Data) -> frozenset[str]:
     if isinstance(source, FileData):
         return frozenset(source.files or {"train"})
     return frozenset(source.splits)
+
+
+def _stated(data: Data, key: str) -> bool:
+    """Whether a key of file data is not at its default."""
+    source = data.source
+    field = FileData.model_fields[key]
+    return isinstance(source, FileData) and getattr(source, key) != field.default
+
+
+def _formats(data: Data) -> set[str]:
+    """Of the files; empty where an ending says none, as another rule says."""
+    source = data.source
+    if not isinstance(source, FileData):
+        return set()
+    try:
+        paths = [path for files in source.paths.values() for path in files]
+        return {format_of(path, source.format) for path in paths}
+    except BadDataError:
+        return set()
 
 
 def _adapted_and_whole(lora: Lora) -> bool:
@@ -135,6 +156,16 @@ PAIRS: tuple[Pair, ...] = (
         "data", "split.by", "split.strategy",
         lambda data: data.split.by is not None and data.split.strategy == "random",
         "a random split looks at no column",
+    ),
+    Pair(
+        "data", "source.delimiter", "source.path",
+        lambda data: _stated(data, "delimiter") and not _formats(data) & {"csv"},
+        "no file of the source is CSV",
+    ),
+    Pair(
+        "data", "source.encoding", "source.path",
+        lambda data: _stated(data, "encoding") and _formats(data) == {"parquet"},
+        "Parquet has an encoding of its own",
     ),
     Pair(
         "data", "normalize_labels", "task",

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from slmcompile.checks.data_facts import RowFacts
+from slmcompile.data.csv_rows import delimiter_name
 from slmcompile.data.duplicates import Contradiction
+from slmcompile.data.formats import ReadFile
 from slmcompile.data.rows import Stop
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
@@ -112,6 +114,7 @@ def report(
     max_length: int,
     contradicting: Sequence[Contradiction],
     facts: RowFacts,
+    files: Sequence[ReadFile],
 ) -> dict[str, Any]:
     """The content of ``data_report.json``.
 
@@ -127,11 +130,23 @@ def report(
         max_length: the recipe's ``data.max_length``.
         contradicting: prompts answered in two ways (kept).
         facts: what the rules judge.
+        files: what the rows were read from.
     """
     every = [row for rows in splits.values() for row in rows]
     found: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "read": read,
+        "files": [
+            {
+                "path": file.path,
+                "rows": len(file.rows),
+                "format": file.format,
+                "delimiter": file.delimiter,
+                "encoding": file.encoding,
+                "compression": file.compression,
+            }
+            for file in files
+        ],
         "counts": {split: len(rows) for split, rows in splits.items()},
         "dropped": {
             "duplicates": duplicates,
@@ -162,6 +177,25 @@ def report(
     }
     found["warnings"] = warnings(found, facts)
     return found
+
+
+def how_read(files: Sequence[ReadFile]) -> list[str]:
+    """A line for each way of reading that is not the plainest, with the first file read so."""
+    ways: dict[str, list[str]] = {}
+    for file in files:
+        parts = [
+            f"divided by {delimiter_name(file.delimiter)}"
+            if file.delimiter not in {None, ","}
+            else "",
+            f"in {file.encoding}" if file.encoding not in {None, "utf-8"} else "",
+            f"unpacked ({file.compression})" if file.compression else "",
+        ]
+        if way := ", ".join(filter(None, parts)):
+            ways.setdefault(way, []).append(file.path)
+    return [
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {way}"
+        for way, paths in ways.items()
+    ]
 
 
 def warnings(found: Mapping[str, Any], facts: RowFacts) -> list[str]:

@@ -1,4 +1,4 @@
-"""Data files of the project: which may be read, and their text.
+"""Data files of the project: which may be read.
 
 Knows nothing of formats. A recipe comes from somebody we do not know, so a path is resolved first
 and only a regular file under the project is opened.
@@ -43,27 +43,3 @@ def contained(project: Path, path: str) -> Path:
     if not stat.S_ISREG(mode):
         raise RefusedError(f"{path}: is not a regular file", "name a regular file of the project")
     return resolved
-
-
-def read_text(file: Path, name: str) -> str:
-    """The file's text: UTF-8, a byte order mark is skipped.
-
-    Args:
-        file: what to read.
-        name: how errors call it (the path as the recipe writes it).
-
-    Raises:
-        BadDataError: the bytes are not UTF-8 (the line is named), or there is no text at all.
-    """
-    raw = file.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise BadDataError(
-            f"{name}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x})",
-            "save the file as UTF-8",
-        ) from error
-    if not text.strip():
-        raise BadDataError(f"{name}: the file is empty", "add rows or name another file")
-    return text

@@ -1,31 +1,33 @@
 """Rows out of one file's content: JSON, JSON Lines, CSV and Parquet.
 
-Each function turns one file into rows that know their line, so that every later error can name
+Each parser turns one file into rows that know their line, so that every later error can name
 it. Knows nothing of templates or of where files may lie.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from slmcompile.data.files import contained, read_text
-from slmcompile.data.rows import SourceRow, listed
+from slmcompile.data.compression import compression_of, read_all, without_compression
+from slmcompile.data.csv_rows import find_delimiter, parse_csv
+from slmcompile.data.encoding import decoded
+from slmcompile.data.files import contained
+from slmcompile.data.rows import SourceRow, twice
 from slmcompile.errors import BadDataError
-from slmcompile.printable import shortened
+from slmcompile.recipe.schema import FileData
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_ENDINGS = {
+_FORMATS = {
     ".json": "json",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
 }
 
@@ -33,14 +35,8 @@ _ENDINGS = {
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError(f"key {_twice(name for name, _ in pairs)} occurs twice")
+        raise ValueError(f"key {twice(name for name, _ in pairs)} occurs twice")
     return found
-
-
-def _twice(names: Iterable[str]) -> str:
-    """The first name that occurs more than once, as messages show it; empty where none does."""
-    found = next((name for name, count in Counter(names).items() if count > 1), None)
-    return "" if found is None else repr(shortened(found))
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -119,39 +115,6 @@ def _skip(text: str, place: int) -> int:
     return match.end() if match else place
 
 
-def parse_csv(text: str, name: str) -> Iterator[SourceRow]:
-    """Comma-separated values with a header line (RFC 4180); cells are text."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    line = 1
-    while True:
-        where = f"{name}:{line}"
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise BadDataError(
-                f"{where}: broken CSV: {error}", "quote cells that hold commas, quotes or lines"
-            ) from error
-        if cells is None:
-            return
-        line = reader.line_num + 1
-        if not cells:
-            continue
-        if header is None:
-            header = cells
-            if twice := _twice(header):
-                raise BadDataError(
-                    f"{where}: column {twice} occurs twice", "give each column a name of its own"
-                )
-        elif len(cells) != len(header):
-            raise BadDataError(
-                f"{where}: {len(cells)} cells, the header has {len(header)}",
-                f"the columns are {listed(header)}; quote cells that hold commas",
-            )
-        else:
-            yield SourceRow(dict(zip(header, cells, strict=True)), where)
-
-
 def parse_parquet(file: Path, name: str) -> Iterator[SourceRow]:
     """Rows of a Parquet file; errors name the row number, from 0."""
     import pyarrow as pa
@@ -168,47 +131,94 @@ def parse_parquet(file: Path, name: str) -> Iterator[SourceRow]:
         yield SourceRow(values, f"{name}: row {number}")
 
 
-_TEXT_FORMATS: dict[str, Callable[[str, str], Iterator[SourceRow]]] = {
-    "json": parse_json,
-    "jsonl": parse_jsonl,
-    "csv": parse_csv,
-}
-
-
-def format_of(file: Path, path: str, file_format: str) -> str:
+def format_of(path: str, file_format: str) -> str:
     """``file_format``, or what the ending says where it is ``auto``.
 
     Raises:
-        BadDataError: the ending says no format (exit 65).
+        BadDataError: the ending says no format, or it is a compressed Parquet file (exit 65).
     """
-    if file_format != "auto":
-        return file_format
-    if found := _ENDINGS.get(file.suffix.lower()):
-        return found
-    raise BadDataError(
-        f"{path}: the ending {file.suffix!r} says no format",
-        f"rename it ({', '.join(sorted(_ENDINGS))}) or set data.source.format",
-    )
+    ending = without_compression(path).suffix
+    found = file_format if file_format != "auto" else _FORMATS.get(ending.lower())
+    if found is None:
+        raise BadDataError(
+            f"{path}: the ending {ending!r} says no format",
+            f"rename it ({', '.join(sorted(_FORMATS))}) or set data.source.format",
+        )
+    if found == "parquet" and compression_of(path):
+        raise BadDataError(
+            f"{path}: a Parquet file is compressed within, not as a whole", "unpack it"
+        )
+    return found
 
 
-def read_file(project: Path, path: str, file_format: str = "auto") -> list[SourceRow]:
+def delimiter_of(path: str, text: str, source: FileData) -> str:
+    """What stands between the cells of a CSV file: declared, of its ending, or found."""
+    if source.delimiter is not None:
+        return "\t" if source.delimiter == "tab" else source.delimiter
+    return "\t" if without_compression(path).suffix.lower() == ".tsv" else find_delimiter(text)
+
+
+def parse(text: str, path: str, source: FileData) -> Iterator[SourceRow]:
+    """The rows of a text file, or of the first part of one.
+
+    Raises:
+        BadDataError: the text is broken; the line is named (exit 65).
+    """
+    file_format = format_of(path, source.format)
+    if file_format == "csv":
+        return parse_csv(text, path, delimiter_of(path, text, source))
+    return parse_json(text, path) if file_format == "json" else parse_jsonl(text, path)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """One file of the source, and how it was read.
+
+    Attributes:
+        path: as the recipe names it.
+        rows: its rows.
+        format: ``json``, ``jsonl``, ``csv`` or ``parquet``.
+        delimiter: what stands between the cells; None where that is no CSV file.
+        encoding: of its text; None where it is Parquet.
+        compression: ``gzip`` or ``Zstandard``, if it is compressed.
+    """
+
+    path: str
+    rows: list[SourceRow]
+    format: str
+    delimiter: str | None = None
+    encoding: str | None = None
+    compression: str | None = None
+
+
+def read_file(project: Path, path: str, source: FileData) -> ReadFile:
     """All rows of one file of the project.
 
     Args:
         project: the project's folder; nothing outside is read.
         path: the file, relative to the project.
-        file_format: ``json``, ``jsonl``, ``csv``, ``parquet``, or ``auto`` to go by the ending.
+        source: how it is written.
 
     Raises:
-        BadDataError: no such file, not UTF-8, broken, or without rows (exit 65).
+        BadDataError: no such file, of another encoding, broken, or without rows (exit 65).
         RefusedError: outside the project or not a regular file (exit 77).
     """
     file = contained(project, path)
-    file_format = format_of(file, path, file_format)
+    file_format = format_of(path, source.format)
     if file_format == "parquet":
-        rows = list(parse_parquet(file, path))
+        found = ReadFile(path, list(parse_parquet(file, path)), file_format)
     else:
-        rows = list(_TEXT_FORMATS[file_format](read_text(file, path), path))
-    if not rows:
+        text = decoded(read_all(file, path), path, source.encoding)
+        if not text.strip():
+            raise BadDataError(f"{path}: the file is empty", "add rows or name another file")
+        found = ReadFile(
+            path,
+            list(parse(text, path, source)),
+            file_format,
+            delimiter_of(path, text, source) if file_format == "csv" else None,
+            source.encoding,
+            compression_of(path),
+        )
+    if not found.rows:
         raise BadDataError(f"{path}: the file has no rows", "add rows or name another file")
-    return rows
+    return found

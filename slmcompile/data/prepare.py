@@ -9,7 +9,7 @@ from typing import Any
 
 from slmcompile.artifact import write_json
 from slmcompile.checks.data_facts import Stratum
-from slmcompile.data.describe import report
+from slmcompile.data.describe import how_read, report
 from slmcompile.data.duplicates import contradictions, first_of_each
 from slmcompile.data.encode import Encoded, encode, prefix_ids
 from slmcompile.data.facts import row_facts
@@ -57,8 +57,12 @@ def prepare(
         BadDataError: file, row and column are named (exit 65).
         BadRecipeError, RefusedError, MissingError: see the parts.
     """
-    source = read(config, project)
-    progress.say(f"{sum(map(len, source.values()))} rows read")
+    read_from = read(config, project)
+    source, files = read_from.rows, read_from.files
+    for line in how_read(files):
+        progress.say(line)
+    of = f" from {len(files)} files" if len(files) > 1 else ""
+    progress.say(f"{sum(map(len, source.values()))} rows read{of}")
     tokenizer = load_tokenizer(base)
     origin = [split for split, rows in source.items() for _ in rows]
     every = [row for rows in source.values() for row in rows]
@@ -103,6 +107,7 @@ def prepare(
         max_length=config.max_length,
         contradicting=contradictions(rendering.rows[n] for n in kept),
         facts=facts,
+        files=files,
     )
     write_json(out / "data_report.json", found)
     write_json(out / "prompt.json", prompt)

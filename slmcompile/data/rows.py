@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -31,6 +32,12 @@ class SourceRow:
 
     values: Mapping[str, Any]
     where: str
+
+
+def twice(names: Iterable[str]) -> str:
+    """The first name that occurs more than once, as messages show it; empty where none does."""
+    found = next((name for name, count in Counter(names).items() if count > 1), None)
+    return "" if found is None else repr(shortened(found))
 
 
 def listed(columns: Sequence[str]) -> str:

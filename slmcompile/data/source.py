@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.data import hub
-from slmcompile.data.formats import read_file
+from slmcompile.data.formats import ReadFile, read_file
 from slmcompile.data.rows import SourceRow
 from slmcompile.errors import BadRecipeError
 from slmcompile.hub_commit import at_commit
@@ -14,11 +15,22 @@ from slmcompile.recipe.schema import Data, FileData, Split
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-def read(config: Data, project: Path) -> dict[Split, list[SourceRow]]:
-    """Reads every row of the source, by split.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Every row, by split.
 
-    A source that names no splits comes back as ``train`` alone; whatever split is missing is later
-    taken from it.
+    Attributes:
+        rows: of each split that the source names; whatever split is missing is later taken from
+            train.
+        files: the files that they came from, in order; none of hub data.
+    """
+
+    rows: dict[Split, list[SourceRow]]
+    files: tuple[ReadFile, ...] = ()
+
+
+def read(config: Data, project: Path) -> Source:
+    """Reads every row of the source.
 
     Raises:
         BadRecipeError: the source names no file (exit 78).
@@ -29,17 +41,21 @@ def read(config: Data, project: Path) -> dict[Split, list[SourceRow]]:
         if (source.path is None) == (source.files is None):
             raise BadRecipeError(
                 "data.source: exactly one of path and files is needed",
-                "set path for one file, or files for one file per split",
+                "set path for rows to be split, or files for those of each split",
             )
-        files = {"train": source.path} if source.path is not None else source.files or {}
-        return {
-            split: read_file(project, files[split], source.format)
-            for split in SPLITS
-            if split in files
+        read = {
+            split: [read_file(project, path, source) for path in paths]
+            for split, paths in source.paths.items()
         }
+        return Source(
+            {split: [row for file in files for row in file.rows] for split, files in read.items()},
+            tuple(file for files in read.values() for file in files),
+        )
     source = at_commit(source)
-    return {
-        split: hub.read_split(source, source.splits[split])
-        for split in SPLITS
-        if split in source.splits
-    }
+    return Source(
+        {
+            split: hub.read_split(source, source.splits[split])
+            for split in SPLITS
+            if split in source.splits
+        }
+    )

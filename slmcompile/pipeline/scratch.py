@@ -46,8 +46,7 @@ def work_fingerprint(
             **{key: spec[key] for key in _IDENTITY},
             "config": without_names(spec["config"], names),
             "files": [
-                [name, files[path]]
-                for path, name in content_names(spec["config"], names, read).items()
+                [name, files[path]] for path, name in content_names(spec["config"], names, read)
             ],
             "inputs": inputs,
         }

@@ -18,12 +18,13 @@ from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.planning.builder import build, same_packages
+from slmcompile.planning.data_files import is_glob
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.repository import Answers
-from slmcompile.recipe.schema import FolderModel, HubData, HubModel
+from slmcompile.recipe.schema import FileData, FolderModel, HubData, HubModel
 from slmcompile.regular_file import check_inside, read_regular
 from slmcompile.remembered import Remembered
 
@@ -53,9 +54,13 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
         return known[1]
     composed = compose(project, name, overrides)
     plan = build(project, pin(project, composed))
-    # A folder may get more files, and a hub's revision is the lock's to say.
+    # A folder or a glob may get more files, and a hub's revision is the lock's to say.
     model, data = composed.recipe.model.source, composed.recipe.data.source
-    if not isinstance(model, FolderModel | HubModel) and not isinstance(data, HubData):
+    given = data.paths.values() if isinstance(data, FileData) else ()
+    open_ended = isinstance(data, HubData) or any(
+        is_glob(path) for paths in given for path in paths
+    )
+    if not isinstance(model, FolderModel | HubModel) and not open_ended:
         _plans.put(key, (composed.answers, plan))
     return plan
 

@@ -24,6 +24,7 @@ from slmcompile.lock.file import NAME as LOCK
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.state import Cache, parse_stage
 from slmcompile.planning.builder import build
+from slmcompile.planning.data_files import files_matched, fixed_folder, is_glob, matches
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
@@ -127,7 +128,7 @@ def _named(recipe: Recipe) -> list[str]:
     if isinstance(model, RandomModel):
         named.append(model.tokenizer_text)
     if isinstance(rows, FileData):
-        named += [rows.path, *(rows.files or {}).values()]
+        named += [path for paths in rows.paths.values() for path in paths]
     paths = dict.fromkeys(posixpath.normpath(path) for path in named if path and "\0" not in path)
     # What lies outside, in .git or in .dvc is not brought: the builder says why.
     return [
@@ -146,7 +147,10 @@ def _bring(
         RefusedError: git holds more of them than can be written out, or a link is on the way to
             one of today's (exit 77).
     """
-    held = revision.entries(*paths, *(f"{path}.dvc" for path in paths))
+    globs = [path for path in paths if is_glob(path)]
+    folders = [fixed_folder(path) or "." for path in globs]
+    held = revision.entries(*paths, *folders, *(f"{path}.dvc" for path in paths))
+    paths = [match for path in paths for match in _matched(project, path, held)]
     found: dict[str, Entry] = {}
     borrowed: list[str] = []
     for path in paths:
@@ -166,6 +170,15 @@ def _bring(
     wanted = {there.root / name: entry for name, entry in found.items()}
     revision.write({to: entry for to, entry in wanted.items() if not to.exists()})
     return tuple(borrowed)
+
+
+def _matched(project: Project, path: str, held: Mapping[str, Entry]) -> list[str]:
+    """Files that a glob matched at the revision, or matches now if it did not; else the path."""
+    if not is_glob(path) or path in held:
+        return [path]
+    tracked = {name.removesuffix(".dvc") for name in held}
+    found = sorted(name for name in tracked if matches(path, name))
+    return found or sorted(files_matched(project, path, path))
 
 
 def _from_cache(project: Project, revision: Revision, entry: Entry, to: Path) -> None:

@@ -20,11 +20,11 @@ from pydantic import BaseModel
 from slmcompile.errors import BadRecipeError, MissingError
 from slmcompile.file_hash import file_hash
 from slmcompile.planning.canonical import digest
+from slmcompile.planning.data_files import followed, keys_of
 from slmcompile.planning.definition import Pipeline, Plan, Stage
 from slmcompile.planning.project_files import contained, files_below
 from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
-from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.schema import (
     Data,
     FileData,
@@ -36,7 +36,6 @@ from slmcompile.recipe.schema import (
     Recipe,
     Train,
 )
-from slmcompile.recipe.yaml_file import KeyPath
 
 RESERVED = frozenset({"torch", "base", "baselines"})
 _TEXT = ("transformers", "tokenizers")
@@ -58,10 +57,11 @@ def build(project: Project, composed: Composed) -> Plan:
         BadDataError: a data file that is not there (exit 65).
         RefusedError: a path outside the project (exit 77).
     """
-    recipe = composed.recipe
     _check_names(composed)
+    composed = _with_files_followed(project, composed)
+    recipe = composed.recipe
     base = _base_stage(recipe.model, project, composed)
-    data = _data_stage(recipe.data, base, project, composed)
+    data = _data_stage(recipe.data, base)
     stages = _recipe_stages(composed, base, data)
     effective = recipe.model_dump(mode="json")
     own = Pipeline(
@@ -86,6 +86,16 @@ def build(project: Project, composed: Composed) -> Plan:
         effective=effective,
         files=files,
     )
+
+
+def _with_files_followed(project: Project, composed: Composed) -> Composed:
+    """Globs are followed once, here: what reads the recipe later reads the same files."""
+    recipe = composed.recipe
+    if not isinstance(recipe.data.source, FileData):
+        return composed
+    source = followed(project, recipe.data.source, composed)
+    data = recipe.data.model_copy(update={"source": source})
+    return replace(composed, recipe=recipe.model_copy(update={"data": data}))
 
 
 def _check_names(composed: Composed) -> None:
@@ -142,7 +152,7 @@ def _base_stage(model: Model, project: Project, composed: Composed) -> Stage:
     return _shared("base", {"source": _typed(source)}, packages, files, names, None)
 
 
-def _data_stage(data: Data, base: Stage, project: Project, composed: Composed) -> Stage:
+def _data_stage(data: Data, base: Stage) -> Stage:
     source = data.source
     packages = _versions(*_TEXT, "pyarrow")
     files: tuple[str, ...] = ()
@@ -150,33 +160,9 @@ def _data_stage(data: Data, base: Stage, project: Project, composed: Composed) -
     if isinstance(source, HubData):
         packages |= _versions("datasets")
     if isinstance(source, FileData):
-        paths = _data_paths(source, composed)
-        names = tuple(".".join(keys[1:]) for keys in paths)
-        files = tuple(
-            contained(project, path, f"{composed.origin(keys)}: {'.'.join(keys)}")
-            for keys, path in paths.items()
-        )
+        names = keys_of(source)
+        files = tuple(path for paths in source.paths.values() for path in paths)
     return _shared("data", _typed(data), packages, files, names, base)
-
-
-def _data_paths(source: FileData, composed: Composed) -> dict[KeyPath, str]:
-    """The data files, each by its key."""
-    at = ("data", "source")
-    if source.path and source.files:
-        where = composed.origin((*at, "files"))
-        null = "data.source.path=null" if is_override(where) else "`path: null`"
-        raise BadRecipeError(
-            f"{where}: data.source.files: there is a path too ({composed.origin((*at, 'path'))})",
-            f"keep one of the two; {null} takes the path away",
-        )
-    if source.path:
-        return {(*at, "path"): source.path}
-    if not source.files:
-        raise BadRecipeError(
-            f"{composed.origin((*at, 'path'))}: data.source: neither path nor files is given",
-            "give `path: rows.jsonl`, or `files: {train: …, validation: …, test: …}`",
-        )
-    return {(*at, "files", split): path for split, path in source.files.items()}
 
 
 def _shared(

@@ -91,7 +91,8 @@ class Stage:
     @property
     def deps(self) -> tuple[str, ...]:
         """Every path that DVC watches for it."""
-        return (self.spec_path, *self.files, *dict.fromkeys(self.inputs.values()), *self.after)
+        read = (*self.files, *self.inputs.values())
+        return (self.spec_path, *dict.fromkeys(read), *self.after)
 
     def identity(self) -> dict[str, Any]:
         """What its result depends on, short of the bytes of its inputs."""
@@ -184,9 +185,7 @@ class Plan:
                     **stage.identity(),
                     "files": [
                         [name, self.files[path]]
-                        for path, name in content_names(
-                            stage.config, stage.names, stage.files
-                        ).items()
+                        for path, name in content_names(stage.config, stage.names, stage.files)
                     ],
                     "inputs": {
                         role: found[address] for role, address in stage.input_stages.items()

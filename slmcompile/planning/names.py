@@ -40,8 +40,10 @@ def without_names(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
 
 def content_names(
     config: Mapping[str, Any], names: Sequence[str], files: Sequence[str]
-) -> dict[str, str]:
-    """What each file's name says of its content, by path and in the order of ``files``.
+) -> list[tuple[str, str]]:
+    """Each file's path and what its name says of its content, in the order of ``files``.
+
+    A file that is read in two splits is there twice, so that which split it is in is never lost.
 
     Args:
         config: a stage's whole configuration.
@@ -49,10 +51,10 @@ def content_names(
         files: the files that the stage reads, project-relative.
     """
     folders = [f"{value}/" for name in names for value in _strings(config, name)]
-    return {
-        path: next((path[len(at) :] for at in folders if path.startswith(at)), _ending(path))
+    return [
+        (path, next((path[len(at) :] for at in folders if path.startswith(at)), _ending(path)))
         for path in files
-    }
+    ]
 
 
 def _strings(config: Any, name: str) -> list[str]:

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import re
 import stat
+from collections import Counter
 from difflib import get_close_matches
 from itertools import chain, islice
 from pathlib import PurePosixPath
 
 from slmcompile.errors import BadDataError, MissingError, RefusedError
 from slmcompile.project import Project
-from slmcompile.regular_file import check_inside
+from slmcompile.regular_file import check_inside, leads_out
 
 _LOOKED_AT = 1000  # files at most, for a hint
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
-def contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
-    """A project-relative path of a regular file (or folder) inside the project, not opened."""
+def permitted(path: str, where: str) -> None:
+    """Refuses a path by its text alone: an address, or one that is hidden or leads out.
+
+    Raises:
+        RefusedError: it is (exit 77).
+    """
     if _ADDRESS.match(path):
         raise RefusedError(
             f"{where}: {path} is an address, and only files of the project are read",
             "put a copy into the project and name that",
         )
-    found = check_inside(project.root, path, where)
+    if leads_out(path):
+        raise RefusedError(f"{where}: {path} lies outside the project", "move it into the project")
     if any(part.startswith(".") for part in PurePosixPath(path).parts):
         # Messages quote what a data file holds, and a stranger's recipe may name any.
         raise RefusedError(
             f"{where}: {path} is hidden, as files with credentials and caches are",
             "name a file or folder without a dot in front",
         )
+
+
+def contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
+    """A project-relative path of a regular file (or folder) inside the project, not opened."""
+    permitted(path, where)
+    found = check_inside(project.root, path, where)
     if folder and (found is None or not stat.S_ISDIR(found.st_mode)):
         problem = "no such folder" if found is None else "a file and not a folder"
         raise MissingError(f"{where}: {path}: {problem}", "put the model's files in a folder there")
@@ -44,7 +56,8 @@ def _near(project: Project, path: str) -> str:
     place, data = project.root / path, project.root / "data"
     inside = sorted(file.name for file in islice(place.glob("[!.]*"), _LOOKED_AT) if file.is_file())
     if inside:
-        return f"name a file in it, e.g. {PurePosixPath(path) / inside[0]}"
+        endings = Counter("".join(PurePosixPath(name).suffixes[-1:]) for name in inside)
+        return f"name its files: {PurePosixPath(path)}/*{endings.most_common(1)[0][0]}"
     files = chain(place.parent.glob("[!.]*"), () if data.is_symlink() else data.rglob("[!.]*"))
     known = {
         file.relative_to(project.root).as_posix(): file.name

@@ -10,7 +10,9 @@ This module knows nothing of Hydra, files or stages and imports pydantic alone.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from difflib import get_close_matches
+from encodings.aliases import aliases
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -36,6 +38,7 @@ RepoId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_l
 DisplayName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,95}$")]
 ProjectPath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
+Encoding = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,39}$")]
 SplitSlice = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$")]
 Split = Literal["train", "validation", "test"]
 Task = Literal["classification", "generation", "extraction", "summarisation"]
@@ -188,17 +191,71 @@ def _train_named(splits: dict[Split, str] | None) -> dict[Split, str] | None:
     return splits
 
 
+def _is_encoding(name: str) -> bool:
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def _known_encoding(name: str) -> str:
+    if not _is_encoding(name):
+        known = sorted({*aliases, *aliases.values()})
+        near = get_close_matches(name.lower().replace("-", "_"), known, n=5, cutoff=0.5)
+        better = next(filter(_is_encoding, near), None)
+        raise PydanticCustomError(
+            "unknown_encoding",
+            "is no text encoding that Python knows",
+            {"mend": f"did you mean {better!r}?" if better else "use utf-8, cp1252, …"},
+        )
+    return name
+
+
+ProjectPaths = (
+    ProjectPath | Annotated[tuple[ProjectPath, ...], Field(min_length=1, max_length=1000)]
+)
+
+
 class FileData(Section):
-    """Rows in files of the project: one file to be split, or one file per split."""
+    """Rows in files of the project: one pile to be split, or files for each split."""
 
     type: Literal["file"] = Field(description="Rows in files of the project.")
-    path: ProjectPath | None = Field(None, description="One file; `split` says how to divide it.")
-    files: dict[Split, ProjectPath] | None = Field(None, description="One file per split.")
+    path: ProjectPaths | None = Field(
+        None,
+        description="A file, a glob (`data/parts/*.jsonl`) or a list of them, read in that order,"
+        " a glob's by name; `split` says how to divide the rows.",
+    )
+    files: dict[Split, ProjectPaths] | None = Field(
+        None, description="Instead of path: the files of each split, each as path is written."
+    )
     format: Literal["auto", "json", "jsonl", "csv", "parquet"] = Field(
-        "auto", description="How the file is read; auto goes by its suffix."
+        "auto",
+        description="How the files are read; auto goes by each one's ending, before `.gz` or"
+        " `.zst` if it is compressed.",
+    )
+    delimiter: Annotated[str, StringConstraints(pattern=r'^([^"\r\n]|tab)$')] | None = Field(
+        None,
+        description="What stands between the cells of a CSV file, one character or `tab`; null"
+        " looks at the header line: a comma, or else a semicolon, tab or bar.",
+    )
+    encoding: Encoding = Field(
+        "utf-8", description="How text files are encoded: a name that Python knows (`cp1252`)."
     )
 
     _with_train = field_validator("files")(_train_named)
+    _with_known_encoding = field_validator("encoding")(_known_encoding)
+
+    @property
+    def paths(self) -> dict[Split, tuple[str, ...]]:
+        """Files and globs of each split, as they are written; of path alone, train's."""
+        train: dict[Split, ProjectPaths] = {} if self.path is None else {"train": self.path}
+        named = train or self.files or {}
+        return {
+            split: (given,) if isinstance(given, str) else given
+            for split in get_args(Split)
+            if (given := named.get(split))
+        }
 
 
 class HubData(Section):

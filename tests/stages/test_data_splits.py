@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,41 @@ def test_report_agrees_with_the_files(tmp_path: Path, project: Path, base: Path)
         assert [part["trained"] for part in shown["segments"]] == [False, True]
         assert shown["segments"][0]["text"] == row.prompt
         assert shown["segments"][1]["text"] == row.completion + "<|im_end|>"
+
+
+def test_rows_of_several_files_are_one_pile_and_know_their_file(tmp_path: Path, base: Path) -> None:
+    project = tmp_path / "project"
+    write_jsonl(project, rows()[:70], "b.jsonl")
+    cells = ["text;answer", *(f"{row['text']};{_quoted(row['answer'])}" for row in rows()[70:])]
+    (project / "a.csv").write_bytes(gzip.compress("\n".join(cells).encode("utf-16")))
+    (project / "a.csv").rename(project / "a.csv.gz")
+    source = {"type": "file", "path": ["b.jsonl", "a.csv.gz"], "encoding": "utf-16"}
+    with pytest.raises(BadDataError, match=r"^b\.jsonl:1: not utf-16"):
+        Prepared(tmp_path, make_config(source=source), base, "none")
+    (project / "b.jsonl").write_bytes((project / "b.jsonl").read_text().encode("utf-16"))
+    done = Prepared(tmp_path, make_config(source=source), base)
+    assert sorted(row.id for row in done.rows) == list(range(120))
+    assert [(file["path"], file["rows"]) for file in done.report["files"]] == [
+        ("b.jsonl", 70), ("a.csv.gz", 50),
+    ]  # fmt: skip
+    assert done.report["files"][1] == {
+        "path": "a.csv.gz", "rows": 50, "format": "csv", "delimiter": ";",
+        "encoding": "utf-16", "compression": "gzip",
+    }  # fmt: skip
+    assert done.progress.lines[:3] == [
+        "b.jsonl: in utf-16",
+        "a.csv.gz: divided by semicolons, in utf-16, unpacked (gzip)",
+        "120 rows read from 2 files",
+    ]
+    one = Prepared(tmp_path, make_config(source=source | {"path": write_all(project)}), base, "one")
+    assert one.splits == done.splits
+
+
+def _quoted(value: object) -> str:
+    return '"' + json.dumps(value).replace('"', '""') + '"'
+
+
+def write_all(project: Path) -> str:
+    lines = "".join(json.dumps(row) + "\n" for row in rows())
+    (project / "all.jsonl").write_bytes(lines.encode("utf-16"))
+    return "all.jsonl"

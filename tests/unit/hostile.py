@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -208,6 +209,11 @@ DATA_PATHS = [
             ("data/tiny", DATA),
             (".env", REFUSED),
             ("data/.cache/rows.jsonl", REFUSED),
+            ("/etc/pass*", REFUSED),
+            ("../*", REFUSED),
+            ("data/*/../../../*", REFUSED),
+            (".e*", REFUSED),
+            ("data/**/*.jsonl", Exit.BAD_RECIPE),
         )
     ),
     *(
@@ -223,6 +229,30 @@ DATA_PATHS = [
     Hostile("data is a link", REFUSED, links={"data/tiny/commands.jsonl": "SECRET"}),
     Hostile("a data folder is a link", REFUSED, links={"data/tiny": "tiny.real"}),
     Hostile("data is a FIFO", REFUSED, fifos=("data/tiny/commands.jsonl",)),
+    Hostile(
+        "a glob meets a link",
+        REFUSED,
+        links={"data/tiny/x.jsonl": "SECRET"},
+        words=("data.source.path=data/tiny/*.jsonl",),
+    ),
+    Hostile(
+        "a glob goes through a link",
+        REFUSED,
+        links={"data/linked": "/"},
+        words=("data.source.path=data/linked/*.jsonl",),
+    ),
+    Hostile(
+        "a glob meets a FIFO",
+        REFUSED,
+        fifos=("data/tiny/x.jsonl",),
+        words=("data.source.path=data/tiny/*.jsonl",),
+    ),
+    Hostile(
+        "a gzip bomb",
+        0,
+        files={"b.csv.gz": gzip.compress(b"a" * (256 << 20))},
+        words=("data.source.path=b.csv.gz",),
+    ),
     override("tokenizer text outside", "model.source.tokenizer_text=/etc/passwd"),
 ]
 MODEL = {"conf/model/evil.yaml": "name: x\nlicense: MIT\nsource: {type: folder, path: model}\n"}

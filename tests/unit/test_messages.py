@@ -680,7 +680,7 @@ TABLE = [
         "",
         "data.source.path=data/tiny",
         "override 'data.source.path=data/tiny': data.source.path: data/tiny: a folder and not a…",
-        "name a file in it, e.g. data/tiny/commands.jsonl",
+        "name its files: data/tiny/*.jsonl",
     ),
     (
         "",

@@ -27,8 +27,8 @@ def test_each_split_keeps_its_file_and_a_list_its_length() -> None:
 def test_a_file_of_a_folder_is_known_by_its_place_in_it() -> None:
     config = {"source": {"path": "models/mine"}}
     files = ["models/mine/config.json", "models/mine/sub/a.bin", "models/mine2/b.json"]
-    assert content_names(config, ["source.path"], files) == {
-        "models/mine/config.json": "config.json",
-        "models/mine/sub/a.bin": "sub/a.bin",
-        "models/mine2/b.json": ".json",
-    }
+    assert content_names(config, ["source.path"], files) == [
+        ("models/mine/config.json", "config.json"),
+        ("models/mine/sub/a.bin", "sub/a.bin"),
+        ("models/mine2/b.json", ".json"),
+    ]

@@ -115,6 +115,8 @@ VOIDED = {
     "data.split.validation": [*SPLIT_FILES, "data.split.validation=0.2"],
     "data.split.test": [*SPLIT_FILES, "data.split.test=0.2"],
     "data.split.strategy": [*SPLIT_FILES, "data.split.strategy=random"],
+    "data.source.delimiter": ["data.source.delimiter=tab"],
+    "data.source.encoding": ["data.source.encoding=cp1252", "data.source.format=parquet"],
     "data.normalize_labels": ["data.normalize_labels=[space]", "data.task=generation"],
     "data.split.by": ["data.split.strategy=random", "data.split.by=label"],
     "data.seed": [*SPLIT_FILES, "data.seed=3"],
