@@ -185,7 +185,8 @@ def _run(
     check: Callable[[PlannedRun], None] | None = None,
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
-    from slmcompile.pipeline.drive import dvc_ready, recipe_lock, reproduce
+    from slmcompile.pipeline.drive import check_dvc, dvc_ready, recipe_lock, reproduce
+    from slmcompile.pipeline.writable import check_writable
 
     with recipe_lock(found, asked.recipe), ExitStack() as started:
         ready = started.enter_context(dvc_ready(found, progress))
@@ -201,6 +202,8 @@ def _run(
         error = refusal(planned.findings)
         if error is not None:
             raise error
+        check_dvc(found)
+        check_writable(found)
         sync(found, [compiled])
         if any(_awaits_weights(finding) for finding in planned.findings):
             reproduce(found, compiled, ready, progress, compiled.shared[0].stages)

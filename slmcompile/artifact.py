@@ -74,15 +74,23 @@ def saying_what_is_missing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise MissingError(
-                f"{path}: no space left on the device", "free some disk space and run again"
-            ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise MissingError(
-                f"{path}: cannot be written ({error.strerror})", "make the folder writable"
-            ) from error
-        raise
+        missing = as_missing(error, path)
+        if missing is None:
+            raise
+        raise missing from error
+
+
+def as_missing(error: OSError, path: Path) -> MissingError | None:
+    """What a full disk, a read-only folder or a missing right is to a person; None for others."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return MissingError(
+            f"{path}: no space left on the device", "free some disk space and run again"
+        )
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return MissingError(
+            f"{path}: cannot be written ({error.strerror})", "make the folder writable"
+        )
+    return None
 
 
 @contextmanager

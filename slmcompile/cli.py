@@ -205,7 +205,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader has what it wanted.
         return 128 + signal.SIGPIPE
-    except Exception:  # noqa: BLE001 (the one case with a traceback, and exit 70)
+    except Exception as error:  # noqa: BLE001 (the one case with a traceback, and exit 70)
+        from slmcompile.artifact import as_missing
+
+        missing = isinstance(error, OSError) and as_missing(error, Path(error.filename or "."))
+        if missing:
+            return tell(missing)
         import traceback
 
         traceback.print_exc()

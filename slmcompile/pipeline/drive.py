@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,12 +27,14 @@ from slmcompile.artifact import saying_what_is_missing
 from slmcompile.errors import Exit, LockedError, MissingError, SlmcompileError, StageFailedError
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
+from slmcompile.pipeline.writable import missing_of
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.process import python_module, signal_on_parent_death
 from slmcompile.project import Project
 from slmcompile.revision import in_git
 
 _KEPT_LINES = 200
+_EXITED = re.compile(r"exited with (\d+)$")
 _PATIENCE = 3600.0
 """Seconds to wait for another recipe's run that holds a shared stage."""
 
@@ -42,19 +45,21 @@ def recipe_lock(project: Project, name: str) -> Iterator[None]:
     path = project.scratch / "locks" / name
     with saying_what_is_missing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a+", encoding="ascii")
+        # Without a buffer: what found no room would be tried again, and fail again, at the end.
+        stream = path.open("a+b", buffering=0)
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
+            holder = stream.read().decode("ascii", "replace").strip() or "?"
             raise LockedError(
-                f"{name}: another run (process {stream.read().strip() or '?'}) holds this recipe",
+                f"{name}: another run (process {holder}) holds this recipe",
                 "wait for it to end, or stop it",
             ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+        with saying_what_is_missing(path):
+            stream.truncate(0)
+            stream.write(str(os.getpid()).encode("ascii"))
         yield
 
 
@@ -102,9 +107,8 @@ def reproduce(
 
     Raises:
         SlmcompileError: the failed stage's own error and exit code.
-        MissingError: DVC is not installed or the project is not under git and DVC (exit 69).
+        MissingError: DVC found no room or no right to write (exit 69).
     """
-    _check_dvc(project)
     for stage in plan.stages():
         clear_failure(project, stage.address)
     log = project.scratch / "logs" / f"{plan.recipe}.log"
@@ -128,10 +132,9 @@ def reproduce(
         raise SlmcompileError("interrupted", "run again to go on", code=Exit.INTERRUPTED)
     if status in {143, -signal.SIGTERM}:
         raise SlmcompileError("terminated", "run again to go on", code=Exit.TERMINATED)
-    if any("no space left on" in line.lower() for line in chatter):
-        raise MissingError(
-            f"{project.root}: no space left on the device", "free some disk space and run again"
-        )
+    told = _told(chatter) or missing_of(chatter)
+    if told is not None:
+        raise told
     raise StageFailedError(f"{plan.recipe}: {_last_error(chatter)}", f"the whole log: {log}")
 
 
@@ -145,7 +148,8 @@ def _targets(plan: Plan, only: Sequence[Stage] | None) -> list[str]:
     return ["--single-item", *compiling, *named]
 
 
-def _check_dvc(project: Project) -> None:
+def check_dvc(project: Project) -> None:
+    """Raises MissingError where the project is not under git and DVC (exit 69)."""
     if not (project.root / ".dvc").is_dir() or not in_git(project.root):
         raise MissingError(
             f"{project.root}: not under git and DVC",
@@ -200,6 +204,18 @@ def _keep(stream: IO[str], log: Path, chatter: deque[str]) -> None:
 def _busy(chatter: list[str]) -> bool:
     """Whether DVC gave up because of another process's lock on a path (``dvc/rwlock.py``)."""
     return any("is busy" in line for line in chatter)
+
+
+def _told(chatter: list[str]) -> SlmcompileError | None:
+    """The error that a stage said and could not leave for us, where the disk is full for one."""
+    codes = [found[1] for line in chatter if (found := _EXITED.search(line))]
+    if not codes or int(codes[0]) not in {*Exit} - {Exit.BUG}:
+        return None
+    for what, below in zip(chatter, [*chatter[1:], ""], strict=True):
+        if what.startswith("error: "):
+            mend = below.removeprefix("  mend: ") if below.startswith("  mend: ") else ""
+            return SlmcompileError(what.removeprefix("error: "), mend, code=Exit(int(codes[0])))
+    return None
 
 
 def _last_error(chatter: list[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from slmcompile.artifact import write_json
+from slmcompile.artifact import saying_what_is_missing, write_json
 from slmcompile.errors import Exit, SlmcompileError
 from slmcompile.project import Project
 
@@ -16,7 +16,9 @@ def _path(project: Project, address: str) -> Path:
 
 def clear_failure(project: Project, address: str) -> None:
     """Forgets an earlier failure of a stage."""
-    _path(project, address).unlink(missing_ok=True)
+    path = _path(project, address)
+    with saying_what_is_missing(path):
+        path.unlink(missing_ok=True)
 
 
 def write_failure(project: Project, address: str, error: Exception) -> None:

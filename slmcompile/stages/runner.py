@@ -57,9 +57,9 @@ def execute(project: Project, spec_path: str) -> None:
         write_failure(project, address, error)
         raise
     except OSError as error:
-        with artifact.saying_what_is_missing(Path(error.filename or spec["out"])):
-            raise
-        raise
+        failed = artifact.as_missing(error, Path(error.filename or spec["out"])) or error
+        write_failure(project, address, failed)
+        raise failed from error
     except Exception as error:
         # Native writers (safetensors, Arrow, ONNX) raise types of their own for a full disk.
         if "no space left on device" in str(error).lower():
