@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +13,7 @@ from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.known import context_of
 from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.registry import Finding, all_checks
-from slmcompile.errors import MissingError, RefusedError
+from slmcompile.errors import MissingError, RefusedError, SlmcompileError
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.changes import Change, changes
 from slmcompile.pipeline.emit import overrides_path
@@ -186,11 +187,14 @@ def _run(
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
     from slmcompile.pipeline.drive import check_dvc, dvc_ready, recipe_lock, reproduce
+    from slmcompile.pipeline.torn_lock import keep_or_put_back
     from slmcompile.pipeline.writable import check_writable
 
+    say = partial(print, file=progress, flush=True)
     with recipe_lock(found, asked.recipe), ExitStack() as started:
         ready = started.enter_context(dvc_ready(found, progress))
         compiled = compile_recipe(found, asked.recipe, asked.overrides)
+        keep_or_put_back(found, compiled, say)
         planned = _planned(found, compiled, asked.policy_from)
         if check:
             check(planned)
@@ -211,6 +215,11 @@ def _run(
             ready = started.enter_context(dvc_ready(found, progress))
         try:
             reproduce(found, compiled, ready, progress, only)
+        except MissingError:
+            # For whoever runs `dvc repro` next; where there is still no room, our next run does it.
+            with suppress(SlmcompileError):
+                keep_or_put_back(found, compiled, say)
+            raise
         finally:
             finished.release(found)
     ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from slmcompile.errors import Exit
 from tests.projects import environment, make_repository, slmcompile
 
 DATA = ("run", "tiny", "--select", "+data")
@@ -59,3 +61,56 @@ def test_a_run_in_an_ascii_terminal_does_what_it_does_elsewhere(project: Path) -
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"peak 0.5-0" in done.stdout
     assert data_folders(project) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_any_work(project: Path) -> None:
+    shutil.rmtree(project / ".dvc/cache")
+    (project / ".dvc/cache").write_text("", encoding="utf-8")
+    before = (project / ".slmcompile/journal.jsonl").read_bytes()
+    done = slmcompile(project, *DATA, "data.seed=9", check=False)
+    assert done.returncode == Exit.MISSING
+    assert done.stderr.splitlines()[0].endswith("/.dvc/cache: cannot be written (File exists)")
+    assert (project / ".slmcompile/journal.jsonl").read_bytes() == before
+    assert data_folders(project) == 1
+
+
+FILLS_UP = """
+import os, sys
+from pathlib import Path
+from slmcompile import api
+from slmcompile.errors import SlmcompileError
+
+def fill(planned):
+    disk = os.statvfs(".")
+    Path("filler").write_bytes(b"0" * (disk.f_bavail * disk.f_frsize - int(sys.argv[1])))
+
+try:
+    api.run("tiny", select=["+data"], on_plan=fill)
+except SlmcompileError as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(int(error.code))
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs a mount namespace")
+@pytest.mark.parametrize("room", [0, 40_000, 560_000])
+def test_a_disk_that_fills_up_is_said_and_the_next_run_goes_on(tmp_path: Path, room: int) -> None:
+    """In the recipe's folder, in generated files, in a stage's output or DVC's own files."""
+    root = make_repository((tmp_path / "project").resolve())
+    small = tmp_path / "small"
+    small.mkdir()
+    (tmp_path / "fills_up.py").write_text(FILLS_UP, encoding="utf-8")
+    python, run = sys.executable, "-m slmcompile run tiny --select +data"
+    script = f"""
+        mount -t tmpfs -o size=40m tmpfs {small} && cp -a {root}/. {small}/ && cd {small} || exit 1
+        {python} {tmp_path}/fills_up.py {room}; echo "first $?"
+        rm filler; {python} {run} >/dev/null; echo "second $?"; find . -name '*.part*'
+    """
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
+        env=environment(), text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert "no space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    said = [line for line in done.stdout.splitlines() if line.startswith(("first", "second", "."))]
+    assert said == [f"first {int(Exit.MISSING)}", "second 0"]
