@@ -323,6 +323,7 @@ def test_the_base_branchs_policy_also_judges_what_the_run_fetches(
         shutil.copytree(project.root / "models/mine", project.root / base, dirs_exist_ok=True)
 
     monkeypatch.setattr(drive, "dvc_ready", lambda *_: nullcontext())
+    monkeypatch.setattr(drive, "check_dvc", lambda *_: None)
     monkeypatch.setattr(drive, "reproduce", reproduce)
     run = partial(api.run, "tiny", [override], project=project.root, policy_from="main")
     if allowed:

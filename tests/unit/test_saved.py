@@ -43,6 +43,7 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     project = Project(shutil.copytree(template, tmp_path.resolve() / "project"))
     monkeypatch.chdir(project.root)
     monkeypatch.setattr(drive, "dvc_ready", lambda *_: nullcontext())
+    monkeypatch.setattr(drive, "check_dvc", lambda *_: None)
     monkeypatch.setattr(drive, "reproduce", lambda *_: None)
     return project
 
