@@ -17,7 +17,7 @@ from slmcompile.errors import MissingError, RefusedError, SlmcompileError
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.changes import Change, changes
 from slmcompile.pipeline.emit import overrides_path
-from slmcompile.pipeline.sync import compile_recipe, read_overrides, sync
+from slmcompile.pipeline.sync import compile_recipe, read_overrides, remove_orphans, sync
 from slmcompile.planning.cost import Cost, cost_of
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project, find_project
@@ -186,7 +186,8 @@ def _run(
     check: Callable[[PlannedRun], None] | None = None,
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
-    from slmcompile.pipeline.drive import check_dvc, dvc_ready, recipe_lock, reproduce
+    from slmcompile.pipeline.drive import check_dvc, dvc_ready, reproduce
+    from slmcompile.pipeline.locks import recipe_lock
     from slmcompile.pipeline.torn_lock import keep_or_put_back
     from slmcompile.pipeline.writable import check_writable
 
@@ -208,7 +209,7 @@ def _run(
             raise error
         check_dvc(found)
         check_writable(found)
-        sync(found, [compiled])
+        sync(found, [compiled], running=asked.recipe)
         if any(_awaits_weights(finding) for finding in planned.findings):
             reproduce(found, compiled, ready, progress, compiled.shared[0].stages)
             _hold_to_policy(found, compiled, asked.policy_from)
@@ -222,6 +223,8 @@ def _run(
             raise
         finally:
             finished.release(found)
+            with suppress(SlmcompileError):
+                remove_orphans(found, compiled)
     ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))
     reported = any(stage.kind == "report" for stage in ran.own.stages)
     return RunResult(

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from slmcompile.drift.finding import Finding, folded
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import references, short
+from slmcompile.pipeline.dvc_lock import LIST, is_damaged
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.sync import sync
 from slmcompile.planning.definition import Plan
@@ -44,6 +45,17 @@ def generated(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
     for (recipe, (one, many)), paths in found.items():
         mend = "run `slmcompile sync --all`"
         yield folded("generated", recipe, dict.fromkeys(paths, one), many, mend)
+
+
+def dvc_lock(project: Project) -> Iterator[Finding]:
+    """DVC's list of claims, where a kill has cut it so that `dvc repro` will not start."""
+    if is_damaged(project):
+        yield Finding(
+            "damaged",
+            LIST,
+            "cut short, so that `dvc repro` refuses to start",
+            "`slmcompile run` mends it; so does removing it while DVC does not run",
+        )
 
 
 def environment(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ def drift(
     """
     names = list(recipes or project.names())
     plans = [compile_recipe(project, name) for name in names]
-    found = list(files.environment(project, plans))
+    found = [*files.dvc_lock(project), *files.environment(project, plans)]
     # Another package that specs name makes every spec another: one root cause, named already.
     if not {finding.subject for finding in found} & files.packages(plans):
         found += files.generated(project, plans)

@@ -6,7 +6,6 @@ error. DVC's own chatter goes to a log file, a stage's lines to the terminal.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -23,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from slmcompile.artifact import saying_what_is_missing
 from slmcompile.errors import Exit, LockedError, MissingError, SlmcompileError, StageFailedError
+from slmcompile.pipeline import dvc_lock
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.pipeline.writable import missing_of
@@ -37,30 +36,6 @@ _KEPT_LINES = 200
 _EXITED = re.compile(r"exited with (\d+)$")
 _PATIENCE = 3600.0
 """Seconds to wait for another recipe's run that holds a shared stage."""
-
-
-@contextmanager
-def recipe_lock(project: Project, name: str) -> Iterator[None]:
-    """Holds a recipe; a second run of it ends with exit 5 and the holder's process id."""
-    path = project.scratch / "locks" / name
-    with saying_what_is_missing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Without a buffer: what found no room would be tried again, and fail again, at the end.
-        stream = path.open("a+b", buffering=0)
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            holder = stream.read().decode("ascii", "replace").strip() or "?"
-            raise LockedError(
-                f"{name}: another run (process {holder}) holds this recipe",
-                "wait for it to end, or stop it",
-            ) from error
-        with saying_what_is_missing(path):
-            stream.truncate(0)
-            stream.write(str(os.getpid()).encode("ascii"))
-        yield
 
 
 @contextmanager
@@ -113,13 +88,17 @@ def reproduce(
         clear_failure(project, stage.address)
     log = project.scratch / "logs" / f"{plan.recipe}.log"
     command = ["--wait-for-lock", "repro", *_targets(plan, only)]
+    say = partial(print, file=progress, flush=True)
+    dvc_lock.mend(project, say)
     status, chatter = _run(ready, command, log)
     # Another run may hold a stage that both share; DVC waits for its own lock, not for that one.
+    # And one that was killed may have left this one's claims in pieces.
     deadline = time.monotonic() + _PATIENCE
-    while status != 0 and _busy(chatter):
+    while status != 0 and (_busy(chatter) or dvc_lock.is_damaged(project)):
         if time.monotonic() > deadline:
             raise LockedError(f"{plan.recipe}: {_last_error(chatter)}", "stop the other run")
         time.sleep(1)
+        dvc_lock.mend(project, say)
         with dvc_ready(project, progress) as again:
             status, chatter = _run(again, command, log)
     if status == 0:

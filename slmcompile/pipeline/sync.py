@@ -16,6 +16,7 @@ from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError, Sta
 from slmcompile.file_hash import file_hash
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
+from slmcompile.pipeline.locks import other_runs, project_lock
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.planning.builder import build, same_packages
 from slmcompile.planning.data_files import is_glob
@@ -97,10 +98,14 @@ def read_overrides(project: Project, name: str) -> tuple[str, ...]:
     return tuple(content)
 
 
-def sync(project: Project, plans: Sequence[Plan], *, check: bool = False) -> Synced:
+def sync(
+    project: Project, plans: Sequence[Plan], *, check: bool = False, running: str | None = None
+) -> Synced:
     """Writes the generated files of ``plans`` that differ and removes what nothing uses.
 
-    With ``check`` nothing is touched and the answer says what would be.
+    With ``check`` nothing is touched and the answer says what would be. Folders stay while another
+    recipe than ``running``, the caller's own, runs: DVC looks through all of them, and a run may
+    use one that no committed spec names.
 
     Raises:
         RefusedError: below ``pipelines/`` lies a link, or a file where a folder belongs; found
@@ -109,14 +114,27 @@ def sync(project: Project, plans: Sequence[Plan], *, check: bool = False) -> Syn
     wanted: dict[str, str] = {}
     for plan in plans:
         wanted |= generated_files(plan)
-    written = _differing(project, wanted)
-    removed = _orphans(project, plans, wanted)
-    if not check:
+    if check:
+        return Synced(_differing(project, wanted), _orphans(project, plans, wanted))
+    with project_lock(project):
+        written = _differing(project, wanted)
         for path in written:
             write_text(project.root / path, wanted[path])
+        removed = _orphans(project, plans, wanted)
+        if other_runs(project, running):
+            removed = tuple(path for path in removed if path.count("/") > 1)
         for path in removed:
             _remove(project.root / path)
     return Synced(written, removed)
+
+
+def remove_orphans(project: Project, plan: Plan) -> None:
+    """What ``sync`` had to leave because another recipe was running, when a run ends."""
+    with project_lock(project):
+        if not other_runs(project, plan.recipe):
+            for path in _orphans(project, [plan], generated_files(plan)):
+                if path.count("/") == 1:
+                    _remove(project.root / path)
 
 
 def write_specs(project: Project, name: str) -> None:

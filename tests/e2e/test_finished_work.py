@@ -5,11 +5,14 @@ The tests of this module go through one project in order, as a person would.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from slmcompile import artifact
 from tests.e2e.test_tiny import Workplace
-from tests.projects import commit, make_repository
+from tests.projects import commit, environment, make_repository
 
 MOVED = [
     f"{key}=data/tiny/moved.jsonl" for key in ("data.source.path", "model.source.tokenizer_text")
@@ -93,3 +96,27 @@ def test_damaged_work_of_another_name_is_done_anew(work: Workplace) -> None:
     assert "train" in work.ran()
     again = work.root / "outputs/again/train/adapter/adapter_model.safetensors"
     assert artifact.sha256_file(again) == good
+
+
+def test_a_list_of_claims_that_a_kill_has_cut_stops_no_run(work: Workplace) -> None:
+    claims = work.root / ".dvc" / "tmp" / "rwlock"
+    claims.write_bytes(b"")
+    assert "rwlock" in work.run("drift", code=2).stdout
+    done = work.run("run", "again", *MOVED, "--select", "+train", "train.seed=3")
+    assert "rwlock: cut short when DVC was killed" in done.stdout
+    assert "train" in work.ran()
+
+
+def test_two_recipes_started_at_once_both_end_well(work: Workplace) -> None:
+    for number in range(3):
+        runs = [
+            subprocess.Popen(
+                [sys.executable, "-m", "slmcompile", "run", name, *MOVED, f"data.seed={seed}",
+                 "--select", "+data"],
+                cwd=work.root, env=environment(), text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+            for name, seed in (("tiny", 10 + number), ("again", 20 + number))
+        ]  # fmt: skip
+        told = [run.communicate(timeout=120)[0] for run in runs]
+        assert [run.returncode for run in runs] == [0, 0], "\n".join(told)

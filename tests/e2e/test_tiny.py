@@ -341,7 +341,7 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def test_two_runs_of_one_recipe_do_not_meet(work: Workplace) -> None:
-    from slmcompile.pipeline.drive import recipe_lock
+    from slmcompile.pipeline.locks import recipe_lock
 
     with recipe_lock(Project(work.root), "tiny"):
         done = work.run("run", "tiny", code=Exit.LOCKED)
