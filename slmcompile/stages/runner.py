@@ -32,6 +32,7 @@ from slmcompile.process import die_with_parent, prepare_to_compute
 from slmcompile.progress import Console
 from slmcompile.project import Project
 from slmcompile.stages.context import Context, Result
+from slmcompile.surroundings import leave_out_what_changes_results
 
 # Only these stages may use the network; every other one runs with the hubs' own off switch on.
 FETCHING = frozenset({"base", "data"})
@@ -97,11 +98,16 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
     """Runs it; returns how much work it was, for the journal; None where it was done before."""
     _check_packages(spec)
     kind = str(spec["kind"])
+    ignored = leave_out_what_changes_results()
     prepare_to_compute()
     if kind not in FETCHING:
         os.environ["HF_HUB_OFFLINE"] = "1"
     finished.release(project)
     progress = Console(str(spec["stage"]))
+    if ignored:
+        progress.say(
+            f"{', '.join(ignored)} of the shell do not count: results would depend on them"
+        )
     inputs = {role: project.root / path for role, path in spec["inputs"].items()}
     manifests = {role: artifact.verify(path) for role, path in inputs.items() if path.is_dir()}
     for role, path in inputs.items():

@@ -25,4 +25,5 @@ def stage_tracker(context: Context, job_type: str, config: Mapping[str, Any]) ->
         job_type=job_type,
         config=config,
         folder=context.project / FOLDER,
+        warn=context.progress.say,  # DVC keeps a stage's standard error to itself
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from slmcompile.recipe.schema import Track
 from slmcompile.redact import redact, secrets_of
+from slmcompile.surroundings import less_online
 from slmcompile.tracking.guarded import GuardedTracker
 from slmcompile.tracking.nothing import NoTracker
 from slmcompile.tracking.protocol import TrackedRun, Tracker
@@ -42,6 +43,17 @@ def open_tracker(
     """
     if settings.type == "none":
         return NoTracker()
+    name = "TensorBoard" if settings.type == "tensorboard" else "W&B"
+    if settings.type == "wandb":
+        mode = less_online(settings.mode)
+        if mode == "disabled":
+            warn(f"note: {name}: switched off by WANDB_MODE or WANDB_DISABLED; nothing is recorded")
+            return NoTracker()
+        if mode != settings.mode:
+            warn(
+                f"note: {name}: recorded offline, as WANDB_MODE asks; `wandb sync` uploads it later"
+            )
+        settings = settings.model_copy(update={"mode": mode})
     clean: dict[str, Any] = redact(config, secrets_of(os.environ))
     run = TrackedRun(run_name, group, job_type, clean, folder)
 
@@ -55,5 +67,4 @@ def open_tracker(
 
         return WandbTracker.open(settings, run, warn)
 
-    name = "TensorBoard" if settings.type == "tensorboard" else "W&B"
     return GuardedTracker(opener, name, warn)

@@ -1,8 +1,9 @@
 """Weights & Biases. Offline unless the recipe says online; online falls back to offline.
 
-The API key and the server come from the environment (``WANDB_API_KEY``, ``WANDB_BASE_URL``) and
-from nowhere else. An offline run lies in the run's folder whole, so
-``wandb sync <folder>/wandb/offline-*`` uploads it later.
+The server, the key and the way to them come from the environment and ``~/.netrc``, and nothing else
+does (``surroundings.py``): no project, run or folder of the shell, and no settings file of W&B's,
+for the project's own ``wandb/settings`` could send the key to a stranger's server. An offline run
+lies in the run's folder whole, so ``wandb sync <folder>/wandb/offline-*`` uploads it later.
 
 Quirks worked around here (wandb 0.31.0):
 
@@ -15,31 +16,61 @@ Quirks worked around here (wandb 0.31.0):
 * wandb-core reports its own errors to a public server and holds the end of the process for 20 s
   when that cannot be reached; ``WANDB_ERROR_REPORTING=false`` turns that off.
 * Without a key and with a terminal ``init`` asks a question; so there is no online without a key.
+* A settings file in ``./wandb`` is read whatever ``dir`` is, and one in the user's home; there is
+  no option against it, so the method that reads them is taken out.
+* What cannot be written to ``WANDB_DIR`` is written to the current folder.
 """
 
 from __future__ import annotations
 
 import json
+import netrc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from slmcompile.artifact import sha256_file
 from slmcompile.recipe.schema import Track
+from slmcompile.surroundings import leave_out_what_trackers_must_not_see
 from slmcompile.tracking.protocol import TrackedRun
 
+_HOST = "https://api.wandb.ai"
 INIT_SECONDS = 6.0
 FINISH_SECONDS = 5.0
 
 
-def _prepare_environment(folder: Path) -> None:
+def _prepare_environment(folder: Path) -> tuple[str, ...]:
+    """Leaves of the shell's settings the few that count; returns the names of the others."""
+    ignored = leave_out_what_trackers_must_not_see()
     os.environ["WANDB_SILENT"] = "true"
     os.environ["WANDB_ERROR_REPORTING"] = "false"
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder))
-    os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "cache"))
+    os.environ["WANDB_DIR"] = str(folder)
+    os.environ["WANDB_DATA_DIR"] = str(folder)
+    os.environ["WANDB_CACHE_DIR"] = str(folder / "cache")
+    os.environ["WANDB_CONFIG_DIR"] = str(folder / "config")
+    return ignored
+
+
+def _has_key(host: str) -> bool:
+    """Whether the environment or ``~/.netrc`` has a key for a server."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        file = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+        return netrc.netrc(file).authenticators(urlsplit(host).netloc) is not None
+    except (OSError, RuntimeError, netrc.NetrcParseError):
+        return False
+
+
+def _without_settings_files(wandb: Any) -> None:
+    """Has the library read none any more."""
+    if not hasattr(wandb.Settings, "update_from_system_settings"):
+        raise RuntimeError(f"wandb {wandb.__version__} is not known here; install the locked one")
+    wandb.Settings.update_from_system_settings = lambda _: None
 
 
 @contextmanager
@@ -60,6 +91,7 @@ def _settings(wandb: Any) -> Any:
         disable_code=True,
         disable_git=True,
         disable_job_creation=True,
+        sagemaker_disable=True,
         x_disable_meta=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
@@ -87,8 +119,12 @@ class WandbTracker:
     @classmethod
     def open(cls, settings: Track, run: TrackedRun, warn: Callable[[str], None]) -> WandbTracker:
         """Starts a run; online at most ``INIT_SECONDS`` or so, then offline with one warning."""
-        _prepare_environment(run.folder)
+        ignored = _prepare_environment(run.folder)
+        if ignored:
+            warn(f"note: W&B: {', '.join(ignored)} of the shell do not count; the recipe does")
         import wandb
+
+        _without_settings_files(wandb)
 
         def start(mode: str) -> WandbTracker:
             with _exit_hooks_kept():
@@ -106,8 +142,9 @@ class WandbTracker:
             return cls(wandb, opened)
 
         if settings.mode == "online":
-            problem = "WANDB_API_KEY is not set"
-            if os.environ.get("WANDB_API_KEY"):
+            host = os.environ.get("WANDB_BASE_URL") or _HOST
+            problem = f"WANDB_API_KEY is not set, and ~/.netrc has no key for {host}"
+            if _has_key(host):
                 try:
                     return start("online")
                 except Exception as error:  # noqa: BLE001 -- whatever it is, offline works

@@ -63,6 +63,19 @@ def test_a_run_in_an_ascii_terminal_does_what_it_does_elsewhere(project: Path) -
     assert data_folders(project) == 2
 
 
+def test_a_stage_does_not_heed_what_would_change_its_results(project: Path) -> None:
+    env = environment() | {"USE_HUB_KERNELS": "1", "ATEN_CPU_CAPABILITY": "default", "USE_TF": "1"}
+    env |= {"HOME": "", "TMPDIR": "/nonexistent"}
+    done = subprocess.run(
+        [sys.executable, "-m", "slmcompile", *DATA, "data.seed=9"],
+        cwd=project, env=env, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    named = "ATEN_CPU_CAPABILITY, USE_HUB_KERNELS, USE_TF of the shell do not count"
+    assert done.stdout.count(named) == 1
+    assert data_folders(project) == 2
+
+
 def test_a_cache_that_cannot_be_written_is_said_before_any_work(project: Path) -> None:
     shutil.rmtree(project / ".dvc/cache")
     (project / ".dvc/cache").write_text("", encoding="utf-8")

@@ -20,7 +20,7 @@ import pytest
 from slmcompile.artifact import sha256_file, write_manifest
 from slmcompile.recipe.schema import Track
 from slmcompile.redact import HIDDEN, redact, secrets_of
-from slmcompile.tracking import Tracker, open_tracker
+from slmcompile.tracking import Tracker, open_tracker, wandb_tracker
 from slmcompile.tracking.guarded import GuardedTracker
 from slmcompile.tracking.nothing import NoTracker
 
@@ -201,6 +201,89 @@ def test_nothing_is_written_outside_the_scratch_folder(offline: tuple[Path, Any]
     home = offline[0] / "home"
     assert not [path for path in home.rglob("*") if path.is_file()]
     assert {path.name for path in (offline[0] / "checkout").iterdir()} == {".git", "artifact"}
+
+
+def test_neither_the_shell_nor_a_settings_file_says_where_a_run_goes(tmp_path: Path) -> None:
+    """Project, run, folder and server are not theirs to choose; what did not count is named."""
+    pytest.importorskip("wandb")
+    for folder in (tmp_path / "checkout" / "wandb", tmp_path / "home" / ".config" / "wandb"):
+        folder.mkdir(parents=True)
+        text = "[default]\nproject = theirs\nentity = theirs\nbase_url = http://127.0.0.1:9\n"
+        (folder / "settings").write_text(text, encoding="utf-8")
+    shell = {
+        "WANDB_DIR": "/proc/nope",
+        "WANDB_ENTITY": "other",
+        "WANDB_MODE": "online",
+        "WANDB_PROJECT": "other",
+        "WANDB_RESUME": "must",
+        "WANDB_RUN_ID": "abcdef",
+        "WANDB_TAGS": "theirs",
+    }
+    settings = {"type": "wandb", "project": "demo-project", "tags": ["a tag"]}
+    done, _ = run_stage(tmp_path, settings, **shell)
+    assert (done.returncode, done.stdout) == (7, "")
+    ignored = ", ".join(sorted(shell.keys() - {"WANDB_MODE"}))
+    assert done.stderr == f"note: W&B: {ignored} of the shell do not count; the recipe does\n"
+    run = offline_run(tmp_path / "scratch")
+    assert not run.name.endswith("abcdef")
+    (file,) = run.glob("*.wandb")
+    (started,) = [r.run for r in wandb_records(file) if r.WhichOneof("record_type") == "run"][:1]
+    assert (started.project, started.entity) == ("demo-project", "")
+    assert list(started.tags) == ["a tag"]
+    everything = b"".join(p.read_bytes() for p in tmp_path.glob("scratch/**/*") if p.is_file())
+    assert b"127.0.0.1:9" not in everything
+    assert [path.name for path in (tmp_path / "checkout" / "wandb").iterdir()] == ["settings"]
+
+
+def test_a_key_in_netrc_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``wandb login`` leaves it; for its own server only."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert not wandb_tracker._has_key("https://wandb.example")
+    (tmp_path / "netrc").write_text("machine wandb.example login user password key\n")
+    assert wandb_tracker._has_key("https://wandb.example")
+    assert not wandb_tracker._has_key("https://other.example")
+    (tmp_path / "netrc").write_text("machine")
+    assert not wandb_tracker._has_key("https://wandb.example")
+
+
+@pytest.mark.parametrize(
+    ("shell", "asked", "says"),
+    [
+        ({"WANDB_MODE": "disabled"}, "online", "switched off"),
+        ({"WANDB_DISABLED": "true"}, "offline", "switched off"),
+        ({"WANDB_MODE": "offline"}, "online", "recorded offline"),
+        ({"WANDB_MODE": "dryrun"}, "online", "recorded offline"),
+        ({"WANDB_MODE": "online"}, "offline", ""),
+        ({"WANDB_DISABLED": "false"}, "offline", ""),
+    ],
+)
+def test_the_environment_makes_a_tracker_less_online_and_never_more(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shell: Mapping[str, str],
+    asked: str,
+    says: str,
+) -> None:
+    opened: list[str] = []
+
+    def open_(settings: Track, *_: Any) -> NoTracker:
+        opened.append(settings.mode)
+        return NoTracker()
+
+    monkeypatch.setattr(wandb_tracker.WandbTracker, "open", open_)
+    for name in ("WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in shell.items():
+        monkeypatch.setenv(name, value)
+    said: list[str] = []
+    open_tracker(
+        Track.model_validate({"type": "wandb", "mode": asked}),
+        run_name="r", group="g", job_type="train", config={}, folder=tmp_path, warn=said.append,
+    ).finish()  # fmt: skip
+    assert opened == ([] if says == "switched off" else ["offline"])
+    assert len(said) == (1 if says else 0)
+    assert says in "".join(said)
 
 
 def test_online_without_a_server_falls_back_to_offline(tmp_path: Path) -> None:
