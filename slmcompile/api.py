@@ -16,8 +16,8 @@ from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.errors import MissingError, RefusedError, SlmcompileError
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.changes import Change, changes
-from slmcompile.pipeline.emit import overrides_path
-from slmcompile.pipeline.sync import compile_recipe, read_overrides, remove_orphans, sync
+from slmcompile.pipeline.last_overrides import last_overrides
+from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync
 from slmcompile.planning.cost import Cost, cost_of
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project, find_project
@@ -28,7 +28,13 @@ from slmcompile.results import ArtifactResult, read_results
 class PlannedRun:
     """A compiled recipe, what running it would do and cost now, and what every check found.
 
-    ``undone`` is what was asked of ``--deep`` and could not be done.
+    Attributes:
+        plan: the compiled recipe.
+        changes: one entry per stage.
+        findings: one entry per check.
+        cost: of what will run.
+        undone: what was asked of ``--deep`` and could not be done.
+        last_overrides: those of the last run, which need not be this plan's.
     """
 
     plan: Plan
@@ -36,6 +42,7 @@ class PlannedRun:
     findings: tuple[Finding, ...]
     cost: Cost
     undone: str = ""
+    last_overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,8 @@ def _planned(
         context = replace(context, deep=REFUTED_ALREADY) if refused else deepened(context)
         findings = judge(context)
     cost = cost_of(context, happening)
-    return PlannedRun(compiled, happening, findings, cost, context.deep or "")
+    last = last_overrides(project, compiled.recipe)
+    return PlannedRun(compiled, happening, findings, cost, context.deep or "", last)
 
 
 def run(
@@ -230,7 +238,7 @@ def _run(
     return RunResult(
         compiled,
         planned.changes,
-        read_results(found, ran),
+        read_results(found, ran.own.stages),
         report_path(found, asked.recipe) if reported else None,
     )
 
@@ -300,18 +308,6 @@ def save_as(project: Project, recipe: str, overrides: Sequence[str], name: str) 
     return write_recipe(project, recipe, overrides, name)
 
 
-def last_plan(project: Project, recipe: str) -> Plan:
-    """The plan of the last run, with its overrides.
-
-    Raises:
-        MissingError: the recipe was never synced here.
-    """
-    if not (project.root / overrides_path(recipe)).is_file():
-        project.recipe_file(recipe)
-        raise MissingError(f"{recipe}: never ran here", f"run `slmcompile run {recipe}`")
-    return compile_recipe(project, recipe, read_overrides(project, recipe))
-
-
 def to_json(planned: PlannedRun) -> dict[str, Any]:
     """A planned run for programs; ``format_version`` 1.0."""
     fingerprints = planned.plan.fingerprints()
@@ -319,6 +315,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
         "format_version": "1.0",
         "recipe": planned.plan.recipe,
         "overrides": list(planned.plan.overrides),
+        "last_overrides": list(planned.last_overrides),
         "plan_id": planned.plan.plan_id,
         "cost": planned.cost.to_json(),
         "stages": [

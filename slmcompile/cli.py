@@ -79,22 +79,18 @@ def _parser() -> argparse.ArgumentParser:
     sync = add("sync", "write pipelines/ from the recipes", recipe=False)
     sync.add_argument("recipe", nargs="?", help="one recipe")
     sync.add_argument("--all", action="store_true", help="all recipes")
-    sync.add_argument("--check", action="store_true", help="write nothing; exit 4 if stale")
+    sync.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit 4 if stale, or if a run has left overrides",
+    )
     sync.add_argument("--specs", action="store_true", help=argparse.SUPPRESS)
     execute = add("exec", "run one stage from its spec file (DVC calls this)", recipe=False)
     execute.add_argument("spec", help="pipelines/R/plan/STAGE.json")
     show = add("show", "show the table of the last run, or a saved plan", recipe=False)
     show.add_argument("recipe", help="name of recipes/NAME.yaml, or a plan file")
     show.add_argument("--json", action="store_true", help="for programs")
-    for name, text in (
-        ("generate", "stream an exported model's answer to a text"),
-        ("chat", "talk to an exported model"),
-    ):
-        talk = add(name, text)
-        talk.add_argument("--target", help="which export; the first one by default")
-        talk.add_argument("--max-new-tokens", type=int, default=256)
-        if name == "generate":
-            talk.add_argument("text", help="what to say, or column=value pairs", nargs="+")
+    _add_talking(add)
     init = add(
         "init",
         "start a project here, or set up what one lacks: git, DVC and a first recipe",
@@ -111,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     checks.add_argument("--markdown", action="store_true", help="as a Markdown table")
     add("overview", "write the overview page of all recipes", recipe=False)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of tokens, 1 or more")
+    return int(text)
 
 
 def _add_policy(command: argparse.ArgumentParser) -> None:
@@ -145,6 +147,31 @@ def _add_explaining(
     diff.add_argument("--detailed-exitcode", action="store_true", help="exit 2 if they differ")
 
 
+def _add_talking(add: Callable[..., argparse.ArgumentParser]) -> None:
+    for name, text in (
+        ("generate", "stream an exported model's answer to a text"),
+        ("chat", "talk to an exported model"),
+    ):
+        talk = add(name, text)
+        talk.add_argument("--target", help="which export; the recipe's first one by default")
+        talk.add_argument(
+            "--max-new-tokens", type=_count, default=256, metavar="N", help="256 by default"
+        )
+        if name == "generate":
+            talk.add_argument(
+                "text",
+                help="what to say, or column=value for each column of the prompt; standard input"
+                " where there is none",
+                nargs="*",
+            )
+            talk.add_argument(
+                "--file",
+                metavar="FILE",
+                help="answer each line, a text or a JSON object of columns; - is standard input",
+            )
+            talk.add_argument("--json", action="store_true", help="an object a line, for programs")
+
+
 def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Commands that keep a project as its committed files say it is."""
     lock = add("lock", "write down the exact versions that recipes refer to", recipe=False)
@@ -169,16 +196,17 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses; overrides may stand before and behind options, which argparse alone cannot do."""
+    """Parses; words may stand before and behind options, which argparse alone cannot do."""
     arguments, rest = _parser().parse_known_args(argv)
-    unknown = [word for word in rest if word.startswith("-") or not hasattr(arguments, "overrides")]
+    words = getattr(arguments, "text", getattr(arguments, "overrides", None))
+    unknown = [word for word in rest if word.startswith("-") or words is None]
     if unknown:
         raise UsageError(
             f"slmcompile {arguments.command}: {unknown[0]} is not an option",
             f"see `slmcompile {arguments.command} --help`",
         )
-    if rest:
-        arguments.overrides += rest
+    if words is not None:
+        words += rest
     for word in getattr(arguments, "text", ()):
         if any("\ud800" <= letter <= "\udfff" for letter in word):
             encoding = sys.getfilesystemencoding()
@@ -314,7 +342,7 @@ def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
         result = work(policy_from=arguments.policy_from, on_plan=on_plan, progress=to)
     except SlmcompileError as error:
         if error.code == Exit.GATE_FAILED:
-            table(read_results(project, plans[0].plan))
+            table(read_results(project, plans[0].plan.own.stages))
         refused = refusal(plans[0].findings, shown=to.isatty()) if plans else None
         raise refused or error from None
     if arguments.json:
@@ -346,6 +374,8 @@ def _result_json(result: Any) -> dict[str, Any]:
 
 def _sync(arguments: argparse.Namespace) -> int:
     from slmcompile.errors import StaleError
+    from slmcompile.pipeline.emit import overrides_path
+    from slmcompile.pipeline.last_overrides import how_to_clear
     from slmcompile.pipeline.sync import compile_recipe, sync, write_specs
     from slmcompile.project import find_project
 
@@ -356,13 +386,19 @@ def _sync(arguments: argparse.Namespace) -> int:
     if bool(arguments.recipe) == arguments.all:
         raise UsageError("sync: name one recipe, or --all", "slmcompile sync --all")
     names = project.names() if arguments.all else [arguments.recipe]
-    done = sync(project, [compile_recipe(project, name) for name in names], check=arguments.check)
+    plans = [compile_recipe(project, name) for name in names]
+    done = sync(project, plans, check=arguments.check)
     for path in done.written:
         print(f"{'stale' if arguments.check else 'wrote'} {path}")
     for path in done.removed:
         print(f"{'orphan' if arguments.check else 'removed'} {printable(path)}")
     if arguments.check and (done.written or done.removed):
         raise StaleError("generated files do not match the recipes", "run `slmcompile sync --all`")
+    for plan in (each for each in plans if each.overrides):
+        what = f"{overrides_path(plan.recipe)}: holds {' '.join(plan.overrides)} of the last run"
+        if arguments.check:
+            raise StaleError(what, how_to_clear(plan.recipe, plan.overrides))
+        print(printable(f"note: {what}; the specs are with it"), file=sys.stderr)
     return Exit.DONE
 
 
@@ -375,35 +411,34 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from slmcompile.api import last_plan
-    from slmcompile.errors import MissingError
+    from slmcompile import showing
     from slmcompile.planning.compared import is_plan_file
     from slmcompile.project import find_project
-    from slmcompile.results import read_results, results_table
 
     project = find_project()
     if is_plan_file(project, arguments.recipe):
         from slmcompile.explaining import show_plan
 
         return show_plan(Path(arguments.recipe), as_json=arguments.json)
-    results = read_results(project, last_plan(project, arguments.recipe))
-    if not results:
-        raise MissingError(
-            f"{arguments.recipe}: nothing was measured yet",
-            f"run `slmcompile run {arguments.recipe}`",
-        )
+    shown = showing.look(project, arguments.recipe)
     if arguments.json:
-        measured = {result.name: {"path": result.path, **result.metrics} for result in results}
-        print_json({"format_version": "1.0", "artifacts": measured})
+        print_json(showing.to_json(shown))
     else:
-        print(results_table(results))
+        print("\n".join(printable(line) for line in showing.text(shown).split("\n")))
     return Exit.DONE
 
 
 def _generate(arguments: argparse.Namespace) -> int:
     from slmcompile.talk import generate
 
-    generate(arguments.recipe, arguments.target, arguments.text, arguments.max_new_tokens)
+    generate(
+        arguments.recipe,
+        arguments.target,
+        arguments.text,
+        arguments.max_new_tokens,
+        file=arguments.file,
+        as_json=arguments.json,
+    )
     return Exit.DONE
 
 

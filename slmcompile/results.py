@@ -1,19 +1,23 @@
-"""What a run measured, read from its output folders, and the table that a run ends with."""
+"""What was measured, read from output folders, and the table that a run ends with."""
 
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmcompile.planning.definition import Plan
+from slmcompile.asked import written
+from slmcompile.data.template import parse
+from slmcompile.planning.definition import Plan, Stage
+from slmcompile.printable import shows_itself
 from slmcompile.project import Project
+from slmcompile.regular_file import read_output_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ArtifactResult:
     """One measured artifact.
 
@@ -21,23 +25,30 @@ class ArtifactResult:
         name: ``torch``, ``base``, a baseline's name or a target's.
         metrics: as the evaluate stage wrote them.
         path: its folder relative to the project; None for baselines.
+        stage: address of the stage that measured it.
     """
 
     name: str
     metrics: Mapping[str, Any]
     path: str | None
+    stage: str = ""
+
+    def __repr__(self) -> str:
+        measured = [(head, key, how) for head, key, how in _COLUMNS if key in self.metrics]
+        told = ", ".join(f"{head} {write(self.metrics[key], how)}" for head, key, how in measured)
+        return f"<ArtifactResult {self.name}: {told or 'nothing measured'}>"
 
 
-def read_results(project: Project, plan: Plan) -> tuple[ArtifactResult, ...]:
-    """Metrics of every artifact of a plan that has been evaluated."""
+def read_results(project: Project, stages: Iterable[Stage]) -> tuple[ArtifactResult, ...]:
+    """Metrics of every artifact that stages have evaluated."""
     found: list[ArtifactResult] = []
-    for stage in plan.own.stages:
-        path = project.root / stage.out / "metrics.json"
-        if stage.kind != "evaluate" or not path.is_file():
-            continue
+    for stage in stages:
         folder = stage.inputs.get("export") or stage.inputs.get("train") or stage.inputs.get("base")
-        artifacts = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
-        found += [ArtifactResult(name, metrics, folder) for name, metrics in artifacts.items()]
+        wrote = stage.kind == "evaluate" and read_output_json(
+            project.root / stage.out, "metrics.json"
+        )
+        for name, metrics in wrote["artifacts"].items() if wrote else ():
+            found.append(ArtifactResult(name, metrics, folder, stage.address))
     return tuple(found)
 
 
@@ -53,15 +64,21 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def results_table(results: Sequence[ArtifactResult]) -> str:
-    """Artifacts by row, measurements by column, for a terminal."""
+def results_table(
+    results: Sequence[ArtifactResult], outdated: Mapping[str, str] | None = None
+) -> str:
+    """Artifacts by row, measurements by column, for a terminal.
+
+    ``outdated`` says of an artifact what it was measured on that is no longer there.
+    """
     columns = [
         column for column in _COLUMNS if any(column[1] in result.metrics for result in results)
     ]
     rows = [["artifact", *(heading for heading, _, _ in columns), "where"]]
     for result in results:
         cells = [write(result.metrics.get(metric), how) for _, metric, how in columns]
-        rows.append([result.name, *cells, result.path or ""])
+        note = f"({told})" if (told := (outdated or {}).get(result.name)) else ""
+        rows.append([result.name, *cells, f"{result.path or ''}  {note}".strip()])
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -88,20 +105,38 @@ def write(value: Any, how: str) -> str:
 
 def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> str:
     """The line that talks to the result: the first gated export, or the first export."""
-    targets = [result.name for result in results if result.name in plan.effective["target"]]
+    measured = {result.name for result in results}
+    targets = [name for name in plan.effective["target"] if name in measured]
     gated = [gate["artifact"] for gate in plan.effective["gates"] if gate["artifact"] in targets]
     target = (gated or targets)[0]
     folders = {stage.name: project.root / stage.out for stage in plan.own.stages}
     example = _example(folders[f"export-{target}"], folders[f"evaluate-{target}"])
-    return f"slmcompile generate {plan.recipe} --target {target} {shlex.quote(example)}"
+    return f"slmcompile generate {plan.recipe} --target {target} {example}"
 
 
 def _example(export: Path, evaluation: Path) -> str:
-    """What a person would type to get the first test prompt; a word where there is no telling."""
+    """What a person types to get the first test prompt; a word where there is no telling."""
     prompt = json.loads((export / "prompt.json").read_text(encoding="utf-8"))
     with (evaluation / "predictions.jsonl").open(encoding="utf-8") as stream:
-        first = json.loads(stream.readline())["prompt"]
-    before, column, after = str(prompt["text"] or "").partition(f"{{{prompt['columns'][0]}}}")
-    if len(prompt["columns"]) == 1 and column and first.startswith(before):
-        return str(first.removeprefix(before).removesuffix(after))
-    return "hello"
+        first = str(json.loads(stream.readline())["prompt"])
+    values = _values_in(first, prompt) or dict.fromkeys(prompt["columns"], "hello")
+    return written(values)
+
+
+def _values_in(text: str, prompt: Mapping[str, Any]) -> dict[str, str]:
+    """The values that a prompt was filled with; empty where that cannot be told or shown."""
+    columns = list(prompt["columns"])
+    if prompt["text"] is None:
+        return {}
+    pattern, seen = "", set()
+    for piece in parse(prompt["text"], "prompt.json: text"):
+        pattern += re.escape(piece.literal)
+        if piece.field is not None:
+            group = f"c{columns.index(piece.field)}"
+            pattern += f"(?P={group})" if group in seen else f"(?P<{group}>.*?)"
+            seen.add(group)
+    found = re.fullmatch(pattern, text, re.DOTALL)
+    # What moves a cursor is not printed, and what is escaped is not the text.
+    if found is None or not shows_itself(text.replace("\n", "")):
+        return {}
+    return {name: found[f"c{number}"] for number, name in enumerate(columns)}

@@ -1,96 +1,266 @@
-"""``generate`` and ``chat``: text in, an exported model's text out, as an application would."""
+"""``generate`` and ``chat``: text in, an exported model's text out, as an application would.
+
+Answers go to standard output and nothing else does; what there is to say about them goes to
+standard error.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slmcompile import artifact
-from slmcompile.api import last_plan
-from slmcompile.errors import MissingError, UsageError
-from slmcompile.project import find_project, nearest
+from slmcompile.asked import Values, form, of_lines, of_words
+from slmcompile.errors import CorruptError, MissingError, SlmcompileError, UsageError
+from slmcompile.pipeline.committed import (
+    Committed,
+    changed_since,
+    made_before,
+    outdated,
+    read_committed,
+)
+from slmcompile.printable import printable
+from slmcompile.project import Project, find_project, nearest
+from slmcompile.regular_file import read_output_json
+from slmcompile.terminal import tell
 
 if TYPE_CHECKING:
     from slmcompile.inference.onnx_model import OnnxModel
 
+_HELP = """\
+A line, then Enter, is answered; each by itself. Ctrl-D ends.
+  /target [NAME]  talk to another export, or say which there are
+  /help           this
+  /exit, /quit    end
+A text that begins with / is written with a space before it."""
 
-def generate(recipe: str, target: str | None, words: Sequence[str], max_new_tokens: int) -> None:
-    """Streams the answer to one text.
+
+@dataclass(frozen=True)
+class _Export:
+    """An export that answers.
+
+    Attributes:
+        recipe: whose it is.
+        target: its name.
+        folder: where it lies.
+        prompt: content of its ``prompt.json``.
+    """
+
+    recipe: str
+    target: str
+    folder: Path
+    prompt: dict[str, Any]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that its prompt needs."""
+        return list(self.prompt["columns"])
+
+
+def generate(
+    recipe: str,
+    target: str | None,
+    words: Sequence[str],
+    max_new_tokens: int,
+    *,
+    file: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Streams the answer to one text, or one answer after the other to the lines of a file.
+
+    Args:
+        recipe: whose export.
+        target: which; the recipe's first one by default.
+        words: the text, or ``column=value``.
+        max_new_tokens: at which an answer is cut off.
+        file: texts a line, or JSON rows; ``-`` is standard input, also where no text is given.
+        as_json: one JSON object a line in place of the texts.
 
     Raises:
-        UsageError: no such target, or a column of the prompt is not given.
-        MissingError: the target was never exported here.
+        UsageError: no such target, no text, or a column of the prompt is not given (exit 64).
+        BadDataError: a line of the file has no text for the prompt (exit 65).
+        MissingError: the target was never exported here (exit 69).
     """
-    model, prompt = _open(recipe, target)
-    _answer(model, prompt, _values(prompt, words), max_new_tokens)
+    project = find_project()
+    export = _find(project, recipe, target)
+    asked = _asked(export, words, file)
+    model = _load(export)
+    answered = False
+    for values in asked:
+        answered = True
+        _answer(export, model, values, max_new_tokens, as_json=as_json)
+    if not answered:
+        raise UsageError(
+            f"{file or 'standard input'}: is empty",
+            f"slmcompile generate {recipe} {form(export.columns)}",
+        )
+
+
+def _asked(export: _Export, words: Sequence[str], file: str | None) -> Iterable[Values]:
+    if words and file:
+        raise UsageError("generate: a text and --file", "give one of the two")
+    if words:
+        return [of_words(words, export.columns)]
+    if file and file != "-":
+        try:
+            lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{file}: not UTF-8", "save the file as UTF-8") from error
+        except OSError as error:
+            raise UsageError(f"{file}: {error.strerror}", "name a file with texts") from error
+        # All of it now: nothing is answered of a file with a broken line.
+        return list(of_lines(lines, export.columns, file, rows=file.endswith(".jsonl")))
+    if sys.stdin.isatty() and not file:
+        raise UsageError(
+            "generate: no text", f"slmcompile generate {export.recipe} {form(export.columns)}"
+        )
+    return of_lines(sys.stdin, export.columns, "standard input")
 
 
 def chat(recipe: str, target: str | None, max_new_tokens: int) -> None:
-    """Answers line after line until the end of input; each line stands alone."""
-    model, prompt = _open(recipe, target)
-    if sys.stdin.isatty():
-        print("A line, then Enter; Ctrl-D ends.")
-    while True:
-        try:
-            line = input("> " if sys.stdin.isatty() else "")
-        except EOFError:
-            return
-        if line.strip():
-            _answer(model, prompt, _values(prompt, [line]), max_new_tokens)
-
-
-def _export_folder(recipe: str, target: str | None) -> Path:
+    """Answers line after line until the end of input; each answer stands alone."""
     project = find_project()
-    plan = last_plan(project, recipe)
-    exports = {
-        stage.name.removeprefix("export-"): project.root / stage.out
-        for stage in plan.own.stages
-        if stage.kind == "export"
-    }
-    name = target or next(iter(exports))
-    if name not in exports:
+    export = _find(project, recipe, target)
+    model = _load(export)
+    person = sys.stdin.isatty()
+    if person:
+        print(_HELP, file=sys.stderr)
+    values: Values = {}
+    while True:
+        column = next(name for name in export.columns if name not in values)
+        single = len(export.columns) == 1
+        line = _line("> " if single else f"{column}> ", person=person)
+        if line is None:
+            return
+        if line.startswith("/"):
+            command, _, name = line[1:].strip().partition(" ")
+            if command in {"exit", "quit"}:
+                return
+            if command == "target" and name.strip():
+                with _told():
+                    export = _find(project, recipe, name.strip())
+                    model, values = _load(export), {}
+            else:
+                _say(_of_command(project, export, command))
+            continue
+        values |= _of_line(line, column, export.columns)
+        if single and not line.strip():
+            values = {}
+        elif len(values) == len(export.columns):
+            with _told():
+                _answer(export, model, values, max_new_tokens)
+            values = {}
+
+
+def _line(lead: str, *, person: bool) -> str | None:
+    try:
+        return input(lead if person else "")
+    except EOFError:
+        return None
+
+
+def _of_line(line: str, column: str, columns: Sequence[str]) -> Values:
+    """The value on a line: of the column that it names, or of the one that was asked for."""
+    for name in columns:
+        if line.startswith(f"{name}="):
+            return {name: line[len(name) + 1 :]}
+    return {column: line.removeprefix(" ") if line.startswith(" /") else line}
+
+
+def _of_command(project: Project, export: _Export, command: str) -> str:
+    if command == "help":
+        return _HELP
+    if command == "target":
+        others = ", ".join(read_committed(project, export.recipe).targets)
+        return f"this is {export.target}; there are {others}"
+    return f"/{command} is no command; /help lists them"
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """In a conversation an error is said and not the end."""
+    try:
+        yield
+    except SlmcompileError as error:
+        tell(error)
+
+
+def _find(project: Project, recipe: str, target: str | None) -> _Export:
+    """An export that lies here; says on standard error which, and what is no longer so."""
+    committed = read_committed(project, recipe)
+    if not committed.targets:
+        raise MissingError(f"{recipe}: it has no export", f"run `slmcompile run {recipe}`")
+    name = target or committed.targets[0]
+    if name not in committed.targets:
         raise UsageError(
-            f"--target {name}: {recipe} has no such target", nearest("targets:", name, [*exports])
+            f"--target {name}: {recipe} has no such target",
+            nearest("targets:", name, list(committed.targets)),
         )
-    if not exports[name].is_dir():
+    stage = committed.stages[f"{recipe}/export-{name}"]
+    folder = project.root / stage.out
+    if not folder.is_dir():
         raise MissingError(
             f"{recipe}: {name} was never exported here", f"run `slmcompile run {recipe}`"
         )
-    artifact.read_manifest(exports[name])
-    return exports[name]
+    artifact.read_manifest(folder)
+    prompt = read_output_json(folder, "prompt.json")
+    if not isinstance(prompt, dict) or not prompt.get("columns"):
+        raise CorruptError(f"{stage.out}/prompt.json: cannot be read", "export it again")
+    if target is None and len(committed.targets) > 1:
+        _say(f"{name} answers, the first target of the recipe; --target names another of"
+             f" {', '.join(committed.targets)}")  # fmt: skip
+    for note in _notes(project, committed, stage.address, stage.out):
+        _say(note)
+    return _Export(recipe, name, folder, prompt)
 
 
-def _open(recipe: str, target: str | None) -> tuple[OnnxModel, dict[str, Any]]:
-    folder = _export_folder(recipe, target)
+def _notes(project: Project, committed: Committed, address: str, out: str) -> Iterator[str]:
+    again = f"`slmcompile run {committed.recipe}` makes it anew"
+    behind = outdated(project, committed)[address]
+    if behind:
+        yield f"{out} is {made_before(committed, behind)}; {again}"
+    with suppress(SlmcompileError):  # what cannot be compiled is not needed to answer
+        changed = changed_since(project, committed, address)
+        if changed:
+            yield f"{changed}; {again}"
+
+
+def _say(note: str) -> None:
+    print("\n".join(printable(line) for line in note.split("\n")), file=sys.stderr)
+
+
+def _load(export: _Export) -> OnnxModel:
     from slmcompile.inference import onnx_model
 
-    prompt: dict[str, Any] = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
-    return onnx_model.load(folder), prompt
-
-
-def _values(prompt: dict[str, Any], words: Sequence[str]) -> dict[str, str]:
-    """The prompt's columns: one text for a single column, ``column=value`` words for several."""
-    columns: list[str] = prompt["columns"]
-    pairs = dict(word.split("=", 1) for word in words if word.split("=", 1)[0] in columns)
-    if len(pairs) == len(columns):
-        return pairs
-    if len(columns) == 1:
-        return {columns[0]: " ".join(words)}
-    raise UsageError(
-        f"the prompt has the columns {', '.join(columns)}",
-        " ".join(f'{column}="…"' for column in columns),
-    )
+    return onnx_model.load(export.folder)
 
 
 def _answer(
-    model: OnnxModel, prompt: dict[str, Any], values: dict[str, str], max_new_tokens: int
+    export: _Export, model: OnnxModel, values: Values, max_new_tokens: int, *, as_json: bool = False
 ) -> None:
     from slmcompile.data.prompt import render_prompt
-    from slmcompile.inference.onnx_model import stream_text
+    from slmcompile.inference.onnx_model import Answer
 
-    for piece in stream_text(model, render_prompt(prompt, values), max_new_tokens):
-        print(piece, end="", flush=True)
-    print()
+    answer = Answer(model, render_prompt(export.prompt, values), max_new_tokens)
+    if as_json:
+        document = {
+            "format_version": "1.0",
+            "recipe": export.recipe,
+            "target": export.target,
+            "values": values,
+            "answer": "".join(answer),
+            "tokens": answer.tokens,
+            "cut_off": answer.cut_off,
+        }
+        print(json.dumps(document, ensure_ascii=True), flush=True)
+    else:
+        for piece in answer:
+            print(piece, end="", flush=True)
+        print(flush=True)
+    if answer.cut_off:
+        _say(f"(cut off at {answer.tokens} token{'s' * (answer.tokens > 1)})")

@@ -11,6 +11,8 @@ from slmcompile.drift.finding import Finding, folded
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import references, short
 from slmcompile.pipeline.dvc_lock import LIST, is_damaged
+from slmcompile.pipeline.emit import overrides_path
+from slmcompile.pipeline.last_overrides import how_to_clear
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.sync import sync
 from slmcompile.planning.definition import Plan
@@ -56,6 +58,15 @@ def dvc_lock(project: Project) -> Iterator[Finding]:
             "cut short, so that `dvc repro` refuses to start",
             "`slmcompile run` mends it; so does removing it while DVC does not run",
         )
+
+
+def overrides(plans: Sequence[Plan]) -> Iterator[Finding]:
+    """What a run has left beside a recipe, and every later command uses."""
+    for plan in plans:
+        if plan.overrides:
+            what = f"holds {' '.join(plan.overrides)} of the last run"
+            mend = how_to_clear(plan.recipe, plan.overrides)
+            yield Finding("overrides", overrides_path(plan.recipe), what, mend)
 
 
 def environment(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:

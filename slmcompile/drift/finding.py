@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Kind = Literal["generated", "environment", "lock", "cache", "damaged", "remote", "upstream"]
+Kind = Literal[
+    "overrides", "generated", "environment", "lock", "cache", "damaged", "remote", "upstream"
+]
 
 _LISTED = 3
 

@@ -39,9 +39,14 @@ def drift(
     """
     names = list(recipes or project.names())
     plans = [compile_recipe(project, name) for name in names]
-    found = [*files.dvc_lock(project), *files.environment(project, plans)]
+    found = [
+        *files.dvc_lock(project),
+        *files.overrides(plans),
+        *files.environment(project, plans),
+    ]
     # Another package that specs name makes every spec another: one root cause, named already.
-    if not {finding.subject for finding in found} & files.packages(plans):
+    other = {finding.subject for finding in found if finding.kind == "environment"}
+    if not other & files.packages(plans):
         found += files.generated(project, plans)
     found += files.lock(project, plans)
     found += artifacts.cache(project, plans, deep=deep)

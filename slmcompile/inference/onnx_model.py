@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.errors import CorruptError
+from slmcompile.errors import CorruptError, UsageError
 from slmcompile.inference.batching import (
     equal_length,
     padded_right,
@@ -109,6 +109,11 @@ class OnnxModel:
 
             self._tokenizer = og.Tokenizer(self._model)
         return self._tokenizer
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return self._context
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, as trained: behind the prefix, which is not doubled."""
@@ -226,10 +231,36 @@ class OnnxModel:
             yield token
 
 
-def stream_text(model: OnnxModel, prompt: str, max_new_tokens: int) -> Iterator[str]:
-    """The answer to a rendered prompt, in pieces of text as they are decoded."""
-    pieces = model.tokenizer.create_stream()
-    for token in model.stream(model.encode(prompt), max_new_tokens):
-        piece = str(pieces.decode(token))
-        if piece:
-            yield piece
+class Answer:
+    """The answer to a rendered prompt: pieces of text, as they are decoded.
+
+    Attributes:
+        tokens: how many there were so far.
+        cut_off: whether it has ended at a limit and not with a stop token; known at its end.
+    """
+
+    def __init__(self, model: OnnxModel, prompt: str, max_new_tokens: int) -> None:
+        """Encodes the prompt.
+
+        Raises:
+            UsageError: the prompt fills the model's context (exit 64).
+        """
+        self._model, self._ids = model, model.encode(prompt)
+        self._limit = min(max_new_tokens, model.context - len(self._ids))
+        if self._limit < 1:
+            raise UsageError(
+                f"the prompt has {len(self._ids)} tokens, the model's context {model.context}",
+                "shorten the text",
+            )
+        self.tokens = 0
+        self.cut_off = False
+
+    def __iter__(self) -> Iterator[str]:
+        pieces = self._model.tokenizer.create_stream()
+        for token in self._model.stream(self._ids, self._limit):
+            self.tokens += 1
+            piece = str(pieces.decode(token))
+            if piece:
+                yield piece
+        # A stop token that came in time took the place of one.
+        self.cut_off = self.tokens == self._limit

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from slmcompile.artifact import read_manifest
+from slmcompile.artifact import MANIFEST, read_manifest
 from slmcompile.errors import CorruptError
 from slmcompile.pipeline import finished
+from slmcompile.pipeline.failure import failed_on
 from slmcompile.pipeline.scratch import work_fingerprint
 from slmcompile.pipeline.specs import differences, old_spec, replaced_spec
 from slmcompile.pipeline.state import (
@@ -35,7 +36,17 @@ from slmcompile.project import Project
 
 Action = Literal["run", "restore", "unchanged"]
 Cause = Literal[
-    "first_run", "key", "package", "epoch", "file", "input", "output", "edited", "cache", "command"
+    "failed",
+    "first_run",
+    "key",
+    "package",
+    "epoch",
+    "file",
+    "input",
+    "output",
+    "edited",
+    "cache",
+    "command",
 ]
 
 Locks = Mapping[str, Mapping[str, Locked]]
@@ -52,9 +63,10 @@ class Reason:
 
     Attributes:
         cause: a stable word for programs.
-        subject: the key, package, file, input or output; empty for a spec that is not known.
+        subject: the key, package, file, input or output; what a failed stage said; empty for a
+            spec that is not known.
         old: what it was, where that is known.
-        new: what it is.
+        new: what it is; for a failed stage, how to mend it.
         where: ``file:line`` of a key.
     """
 
@@ -71,8 +83,10 @@ class Reason:
     def _sentence(self) -> str:
         values = f"{short(self.old)} → {short(self.new)}"
         match self.cause:
-            case "first_run":
-                return "has not run here"
+            case "first_run" | "command":
+                return _ALONE[self.cause]
+            case "failed":
+                return f"failed here: {self.subject}"
             case "key" if not self.subject:
                 return "its spec changed (what it ran from is not known)"
             case "key":
@@ -87,10 +101,12 @@ class Reason:
                 return f"input {self.subject} changed"
             case "output" | "edited" | "cache":
                 return f"output {self.subject} {_OUTPUT[self.cause]}"
-            case "command":
-                return "its command changed"
 
 
+_ALONE: Mapping[str, str] = {
+    "first_run": "has not run here",
+    "command": "its command changed",
+}
 _OUTPUT: Mapping[str, str] = {
     "output": "is missing",
     "edited": "is not as it was written",
@@ -219,8 +235,31 @@ def _one(
         remembered = cache.remembered_run(stage.command, certain, stage.outs)
         if remembered is not None:
             return Change(stage, "restore", reasons), remembered
+    reasons = _with_failure(project, stage, deps, cache, reasons)
     passes = stage.kind in CONSTANT_OUTPUT and locked is not None
     return Change(stage, "run", reasons), locked.outs if locked and passes else {}
+
+
+def _with_failure(
+    project: Project,
+    stage: Stage,
+    deps: Mapping[str, str | None],
+    cache: Cache,
+    reasons: tuple[Reason, ...],
+) -> tuple[Reason, ...]:
+    """Reasons of a stage that will run; where it failed on the very same before, that alone.
+
+    What DVC's lock remembers is an earlier run, one that succeeded on something else.
+    """
+
+    def now(path: str) -> str | None:
+        md5 = deps.get(path)
+        return (cache.folder(md5) or {}).get(MANIFEST) if md5 and md5.endswith(".dir") else md5
+
+    error = failed_on(project, stage.address, now)
+    if error is None:
+        return reasons
+    return (Reason("failed", error.what, new=error.mend),)
 
 
 def _outs_reasons(
@@ -288,6 +327,8 @@ def identity_reasons(
     if stage.kind == "report":  # it lists the versions that made what it reports on
         listed = [key for key in config if key.startswith("packages.")]
         packages |= {key.removeprefix("packages."): config.pop(key) for key in listed}
+        if len(config) > 1:  # what they changed says more
+            config.pop("overrides", None)
     reasons += [Reason("package", name, *pair) for name, pair in packages.items()]
     section = _SECTIONS.get(stage.kind, "")
     for key, pair in config.items():

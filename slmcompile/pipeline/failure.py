@@ -1,13 +1,24 @@
-"""How a failed stage reaches ``slmcompile run`` through DVC, which only says that it failed."""
+"""How a failed stage reaches ``slmcompile run`` through DVC, which only says that it failed.
+
+What it failed on is remembered with it, so that a later plan can tell whether the same would run.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from slmcompile.artifact import saying_what_is_missing, write_json
+from slmcompile.artifact import MANIFEST, saying_what_is_missing, write_json
 from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.pipeline.specs import read_spec
+from slmcompile.pipeline.state import md5_file
 from slmcompile.project import Project
+from slmcompile.regular_file import read_json
+
+_STOPPED = frozenset({Exit.INTERRUPTED, Exit.TERMINATED})
+"""Ends that say nothing of the stage."""
 
 
 def _path(project: Project, address: str) -> Path:
@@ -33,17 +44,54 @@ def write_failure(project: Project, address: str, error: Exception) -> None:
                 "what": error.what if isinstance(error, SlmcompileError) else repr(error),
                 "mend": error.mend if isinstance(error, SlmcompileError) else "",
                 "known": known,
+                "read": _read(project, address),
             },
         )
     except (OSError, SlmcompileError):
         return
 
 
+def _read(project: Project, address: str) -> dict[str, str | None]:
+    """MD5 of a stage's spec and of all that it reads, by path; of a folder its manifest's."""
+    path = "pipelines/{}/plan/{}.json".format(*address.split("/"))
+    spec = read_spec(project, path) or {}
+    paths = (path, *spec.get("files", ()), *spec.get("inputs", {}).values())
+    folders = {path for path in paths if (project.root / path).is_dir()}
+    return {
+        path: md5_file(project.root / path / MANIFEST if path in folders else project.root / path)
+        for path in paths
+    }
+
+
+def failed_on(
+    project: Project, address: str, now: Callable[[str], str | None]
+) -> SlmcompileError | None:
+    """The error with which a stage ended when it last ran, on just what it would run on now.
+
+    ``now`` gives the MD5 that a path will have, of a folder its manifest's; None if not known.
+    """
+    record = read_json(project.root, f".slmcompile/failures/{_path(project, address).name}")
+    if not isinstance(record, dict) or not isinstance(record.get("read"), dict):
+        return None
+    if any(md5 is None or now(path) != md5 for path, md5 in record["read"].items()):
+        return None
+    error = _error(record, "")
+    return None if error is None or error.code in _STOPPED else error
+
+
+def _error(record: dict[str, Any], lead: str) -> SlmcompileError | None:
+    try:
+        return SlmcompileError(
+            f"{lead}{record['what']}", str(record["mend"]), code=Exit(record["code"])
+        )
+    except (ValueError, KeyError):
+        return None
+
+
 def read_failure(project: Project, address: str) -> SlmcompileError | None:
     """The error of a stage that failed since ``clear_failure``."""
     try:
         record = json.loads(_path(project, address).read_text(encoding="utf-8"))
-        what = f"{record['stage']}: {record['what']}"
-        return SlmcompileError(what, record["mend"], code=Exit(record["code"]))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return None
+    return _error(record, f"{address}: ")

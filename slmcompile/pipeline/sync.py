@@ -183,7 +183,7 @@ def _orphans(project: Project, plans: Sequence[Plan], wanted: dict[str, str]) ->
     names = set(project.names())
     planned = {plan.recipe for plan in plans}
     used = {pipeline.name for plan in plans for pipeline in plan.pipelines}
-    specs = {name: _specs(project, name) for name in _entries(project, "pipelines")}
+    specs = {name: spec_paths(project, name) for name in _entries(project, "pipelines")}
     found = [
         path for name in specs if name in planned for path in specs[name] if path not in wanted
     ]
@@ -212,8 +212,8 @@ def _shared_by(
     return used
 
 
-def _specs(project: Project, pipeline: str) -> list[str]:
-    """Paths of a pipeline's spec files."""
+def spec_paths(project: Project, pipeline: str) -> list[str]:
+    """Paths of a pipeline's spec files that are there, and of what lies beside them."""
     folder = f"pipelines/{pipeline}/plan"
     return [f"{folder}/{name}" for name in _entries(project, folder) if name.endswith(".json")]
 

@@ -284,6 +284,7 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         {
             "recipe": _without_cosmetic_training(shown),
             "name": name,
+            "overrides": _telling(composed.overrides),
             "packages": dict(sorted(used.items())),
         },
         {},
@@ -302,6 +303,17 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
     gate = stage("gate", "gate", {"gates": gates}, {}, {**results, "report": report})
     gate = replace(gate, out=f"outputs/gates/{name}")
     return (check, train, *exports.values(), *evaluations, report, gate)
+
+
+def _telling(overrides: tuple[str, ...]) -> list[str]:
+    """Overrides that are worth a new report: not those of what can change no result."""
+    silent = {f"train.{name}" for name in _cosmetic_names(Train)} | {"model.parameters"}
+    keys = {text: text.lstrip("+~").partition("=")[0] for text in overrides}
+    return [
+        text
+        for text, key in keys.items()
+        if key not in silent and key.partition(".")[0] not in {"track", "device"}
+    ]
 
 
 def _without_cosmetic(section: BaseModel) -> dict[str, Any]:
@@ -340,6 +352,7 @@ def _cosmetic(recipe: Recipe) -> Mapping[str, Any]:
         "train": train,
         "track": recipe.track.model_dump(mode="json"),
         "device": recipe.device.model_dump(mode="json"),
+        "targets": list(recipe.target),
     }
 
 

@@ -27,7 +27,7 @@ EPOCHS: Mapping[str, int] = {
     "train": 1,
     "export": 1,
     "evaluate": 1,
-    "report": 2,
+    "report": 3,
     "gate": 1,
 }
 

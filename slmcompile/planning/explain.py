@@ -22,6 +22,7 @@ from slmcompile.pipeline.changes import (
     read_locks,
     spec_reasons,
 )
+from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.pipeline.specs import replaced_spec
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
@@ -83,6 +84,7 @@ class Explanation:
         action: what would happen to it; for a recipe the most that happens to any of its stages.
         causes: root causes, in the order in which the plan meets them; missing outputs last.
         last_run: what the stage last ran from, where it has run.
+        last_overrides: those of the last run, which need not be the plan's.
     """
 
     plan: Plan
@@ -90,6 +92,7 @@ class Explanation:
     action: Action
     causes: tuple[RootCause, ...]
     last_run: LastRun | None
+    last_overrides: tuple[str, ...] = ()
 
 
 def explain(project: Project, plan: Plan, stage: Stage | None = None) -> Explanation:
@@ -108,7 +111,8 @@ def explain(project: Project, plan: Plan, stage: Stage | None = None) -> Explana
     taken = {actions[address] for address in asked}
     action: Action = "run" if "run" in taken else "restore" if "restore" in taken else "unchanged"
     ordered = sorted(causes.values(), key=lambda cause: cause.reason.cause in _LATER)
-    return Explanation(plan, stage, action, tuple(ordered), _last_run(project, plan, stage))
+    last = last_overrides(project, plan.recipe)
+    return Explanation(plan, stage, action, tuple(ordered), _last_run(project, plan, stage), last)
 
 
 def _roots(project: Project, plan: Plan, found: tuple[Change, ...]) -> dict[str, Roots]:
@@ -166,6 +170,8 @@ _NO_WAY_BACK: Mapping[str, str] = {
 def _undo(project: Project, plan: Plan, reason: Reason, at: str) -> str:
     stage = "pipelines/{}/dvc.yaml:{}".format(*at.split("/"))
     match reason.cause:
+        case "failed":
+            return str(reason.new)
         case "key" if reason.subject:
             return _undo_key(plan, reason)
         case "key":
@@ -237,6 +243,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "format_version": "1.0",
         "recipe": explanation.plan.recipe,
         "overrides": list(explanation.plan.overrides),
+        "last_overrides": list(explanation.last_overrides),
         "stage": explanation.stage.address if explanation.stage else None,
         "action": explanation.action,
         "causes": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from slmcompile.pipeline.changes import short
+from slmcompile.pipeline.last_overrides import without_last
 from slmcompile.planning.explain import Explanation, LastRun, RootCause
 from slmcompile.printable import printable
 
@@ -36,6 +37,7 @@ def explain_text(explanation: Explanation, *, relock: bool = False) -> str:
             lines += _absent(causes, plan.recipe)
     again = f"slmcompile run {shlex.join([plan.recipe, *plan.overrides])}"
     lines += ["", f"or accept it: {'slmcompile lock --upgrade && ' if relock else ''}{again}"]
+    lines += without_last(explanation.last_overrides, plan.overrides)
     return "\n".join(printable(line) for line in lines)
 
 
@@ -49,7 +51,7 @@ def _cause(cause: RootCause, *, whole: bool) -> list[str]:
         lines.append(f"    reaches {', '.join(reached)}")
     else:
         lines.append(f"    {' → '.join(cause.stages)}")
-    lines.append(f"    not to run: {cause.undo}")
+    lines.append(f"    {'mend' if cause.reason.cause == 'failed' else 'not to run'}: {cause.undo}")
     return lines
 
 
@@ -92,7 +94,7 @@ def sentence(cause: RootCause) -> str:
         case "input":
             old, new = short(reason.old or "none"), short(reason.new or "none")
             return f"{reason.subject} was made anew since: MD5 {old} → {new}"
-        case "first_run" | "command":
+        case "failed" | "first_run" | "command":
             return f"{cause.stages[0]}: {reason.sentence()}"
         case "key" if not reason.subject:
             return f"{cause.stages[0]}: {reason.sentence()}"

@@ -8,6 +8,7 @@ from slmcompile.api import PlannedRun
 from slmcompile.checks.judge import by_weight, sentence
 from slmcompile.checks.registry import Finding
 from slmcompile.pipeline.changes import Change
+from slmcompile.pipeline.last_overrides import without_last
 from slmcompile.planning.cost import cost_line
 from slmcompile.printable import printable
 
@@ -33,6 +34,7 @@ def plan_text(planned: PlannedRun) -> str:
         summary(planned.changes),
         findings_summary(planned.findings),
         cost_line(planned.cost),
+        *without_last(planned.last_overrides, planned.plan.overrides),
         *([f"Not looked at: {planned.undone}."] if planned.undone else []),
     ]
     # Values are a stranger's: no line may hold an escape sequence or be two.

@@ -102,6 +102,7 @@ class ReportFacts:
     Attributes:
         name: the recipe's name.
         description: one sentence; may be empty.
+        overrides: what the run had beside the recipe's file.
         recipe: the effective configuration.
         gates: verdicts, in the recipe's order.
         data_report: the data stage's ``data_report.json``.
@@ -114,6 +115,7 @@ class ReportFacts:
 
     name: str
     description: str = ""
+    overrides: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     gates: Sequence[GateVerdict] = ()
     model_name: str = ""

@@ -12,7 +12,7 @@ from slmcompile.report.facts import METRICS, Artifact, ReportFacts
 from slmcompile.report.findings import all_findings, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
-from slmcompile.report.method import fine_tuned
+from slmcompile.report.method import fine_tuned, overridden
 from slmcompile.report.text import MISSING, count, is_number, number, size
 
 _NAMES = dict(METRICS)
@@ -27,6 +27,7 @@ def markdown(facts: ReportFacts) -> str:
         f"{prose(facts.model_name)} ({prose(facts.model_license)}) "
         f"{prose(fine_tuned(facts.recipe.get('train', {})))} on "
         f"{prose(facts.data_name)} ({prose(facts.data_license)}).",
+        f"**{prose(over)}**" if (over := overridden(facts.overrides)) else "",
         _verdict(facts),
         "  \n".join(f"{i.name}: **{prose(i.value)}** ({prose(i.note)})" for i in headline(facts)),
         _part("Results", artifact_rows(facts.artifacts)),

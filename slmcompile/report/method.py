@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slmcompile.report.text import is_number, number
@@ -19,6 +19,11 @@ def fine_tuned(train: Mapping[str, Any]) -> str:
     details = [_rank(train.get("lora") or {}), _base(train.get("quantization") or {})]
     known = ", ".join(detail for detail in details if detail)
     return f"fine-tuned with {name}" + (f" ({known})" if known else "")
+
+
+def overridden(overrides: Sequence[str]) -> str:
+    """A sentence about what the run had beside the recipe's file; empty where it had nothing."""
+    return f"With the overrides {' '.join(overrides)} of this run." if overrides else ""
 
 
 def made_one(train: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from slmcompile.report.facts import ReportFacts
 from slmcompile.report.findings import all_findings, kept_step, overfitting_sentence, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Line, document, figure, section, table
-from slmcompile.report.method import fine_tuned
+from slmcompile.report.method import fine_tuned, overridden
 from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
 
 _LONGEST_ANSWER = 1500
@@ -56,9 +56,11 @@ def _header(facts: ReportFacts) -> str:
         f"<small>{escape(item.note)}</small></dd></div>"
         for item in headline(facts)
     )
+    over = overridden(facts.overrides)
+    beside = f"<p><strong>{escape(over)}</strong></p>" if over else ""
     lead = f'<p class="lead">{escape(facts.description)}</p>' if facts.description else ""
     return (
-        f"<header><h1>{escape(facts.name)}</h1>{lead}<p>{made_of}</p>"
+        f"<header><h1>{escape(facts.name)}</h1>{lead}<p>{made_of}</p>{beside}"
         f'<p class="verdict{style}">{sign}{escape(sentence)}</p>'
         f'<dl class="figures">{figures}</dl></header>'
     )

@@ -40,6 +40,7 @@ def _facts(context: Context) -> dict[str, Any]:
     return {
         "name": context.config["name"],
         "description": recipe["description"],
+        "overrides": context.config["overrides"],
         "recipe": recipe,
         "gates": [
             {

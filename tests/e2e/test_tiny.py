@@ -224,6 +224,9 @@ def test_gates_fail_after_everything_was_written(work: Workplace) -> None:
     assert "cpu-fp32" in done.stdout  # the table stands all the same
     assert "≤ 1.0001" in (work.root / "outputs/tiny/report/report.md").read_text(encoding="utf-8")
     assert work.ran() == {"check", "report"}, "a gate that failed has not finished"
+    again = work.run("plan", "tiny", "gates=[{metric: perplexity, max: 1.0001}]").stdout
+    assert "failed here: 1 of 1 gates failed: perplexity of torch is" in again
+    assert "✗ gate: perplexity of torch is" in work.run("show", "tiny").stdout
     passing = work.run("run", "tiny", f"gates={PASSING}")
     assert work.ran() == {"check", "report", "gate"}
     assert "gate passed" in passing.stdout
@@ -231,16 +234,35 @@ def test_gates_fail_after_everything_was_written(work: Workplace) -> None:
     assert work.ran() == set()
 
 
-def test_generate_and_chat_answer_as_trained(work: Workplace) -> None:
-    answer = work.run("generate", "tiny", "--target", "cpu-fp32", "switch off the radio")
-    assert answer.stdout.strip() == "off"
-    done = subprocess.run(
-        [sys.executable, "-m", "slmcompile", "chat", "tiny"],
-        cwd=work.root, input="raise the blind\nturn on my lamp now\n", env=environment(),
-        text=True, capture_output=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.split() == ["up", "on"]
-    assert work.run("generate", "tiny", "--target", "cpu-fp23", "x", code=Exit.USAGE)
+def test_generate_answers_words_lines_and_rows(work: Workplace) -> None:
+    answer = work.run("generate", "tiny", "switch", "off", "--target", "cpu-fp32", "the", "radio")
+    assert (answer.stdout.strip(), answer.stderr) == ("off", "")
+    assert work.run("generate", "tiny", "text=switch off the radio").stdout == answer.stdout
+    cut = work.run("generate", "tiny", "switch off the radio", "--max-new-tokens", "1", "--json")
+    document = json.loads(cut.stdout)
+    assert document["values"] == {"text": "switch off the radio"}
+    assert document["cut_off"]
+    assert cut.stderr == "(cut off at 1 token)\n"
+    rows = work.root / "rows.jsonl"
+    rows.write_text('{"text": "raise the blind", "label": "?"}\n{"text": "turn on my lamp"}\n')
+    assert work.run("generate", "tiny", "--file", "rows.jsonl").stdout.split() == ["up", "on"]
+    piped = ["generate", "tiny"]
+    assert said(work, piped, "raise the blind\n\nturn on my lamp\n").split() == ["up", "on"]
+    for words in (["--target", "cpu-fp23", "x"], ["txt=x"], [], ["x", "--file", "rows.jsonl"]):
+        assert work.run("generate", "tiny", *words, code=Exit.USAGE).stdout == ""
+    rows.unlink()
+
+
+def test_chat_answers_lines_and_takes_commands(work: Workplace) -> None:
+    lines = "raise the blind\n/help\n/target cpu-fp32\n\nturn on my lamp now\n/exit\nraise it\n"
+    assert said(work, ["chat", "tiny"], lines).split() == ["up", "on"]
+
+
+def said(work: Workplace, words: list[str], lines: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "slmcompile", *words],
+        cwd=work.root, input=lines, env=environment(), text=True, capture_output=True, check=True,
+    ).stdout  # fmt: skip
 
 
 def test_a_damaged_artifact_is_found_before_it_is_used(work: Workplace) -> None:

@@ -142,10 +142,10 @@ def test_a_moved_folder_opens_and_answers_alike(
     base: Path, fp32: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     prompt = make_rows(base)[0].prompt
-    here = "".join(onnx_model.stream_text(onnx_model.load(fp32[0], 1), prompt, 12))
+    here = "".join(onnx_model.Answer(onnx_model.load(fp32[0], 1), prompt, 12))
     moved = tmp_path / "elsewhere"
     shutil.copytree(fp32[0], moved)
-    assert "".join(onnx_model.stream_text(onnx_model.load(moved, 1), prompt, 12)) == here
+    assert "".join(onnx_model.Answer(onnx_model.load(moved, 1), prompt, 12)) == here
     assert here
 
 

@@ -1,0 +1,146 @@
+"""What a person asks of an exported model: values of its prompt's columns.
+
+Out of the words of a command line, of lines, and of JSON rows. Knows no model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from slmcompile.data.rows import SourceRow, as_text
+from slmcompile.errors import BadDataError, UsageError
+from slmcompile.printable import shortened
+
+Values = dict[str, str]
+"""Column of the prompt → text."""
+
+_PAIR = re.compile(r"([^\W\d][\w.-]*)=")
+
+
+def of_words(words: Sequence[str], columns: Sequence[str]) -> Values:
+    """The values in the words of a command line.
+
+    ``column=value`` begins a value, which goes on to the next one. Where the prompt has a single
+    column and the first word is no such pair, all words are its text.
+
+    Raises:
+        UsageError: a pair whose column the prompt does not have, a column that is given twice or
+            not at all (exit 64).
+    """
+    if len(columns) == 1 and _column(words[0], columns) is None:
+        return {columns[0]: " ".join(words)}
+    found: dict[str, list[str]] = {}
+    at = ""
+    for word in words:
+        name = _column(word, columns)
+        if name is not None:
+            if name in found:
+                raise UsageError(f"{name}: is given twice", "give each column once")
+            at = name
+            found[at] = [word[len(name) + 1 :]]
+        elif at:
+            found[at].append(word)
+        else:
+            raise UsageError(_columns(columns), form(columns))
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise UsageError(f"{_columns(columns)}; not given: {', '.join(missing)}", form(columns))
+    return {name: " ".join(found[name]) for name in columns}
+
+
+def _column(word: str, columns: Sequence[str]) -> str | None:
+    """The column that a word begins a value of; None where it is text."""
+    known = [name for name in columns if word.startswith(f"{name}=")]
+    if known:
+        return max(known, key=len)
+    pair = _PAIR.match(word)
+    if pair is None:
+        return None
+    near = get_close_matches(pair[1], columns, n=1)
+    meant = f"did you mean {near[0]}=…? " if near else ""
+    quoted = shlex.quote(f"{columns[0]}={shortened(word, 40)}")
+    text = f"for a text with = in it write {quoted}" if len(columns) == 1 else form(columns)
+    raise UsageError(f"{shortened(pair[1])}: {_columns(columns)}", f"{meant}{text}")
+
+
+def _columns(columns: Sequence[str]) -> str:
+    if len(columns) == 1:
+        return f"the prompt has the column {columns[0]} alone"
+    return f"the prompt has the columns {', '.join(columns)}"
+
+
+def form(columns: Sequence[str]) -> str:
+    """How the values are written, to be copied."""
+    if len(columns) == 1:
+        return '"…"'
+    return " ".join(f'{shlex.quote(name)}="…"' for name in columns)
+
+
+def written(values: Mapping[str, str]) -> str:
+    """The words for a shell that ``of_words`` reads as these values."""
+    if len(values) == 1:
+        ((name, text),) = values.items()
+        pair = _PAIR.match(text) or text.startswith((f"{name}=", "-"))
+        return shlex.quote(f"{name}={text}" if pair else text)
+    return " ".join(shlex.quote(f"{name}={text}") for name, text in values.items())
+
+
+def of_lines(
+    lines: Iterable[str], columns: Sequence[str], where: str, *, rows: bool = False
+) -> Iterator[Values]:
+    """The values on each line that is not empty.
+
+    A line is a JSON object that has all columns, or the text of a single column.
+
+    Args:
+        lines: as a file has them.
+        columns: of the prompt.
+        where: the file's name, for messages.
+        rows: whether every line must be a JSON object.
+
+    Raises:
+        BadDataError: a line is neither, or a column of it is no text (exit 65).
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        at = f"{where}:{number}"
+        row = _row(line)
+        whole = row is not None and all(name in row for name in columns)
+        if row is not None and (rows or whole):
+            yield _of_row(SourceRow(row, at), columns)
+        elif rows:
+            raise BadDataError(f"{at}: not a JSON object", f"write {_example(columns)}")
+        elif len(columns) > 1:
+            raise BadDataError(f"{at}: {_columns(columns)}", f"write {_example(columns)}")
+        else:
+            yield {columns[0]: line.rstrip("\r\n")}
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _of_row(row: SourceRow, columns: Sequence[str]) -> Values:
+    for name in columns:
+        value = row.values.get(name)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            raise BadDataError(
+                f"{row.where}: column {name!r} is a list of messages", "give the user's text alone"
+            )
+    return {name: as_text(row, name, {}) for name in columns}
+
+
+def _example(columns: Sequence[str]) -> str:
+    return json.dumps(dict.fromkeys(columns, "…"), ensure_ascii=False)

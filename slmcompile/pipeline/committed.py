@@ -1,0 +1,200 @@
+"""A recipe as its last run left it: what its generated files say, whatever became of it since.
+
+Whoever only looks at what was made (``show``, ``generate``, ``chat``) asks here and not the
+compiler, which would refuse a recipe whose data file has moved. Which of what lies here was made
+from something that is no longer there is read from DVC's locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slmcompile.errors import MissingError
+from slmcompile.pipeline.changes import changes
+from slmcompile.pipeline.emit import overrides_path, runtime_path
+from slmcompile.pipeline.specs import read_spec
+from slmcompile.pipeline.state import Locked, read_lock
+from slmcompile.pipeline.sync import compile_recipe, read_overrides, spec_paths
+from slmcompile.planning.definition import Plan, Stage
+from slmcompile.project import Project
+from slmcompile.regular_file import leads_out, read_json
+
+_OF_THE_RECIPE = frozenset({"key", "package", "epoch", "file", "command"})
+"""Causes of a change that lie in the recipe, its files and its environment, not in outputs."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What the generated files of a recipe say.
+
+    Attributes:
+        recipe: its name.
+        overrides: those of the last run.
+        targets: names of the exports, in the recipe's order.
+        gates: the recipe's gates.
+        stages: its own stages and the shared ones that they read, by address.
+    """
+
+    recipe: str
+    overrides: tuple[str, ...]
+    targets: tuple[str, ...]
+    gates: tuple[Mapping[str, Any], ...]
+    stages: Mapping[str, Stage]
+
+    def of_kind(self, kind: str) -> list[Stage]:
+        """The recipe's own stages of one kind, by name."""
+        own = (stage for stage in self.stages.values() if stage.pipeline == self.recipe)
+        return [stage for stage in own if stage.kind == kind]
+
+
+def read_committed(project: Project, recipe: str) -> Committed:
+    """Reads the generated files of a recipe that has been synced here.
+
+    Raises:
+        MissingError: the recipe was never synced here (exit 69).
+        UsageError, BadRecipeError: there is no such recipe.
+    """
+    project.recipe_file(recipe)
+    own = [_stage(read_spec(project, path)) for path in spec_paths(project, recipe)]
+    stages = {stage.address: stage for stage in own if stage}
+    if not stages or not (project.root / overrides_path(recipe)).is_file():
+        raise MissingError(f"{recipe}: never ran here", f"run `slmcompile run {recipe}`")
+    wanted = [path for stage in stages.values() for path in stage.inputs.values()]
+    while wanted:
+        pipeline, _, deeper = wanted.pop().removeprefix("outputs/").partition("/")
+        kind = pipeline.partition("-")[0]
+        if deeper or f"{pipeline}/{kind}" in stages:
+            continue
+        stage = _stage(read_spec(project, f"pipelines/{pipeline}/plan/{kind}.json"))
+        if stage:
+            stages[stage.address] = stage
+            wanted += stage.inputs.values()
+    gate = stages.get(f"{recipe}/gate")
+    return Committed(
+        recipe,
+        read_overrides(project, recipe),
+        _targets(project, recipe, stages),
+        tuple(gate.config.get("gates", ())) if gate else (),
+        stages,
+    )
+
+
+def _stage(spec: Mapping[str, Any] | None) -> Stage | None:
+    """The stage of a spec; None where it is not one that slmcompile has written."""
+    if spec is None:
+        return None
+    texts = [spec.get(name) for name in ("stage", "kind", "out")]
+    inputs = spec.get("inputs", {})
+    paths = [*texts[2:], *inputs.values()]
+    if not all(isinstance(text, str) and text for text in (*texts, *paths)):
+        return None
+    if any(leads_out(path) or not path.startswith(("outputs/", "pipelines/")) for path in paths):
+        return None
+    pipeline, _, name = spec["stage"].partition("/")
+    metrics = spec.get("metrics")
+    return Stage(
+        pipeline=pipeline,
+        name=name,
+        kind=spec["kind"],
+        config=spec.get("config", {}),
+        packages=spec.get("packages", {}),
+        inputs=inputs,
+        out=spec["out"],
+        metrics=metrics if isinstance(metrics, str) else None,
+    )
+
+
+def _targets(project: Project, recipe: str, stages: Mapping[str, Stage]) -> tuple[str, ...]:
+    """The exports in the recipe's order, which a spec's sorted keys do not tell."""
+    exports = [
+        stage.name.removeprefix("export-") for stage in stages.values() if stage.kind == "export"
+    ]
+    runtime = read_json(project.root, runtime_path(recipe))
+    listed = runtime.get("targets") if isinstance(runtime, dict) else None
+    known = [name for name in listed if name in exports] if isinstance(listed, list) else []
+    return tuple(dict.fromkeys([*known, *exports]))
+
+
+def outdated(project: Project, committed: Committed) -> dict[str, tuple[str, ...]]:
+    """Of every stage, those before it whose output is another now than the one it was made from.
+
+    By address, as far as DVC's locks tell; a stage that is up to date with what lies here has none.
+    """
+    names = {stage.pipeline for stage in committed.stages.values()}
+    locks = {name: read_lock(project, name) for name in names}
+    makers = {path: stage for stage in committed.stages.values() for path in stage.outs}
+    known: dict[str, tuple[str, ...]] = {}
+
+    def locked(stage: Stage) -> Locked | None:
+        return locks[stage.pipeline].get(stage.name)
+
+    def look(stage: Stage) -> tuple[str, ...]:
+        if stage.address not in known:
+            known[stage.address] = ()  # whoever wrote a loop into the specs gets an end
+            known[stage.address] = tuple(dict.fromkeys(behind(stage)))
+        return known[stage.address]
+
+    def behind(stage: Stage) -> Iterator[str]:
+        made_from = locked(stage)
+        for path in stage.inputs.values() if made_from else ():
+            maker = makers.get(path)
+            now = locked(maker) if maker else None
+            if maker and now and made_from:
+                if made_from.deps.get(path) != now.outs.get(path):
+                    yield maker.address
+                yield from look(maker)
+
+    return {address: look(stage) for address, stage in committed.stages.items()}
+
+
+def made_before(committed: Committed, addresses: Sequence[str]) -> str:
+    """What to call something by what has changed since it was made; empty where nothing has."""
+    kinds = {committed.stages[address].kind for address in addresses}
+    for kind, words in (
+        ("base", "of an earlier model"),
+        ("train", "of an earlier model"),
+        ("data", "on earlier data"),
+        ("export", "of an earlier export"),
+    ):
+        if kind in kinds:
+            return words
+    return "of an earlier state" if kinds else ""
+
+
+def changed_since(project: Project, committed: Committed, address: str = "") -> str:
+    """What of the recipe is no longer as it was when it ran, in a sentence; empty if nothing is.
+
+    With ``address`` only what that stage, or one before it, is made from.
+
+    Raises:
+        SlmcompileError: the recipe cannot be compiled any more.
+    """
+    plan = compile_recipe(project, committed.recipe, committed.overrides)
+    wanted = _before(plan, address) if address else {stage.address for stage in plan.stages()}
+    told = dict.fromkeys(
+        reason.sentence()
+        for each in changes(project, plan)
+        if each.stage.address in wanted
+        for reason in each.reasons
+        if reason.cause in _OF_THE_RECIPE
+    )
+    if not told:
+        return ""
+    first, *others = told
+    more = f" and {len(others)} more" if others else ""
+    return f"the recipe has changed since: {first}{more}"
+
+
+def _before(plan: Plan, address: str) -> set[str]:
+    """A stage and all before it."""
+    stages = {stage.address: stage for stage in plan.stages()}
+    found: set[str] = set()
+    left = [address]
+    while left:
+        stage = stages.get(left.pop())
+        if stage is not None and stage.address not in found:
+            found.add(stage.address)
+            left += stage.input_stages.values()
+    return found

@@ -1,0 +1,133 @@
+"""What is asked of a model is what the person wrote: no word is dropped, no column is guessed."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from slmcompile.asked import of_lines, of_words, written
+from slmcompile.errors import BadDataError, UsageError
+from slmcompile.results import _values_in
+
+ONE, TWO = ["text"], ["question", "context"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["turn", "it", "off"], "turn it off"),
+        (["turn it off"], "turn it off"),
+        (["text=turn", "it", "off"], "turn it off"),
+        (["text=x=5"], "x=5"),
+        (["set x=5"], "set x=5"),
+        (["set", "x=5"], "set x=5"),
+        (["2+2=4"], "2+2=4"),
+        (["=", "a"], "= a"),
+        (["text="], ""),
+    ],
+)
+def test_every_word_is_part_of_the_text(words: list[str], text: str) -> None:
+    assert of_words(words, ONE) == {"text": text}
+
+
+def test_a_value_goes_on_to_the_next_column() -> None:
+    words = ["context=a", "b", "question=who", "is=it"]
+    with pytest.raises(UsageError, match="is: the prompt has the columns question, context"):
+        of_words(words, TWO)
+    assert of_words(words[:3], TWO) == {"question": "who", "context": "a b"}
+
+
+@pytest.mark.parametrize(
+    ("words", "columns", "what", "mend"),
+    [
+        (
+            ["txet=hi"],
+            ONE,
+            "txet: the prompt has the column text alone",
+            "did you mean text=…? for a text with = in it write text=txet=hi",
+        ),
+        (
+            ["x=5 + y"],
+            ONE,
+            "x: the prompt has the column text alone",
+            "for a text with = in it write 'text=x=5 + y'",
+        ),
+        (
+            ["hello"],
+            TWO,
+            "the prompt has the columns question, context",
+            'question="…" context="…"',
+        ),
+        (
+            ["question=who"],
+            TWO,
+            "the prompt has the columns question, context; not given: context",
+            'question="…" context="…"',
+        ),
+        (
+            ["question=a", "context=b", "question=c"],
+            TWO,
+            "question: is given twice",
+            "give each column once",
+        ),
+        (
+            ["qestion=a"],
+            TWO,
+            "qestion: the prompt has the columns question, context",
+            'did you mean question=…? question="…" context="…"',
+        ),
+    ],
+)
+def test_what_is_no_column_is_named_and_not_sent(
+    words: list[str], columns: list[str], what: str, mend: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        of_words(words, columns)
+    assert (caught.value.what, caught.value.mend) == (what, mend)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"text": "it's on"},
+        {"text": "x=5"},
+        {"text": "text=5"},
+        {"text": "-5 degrees"},
+        {"text": ""},
+        {"question": "who's there?", "context": 'a "b"\n$HOME'},
+        {"my column": "a", "b": "c=d"},
+    ],
+)
+def test_the_printed_words_are_read_back_by_a_shell_and_by_us(values: dict[str, str]) -> None:
+    assert of_words(shlex.split(written(values)), list(values)) == values
+
+
+def test_lines_are_texts_or_rows_and_a_broken_one_is_named() -> None:
+    lines = ["hi there\n", "\n", '{"text": 5, "more": 1}\r\n', '{"a": 1}\n']
+    assert [each["text"] for each in of_lines(lines, ONE, "f")] == ["hi there", "5", '{"a": 1}']
+    with pytest.raises(BadDataError, match=r"f\.jsonl:1: not a JSON object"):
+        list(of_lines(lines, ONE, "f.jsonl", rows=True))
+    with pytest.raises(BadDataError, match="f:1: the prompt has the columns question, context"):
+        list(of_lines(lines, TWO, "f"))
+    with pytest.raises(BadDataError, match=r"f:1: no column 'text'"):
+        list(of_lines(['{"txt": "a"}'], ONE, "f", rows=True))
+    with pytest.raises(BadDataError, match=r"f:1: column 'text' is a list of messages"):
+        list(of_lines(['{"text": [{"role": "user", "content": "a"}]}'], ONE, "f"))
+
+
+@pytest.mark.parametrize(
+    ("template", "columns", "text", "values"),
+    [
+        ("Q: {q}\nC: {c}\nA: ", ["q", "c"], "Q: who\nC: a b\nA: ", {"q": "who", "c": "a b"}),
+        ("{q} {{}} {q} = ", ["q"], "on {} on = ", {"q": "on"}),
+        ("{q} {{}} {q} = ", ["q"], "on {} off = ", {}),
+        ("{my col}.", ["my col"], "a.b.", {"my col": "a.b"}),
+        ("{q}", ["q"], "\x1b[2J", {}),
+        (None, ["q"], "anything", {}),
+    ],
+)
+def test_the_line_to_try_has_the_values_of_the_first_prompt(
+    template: str | None, columns: list[str], text: str, values: dict[str, str]
+) -> None:
+    assert _values_in(text, {"text": template, "columns": columns}) == values

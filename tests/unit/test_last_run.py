@@ -1,0 +1,237 @@
+"""What lies here is told as what it is: of which model, with which overrides, passed or failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slmcompile import showing
+from slmcompile.cli import main
+from slmcompile.drift.look import drift
+from slmcompile.errors import Exit, GateFailedError, MissingError, SlmcompileError
+from slmcompile.pipeline.changes import changes
+from slmcompile.pipeline.committed import outdated, read_committed
+from slmcompile.pipeline.failure import write_failure
+from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.planning.explain import explain
+from slmcompile.planning.explain_text import explain_text
+from slmcompile.project import Project
+from tests.pretend import pretend_run
+from tests.projects import make_project
+
+LR = "train.learning_rate=5e-4"
+GATES = "gates=[{metric: exact_match, min: 0.95},{metric: exact_match, max: 0.99}]"
+TARGETS = "target=[cpu-int8,cpu-fp32,cpu-int4]"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    root = make_project(tmp_path.resolve(), data=("tiny",))
+    (root / "recipes" / "quickstart.yaml").unlink()
+    monkeypatch.chdir(root)
+    return Project(root)
+
+
+def ran(project: Project, *overrides: str, exact_match: float = 0.9) -> None:
+    """As if the recipe had run, with figures where ``show`` reads them."""
+    plan = compile_recipe(project, "tiny", overrides)
+    pretend_run(project, plan, exact_match)
+    for stage in plan.own.stages:
+        if stage.kind == "evaluate":
+            name = stage.name.removeprefix("evaluate-")
+            figures = {"artifacts": {name: {"exact_match": exact_match}}}
+            path = project.root / stage.out / "metrics.json"
+            path.write_text(json.dumps(figures), encoding="utf-8")
+
+
+def trained_anew(project: Project) -> None:
+    """What ``run --select train`` leaves: another model, and all behind it as it was."""
+    path = project.pipelines / "tiny" / "dvc.lock"
+    lock = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for out in lock["stages"]["train"]["outs"]:
+        out["md5"] = "0" * 32 + (".dir" if out["md5"].endswith(".dir") else "")
+    path.write_text(yaml.safe_dump(lock), encoding="utf-8")
+
+
+# --- overrides of the last run ---------------------------------------------------------------
+
+
+def test_overrides_that_a_run_left_stop_a_check_and_are_drift(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran(project)
+    assert main(["sync", "--all", "--check"]) == Exit.DONE
+    ran(project, LR)
+    capsys.readouterr()
+    assert main(["sync", "--all", "--check"]) == Exit.STALE
+    said = capsys.readouterr().err
+    assert f"error: pipelines/tiny/overrides.yaml: holds {LR} of the last run\n" in said
+    assert f"`slmcompile run tiny {LR} --save-as NAME`" in said
+    (found,) = (each for each in drift(project) if each.kind == "overrides")
+    assert found.subject == "pipelines/tiny/overrides.yaml"
+    assert LR in found.what
+    assert "`slmcompile run tiny`" in found.mend
+    ran(project)
+    assert not [each for each in drift(project) if each.kind == "overrides"]
+
+
+def test_a_plan_without_them_says_what_the_last_run_had(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran(project, LR)
+    for words in (["plan", "tiny"], ["why", "tiny"]):
+        assert main(words) == Exit.DONE
+        assert f"The last run was with {LR}; this is without." in capsys.readouterr().out
+        assert main([*words, "--json"]) == Exit.DONE
+        assert json.loads(capsys.readouterr().out)["last_overrides"] == [LR]
+        assert main([*words, LR]) == Exit.DONE
+        assert "The last run" not in capsys.readouterr().out
+
+
+def test_show_and_the_reports_spec_carry_them(project: Project) -> None:
+    ran(project, LR, "train.save_steps=7", "track=tensorboard")
+    assert showing.text(showing.look(project, "tiny")).startswith(f"with {LR} ")
+    report = compile_recipe(project, "tiny").own.stages[-2]
+    assert report.kind == "report"
+    assert report.config["overrides"] == [LR], "of what can change no result it says nothing"
+
+
+# --- figures of what is no longer there ------------------------------------------------------
+
+
+def test_figures_of_an_earlier_model_are_marked(project: Project) -> None:
+    ran(project)
+    now = showing.look(project, "tiny")
+    assert not now.words
+    assert "of an earlier model" not in showing.text(now)
+    trained_anew(project)
+    shown = showing.look(project, "tiny")
+    assert shown.words == {"torch": "of an earlier model", "cpu-fp32": "of an earlier model"}
+    (line,) = (each for each in showing.text(shown).split("\n") if each.startswith("cpu-fp32"))
+    assert line.endswith("outputs/tiny/export-cpu-fp32  (of an earlier model)")
+    document = showing.to_json(shown)
+    assert document["artifacts"]["cpu-fp32"]["outdated"] == ["tiny/train"]
+    assert document["artifacts"]["base"]["outdated"] == []
+    behind = outdated(project, read_committed(project, "tiny"))
+    assert behind["tiny/export-cpu-fp32"] == ("tiny/train",)
+    assert behind["tiny/train"] == ()
+
+
+def test_an_edit_since_is_said_and_marks_no_row(project: Project) -> None:
+    ran(project)
+    recipe = project.recipes / "tiny.yaml"
+    recipe.write_text(recipe.read_text() + "train: {seed: 5}\n", encoding="utf-8")
+    shown = showing.look(project, "tiny")
+    assert not shown.words
+    assert shown.changed == "the recipe has changed since: train.seed 0 → 5"
+    assert shown.changed in showing.text(shown)
+
+
+def test_what_was_made_is_shown_where_its_sources_have_moved(project: Project) -> None:
+    ran(project, TARGETS)
+    before = showing.look(project, "tiny")
+    shutil.move(project.root / "data" / "tiny", project.root / "data" / "elsewhere")
+    after = showing.look(project, "tiny")
+    assert after.results == before.results
+    assert after.changed.startswith("the recipe cannot be compiled now: ")
+    assert "no such file" in after.changed
+    (project.recipes / "tiny.yaml").write_text("broken: [", encoding="utf-8")
+    assert showing.look(project, "tiny").results == before.results
+
+
+def test_exports_are_listed_in_the_recipes_order(project: Project) -> None:
+    ran(project, TARGETS)
+    assert read_committed(project, "tiny").targets == ("cpu-int8", "cpu-fp32", "cpu-int4")
+    names = [result.name for result in showing.look(project, "tiny").results]
+    assert names == ["baselines", "base", "torch", "cpu-int8", "cpu-fp32", "cpu-int4"]
+
+
+def test_a_recipe_that_never_ran_says_so(project: Project) -> None:
+    with pytest.raises(MissingError, match="tiny: never ran here"):
+        read_committed(project, "tiny")
+    with pytest.raises(SlmcompileError, match="recipes are tiny"):
+        read_committed(project, "tyni")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"out": "../elsewhere"},
+        {"out": "/etc"},
+        {"inputs": {"data": "/etc/passwd"}},
+        {"stage": 5},
+    ],
+)
+def test_a_spec_of_a_stranger_leads_nowhere(project: Project, change: dict[str, object]) -> None:
+    ran(project)
+    path = project.pipelines / "tiny" / "plan" / "evaluate-torch.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change), encoding="utf-8")
+    names = [result.name for result in showing.look(project, "tiny").results]
+    assert names == ["baselines", "base", "cpu-fp32"]
+
+
+# --- gates -----------------------------------------------------------------------------------
+
+
+def test_show_judges_the_gates(project: Project) -> None:
+    ran(project, GATES)
+    lines = showing.text(showing.look(project, "tiny")).split("\n")
+    assert "  ✗ gate: exact_match of torch is 0.9, bar ≥ 0.95" in lines
+    assert "  ✓ gate: exact_match of torch is 0.9, bar ≤ 0.99" in lines
+    shutil.rmtree(project.root / "outputs" / "tiny" / "evaluate-torch")
+    shown = showing.look(project, "tiny")
+    assert shown.verdicts == ()
+    assert "  ? gate: exact_match of torch is not measured" in showing.text(shown).split("\n")
+
+
+def failed(project: Project, name: str, *overrides: str) -> list[tuple[str, str]]:
+    found = changes(project, compile_recipe(project, "tiny", overrides))
+    change = next(each for each in found if each.stage.name == name)
+    return [(reason.cause, reason.sentence()) for reason in change.reasons]
+
+
+def fail(project: Project, name: str, *overrides: str) -> None:
+    """As if everything had run and then one stage had failed."""
+    ran(project, *overrides)
+    for stage in compile_recipe(project, "tiny", overrides).stages():
+        manifest = project.root / stage.out / "made"
+        if manifest.is_file():  # the pretended outputs have none
+            manifest.rename(manifest.with_name("manifest.json"))
+    for path in (project.root / ".dvc" / "cache").rglob("*.dir"):
+        path.write_text(path.read_text().replace('"made"', '"manifest.json"'))
+    lock = project.pipelines / "tiny" / "dvc.lock"
+    content = yaml.safe_load(lock.read_text())
+    del content["stages"][name]
+    lock.write_text(yaml.safe_dump(content))
+    shutil.rmtree(project.root / "outputs" / "gates" / "tiny")
+    error = GateFailedError("1 of 2 gates failed: exact_match is low", "train better")
+    write_failure(project, f"tiny/{name}", error)
+
+
+def test_a_gate_that_failed_here_is_not_said_to_have_never_run(project: Project) -> None:
+    fail(project, "gate", GATES)
+    assert failed(project, "gate", GATES) == [
+        ("failed", "failed here: 1 of 2 gates failed: exact_match is low")
+    ]
+    plan = compile_recipe(project, "tiny", [GATES])
+    text = explain_text(explain(project, plan, plan.own.stages[-1]))
+    assert "tiny/gate: failed here: 1 of 2 gates failed: exact_match is low\n" in text
+    assert "mend: train better" in text
+
+
+def test_another_bar_or_another_model_has_not_failed(project: Project) -> None:
+    fail(project, "gate", GATES)
+    assert "failed" not in dict(failed(project, "gate", "gates=[{metric: accuracy, min: 0.5}]"))
+    assert "failed" not in dict(failed(project, "gate", GATES, LR))
+    measured = project.root / "outputs" / "tiny" / "evaluate-torch" / "manifest.json"
+    record = next((project.scratch / "failures").iterdir())
+    told = json.loads(record.read_text())
+    assert told["read"]["outputs/tiny/evaluate-torch"]
+    told["read"]["outputs/tiny/evaluate-torch"] = "0" * 32
+    record.write_text(json.dumps(told))
+    assert measured.is_file()
+    assert "failed" not in dict(failed(project, "gate", GATES))
