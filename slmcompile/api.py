@@ -89,7 +89,7 @@ def plan(
     ``policy_from`` is a git revision whose policy the recipe is held against. ``deep`` also reads
     all rows and builds the model without weights, in a child process.
     """
-    found = find_project(project)
+    found = replace(find_project(project), policy_from=policy_from)
     compiled = compile_recipe(found, recipe, overrides)
     return _planned(found, compiled, policy_from, deep=deep)
 
@@ -142,7 +142,7 @@ def run(
         SlmcompileError: the first check that refutes the recipe, before anything is written; the
             failed stage's own error; exit 3 where a gate failed.
     """
-    found = find_project(project)
+    found = replace(find_project(project), policy_from=policy_from)
     asked = _Asked(recipe, tuple(overrides), tuple(select), policy_from)
     return _run(found, asked, on_plan, progress)
 
@@ -163,7 +163,7 @@ def apply(
     """
     from slmcompile.planning import saved, staleness
 
-    found = find_project(project)
+    found = replace(find_project(project), policy_from=policy_from)
     asked = saved.load(path)
     staleness.check_files(found, asked)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def plan(arguments: Namespace) -> int:
     """Prints a plan; with ``--against`` also what differs; with ``--out`` also writes it."""
-    project = find_project()
+    project = replace(find_project(), policy_from=arguments.policy_from)
     planned = api.plan(
         arguments.recipe,
         arguments.overrides,

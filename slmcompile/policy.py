@@ -20,7 +20,7 @@ from slmcompile.errors import BadRecipeError, UsageError
 from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.schema import DisplayName, ProjectPath, Section
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes
-from slmcompile.regular_file import check_inside
+from slmcompile.regular_file import check_inside, linked_file
 from slmcompile.revision import read_blob, resolve
 
 FILE = "conf/policy/default.yaml"
@@ -43,7 +43,8 @@ class Policy(Section):
     )
     data_roots: tuple[ProjectPath, ...] | None = Field(
         None,
-        description="Folders of the project, relative to it, that a recipe's files must lie in.",
+        description="Folders that a recipe's files must lie in: relative ones of the project (`.`"
+        " for all of it), and absolute ones that a folder of the project may be a link into.",
     )
     max_parameters: int | None = Field(
         None, ge=1, description="Largest base model, in parameters (tied weights once)."
@@ -57,17 +58,22 @@ class Policy(Section):
 
     @field_validator("data_roots")
     @classmethod
-    def _inside_the_project(cls, roots: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        """As plain relative paths; whatever a recipe names outside is refused in any case."""
+    def _folders(cls, roots: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """As plain paths; all that lies outside of the project is too much to allow."""
         plain = tuple(map(posixpath.normpath, roots or ()))
         for root in plain:
-            if root.startswith("/") or root.partition("/")[0] in {"..", "~"}:
+            if root.strip("/") == "" or root.partition("/")[0] in {"..", "~"}:
                 raise PydanticCustomError(
-                    "outside_the_project",
-                    "must be folders of the project, and {root} lies outside it",
-                    {"root": root, "mend": "name folders relative to the project: [data]"},
+                    "no_data_root",
+                    "must be folders of the project or absolute ones, not {root}",
+                    {"root": root, "mend": "name them: [data], or [., /mnt/corpora]"},
                 )
         return None if roots is None else plain
+
+    @property
+    def linked_roots(self) -> tuple[str, ...]:
+        """Folders outside of the project that a link in it may lead into."""
+        return tuple(root for root in self.data_roots or () if root.startswith("/"))
 
 
 def load_policy(project: Project, ref: str | None = None) -> Policy:
@@ -108,11 +114,12 @@ def _validated(files: list[YamlFile]) -> Policy:
         raise BadRecipeError(f"{FILE}: {error}", "use plain YAML values") from error
 
 
-def within_roots(policy: Policy, path: str) -> bool:
-    """Whether a resolved project-relative path lies in one of the policy's data roots."""
+def within_roots(policy: Policy, project: Project, path: str) -> bool:
+    """Whether a project-relative path lies in one of the policy's data roots."""
     if policy.data_roots is None:
         return True
-    return any(root == "." or f"{path}/".startswith(f"{root}/") for root in policy.data_roots)
+    relative = any(root == "." or f"{path}/".startswith(f"{root}/") for root in policy.data_roots)
+    return relative or linked_file(project.root, path, policy.linked_roots) is not None
 
 
 def _in_tree(project: Project) -> YamlFile | None:

@@ -13,9 +13,16 @@ from slmcompile.recipe.schema import ID_PATTERN
 
 @dataclass(frozen=True)
 class Project:
-    """A folder that holds ``recipes/``; every path in specs is relative to it."""
+    """A folder that holds ``recipes/``; every path in specs is relative to it.
+
+    Attributes:
+        root: the folder.
+        policy_from: the git revision whose policy recipes are held against; None takes the
+            working tree's.
+    """
 
     root: Path
+    policy_from: str | None = None
 
     @property
     def recipes(self) -> Path:

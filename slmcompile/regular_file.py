@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,23 @@ def check_inside(root: Path, path: str, where: str) -> os.stat_result | None:
     if found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         raise RefusedError(f"{at} is not a regular file", "put a regular file there")
     return found
+
+
+def linked_file(root: Path, path: str, roots: Sequence[str]) -> Path | None:
+    """Where ``root/path`` lies, if a link among its folders leads into one of ``roots``.
+
+    ``roots`` are absolute folders that the project's owners have named. None where it leads
+    elsewhere, to something hidden there, or is a link itself.
+    """
+    if not roots or leads_out(path) or (root / path).is_symlink():
+        return None
+    real = Path(os.path.realpath(root / path))
+    for folder in roots:
+        allowed = Path(os.path.realpath(folder))
+        if len(allowed.parts) > 1 and real.is_relative_to(allowed):
+            hidden = any(part.startswith(".") for part in real.relative_to(allowed).parts)
+            return None if hidden else real
+    return None
 
 
 def read_regular(root: Path, path: str, where: str, limit: int) -> bytes | None:

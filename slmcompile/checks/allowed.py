@@ -85,7 +85,7 @@ def _roots(context: CheckContext) -> Verdict | None:
     stages = [pipeline.stages[0] for pipeline in plan.shared] if plan else []
     for stage in stages:
         for path in stage.files:
-            if not within_roots(context.policy, path):
+            if not within_roots(context.policy, context.project, path):
                 roots = ", ".join(context.policy.data_roots or ())
                 section = "model" if stage.kind == "base" else "data"
                 return refuted(

@@ -43,7 +43,12 @@ def deepened(context: CheckContext) -> CheckContext:
     unread = context.data is None
     fetched = isinstance(context.recipe.data.source, HubData)
     data = context.plan.shared[1].stages[0].config if unread and not fetched else None
-    request: dict[str, Any] = {"project": str(root), "base": str(root / model.where), "data": data}
+    request: dict[str, Any] = {
+        "project": str(root),
+        "base": str(root / model.where),
+        "data": data,
+        "roots": context.policy.linked_roots,
+    }
     request |= {"cpu_seconds": CPU_SECONDS, "memory_bytes": MEMORY_BYTES}
     answer, failed = _ask_child(request)
     if answer is None:

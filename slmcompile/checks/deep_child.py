@@ -30,7 +30,7 @@ def main(request_file: str, answer_file: str) -> int:
     }
     base = Path(request["base"])
     if request["data"] is not None:
-        answer |= _read_rows(request["data"], Path(request["project"]), base)
+        answer |= _read_rows(request["data"], Path(request["project"]), base, request["roots"])
     if answer["error"] is None:
         try:
             answer["modules"] = modules(base)
@@ -53,7 +53,7 @@ def _limit(cpu_seconds: int, memory_bytes: int) -> None:
         resource.setrlimit(kind, (soft, hard))
 
 
-def _read_rows(data: dict[str, Any], project: Path, base: Path) -> dict[str, Any]:
+def _read_rows(data: dict[str, Any], project: Path, base: Path, roots: list[str]) -> dict[str, Any]:
     """``data_report`` as the ``data`` stage would write it, or the error it would end with."""
     from slmcompile import artifact
     from slmcompile.data.prepare import prepare
@@ -66,7 +66,7 @@ def _read_rows(data: dict[str, Any], project: Path, base: Path) -> dict[str, Any
         if (base / artifact.MANIFEST).is_file():
             artifact.verify(base)
         with tempfile.TemporaryDirectory(prefix="slmcompile-") as out:
-            prepare(config, project, base, Path(out), Silent())
+            prepare(config, project, base, Path(out), Silent(), roots)
             report = json.loads((Path(out) / "data_report.json").read_text(encoding="utf-8"))
     except SlmcompileError as error:
         return {"error": error.to_json()}

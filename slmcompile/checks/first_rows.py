@@ -6,7 +6,7 @@ stage. Parquet and Zstandard take a heavy import and hub data a network: that st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -52,22 +52,24 @@ class Source:
     root: Path
     hashes: tuple[tuple[str, str], ...]
     config: str
+    roots: tuple[str, ...]
     data: Data = field(compare=False)
 
     @classmethod
     def of(cls, context: CheckContext) -> Source:
         """The rows of the recipe that is judged."""
         data, files = context.recipe.data, context.plan.files if context.plan else {}
-        return cls(context.project.root, tuple(sorted(files.items())), data.model_dump_json(), data)
+        hashes, roots = tuple(sorted(files.items())), context.policy.linked_roots
+        return cls(context.project.root, hashes, data.model_dump_json(), roots, data)
 
 
 @lru_cache(maxsize=64)
 def first_rows_of(source: Source) -> FirstRows:
     """As ``first_rows``; many recipes read the same rows, which are read once."""
-    return first_rows(source.data, source.root)
+    return first_rows(source.data, source.root, source.roots)
 
 
-def first_rows(config: Data, project: Path) -> FirstRows:
+def first_rows(config: Data, project: Path, roots: Sequence[str] = ()) -> FirstRows:
     """The first rows of every file of the source.
 
     Raises:
@@ -80,7 +82,7 @@ def first_rows(config: Data, project: Path) -> FirstRows:
     found: dict[Split, tuple[SourceRow, ...]] = {}
     every = True
     for split, paths in source.paths.items():
-        read = [_of_file(project, path, source) for path in paths[:FILES]]
+        read = [_of_file(project, path, source, roots) for path in paths[:FILES]]
         found[split] = tuple(row for rows, _ in read for row in rows)
         every = every and len(paths) <= FILES and all(whole for _, whole in read)
     return FirstRows(
@@ -88,9 +90,11 @@ def first_rows(config: Data, project: Path) -> FirstRows:
     )
 
 
-def _of_file(project: Path, path: str, source: FileData) -> tuple[tuple[SourceRow, ...], bool]:
+def _of_file(
+    project: Path, path: str, source: FileData, roots: Sequence[str]
+) -> tuple[tuple[SourceRow, ...], bool]:
     """Its first rows, and whether they are all."""
-    file = contained(project, path)
+    file = contained(project, path, roots)
     file_format = format_of(path, source.format)
     if file_format == "parquet" or compression_of(path) == "Zstandard":
         return (), False

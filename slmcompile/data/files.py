@@ -7,17 +7,20 @@ and only a regular file under the project is opened.
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from slmcompile.errors import BadDataError, RefusedError
+from slmcompile.regular_file import linked_file
 
 
-def contained(project: Path, path: str) -> Path:
-    """The resolved path of a regular file inside the project.
+def contained(project: Path, path: str, roots: Sequence[str] = ()) -> Path:
+    """The resolved path of a regular file inside the project, or where a link may lead to.
 
     Args:
         project: the project's folder.
         path: as written in the recipe, relative to the project.
+        roots: folders outside that the policy lets a link of the project lead into.
 
     Raises:
         RefusedError: the path leaves the project or is no regular file (exit 77).
@@ -26,7 +29,8 @@ def contained(project: Path, path: str) -> Path:
     root = project.resolve()
     try:
         resolved = (root / path).resolve()
-        outside = not resolved.is_relative_to(root)
+        linked = linked_file(root, path, roots) is not None
+        outside = not linked and not resolved.is_relative_to(root)
         mode = None if outside else resolved.stat().st_mode
     except FileNotFoundError as error:
         raise BadDataError(

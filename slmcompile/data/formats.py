@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -191,19 +191,20 @@ class ReadFile:
     compression: str | None = None
 
 
-def read_file(project: Path, path: str, source: FileData) -> ReadFile:
+def read_file(project: Path, path: str, source: FileData, roots: Sequence[str] = ()) -> ReadFile:
     """All rows of one file of the project.
 
     Args:
         project: the project's folder; nothing outside is read.
         path: the file, relative to the project.
         source: how it is written.
+        roots: as of ``contained``.
 
     Raises:
         BadDataError: no such file, of another encoding, broken, or without rows (exit 65).
         RefusedError: outside the project or not a regular file (exit 77).
     """
-    file = contained(project, path)
+    file = contained(project, path, roots)
     file_format = format_of(path, source.format)
     if file_format == "parquet":
         found = ReadFile(path, list(parse_parquet(file, path)), file_format)

@@ -36,7 +36,12 @@ class _Example:
 
 
 def prepare(
-    config: Data, project: Path, base: Path, out: Path, progress: Progress
+    config: Data,
+    project: Path,
+    base: Path,
+    out: Path,
+    progress: Progress,
+    roots: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Reads, checks, renders, tokenizes and splits the recipe's data.
 
@@ -49,6 +54,7 @@ def prepare(
         base: folder of the base model, of which only the tokenizer is used.
         out: an empty folder.
         progress: told the counts and the report's warnings.
+        roots: folders outside of the project that a link in it may lead into.
 
     Returns:
         Facts for the manifest: rows and tokens of each split.
@@ -57,7 +63,7 @@ def prepare(
         BadDataError: file, row and column are named (exit 65).
         BadRecipeError, RefusedError, MissingError: see the parts.
     """
-    read_from = read(config, project)
+    read_from = read(config, project, roots)
     source, files = read_from.rows, read_from.files
     for line in how_read(files):
         progress.say(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,13 @@ class Source:
     files: tuple[ReadFile, ...] = ()
 
 
-def read(config: Data, project: Path) -> Source:
+def read(config: Data, project: Path, roots: Sequence[str] = ()) -> Source:
     """Reads every row of the source.
+
+    Args:
+        config: the recipe's ``data`` section.
+        project: the project's folder.
+        roots: folders outside that a link of the project may lead into.
 
     Raises:
         BadRecipeError: the source names no file (exit 78).
@@ -44,7 +50,7 @@ def read(config: Data, project: Path) -> Source:
                 "set path for rows to be split, or files for those of each split",
             )
         read = {
-            split: [read_file(project, path, source) for path in paths]
+            split: [read_file(project, path, source, roots) for path in paths]
             for split, paths in source.paths.items()
         }
         return Source(

@@ -26,11 +26,11 @@ from slmcompile.pipeline.state import Cache, parse_stage
 from slmcompile.planning.builder import build
 from slmcompile.planning.data_files import files_matched, fixed_folder, is_glob, matches
 from slmcompile.planning.definition import Plan
+from slmcompile.planning.project_files import look
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.schema import FileData, FolderModel, RandomModel, Recipe
-from slmcompile.regular_file import check_inside
 from slmcompile.revision import Entry, Revision
 
 _MOST_FILES = 10_000
@@ -194,13 +194,13 @@ def _from_cache(project: Project, revision: Revision, entry: Entry, to: Path) ->
 
 def _lend(project: Project, path: str, there: Project) -> bool:
     """Puts today's file or folder in place; False if there is none, as the builder will say."""
-    found = check_inside(project.root, path, path)
+    found = look(project, path, path)
     if found is None:
         return False
     today = project.root / path
     for source in sorted(today.rglob("*")) if stat.S_ISDIR(found.st_mode) else [today]:
         name = source.relative_to(project.root).as_posix()
-        inside = check_inside(project.root, name, name)
+        inside = look(project, name, name)
         if inside and stat.S_ISREG(inside.st_mode) and not (there.root / name).exists():
             _link_or_copy(source, there.root / name)
     return True

@@ -22,7 +22,7 @@ from slmcompile.file_hash import file_hash
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.data_files import followed, keys_of
 from slmcompile.planning.definition import Pipeline, Plan, Stage
-from slmcompile.planning.project_files import contained, files_below
+from slmcompile.planning.project_files import files_below, inside
 from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.schema import (
@@ -143,11 +143,11 @@ def _base_stage(model: Model, project: Project, composed: Composed) -> Stage:
         where = (
             f"{composed.origin(('model', 'source', 'tokenizer_text'))}: model.source.tokenizer_text"
         )
-        files = (contained(project, source.tokenizer_text, where),)
+        files = (inside(project, source.tokenizer_text, where),)
         names = ("source.tokenizer_text",)
     if isinstance(source, FolderModel):
         where = f"{composed.origin(('model', 'source', 'path'))}: model.source.path"
-        files = files_below(project, contained(project, source.path, where, folder=True), where)
+        files = files_below(project, inside(project, source.path, where, folder=True), where)
         names = ("source.path",)
     return _shared("base", {"source": _typed(source)}, packages, files, names, None)
 

@@ -15,13 +15,12 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from slmcompile.errors import BadDataError, BadRecipeError
-from slmcompile.planning.project_files import contained, permitted
+from slmcompile.planning.project_files import contained, look, permitted
 from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.schema import FileData, Split
 from slmcompile.recipe.yaml_file import KeyPath
-from slmcompile.regular_file import check_inside
 
 MOST_FILES = 1000
 """Files that a glob may match."""
@@ -101,7 +100,7 @@ def _matched(project: Project, given: str, where: str) -> list[str]:
     if not is_glob(given):
         return [contained(project, given, where)]
     permitted(given, where)
-    if check_inside(project.root, given, where) is not None:
+    if look(project, given, where) is not None:
         return [contained(project, given, where)]  # a file whose name has such a character
     parts = PurePosixPath(given).parts
     if "**" in parts:
@@ -149,7 +148,7 @@ def _below(project: Project, parts: tuple[str, ...], where: str) -> list[str]:
                     matched.append(f"{folder}{name}/")
         found = matched
     there = (path.rstrip("/") for path in found)
-    return sorted(path for path in there if check_inside(project.root, path, where) is not None)
+    return sorted(path for path in there if look(project, path, where) is not None)
 
 
 def _names(project: Project, folder: str, where: str) -> Iterator[str]:
@@ -159,7 +158,7 @@ def _names(project: Project, folder: str, where: str) -> Iterator[str]:
 
 
 def _is_folder(project: Project, path: str, where: str) -> bool:
-    found = check_inside(project.root, path, where)
+    found = look(project, path, where)
     return path == "." or (found is not None and stat.S_ISDIR(found.st_mode))
 
 

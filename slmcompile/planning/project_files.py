@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections import Counter
 from difflib import get_close_matches
 from itertools import chain, islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from slmcompile.errors import BadDataError, MissingError, RefusedError
+from slmcompile.policy import FILE, load_policy
 from slmcompile.project import Project
-from slmcompile.regular_file import check_inside, leads_out
+from slmcompile.regular_file import check_inside, leads_out, linked_file
 
 _LOOKED_AT = 1000  # files at most, for a hint
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
@@ -38,10 +40,39 @@ def permitted(path: str, where: str) -> None:
         )
 
 
-def contained(project: Project, path: str, where: str, *, folder: bool = False) -> str:
-    """A project-relative path of a regular file (or folder) inside the project, not opened."""
+def look(project: Project, path: str, where: str) -> os.stat_result | None:
+    """As ``check_inside``; but the policy's data roots may let a link on the way lead outside.
+
+    Raises:
+        RefusedError: as ``check_inside``.
+    """
+    try:
+        return check_inside(project.root, path, where)
+    except RefusedError as error:
+        policy = load_policy(project, project.policy_from)
+        real = linked_file(project.root, path, policy.linked_roots)
+        if real is None:
+            mend = f"{error.mend}, or let data_roots of {FILE} name the folder that it leads to"
+            raise RefusedError(error.what, mend if "link" in error.what else error.mend) from error
+        return check_inside(Path(real.anchor), real.relative_to(real.anchor).as_posix(), where)
+
+
+def contained(project: Project, path: str, where: str) -> str:
+    """A project-relative path of a regular data file, not opened."""
+    permitted(path, where)
+    return _of_kind(project, path, where, look(project, path, where), folder=False)
+
+
+def inside(project: Project, path: str, where: str, *, folder: bool = False) -> str:
+    """A project-relative path of a regular file or folder inside the project, not opened."""
     permitted(path, where)
     found = check_inside(project.root, path, where)
+    return _of_kind(project, path, where, found, folder=folder)
+
+
+def _of_kind(
+    project: Project, path: str, where: str, found: os.stat_result | None, *, folder: bool
+) -> str:
     if folder and (found is None or not stat.S_ISDIR(found.st_mode)):
         problem = "no such folder" if found is None else "a file and not a folder"
         raise MissingError(f"{where}: {path}: {problem}", "put the model's files in a folder there")

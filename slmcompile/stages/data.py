@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from slmcompile.policy import load_policy
+from slmcompile.project import Project
 from slmcompile.recipe.schema import Data
 from slmcompile.stages.context import Context, Result
 
@@ -13,5 +15,6 @@ def run(context: Context) -> Result:
     from slmcompile.data.prepare import prepare
 
     config = Data.model_validate_json(json.dumps({"name": "data", **context.config}))
-    base = context.inputs["base"]
-    return Result(info=prepare(config, context.project, base, context.out, context.progress))
+    base, roots = context.inputs["base"], load_policy(Project(context.project)).linked_roots
+    info = prepare(config, context.project, base, context.out, context.progress, roots)
+    return Result(info=info)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from slmcompile.data.prepare import prepare
 from slmcompile.errors import BadDataError, BadRecipeError, RefusedError
 from slmcompile.progress import Silent
+from slmcompile.stages import data
+from slmcompile.stages.context import Context
 from tests.data_stage import CHAT, Prepared, make_config, rows, write_jsonl
 from tests.tiny_tokenizer import make_tokenizer
 
@@ -267,3 +270,26 @@ def test_preparing_text_rows_imports_no_torch(tmp_path: Path, project: Path, bas
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_the_stage_reads_through_a_link_that_the_policy_allows(tmp_path: Path, base: Path) -> None:
+    """The policy of the project it runs in says so; its spec names no place outside."""
+    project, far = tmp_path / "project", tmp_path / "far"
+    write_jsonl(far, rows())
+    (project / "conf/policy").mkdir(parents=True)
+    (project / "data").symlink_to(far)
+    config = make_config(source={"type": "file", "path": "data/rows.jsonl"})
+
+    def run(out: str) -> Mapping[str, Any]:
+        (tmp_path / out).mkdir()
+        context = Context(
+            project=project, stage="x/data", config=config.model_dump(mode="json"),
+            inputs={"base": base}, manifests={}, out=tmp_path / out, scratch=tmp_path,
+            fingerprint="", runtime={}, progress=Silent(),
+        )  # fmt: skip
+        return data.run(context).info
+
+    with pytest.raises(RefusedError, match="is outside the project"):
+        run("refused")
+    (project / "conf/policy/default.yaml").write_text(f"data_roots: [{far}]\n", encoding="utf-8")
+    assert sum(run("out")["rows"].values()) == len(rows())

@@ -42,9 +42,10 @@ def test_a_projects_policy_extends_the_built_in_one(project: Project) -> None:
         ("licences: [MIT]\n", "did you mean 'licenses'?"),
         ("\nmax_bytes: many\n", f"{FILE}:2: max_bytes"),
         ("licenses: MIT\n", f"{FILE}:1: licenses: must be a list (given 'MIT') write [MIT]"),
-        ("\ndata_roots: [/data]\n", f"{FILE}:2: data_roots: must be folders of the project"),
-        ("data_roots: [data, ../x]\n", "../x lies outside it"),
-        ("data_roots: [data/../..]\n", "name folders relative to the project"),
+        ("\ndata_roots: [/]\n", f"{FILE}:2: data_roots: must be folders of the project"),
+        ("\ndata_roots: [/data/..]\n", "absolute ones, not /"),
+        ("data_roots: [data, ../x]\n", "not ../x"),
+        ("data_roots: [data/../..]\n", "name them: [data], or [., /mnt/corpora]"),
     ],
 )
 def test_a_policy_that_says_nothing_valid_is_no_policy(
@@ -138,10 +139,10 @@ def test_an_override_cannot_touch_the_policy(project: Project, override: str) ->
         compose(project, "tiny", [override])
 
 
-def test_data_roots_are_folders_and_not_prefixes() -> None:
+def test_data_roots_are_folders_and_not_prefixes(project: Project) -> None:
     policy = Policy(data_roots=("data/open", "./corpora/"))
-    assert within_roots(policy, "data/open/x.jsonl")
-    assert within_roots(policy, "corpora/x.jsonl")
-    assert not within_roots(policy, "data/opened/x.jsonl")
-    assert not within_roots(policy, "data/x.jsonl")
-    assert within_roots(Policy(), "anything")
+    assert within_roots(policy, project, "data/open/x.jsonl")
+    assert within_roots(policy, project, "corpora/x.jsonl")
+    assert not within_roots(policy, project, "data/opened/x.jsonl")
+    assert not within_roots(policy, project, "data/x.jsonl")
+    assert within_roots(Policy(), project, "anything")
