@@ -250,7 +250,7 @@ DATA_PATHS = [
     Hostile(
         "a gzip bomb",
         0,
-        files={"b.csv.gz": gzip.compress(b"a" * (256 << 20))},
+        files={"b.csv.gz": gzip.compress(b"a" * (256 << 20), mtime=0)},
         words=("data.source.path=b.csv.gz",),
     ),
     override("tokenizer text outside", "model.source.tokenizer_text=/etc/passwd"),

@@ -20,6 +20,12 @@ from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import FileData
 from tests.data_stage import make_config
 
+
+def gzipped(content: bytes) -> bytes:
+    """Without the time, so that a test's name is the same in every process."""
+    return gzip.compress(content, mtime=0)
+
+
 ROWS = [{"text": "le café n° 1", "label": "oui"}, {"text": "ça va; très, bien", "label": "non"}]
 
 
@@ -160,9 +166,9 @@ ZSTANDARD = bytes(pa.compress(LINES.encode(), codec="zstd", asbytes=True))
 @pytest.mark.parametrize(
     ("name", "content", "packed"),
     [
-        ("a.jsonl.gz", gzip.compress(LINES.encode()), "gzip"),
-        ("a.JSONL.GZ", gzip.compress(LINES.encode()), "gzip"),
-        ("a.jsonl.gz", b"".join(gzip.compress(f"{x}\n".encode()) for x in LINES.split("\n")),
+        ("a.jsonl.gz", gzipped(LINES.encode()), "gzip"),
+        ("a.JSONL.GZ", gzipped(LINES.encode()), "gzip"),
+        ("a.jsonl.gz", b"".join(gzipped(f"{x}\n".encode()) for x in LINES.split("\n")),
          "gzip"),
         ("a.jsonl.zst", ZSTANDARD, "Zstandard"),
         ("a.jsonl.zst", ZSTANDARD * 2, "Zstandard"),
@@ -181,7 +187,7 @@ def test_compressed_files_are_read_by_their_ending(
 
 
 def test_delimiter_encoding_and_compression_go_together(tmp_path: Path) -> None:
-    content = gzip.compress(csv_text(";").encode("cp1252"))
+    content = gzipped(csv_text(";").encode("cp1252"))
     found = read(tmp_path, "a.csv.gz", content, encoding="cp1252")
     assert values(found) == ROWS == early(tmp_path, "a.csv.gz", encoding="cp1252")
 
@@ -189,16 +195,16 @@ def test_delimiter_encoding_and_compression_go_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "what", "mend"),
     [
-        ("a.jsonl", gzip.compress(b"{}"), "holds gzip data, and its ending", "to a.jsonl.gz"),
+        ("a.jsonl", gzipped(b"{}"), "holds gzip data, and its ending", "to a.jsonl.gz"),
         ("a.csv", ZSTANDARD, "holds Zstandard data, and its ending", "to a.csv.zst"),
         ("a.jsonl.gz", LINES.encode(), "holds no gzip data", "rename it to a.jsonl,"),
-        ("a.jsonl.zst", gzip.compress(b"{}"), "holds no Zstandard data", "rename it to a.jsonl,"),
+        ("a.jsonl.zst", gzipped(b"{}"), "holds no Zstandard data", "rename it to a.jsonl,"),
         ("a.csv", b"PK\x03\x04rest", "a ZIP archive, perhaps a spreadsheet", "store the rows"),
         ("a.jsonl", b"PAR1rest", "holds Parquet", "with the ending that says so"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode() * 50)[:-9], "broken gzip data", "write"),
+        ("a.jsonl.gz", gzipped(LINES.encode() * 50)[:-9], "broken gzip data", "write"),
         ("a.jsonl.zst", ZSTANDARD[:-9], "broken Zstandard data", "write"),
-        ("a.parquet.gz", gzip.compress(b"PAR1"), "compressed within", "unpack it"),
-        ("a.txt.gz", gzip.compress(b"x"), "the ending '.txt' says no format", ".tsv"),
+        ("a.parquet.gz", gzipped(b"PAR1"), "compressed within", "unpack it"),
+        ("a.txt.gz", gzipped(b"x"), "the ending '.txt' says no format", ".tsv"),
         ("a.jsonl.gz", b"", "the file is empty", "add rows"),
     ],
 )
@@ -218,7 +224,7 @@ def test_what_a_file_unpacks_to_is_bounded(
 ) -> None:
     monkeypatch.setattr(compression, "LARGEST", 3 << 20)
     bomb = b" " * (64 << 20)
-    packed = gzip.compress(bomb) if name.endswith("gz") else pa.compress(bomb, "zstd", asbytes=True)
+    packed = gzipped(bomb) if name.endswith("gz") else pa.compress(bomb, "zstd", asbytes=True)
     assert len(packed) < 1 << 17
     with pytest.raises(BadDataError, match="unpacks to more than 3 MiB"):
         read(tmp_path, name, bytes(packed))
