@@ -15,7 +15,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.data.compression import compression_of, opened
 from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
-from slmcompile.data.formats import format_of, parse
+from slmcompile.data.formats import format_of, not_empty, parse
 from slmcompile.data.rows import SourceRow
 from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import Data, FileData, Split
@@ -103,7 +103,9 @@ def _of_file(
     whole = len(raw) <= LIMIT
     part = raw if whole else _unbroken_lines(raw, file_format)
     text = decoded(part, path, source.encoding, whole=whole)
-    if not text.strip():
+    if whole:
+        not_empty(text, path)
+    elif not text.strip():
         return (), False
     # An array or a quoted cell that goes on behind the part looks broken where the part ends.
     strict = whole or file_format == "jsonl"

@@ -191,6 +191,12 @@ class ReadFile:
     compression: str | None = None
 
 
+def not_empty(text: str, path: str) -> None:
+    """Refuses a file without text (exit 65)."""
+    if not text.strip():
+        raise BadDataError(f"{path}: the file is empty", "add rows or name another file")
+
+
 def read_file(project: Path, path: str, source: FileData, roots: Sequence[str] = ()) -> ReadFile:
     """All rows of one file of the project.
 
@@ -210,8 +216,7 @@ def read_file(project: Path, path: str, source: FileData, roots: Sequence[str] =
         found = ReadFile(path, list(parse_parquet(file, path)), file_format)
     else:
         text = decoded(read_all(file, path), path, source.encoding)
-        if not text.strip():
-            raise BadDataError(f"{path}: the file is empty", "add rows or name another file")
+        not_empty(text, path)
         found = ReadFile(
             path,
             list(parse(text, path, source)),

@@ -88,7 +88,7 @@ def _plan_stage(pipeline: Pipeline) -> Mapping[str, Any]:
     return {
         "cmd": f"slmcompile sync {pipeline.name} --specs",
         "wdir": "../..",
-        "deps": [*sorted(pipeline.sources), overrides_path(pipeline.name)],
+        "deps": [*sorted(pipeline.sources), *pipeline.folders, overrides_path(pipeline.name)],
         "outs": [{path: dict(kept)} for path in sorted(specs)],
     }
 

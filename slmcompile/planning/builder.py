@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from slmcompile.errors import BadRecipeError, MissingError
 from slmcompile.file_hash import file_hash
 from slmcompile.planning.canonical import digest
-from slmcompile.planning.data_files import followed, keys_of
+from slmcompile.planning.data_files import followed, glob_folders, keys_of
 from slmcompile.planning.definition import Pipeline, Plan, Stage
 from slmcompile.planning.project_files import files_below, inside
 from slmcompile.project import Project
@@ -58,6 +58,7 @@ def build(project: Project, composed: Composed) -> Plan:
         RefusedError: a path outside the project (exit 77).
     """
     _check_names(composed)
+    rows = composed.recipe.data.source
     composed = _with_files_followed(project, composed)
     recipe = composed.recipe
     base = _base_stage(recipe.model, project, composed)
@@ -70,6 +71,7 @@ def build(project: Project, composed: Composed) -> Plan:
         sources=tuple(
             project.shown(path) for path in composed.files if path.is_relative_to(project.root)
         ),
+        folders=glob_folders(rows) if isinstance(rows, FileData) else (),
         runtime=_cosmetic(recipe),
     )
     files = {

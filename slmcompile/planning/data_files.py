@@ -41,6 +41,12 @@ def fixed_folder(glob: str) -> str:
     return "/".join(parts[: next(n for n, part in enumerate(parts) if is_glob(part))])
 
 
+def glob_folders(source: FileData) -> tuple[str, ...]:
+    """Folders below which the source's globs look, but for the project itself, by name."""
+    globs = (path for paths in source.paths.values() for path in paths if is_glob(path))
+    return tuple(sorted({fixed_folder(glob) for glob in globs} - {""}))
+
+
 def matches(glob: str, path: str) -> bool:
     """Whether a glob matches a path, part by part; ``*`` matches no hidden name."""
     parts, names = PurePosixPath(glob).parts, PurePosixPath(path).parts

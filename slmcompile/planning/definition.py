@@ -132,12 +132,14 @@ class Pipeline:
         stages: in an order in which they can run.
         sources: project files that its ``plan`` stage is made from (empty for shared pipelines).
         runtime: settings that cannot change a result (cadence of logs and checkpoints, tracking).
+        folders: folders in which globs look for files: one more there makes another plan.
     """
 
     name: str
     stages: tuple[Stage, ...]
     sources: tuple[str, ...] = ()
     runtime: Mapping[str, Any] | None = None
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

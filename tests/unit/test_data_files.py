@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 import slmcompile.planning.data_files as data_files
 from slmcompile.errors import BadDataError, BadRecipeError, RefusedError, SlmcompileError
+from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.planning.data_files import matches
@@ -101,6 +103,17 @@ def test_a_new_file_that_a_glob_matches_changes_the_plan(project: Project) -> No
     assert fingerprint(project, "data.source.path=data/parts/*.jsonl") != before
 
 
+def test_a_folder_that_a_glob_looks_in_is_a_dependency_of_the_plan(project: Project) -> None:
+    """So that `dvc repro` alone sees a new file too; the project itself holds the outputs."""
+    globs = "data.source.path=['data/parts/*.jsonl','*.jsonl','data/*/c.csv',data/parts/a.jsonl]"
+    (project.root / "x.jsonl").write_text(json.dumps(rows("x")[0]), encoding="utf-8")
+    plan = compiled(project, globs)
+    assert plan.own.folders == ("data", "data/parts")
+    document = yaml.safe_load(generated_files(plan)["pipelines/tiny/dvc.yaml"])
+    assert {"data", "data/parts"} <= {*document["stages"]["plan"]["deps"]}
+    assert compiled(project, "data.source.path=data/parts/a.jsonl").own.folders == ()
+
+
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(project: Project) -> None:
     name = "data/parts/[ab].jsonl"
     (project.root / name).write_text(json.dumps(rows("x")[0]), encoding="utf-8")
@@ -117,6 +130,10 @@ def test_the_first_rows_of_every_file_are_looked_at(project: Project) -> None:
     with_typo = ("data.source.path='data/parts/[cd].csv'", *overrides[1:])
     found = verdict(6, planned(project.root, *with_typo))
     assert found.evidence == "data/parts/d.csv:2: no column 'label'"
+    (project.root / "data/parts/e.csv").write_text("\n", encoding="utf-8")
+    empty = ("data.source.path='data/parts/[ce].csv'", *overrides[1:])
+    found = verdict(6, planned(project.root, *empty))
+    assert found.evidence == "data/parts/e.csv: the file is empty"
 
 
 REFUSED: list[tuple[str, type[SlmcompileError], str, str]] = [
