@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slmcompile.errors import Exit, SlmcompileError
-from slmcompile.pipeline.emit import generated_files
+from slmcompile.pipeline.emit import generated_files, runtime_path
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.survey import survey
 from slmcompile.project import Project
@@ -192,14 +192,25 @@ edits = st.lists(
 def test_a_dumped_recipe_is_the_recipe_in_any_order_of_keys(
     project: Project, overrides: tuple[str, ...], seed: int
 ) -> None:
-    """Dump, load, dump is a fixpoint, and the order of keys in the file moves no byte."""
+    """Dump, load, dump is a fixpoint, and the order of keys in the file moves no byte.
+
+    But that of the targets, of which the first is the one that answers: it is written down where no
+    stage reads it.
+    """
     first = dumped(project, "tiny", overrides)
     written(project, dump_yaml(first), "dumped")
     again = dumped(project, "dumped", ())
     assert again == first
-    plan = generated_files(compile_recipe(project, "dumped", ()))
+    plan = without_order(generated_files(compile_recipe(project, "dumped", ())))
     written(project, dump_yaml(shuffled(first, random.Random(seed))), "dumped")
-    assert generated_files(compile_recipe(project, "dumped", ())) == plan
+    assert without_order(generated_files(compile_recipe(project, "dumped", ()))) == plan
+
+
+def without_order(files: dict[str, str]) -> dict[str, str]:
+    path = runtime_path("dumped")
+    runtime = json.loads(files[path])
+    runtime["targets"] = sorted(runtime["targets"])
+    return files | {path: json.dumps(runtime)}
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
