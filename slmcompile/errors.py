@@ -6,7 +6,9 @@ raises or who prints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any, TypeVar
 
 from slmcompile.printable import printable, shortened
 
@@ -41,23 +43,43 @@ class SlmcompileError(Exception):
         what: one line, what is wrong and where (``recipes/x.yaml:12: train.learning_rat: …``).
         mend: one line, how to mend it; may be empty where ``what`` says all.
         code: the exit code the command line ends with.
+        also: what else is wrong beside it, each with a cause of its own.
     """
 
     code: Exit = Exit.STAGE_FAILED
 
-    def __init__(self, what: str, mend: str = "", *, code: Exit | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        mend: str = "",
+        *,
+        code: Exit | None = None,
+        also: Sequence[SlmcompileError] = (),
+    ) -> None:
         # Both may quote a stranger's recipe: one line each with an end, and nothing that moves a
         # cursor.
         what, mend = (shortened(printable(text), _LONGEST) for text in (what, mend))
         super().__init__(what if not mend else f"{what}\n{mend}")
         self.what = what
         self.mend = mend
+        self.also = tuple(also)
         if code is not None:
             self.code = code
 
-    def to_json(self) -> dict[str, str | int]:
+    def to_json(self) -> dict[str, Any]:
         """For programs."""
-        return {"what": self.what, "mend": self.mend, "code": int(self.code)}
+        told = {"what": self.what, "mend": self.mend, "code": int(self.code)}
+        return {**told, "also": [each.to_json() for each in self.also]} if self.also else told
+
+
+_Error = TypeVar("_Error", bound=SlmcompileError)
+
+
+def all_of(errors: Sequence[_Error]) -> _Error:
+    """Several errors as one: the first, and beside it the rest."""
+    first, *rest = errors
+    first.also = (*first.also, *rest)
+    return first
 
 
 class StageFailedError(SlmcompileError):

@@ -53,9 +53,17 @@ def print_json(document: Any) -> None:
     print(text if carries(text, sys.stdout) else json_text(document, ascii_only=True))
 
 
+_MOST_TOLD = 20
+"""Errors of one file, of which the last follow from a mistake that is named by then."""
+
+
 def tell(error: SlmcompileError) -> int:
     """Says on standard error what is wrong and how to mend it; returns the exit code."""
-    print(f"error: {error.what}", file=sys.stderr)
-    if error.mend:
-        print(f"  mend: {error.mend}", file=sys.stderr)
+    every = [error, *error.also]
+    for each in every[:_MOST_TOLD]:
+        print(f"error: {each.what}", file=sys.stderr)
+        if each.mend:
+            print(f"  mend: {each.mend}", file=sys.stderr)
+    if len(every) > _MOST_TOLD:
+        print(f"and {len(every) - _MOST_TOLD} more", file=sys.stderr)
     return int(error.code)

@@ -40,6 +40,23 @@ def suggest(unknown: str, model: type[BaseModel], at: tuple[str, ...], value: An
     return named or f"keys here: {', '.join(sorted(fields))}"
 
 
+def nested_group(keys: tuple[str, ...], where: str) -> str:
+    """A mend line for a section within a group's file, which stands in the group's already.
+
+    Args:
+        keys: of an unknown key.
+        where: ``file:line`` of it.
+    """
+    group = keys[0]
+    in_its_file = where.startswith((f"conf/{group}/", f"slmcompile/conf/{group}/"))
+    if len(keys) != 2 or keys[1] not in Recipe.model_fields or not in_its_file:
+        return ""
+    above = "# @package _global_"
+    if keys[1] == group:
+        return f"take {group}: out of the file, whose keys are {group}'s, or begin it with {above}"
+    return f"begin the file with {above}, so that its keys are the recipe's and not {group}'s"
+
+
 def _peer(word: str, at: tuple[str, ...], value: Any) -> str | None:
     """What to do about a key that another tool has."""
     if isinstance(value, dict) and word in SECTIONS:

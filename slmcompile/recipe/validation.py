@@ -1,7 +1,7 @@
 """Composed values → ``Recipe``; what pydantic finds wrong, in our words, with file and line.
 
-Of all that is wrong one cause is named: unknown keys before missing ones (a typo is both), both
-before wrong values, which may follow from them.
+All that is wrong is named at once, in the order of the files' lines, and each cause once: not the
+key that is missing because it is misspelt, nor each of the keys that one reference brought.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from slmcompile.errors import BadRecipeError
+from slmcompile.errors import BadRecipeError, all_of
 from slmcompile.printable import shortened
 from slmcompile.recipe.dump import as_written
-from slmcompile.recipe.names import section_at, suggest
+from slmcompile.recipe.names import nested_group, section_at, suggest
 from slmcompile.recipe.other_kind import key_of_another_type, section_of_another_method
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.yaml_file import KeyPath
 
-_RANK = {"extra_forbidden": 0, "union_tag_not_found": 1, "union_tag_invalid": 1, "missing": 2}
+_LINE = re.compile(r"(.*?):(\d+): ")
+_UNKNOWN = "extra_forbidden"
+_RANK = {_UNKNOWN: 0, "union_tag_not_found": 1, "union_tag_invalid": 1, "missing": 2}
 # What a value must be, by pydantic's error type; {} takes names of the error's context.
 _WORDS = {
     "bool_type": "must be true or false",
@@ -73,10 +75,7 @@ def validate(
         # Through JSON, where strict mode knows lists as tuples and integers as floats.
         return Recipe.model_validate_json(json.dumps(raw, allow_nan=True))
     except ValidationError as error:
-        first = _ranked(error)[0]
-        if first["type"] == "missing" and len(first["loc"]) == 1:
-            raise _nothing_chosen(str(first["loc"][0]), origin, options) from error
-        raise explained(error, raw, origin, through) from error
+        raise explained(error, raw, origin, through, options=options) from error
 
 
 def _nothing_chosen(
@@ -90,38 +89,84 @@ def _nothing_chosen(
     )
 
 
-def _ranked(error: ValidationError) -> list[dict[str, Any]]:
-    problems = [dict(problem) for problem in error.errors()]
-    return sorted(problems, key=lambda problem: _RANK.get(problem["type"], 3))
-
-
 def explained(
     invalid: ValidationError,
     raw: dict[str, Any],
     origin: Callable[[KeyPath], str],
     through: Mapping[KeyPath, KeyPath],
     model: type[BaseModel] = Recipe,
+    options: Callable[[str], list[str]] | None = None,
 ) -> BadRecipeError:
     """What pydantic found wrong in a file of ``model``, in our words; else as ``validate``."""
-    problems = _ranked(invalid)
+    groups: dict[KeyPath, list[dict[str, Any]]] = {}
+    for problem in map(dict, invalid.errors()):
+        groups.setdefault(_keys(problem, raw), []).append(problem)
+    unknown = {keys[:-1] for keys, (first, *_) in groups.items() if first["type"] == _UNKNOWN}
+    causes: dict[tuple[str, KeyPath], tuple[int, BadRecipeError]] = {}
+    for keys, problems in groups.items():
+        problems.sort(key=_rank)
+        first = problems[0]
+        if first["type"] == "missing" and keys[:-1] in unknown:
+            continue  # its name may be what is unknown there
+        if options and first["type"] == "missing" and len(keys) == 1:
+            error = _nothing_chosen(keys[0], origin, options)
+        else:
+            error = _explained(problems, keys, raw, origin, through, model)
+        source = _source(keys, through)
+        if source:
+            cause = (first["type"] if first["type"] in _RANK else "", source)
+        else:
+            # Of what another type or method left behind the first is named, and all in its mend.
+            cause = (error.what.partition(" does not read ")[0], ())
+        causes.setdefault(cause, (_rank(first), error))
+    return all_of([error for _, error in sorted(causes.values(), key=_place)])
+
+
+def _rank(problem: Mapping[str, Any]) -> int:
+    return _RANK.get(problem["type"], len(_RANK))
+
+
+def _place(ranked: tuple[int, BadRecipeError]) -> tuple[bool, bool, str, int, int]:
+    """By file and line, then by rank; what has no line comes behind, and overrides last."""
+    rank, error = ranked
+    place = None if is_override(error.what) else _LINE.match(error.what)
+    file, line = (place[1], int(place[2])) if place else ("", 0)
+    return (is_override(error.what), place is None, file, line, rank)
+
+
+def _source(keys: KeyPath, through: Mapping[KeyPath, KeyPath]) -> KeyPath | None:
+    """The key that a reference at ``keys``, or above, took."""
+    found = (through.get(keys[:length]) for length in range(len(keys), 0, -1))
+    return next((source for source in found if source), None)
+
+
+def _explained(
+    problems: list[dict[str, Any]],
+    keys: KeyPath,
+    raw: dict[str, Any],
+    origin: Callable[[KeyPath], str],
+    through: Mapping[KeyPath, KeyPath],
+    model: type[BaseModel],
+) -> BadRecipeError:
+    """What is wrong at one key."""
     first = problems[0]
-    keys = _keys(first, raw)
     where = f"{origin(keys)}: {'.'.join(keys) or 'recipe'}"
     parent = section_at(model, keys[:-1], raw)
     route = _route(keys, origin, through)
-    if first["type"] == "extra_forbidden":
+    if first["type"] == _UNKNOWN:
         if route:
             return BadRecipeError(
                 f"{where}: unknown key, brought{route}", "refer to single values and not a section"
             )
         if error := key_of_another_type(keys, raw, origin):
             return error
-        mend = suggest(keys[-1], parent, keys[:-1], first.get("input")) if parent else ""
+        mend = nested_group(keys, origin(keys))
+        mend = mend or (parent and suggest(keys[-1], parent, keys[:-1], first.get("input"))) or ""
         return BadRecipeError(f"{where}: unknown key", mend or "remove the key")
     if first["type"] == "section_of_another_method":
         return section_of_another_method(keys, raw, origin)
     # The members of a union complain one by one about the same value: one sentence for all.
-    same = [p for p in problems if p["type"] not in _RANK and _keys(p, raw) == keys] or [first]
+    same = [p for p in problems if p["type"] not in _RANK] or [first]
     said = list(dict.fromkeys(_sentence(problem) for problem in same))
     given = first.get("input")
     hidden = first["type"] in _RANK or isinstance(given, dict)

@@ -11,6 +11,7 @@ from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.project import Project
 from slmcompile.recipe.names import paths_by_name
 from slmcompile.recipe.peer_names import ABSENT, DIFFERS, KEYS, SECTIONS
+from slmcompile.terminal import tell
 from tests.projects import make_project
 
 ON = "defaults: [tiny, _self_]\n"
@@ -750,9 +751,88 @@ def test_a_value_through_a_group_a_reference_and_an_override_names_each_place(
     )
 
 
-def test_one_cause_is_named_and_not_what_follows_from_it(project: Project) -> None:
-    text = ON + "train:\n  sead: 1\n  learning_rate: fast\nmodel:\n  source: {type: x}\n"
-    assert failure(project, text).what == "recipes/r.yaml:3: train.sead: unknown key"
+def all_of(error: SlmcompileError) -> list[tuple[str, str]]:
+    return [(each.what, each.mend) for each in (error, *error.also)]
+
+
+def test_all_that_is_wrong_is_named_at_once_in_the_order_of_lines(project: Project) -> None:
+    text = ON + (
+        "train:\n  sead: 1\n  learning_rate: fast\nmodel:\n  source: {type: x}\n"
+        "eval: {metrics: [bleuu], limit: 0}\ngates:\n  - {metric: exact_match, min: high}\n"
+    )
+    error = failure(project, text, "train.sed=2")
+    assert [what.partition(": must")[0] for what, _ in all_of(error)] == [
+        "recipes/r.yaml:3: train.sead: unknown key",
+        "recipes/r.yaml:4: train.learning_rate",
+        "recipes/r.yaml:6: model.source: has the type 'x', which is none of 'hub', 'folder',"
+        " 'package', 'random'",
+        "recipes/r.yaml:7: eval.metrics.0",
+        "recipes/r.yaml:7: eval.limit",
+        "recipes/r.yaml:9: gates.0.min",
+        "override 'train.sed=2': train.sed: unknown key",
+    ]
+    assert all(mend for _, mend in all_of(error))
+    assert [each["what"] for each in error.to_json()["also"]] == [each.what for each in error.also]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "causes"),
+    [
+        (ON + "target:\n  new: {precison: fp32}\n", [], 1),  # and so the precision is missing
+        (ON + "train: ${data}\n", [], 1),  # which has a dozen keys
+        ("", ["data.template.type=chat"], 1),  # which two keys are not for and two others are
+        (ON + "train: {seed: '${data.license}'}\ndata: {seed: '${data.license}'}\n", [], 1),
+        (ON + "train: {method: full}\n", [], 1),
+        (ON + "train: {num_threads: many}\n", [], 1),  # neither a number nor 'auto'
+        (ON + "model: {nme: x, licens: y}\n", [], 2),
+    ],
+)
+def test_one_cause_is_named_once_and_not_what_follows_from_it(
+    project: Project, text: str, overrides: list[str], causes: int
+) -> None:
+    assert len(all_of(failure(project, text, *overrides))) == causes
+
+
+def test_of_very_many_errors_the_first_are_told(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = failure(project, ON + "".join(f"key_{number}: 1\n" for number in range(30)))
+    assert len(all_of(error)) == 30
+    assert tell(error) == Exit.BAD_RECIPE
+    said = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("error: ") for line in said) == 20
+    assert said[-1] == "and 10 more"
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "mend"),
+    [
+        (
+            "train:\n  seed: 1\n",
+            "conf/train/mine.yaml:1: train.train: unknown key",
+            "take train: out of the file, whose keys are train's, or begin it with # @package"
+            " _global_",
+        ),
+        (
+            "seed: 1\neval:\n  limit: 3\n",
+            "conf/train/mine.yaml:2: train.eval: unknown key",
+            "begin the file with # @package _global_, so that its keys are the recipe's and not"
+            " train's",
+        ),
+    ],
+)
+def test_a_group_file_nested_in_a_name_of_its_own_is_explained(
+    project: Project, content: str, what: str, mend: str
+) -> None:
+    group = project.conf / "train" / "mine.yaml"
+    group.write_text(content, encoding="utf-8")
+    text = "defaults: [tiny, {override /train: mine}, _self_]\n"
+    error = failure(project, text)
+    assert (error.what, error.mend) == (what, mend)
+    mended = "# @package _global_\ntrain: {method: lora, seed: 1}\neval: {limit: 3}\n"
+    group.write_text(mended, encoding="utf-8")
+    plan = compile_recipe(project, "r")
+    assert (plan.effective["train"]["seed"], plan.effective["eval"]["limit"]) == (1, 3)
 
 
 def test_a_group_of_the_package_is_named_as_such(tmp_path: Path) -> None:
