@@ -65,5 +65,5 @@ def tell(error: SlmcompileError) -> int:
         if each.mend:
             print(f"  mend: {each.mend}", file=sys.stderr)
     if len(every) > _MOST_TOLD:
-        print(f"and {len(every) - _MOST_TOLD} more", file=sys.stderr)
+        print("and more", file=sys.stderr)
     return int(error.code)

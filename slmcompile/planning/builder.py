@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from slmcompile.errors import BadRecipeError, MissingError
+from slmcompile.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
 from slmcompile.file_hash import file_hash
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.data_files import followed, glob_folders, keys_of
@@ -57,11 +57,9 @@ def build(project: Project, composed: Composed) -> Plan:
         BadDataError: a data file that is not there (exit 65).
         RefusedError: a path outside the project (exit 77).
     """
-    _check_names(composed)
     rows = composed.recipe.data.source
-    composed = _with_files_followed(project, composed)
+    composed, base = _looked_over(project, composed)
     recipe = composed.recipe
-    base = _base_stage(recipe.model, project, composed)
     data = _data_stage(recipe.data, base)
     stages = _recipe_stages(composed, base, data)
     effective = recipe.model_dump(mode="json")
@@ -90,6 +88,26 @@ def build(project: Project, composed: Composed) -> Plan:
     )
 
 
+def _looked_over(project: Project, composed: Composed) -> tuple[Composed, Stage]:
+    """The recipe with its files followed, and its base; raises all that is wrong with it at once.
+
+    What is refused by policy is named first.
+    """
+    wrong: list[SlmcompileError] = [*_wrong_names(composed)]
+    found, base = composed, None
+    try:
+        found = _with_files_followed(project, composed)
+    except SlmcompileError as error:
+        wrong.append(error)
+    try:
+        base = _base_stage(composed.recipe.model, project, composed)
+    except SlmcompileError as error:
+        wrong.append(error)
+    if base is None or wrong:
+        raise all_of(sorted(wrong, key=lambda error: error.code != Exit.REFUSED))
+    return found, base
+
+
 def _with_files_followed(project: Project, composed: Composed) -> Composed:
     """Globs are followed once, here: what reads the recipe later reads the same files."""
     recipe = composed.recipe
@@ -100,16 +118,17 @@ def _with_files_followed(project: Project, composed: Composed) -> Composed:
     return replace(composed, recipe=recipe.model_copy(update={"data": data}))
 
 
-def _check_names(composed: Composed) -> None:
+def _wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
+    """Targets and gates that cannot be; one error a gate."""
     recipe = composed.recipe
     if not recipe.target:
-        raise BadRecipeError(
+        yield BadRecipeError(
             f"{composed.origin(('target',))}: target: no target is named",
             "name at least one, e.g. `- target: [cpu-int8]`",
         )
     for name in recipe.target:
         if name in RESERVED:
-            raise BadRecipeError(
+            yield BadRecipeError(
                 f"{composed.origin(('target', name))}: target.{name}: the name is taken",
                 f"choose a name other than {', '.join(sorted(RESERVED))}",
             )
@@ -117,18 +136,18 @@ def _check_names(composed: Composed) -> None:
         where = f"{composed.origin(('gates', str(index)))}: gates.{index}"
         known = ["torch", *recipe.target]
         if gate.artifact not in known:
-            raise BadRecipeError(
+            yield BadRecipeError(
                 f"{where}: no artifact is called {gate.artifact!r}",
                 f"artifacts: {', '.join(known)}",
             )
-        if gate.metric not in recipe.eval.metrics:
-            raise BadRecipeError(
+        elif gate.metric not in recipe.eval.metrics:
+            yield BadRecipeError(
                 f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
             )
-        if gate.min is None and gate.max is None and gate.max_drop is None:
-            raise BadRecipeError(f"{where}: it has no bar", "give min, max or max_drop")
-        if gate.max_drop is not None and gate.artifact == "torch":
-            raise BadRecipeError(
+        elif gate.min is None and gate.max is None and gate.max_drop is None:
+            yield BadRecipeError(f"{where}: it has no bar", "give min, max or max_drop")
+        elif gate.max_drop is not None and gate.artifact == "torch":
+            yield BadRecipeError(
                 f"{where}: max_drop compares an export with the torch model",
                 "name the export: artifact: cpu-int8",
             )

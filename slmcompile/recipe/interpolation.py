@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from slmcompile.errors import BadRecipeError, RefusedError
+from slmcompile.errors import BadRecipeError, RefusedError, all_of
 from slmcompile.printable import shortened
 from slmcompile.recipe.limits import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from slmcompile.recipe.merge import MISSING
+from slmcompile.recipe.places import in_order
 from slmcompile.recipe.yaml_file import KeyPath
 
 MAX_REFERENCES = 1_000
 MAX_CHARACTERS = 4 * MAX_BYTES
+_MOST_ERRORS = 40
 _REFERENCE = re.compile(r"(?P<escapes>\\*)\$\{(?P<name>[^{}$]*)(?P<end>\}?)")
 _NAME = re.compile(r"(\.*)([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)?")
 
@@ -41,6 +43,7 @@ class Resolution:
     # What each reference came to, and what it spent: each further use spends as much again.
     _done: dict[KeyPath, tuple[Any, int, int]] = field(default_factory=dict)
     _active: list[KeyPath] = field(default_factory=list)
+    _errors: dict[KeyPath, BadRecipeError] = field(default_factory=dict)
     _references: int = 0
     _nodes: int = 0
     _characters: int = 0
@@ -49,11 +52,31 @@ class Resolution:
         """The whole config without references.
 
         Raises:
-            BadRecipeError: a reference to nothing or in a loop, a value still to be given, or more
+            BadRecipeError: references to nothing or in a loop, values still to be given, or more
                 than the budget (exit 78).
             RefusedError: a computed reference (exit 77).
         """
-        return {key: self._value((key,), value) for key, value in self.config.items()}
+        found = {key: self._each((key,), value) for key, value in self.config.items()}
+        self._tell()
+        return found
+
+    def _each(self, keys: KeyPath, value: Any) -> Any:
+        """One of several values: what is wrong with it is noted, and the others are looked at."""
+        if self._active:
+            return self._value(keys, value)
+        try:
+            return self._value(keys, value)
+        except BadRecipeError as error:
+            for path in self._active or [keys]:
+                self._errors.setdefault(path, error)
+            self._active.clear()
+            if self._spent() or len(self._errors) >= _MOST_ERRORS:
+                self._tell()
+            return None
+
+    def _tell(self) -> None:
+        if self._errors:  # whoever refers to what is wrong says the same
+            raise all_of(in_order({error.what: error for error in self._errors.values()}.values()))
 
     def _value(self, keys: KeyPath, value: Any) -> Any:
         self._spend(keys, nodes=1)
@@ -62,9 +85,9 @@ class Resolution:
                 f"{self._at(keys)}: nested deeper than {MAX_DEPTH} levels", "flatten it"
             )
         if isinstance(value, dict):
-            return {key: self._value((*keys, key), below) for key, below in value.items()}
+            return {key: self._each((*keys, key), below) for key, below in value.items()}
         if isinstance(value, list):
-            return [self._value((*keys, str(i)), below) for i, below in enumerate(value)]
+            return [self._each((*keys, str(i)), below) for i, below in enumerate(value)]
         if value == MISSING:
             raise BadRecipeError(
                 f"{self._at(keys)}: a value must be given (it is ???)",
@@ -81,6 +104,8 @@ class Resolution:
             result, nodes, characters = self._done[keys]
             self._spend(keys, nodes=nodes, characters=characters)
             return result
+        if keys in self._errors:
+            raise self._errors[keys]
         if keys in self._active:
             loop = [".".join(path) for path in (*self._active[self._active.index(keys) :], keys)]
             raise BadRecipeError(
@@ -184,11 +209,18 @@ class Resolution:
     def _spend(self, keys: KeyPath, *, nodes: int = 0, characters: int = 0) -> None:
         self._nodes += nodes
         self._characters += characters
-        if self._nodes > MAX_NODES or self._characters > MAX_CHARACTERS:
+        if self._spent():
             raise BadRecipeError(
                 f"{self._at(keys)}: the recipe is too large once its references are followed",
                 f"stay below {MAX_NODES} values and {MAX_CHARACTERS} characters",
             )
+
+    def _spent(self) -> bool:
+        return (
+            self._nodes > MAX_NODES
+            or self._characters > MAX_CHARACTERS
+            or self._references > MAX_REFERENCES
+        )
 
     def _at(self, keys: KeyPath) -> str:
         return f"{self.origin(keys)}: {'.'.join(keys)}"

@@ -20,10 +20,11 @@ from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.names import nested_group, section_at, suggest
 from slmcompile.recipe.other_kind import key_of_another_type, section_of_another_method
 from slmcompile.recipe.overrides import is_override
+from slmcompile.recipe.places import in_order, place
 from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.yaml_file import KeyPath
 
-_LINE = re.compile(r"(.*?):(\d+): ")
+_MOST_EXPLAINED = 40
 _UNKNOWN = "extra_forbidden"
 _RANK = {_UNKNOWN: 0, "union_tag_not_found": 1, "union_tag_invalid": 1, "missing": 2}
 # What a value must be, by pydantic's error type; {} takes names of the error's context.
@@ -102,12 +103,18 @@ def explained(
     for problem in map(dict, invalid.errors()):
         groups.setdefault(_keys(problem, raw), []).append(problem)
     unknown = {keys[:-1] for keys, (first, *_) in groups.items() if first["type"] == _UNKNOWN}
+    groups = {
+        keys: problems  # what is missing may be called by the unknown name beside it
+        for keys, problems in groups.items()
+        if not (problems[0]["type"] == "missing" and keys[:-1] in unknown)
+    }
+    if len(groups) > _MOST_EXPLAINED:  # looking for near names takes its time
+        first_ones = sorted(groups, key=lambda keys: place(f"{origin(keys)}: "))
+        groups = {keys: groups[keys] for keys in first_ones[:_MOST_EXPLAINED]}
     causes: dict[tuple[str, KeyPath], tuple[int, BadRecipeError]] = {}
     for keys, problems in groups.items():
         problems.sort(key=_rank)
         first = problems[0]
-        if first["type"] == "missing" and keys[:-1] in unknown:
-            continue  # its name may be what is unknown there
         if options and first["type"] == "missing" and len(keys) == 1:
             error = _nothing_chosen(keys[0], origin, options)
         else:
@@ -119,19 +126,12 @@ def explained(
             # Of what another type or method left behind the first is named, and all in its mend.
             cause = (error.what.partition(" does not read ")[0], ())
         causes.setdefault(cause, (_rank(first), error))
-    return all_of([error for _, error in sorted(causes.values(), key=_place)])
+    ranked = sorted(causes.values(), key=lambda cause: cause[0])
+    return all_of(in_order(error for _, error in ranked))
 
 
 def _rank(problem: Mapping[str, Any]) -> int:
     return _RANK.get(problem["type"], len(_RANK))
-
-
-def _place(ranked: tuple[int, BadRecipeError]) -> tuple[bool, bool, str, int, int]:
-    """By file and line, then by rank; what has no line comes behind, and overrides last."""
-    rank, error = ranked
-    place = None if is_override(error.what) else _LINE.match(error.what)
-    file, line = (place[1], int(place[2])) if place else ("", 0)
-    return (is_override(error.what), place is None, file, line, rank)
 
 
 def _source(keys: KeyPath, through: Mapping[KeyPath, KeyPath]) -> KeyPath | None:

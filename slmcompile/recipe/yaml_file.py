@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from slmcompile.errors import BadRecipeError, RefusedError
+from slmcompile.errors import BadRecipeError, RefusedError, all_of
 from slmcompile.printable import shortened, shows_itself
 from slmcompile.recipe.limits import (
     MAX_BYTES,
@@ -41,6 +41,7 @@ _STR, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 _BOOL, _INT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_MOST_ERRORS = 40
 _PACKAGE = re.compile(r"\s*#\s*@package\s+(\S+)\s*$")
 
 
@@ -116,6 +117,8 @@ def parse_yaml(data: bytes, path: Path, shown: str) -> YamlFile:
         raise BadRecipeError(
             f"{shown}:{line}: not YAML: a control character", "remove it, or write it as \\x.. "
         ) from error
+    if reader.errors:
+        raise all_of(reader.errors)
     content = reader.root
     if not isinstance(content, dict):
         raise BadRecipeError(f"{shown}:1: not a mapping of keys to values", "write `key: value`")
@@ -134,6 +137,7 @@ class _Reader:
     count: int = 0
     open: list[tuple[Any, KeyPath]] = field(default_factory=list)
     key: list[str | None] = field(default_factory=list)
+    errors: list[BadRecipeError] = field(default_factory=list)
 
     def take(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.NodeEvent):
@@ -147,12 +151,25 @@ class _Reader:
                 self._take_key(event)
             else:
                 keys = self._place(event)
-                self._put(_scalar(event, self._at(event), keys), keys)
+                self._put(self._scalar(event, keys), keys)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._take_start(event)
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             self.open.pop()
             self.key.pop()
+
+    def _scalar(self, event: yaml.ScalarEvent, keys: KeyPath) -> Any:
+        try:
+            return _scalar(event, self._at(event), keys)
+        except BadRecipeError as error:
+            self._wrong(error)
+            return None
+
+    def _wrong(self, error: BadRecipeError) -> None:
+        """Notes what is wrong with one key or value and goes on, for the others."""
+        self.errors.append(error)
+        if len(self.errors) >= _MOST_ERRORS:
+            raise all_of(self.errors)
 
     def _refuse(self, event: yaml.NodeEvent) -> None:
         where = self._at(event)
@@ -182,10 +199,12 @@ class _Reader:
         container, keys = self.open[-1]
         below = (*keys, key)
         if key in container:
-            raise BadRecipeError(
-                f"{where}: {'.'.join((*keys, key))}: duplicate key, first given on line "
-                f"{self.lines[below]}",
-                "drop one of the two",
+            self._wrong(
+                BadRecipeError(
+                    f"{where}: {'.'.join((*keys, key))}: duplicate key, first given on line "
+                    f"{self.lines[below]}",
+                    "drop one of the two",
+                )
             )
         refuse_code(".".join((*keys, key)), None, where)
         self.key[-1] = key

@@ -793,15 +793,37 @@ def test_one_cause_is_named_once_and_not_what_follows_from_it(
     assert len(all_of(failure(project, text, *overrides))) == causes
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("train:\n  seed: 010\n  group_by_length: yes\n  seed: 2\n", [3, 4, 5]),
+        ("train:\n  seed: ???\n  learning_rate: ${a.b}\n  max_steps: ${train.seed}\n", [3, 4]),
+        ("train:\n  seed: ${data.seed}\ndata:\n  seed: ${train.seed}\ndescription: ???\n", [5, 6]),
+        (
+            "gates:\n  - {metric: perplexity, artifact: cpu-fp23, max: 1}\n"
+            "  - {metric: perplexity}\ndata:\n  source: {path: data/no.jsonl}\n",
+            [3, 4, 6],
+        ),
+    ],
+)
+def test_of_what_no_schema_sees_all_is_named_too(
+    project: Project, text: str, lines: list[int]
+) -> None:
+    error = failure(project, ON + text)
+    assert [int(what.split(":")[1]) for what, _ in all_of(error)] == lines
+
+
 def test_of_very_many_errors_the_first_are_told(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = failure(project, ON + "".join(f"key_{number}: 1\n" for number in range(30)))
     assert len(all_of(error)) == 30
+    many = failure(project, ON + "".join(f"key_{number}: 1\n" for number in range(3000)))
+    assert len(all_of(many)) == 40
     assert tell(error) == Exit.BAD_RECIPE
     said = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("error: ") for line in said) == 20
-    assert said[-1] == "and 10 more"
+    assert said[-1] == "and more"
 
 
 @pytest.mark.parametrize(
