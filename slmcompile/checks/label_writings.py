@@ -75,13 +75,13 @@ def _in_first_rows(source: Source) -> tuple[tuple[OneLabel, ...], str]:
     config = source.data
     try:
         rows = first_rows_of(source).rows
-        answers = [(_answer(row, config), row.where) for row in rows]
+        answers = [(answer_of(row, config), row.where) for row in rows]
     except SlmcompileError:  # another rule says so
         return (), ""
     return several_writings(answers, config.label), f" (first {len(rows)} rows)"
 
 
-def _answer(row: SourceRow, config: Data) -> str:
+def answer_of(row: SourceRow, config: Data) -> str:
     """The row's answer; of a conversation its ends do not count, which templates trim."""
     template = config.template
     if isinstance(template, MessagesTemplate):

@@ -8,13 +8,16 @@ from typing import get_args
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.first_rows import FirstRows, Source, first_rows_of
-from slmcompile.checks.label_writings import said_of_case
+from slmcompile.checks.label_writings import answer_of, said_of_case
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.data.messages import read_messages
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.errors import BadDataError, Exit, SlmcompileError
+from slmcompile.metrics.labels import label_of, parse_json
+from slmcompile.printable import shortened
+from slmcompile.project import nearest
 from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, Split, TextTemplate
 
 GIVEN_AWAY = 0.9
@@ -76,6 +79,9 @@ def _look(source: Source, wanted: tuple[tuple[str, str], ...]) -> _Looked:
                 renamed = source.data.columns.get(name)
                 at_fault = renamed is not None and renamed not in row.values
                 return _Looked("", f"data.columns.{name}" if at_fault else key, found)
+        found = _label_error(row, source.data)
+        if found is not None:
+            return _Looked("", "data.label", found)
     return _Looked(_seen(seen))
 
 
@@ -119,6 +125,23 @@ def _error(row: SourceRow, key: str, name: str, data: Data) -> SlmcompileError |
     except SlmcompileError as error:
         return error
     return None
+
+
+def _label_error(row: SourceRow, data: Data) -> SlmcompileError | None:
+    """What is wrong where ``data.label`` is a key that the row's answer does not have."""
+    try:
+        answer = answer_of(row, data)
+    except SlmcompileError as error:
+        return error
+    if data.label is None or label_of(answer, data.label) is not None:
+        return None
+    whole, value = parse_json(answer)
+    if not whole or not isinstance(value, dict):
+        mend = "take data.label out, which makes the whole answer the label, or write JSON objects"
+        return BadDataError(f"{row.where}: the answer is no JSON object", mend)
+    problem = "is null" if data.label in value else "is no key of the answer"
+    mend = nearest("its keys:", data.label, [shortened(str(key), 40) for key in value][:20])
+    return BadDataError(f"{row.where}: {data.label!r} {problem}", mend)
 
 
 def _seen(seen: FirstRows) -> str:

@@ -77,11 +77,13 @@ def prepare(
     kept = _without_duplicates(rendering.rows, origin)
     prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
     encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix)
+    if config.too_long == "error":
+        _refuse_long([rendering.rows[n] for n in kept], encoded, config.max_length)
     examples: list[_Example] = []
     too_long: list[Rendered] = []
     for number, ids in zip(kept, encoded, strict=True):
         rendered = rendering.rows[number]
-        if _fits(rendered, ids, config):
+        if len(ids.input_ids) <= config.max_length:
             row = _row(number, rendered, ids, config.label)
             examples.append(_Example(row, rendered, origin[number]))
         else:
@@ -137,16 +139,17 @@ def _without_duplicates(rows: Sequence[Rendered], origin: Sequence[Split]) -> li
     return kept
 
 
-def _fits(rendered: Rendered, ids: Encoded, config: Data) -> bool:
-    length = len(ids.input_ids)
-    if length <= config.max_length:
-        return True
-    if config.too_long == "error":
+def _refuse_long(rows: Sequence[Rendered], encoded: Sequence[Encoded], limit: int) -> None:
+    """Raises BadDataError that names the longest row, by which all of them would fit."""
+    lengths = [len(ids.input_ids) for ids in encoded]
+    count, longest = sum(length > limit for length in lengths), max(lengths, default=0)
+    if count:
+        where = rows[lengths.index(longest)].row.where
+        others = f"; {count} rows are longer, this is the longest" if count > 1 else ""
         raise BadDataError(
-            f"{rendered.row.where}: {length} tokens, data.max_length is {config.max_length}",
-            f"set data.max_length={length} or more, or data.too_long=drop",
+            f"{where}: {longest} tokens, data.max_length is {limit}{others}",
+            f"set data.max_length={longest}, or data.too_long=drop",
         )
-    return False
 
 
 def _row(number: int, rendered: Rendered, ids: Encoded, label_key: str | None) -> Row:

@@ -7,11 +7,16 @@ compiler can check a template without a row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from string import Formatter
 
 from slmcompile.errors import BadRecipeError, RefusedError
+
+# A brace, not of a pair, before a quote, a bracket or a line's end: JSON and not a column.
+_OPENS_TEXT = re.compile(r"(?<!\{)(?:\{\{)*\{(?=\s*[\"'\[]|[ \t]*[\r\n])")
+_BRACES = r"\{[^\s{}\"':,\[\]](?:[^{}\"':,\[\]\n]*[^\s{}\"':,\[\]])?\}|[{}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,18 @@ def parse(template: str, key: str) -> tuple[Piece, ...]:
         RefusedError: a field reaches into its value (``{x.y}``, ``{x[0]}``) (exit 77).
         BadRecipeError: unpaired braces, an empty field, a conversion or a format (exit 78).
     """
+    literal_brace = _OPENS_TEXT.search(template)
+    if literal_brace:
+        raise BadRecipeError(
+            f"{key}: the brace at {_at(template, literal_brace.end() - 1)} opens no column",
+            f"double each brace that stands for itself: {doubled(template)}",
+        )
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
         raise BadRecipeError(
             f"{key}: a brace without its partner",
-            "double a brace that stands for itself: {{ and }}",
+            f"double a brace that stands for itself: {doubled(template)}",
         ) from error
     pieces: list[Piece] = []
     for literal, field, spec, conversion in parsed:
@@ -50,7 +61,8 @@ def parse(template: str, key: str) -> tuple[Piece, ...]:
                 )
             if spec or conversion:
                 raise BadRecipeError(
-                    f"{key}: {{{field}}} has a conversion or a format", "write {column} alone"
+                    f"{key}: {{{field}}} has a conversion or a format",
+                    "write {column} alone, or double the braces",
                 )
             if not field.strip():
                 raise BadRecipeError(
@@ -58,6 +70,31 @@ def parse(template: str, key: str) -> tuple[Piece, ...]:
                 )
         pieces.append(Piece(literal, field))
     return tuple(pieces)
+
+
+def _at(template: str, place: int) -> str:
+    line, column = template.count("\n", 0, place), place - template.rfind("\n", 0, place)
+    return f"line {line + 1}, column {column}" if "\n" in template.strip() else f"column {column}"
+
+
+def doubled(template: str) -> str:
+    """A template as it was probably meant: ``{column}`` is one, every other brace is text.
+
+    Pairs are pairs already, unless braces are left over so: ``}}`` may end an object in an object.
+    """
+    kept = re.sub(r"\{\{|\}\}|" + _BRACES, _double, template)
+    every = re.sub(_BRACES, _double, template)
+    return kept if _balanced(kept) or not _balanced(every) else every
+
+
+def _double(found: re.Match[str]) -> str:
+    return found[0] if len(found[0]) > 1 else found[0] * 2
+
+
+def _balanced(template: str) -> bool:
+    """Whether as many braces that stand for themselves are opened as closed."""
+    literal = "".join(piece[0] for piece in Formatter().parse(template))
+    return literal.count("{") == literal.count("}")
 
 
 def fields(pieces: tuple[Piece, ...]) -> tuple[str, ...]:

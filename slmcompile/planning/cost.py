@@ -13,7 +13,7 @@ products are left out):
 
 Time is never guessed: it is what stages took on this machine, by the journal. For training it is
 an interval, from what the run nearest in tokens × weights took to that scaled by the two amounts.
-Where a stage has never run here, that is said.
+Only what will run is counted. A stage that has never run here is named, and no total leaves it out.
 """
 
 from __future__ import annotations
@@ -37,23 +37,28 @@ INSTANT = frozenset({"check", "gate", "report"})
 _NARROW = 1.5
 """High / low below which a time is shown as one."""
 
+_NAMED = 3
+"""Stages without a time that are named."""
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Figures of a run; ``None`` where they are not known yet.
+    """Figures of what will run; ``None`` where they are not known yet, or it does not run.
 
     Attributes:
+        trains: whether anything is trained.
         steps: optimizer steps.
         tokens: tokens trained on, padding left out.
         flops: of training.
         memory: peak resident bytes of training and evaluation.
-        seconds: wall time of all that will run, by earlier runs on this machine.
+        seconds: wall time of what will run and has run on this machine before, by that.
         unmeasured: stages that will run and never ran here.
         model: name of the base model.
         license: its licence.
         parameters: its weights, tied ones once.
     """
 
+    trains: bool
     steps: int | None
     tokens: int | None
     flops: float | None
@@ -65,11 +70,15 @@ class Cost:
     parameters: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; memory as ``[low, high]`` bytes, ``seconds`` the end of their range."""
+        """Plain values; memory as ``[low, high]`` bytes, ``seconds`` the end of their range.
+
+        Where a stage is unmeasured there is no end, and ``seconds`` is null.
+        """
         memory = [int(self.memory.low), int(self.memory.high)] if self.memory else None
+        most = self.seconds.high if self.seconds and not self.unmeasured else None
         return {
-            "seconds": self.seconds.high if self.seconds else None,
-            "seconds_range": [self.seconds.low, self.seconds.high] if self.seconds else None,
+            "seconds": most,
+            "seconds_range": [self.seconds.low, most] if self.seconds else None,
             "unmeasured": list(self.unmeasured),
             "memory_bytes": memory,
             "steps": self.steps,
@@ -84,12 +93,15 @@ class Cost:
 def cost_of(context: CheckContext, changes: Sequence[Change]) -> Cost:
     """The cost of what ``changes`` will run."""
     model = architecture_of(context)
-    steps, tokens = _steps(context), _tokens(context)
-    memory = predict(context)
+    running = {change.stage.kind for change in changes if change.action == "run"}
+    trains = "train" in running
+    tokens = _tokens(context) if trains else None
+    memory = predict(context) if running & {"train", "evaluate"} else None
     parameters = model.parameters if model else context.recipe.model.parameters
     seconds, unmeasured = _time(context, changes, _work(context, parameters, tokens))
     return Cost(
-        steps=steps,
+        trains=trains,
+        steps=_steps(context) if trains else None,
         tokens=tokens,
         flops=_flops(context, model, tokens) if model and tokens is not None else None,
         memory=memory.peak if memory else None,
@@ -144,7 +156,10 @@ def _work(context: CheckContext, parameters: int | None, tokens: int | None) -> 
 def _time(
     context: CheckContext, changes: Sequence[Change], work: Work | None
 ) -> tuple[Interval | None, tuple[str, ...]]:
-    """Seconds of the stages that will run, and those that no earlier run tells anything about."""
+    """Seconds of the stages that will run, and those that no earlier run tells anything about.
+
+    Seconds are None where there are such stages alone.
+    """
     entries = earlier_runs(context.project)
     total, unmeasured = exactly(0.0), []
     for change in changes:
@@ -156,7 +171,7 @@ def _time(
             total += found
         elif stage.kind not in INSTANT:
             unmeasured.append(stage.address)
-    if any(address.endswith("/train") for address in unmeasured) or (unmeasured and not total.high):
+    if unmeasured and not total.high:
         return None, tuple(unmeasured)
     return Interval(round(total.low, 1), round(total.high, 1)), tuple(unmeasured)
 
@@ -177,20 +192,23 @@ def cost_line(cost: Cost) -> str:
         work.append(f"{cost.flops:.1e} FLOPs".replace("e+", "e"))
     size = f", {_size(cost.parameters)} parameters" if cost.parameters else ""
     model = f"{cost.model} ({cost.license}{size})"
-    counted = ", ".join(work) or "steps and tokens are known after data"
-    return f"Cost: {_duration(cost)}{peak}; {counted}; {model}."
+    unknown = "steps and tokens are known after data" if cost.trains else "nothing is trained"
+    return f"Cost: {_duration(cost)}{peak}; {', '.join(work) or unknown}; {model}."
 
 
 def _duration(cost: Cost) -> str:
-    if cost.seconds is None:
-        return "no measurement yet of how long it takes here"
-    if not cost.seconds.high and not cost.unmeasured:
+    if not cost.unmeasured and not (cost.seconds and cost.seconds.high):
         return "nothing of length to run"
+    stages = [address.rpartition("/")[2] for address in cost.unmeasured]
+    more = f" and {len(stages) - _NAMED} more" if len(stages) > _NAMED else ""
+    unknown = f"time of {', '.join(stages[:_NAMED])}{more} unknown here"
+    if not cost.seconds:
+        return unknown
     low, high = _length(cost.seconds.low), _length(cost.seconds.high)
+    if stages:
+        return f"at least {low} on this machine, {unknown}"
     time = f"≈ {high}" if cost.seconds.high < _NARROW * cost.seconds.low else f"{low} to {high}"
-    count = len(cost.unmeasured)
-    rest = f" and {count} stage{'s' * (count > 1)} never measured" if count else ""
-    return f"{time} on this machine{rest}"
+    return f"{time} on this machine"
 
 
 def _length(seconds: float) -> str:

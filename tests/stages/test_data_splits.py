@@ -112,6 +112,12 @@ def test_a_row_too_long_is_named_or_dropped_and_counted(
     with pytest.raises(BadDataError, match=r"rows\.jsonl:121: \d+ tokens, .* 128") as caught:
         Prepared(tmp_path, make_config(max_length=128), base, "a")
     assert "data.too_long=drop" in caught.value.mend
+    write_jsonl(project, [*rows(), long_row, {**long_row, "text": f"longer {long_row['text']}"}])
+    several = r"rows\.jsonl:122: (\d+) tokens, .* 128; 2 rows are longer, this is the longest"
+    with pytest.raises(BadDataError, match=several) as caught:
+        Prepared(tmp_path, make_config(max_length=128), base, "c")
+    assert caught.value.mend.startswith("set data.max_length=")
+    write_jsonl(project, [*rows(), long_row])
     done = Prepared(tmp_path, make_config(max_length=128, too_long="drop"), base, "b")
     assert len(done.rows) == len(rows())
     assert done.report["dropped"]["too_long"] == {"count": 1, "where": ["rows.jsonl:121"]}

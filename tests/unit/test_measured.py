@@ -69,6 +69,16 @@ def test_a_range_is_shown_as_one(project: Project) -> None:
         (Interval(9, 675), "9 s to 11 min on"),
         (Interval(100, 120), "≈ 2 min on"),
     ):
-        told = replace(cost, seconds=seconds)
+        told = replace(cost, seconds=seconds, unmeasured=())
         assert shown in cost_line(told)
         assert told.to_json()["seconds_range"] == [seconds.low, seconds.high]
+
+
+def test_no_total_leaves_out_a_stage_that_was_never_measured(project: Project) -> None:
+    cost = api.plan("tiny", project=project.root).cost
+    assert "Cost: time of base, data, train and " in cost_line(cost)
+    told = replace(cost, seconds=exactly(40), unmeasured=("tiny/export-cpu-fp32",))
+    line = cost_line(told)
+    assert "Cost: at least 40 s on this machine, time of export-cpu-fp32 unknown here" in line
+    assert told.to_json()["seconds"] is None
+    assert told.to_json()["seconds_range"] == [40, None]

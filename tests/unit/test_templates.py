@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slmcompile.data.prompt import render_prompt
 from slmcompile.data.rows import SourceRow, as_text
-from slmcompile.data.template import escape, fields, fill, parse
+from slmcompile.data.template import doubled, escape, fields, fill, parse
 from slmcompile.errors import (
     BadDataError,
     BadRecipeError,
@@ -37,6 +37,31 @@ def test_a_field_that_reaches_into_a_value_is_refused(template: str) -> None:
 def test_conversions_formats_and_unpaired_braces_are_errors(template: str) -> None:
     with pytest.raises(BadRecipeError, match=r"^data\.template\.prompt: "):
         parse(template, KEY)
+
+
+@pytest.mark.parametrize(
+    ("template", "where", "meant"),
+    [
+        ('{"intent": "{intent}"}', "column 1", '{{"intent": "{intent}"}}'),
+        ('{"a": {"b": "{c}"}}', "column 1", '{{"a": {{"b": "{c}"}}}}'),
+        ('{{"a": {"b": "{c}"}}}', "column 8", '{{"a": {{"b": "{c}"}}}}'),
+        ("{my col}: { 'a': [{b}]}", "column 11", "{my col}: {{ 'a': [{b}]}}"),
+        ('say\n{\n  "a": "{b}"\n}', "line 2, column 1", r'say\n{{\n  "a": "{b}"\n}}'),
+    ],
+)
+def test_braces_of_json_are_named_and_shown_doubled(template: str, where: str, meant: str) -> None:
+    with pytest.raises(BadRecipeError) as caught:
+        parse(template, KEY)
+    assert caught.value.what == f"{KEY}: the brace at {where} opens no column"
+    assert caught.value.mend == f"double each brace that stands for itself: {meant}"
+    assert parse(doubled(template), KEY)
+    assert fields(parse(doubled(template), KEY)) == fields(parse(meant.replace(r"\n", "\n"), KEY))
+
+
+def test_a_brace_that_is_left_over_is_shown_doubled() -> None:
+    with pytest.raises(BadRecipeError) as caught:
+        parse('{{"a": "{b}"}', KEY)
+    assert caught.value.mend == 'double a brace that stands for itself: {{"a": "{b}"}}'
 
 
 def test_fields_are_filled_and_doubled_braces_stay() -> None:

@@ -244,6 +244,27 @@ def test_a_renaming_to_no_column_is_blamed_and_not_the_template(project: Path) -
     assert found.evidence == "a brace without its partner"
 
 
+@pytest.mark.parametrize(
+    ("completion", "label", "what", "mend"),
+    [
+        ('{{"intent": "{label}"}}', "intnt", "'intnt' is no key of the answer", "mean 'intent'?"),
+        ("{label}", "intent", "the answer is no JSON object", "take data.label out"),
+        ('{{"intent": null}}', "intent", "'intent' is null", ""),
+    ],
+)
+def test_a_label_that_the_answers_do_not_have_is_found_by_plan(
+    project: Path, completion: str, label: str, what: str, mend: str
+) -> None:
+    edits = [f"data.template.completion='{completion}'", f"data.label={label}"]
+    found = verdict(6, planned(project, *edits))
+    assert found.outcome == "refuted"
+    assert found.evidence == f"data/tiny/commands.jsonl:1: {what}"
+    assert mend in found.mend
+    assert found.where.endswith(": data.label")
+    right = verdict(6, planned(project, edits[0].replace("null", "1"), "data.label=intent"))
+    assert (right.outcome == "refuted") == (completion == "{label}")
+
+
 def test_a_missing_column_ends_plan_with_exit_65_and_its_nearest_name(project: Path) -> None:
     done = slmcompile(project, "plan", "tiny", "data.template.prompt='{txt} = '", check=False)
     assert done.returncode == Exit.BAD_DATA

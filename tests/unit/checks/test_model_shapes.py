@@ -35,7 +35,7 @@ from slmcompile.cli import main
 from slmcompile.errors import Exit
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.planning.cost import cost_of
+from slmcompile.planning.cost import cost_line, cost_of
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train
 from tests.projects import make_project
@@ -482,12 +482,30 @@ def test_a_head_that_is_stored_although_it_is_tied_counts_once(
 
 def test_cost_counts_steps_tokens_and_operations(project: Project) -> None:
     given = context(project, "train.num_train_epochs=2", data=rows_report(10))
-    cost = cost_of(given, ())
+    changes = api.plan("tiny", project=project.root).changes
+    cost = cost_of(given, changes)
     assert cost.steps == 16
     assert cost.tokens == 2 * 64 * 10
     # lora: 4·N + 6·P a token, the head at trained tokens.
     linear, adapter, head = 73728, 16 * (2 * (128 + 96 + 96 + 128 + 3 * 192)), 512 * 64
     assert cost.flops == (4 * linear + 6 * adapter) * 1280 + 4 * head * 2 * 64 * 4
+
+
+def test_cost_counts_what_will_run_alone(project: Project) -> None:
+    changes = api.plan("tiny", project=project.root).changes
+    given = context(project, data=rows_report(10))
+    kept = [
+        replace(change, action="unchanged") if change.stage.kind != "export" else change
+        for change in changes
+    ]
+    cost = cost_of(given, kept)
+    assert (cost.steps, cost.tokens, cost.flops, cost.memory) == (None, None, None, None)
+    assert cost_line(cost).startswith(
+        "Cost: time of export-cpu-fp32 unknown here; nothing is trained; tiny-llama"
+    )
+    idle = cost_of(given, [replace(change, action="unchanged") for change in changes])
+    assert cost_line(idle).startswith("Cost: nothing of length to run; nothing is trained; ")
+    assert cost_of(given, changes).memory is not None
 
 
 def test_time_is_what_this_machine_measured_and_nothing_else(tmp_path: Path) -> None:
