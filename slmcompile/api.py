@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from slmcompile.project import Project, find_project
 from slmcompile.results import ArtifactResult, read_results
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlannedRun:
     """A compiled recipe, what running it would do and cost now, and what every check found.
 
@@ -44,8 +45,13 @@ class PlannedRun:
     undone: str = ""
     last_overrides: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        refuted = sum(finding.blocks for finding in self.findings)
+        checks = f", refuted by {refuted} checks" if refuted else ""
+        return f"<PlannedRun of {self.plan.recipe}: {_counted(self.changes)}{checks}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """A finished run.
 
@@ -60,6 +66,16 @@ class RunResult:
     changes: tuple[Change, ...]
     artifacts: tuple[ArtifactResult, ...]
     report: Path | None
+
+    def __repr__(self) -> str:
+        measured = ", ".join(artifact.name for artifact in self.artifacts) or "nothing"
+        return f"<RunResult of {self.plan.recipe}: {_counted(self.changes)}; measured {measured}>"
+
+
+def _counted(changes: Sequence[Change]) -> str:
+    """``2 run, 9 unchanged``."""
+    counts = Counter(change.action for change in changes)
+    return ", ".join(f"{count} {action}" for action, count in counts.items()) or "no stages"
 
 
 def compile(recipe: str, overrides: Sequence[str] = (), *, project: Path | None = None) -> Plan:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,10 +23,27 @@ from slmcompile.terminal import fitted, print_json, tell
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise UsageError(f"{self.prog}: {message}", f"see `{self.prog} --help`")
+        mend = f"see `{self.prog} --help`"
+        if message.startswith("the following arguments are required: recipe"):
+            message, mend = "name a recipe", _recipes(self.prog)
+        raise UsageError(f"{self.prog}: {message}", mend)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _recipes(command: str) -> str:
+    """What there is to name behind a command."""
+    from slmcompile.project import find_project
+
+    try:
+        names = find_project().names()
+    except UsageError as error:
+        return error.mend
+    if not names:
+        return "write recipes/NAME.yaml, or run `slmcompile init`"
+    return f"recipes are {', '.join(names)}: `{command} {names[0]}`"
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the command line, and that of each command."""
     from slmcompile import __version__
 
     parser = _Parser(
@@ -106,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     checks.add_argument("--json", action="store_true", help="for programs")
     checks.add_argument("--markdown", action="store_true", help="as a Markdown table")
     add("overview", "write the overview page of all recipes", recipe=False)
-    return parser
+    return parser, {**commands.choices}
 
 
 def _count(text: str) -> int:
@@ -197,21 +215,39 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses; words may stand before and behind options, which argparse alone cannot do."""
-    arguments, rest = _parser().parse_known_args(argv)
-    words = getattr(arguments, "text", getattr(arguments, "overrides", None))
-    unknown = [word for word in rest if word.startswith("-") or words is None]
+    parser, commands = _parser()
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        from slmcompile.project import nearest
+
+        mend = nearest("commands:", words[0], list(commands))
+        raise UsageError(f"slmcompile: {words[0]!r} is no command", mend)
+    arguments, rest = parser.parse_known_args(words)
+    taken = getattr(arguments, "text", getattr(arguments, "overrides", None))
+    unknown = [word for word in rest if word.startswith("-") or taken is None]
     if unknown:
-        raise UsageError(
-            f"slmcompile {arguments.command}: {unknown[0]} is not an option",
-            f"see `slmcompile {arguments.command} --help`",
-        )
-    if words is not None:
-        words += rest
+        raise _unknown(commands[arguments.command], unknown[0])
+    if taken is not None:
+        taken += rest
     for word in getattr(arguments, "text", ()):
         if any("\ud800" <= letter <= "\udfff" for letter in word):
             encoding = sys.getfilesystemencoding()
             raise UsageError(f"{word}: is not {encoding}", f"write it in {encoding}")
     return arguments
+
+
+def _unknown(command: argparse.ArgumentParser, word: str) -> UsageError:
+    mend = f"see `{command.prog} --help`"
+    if not word.startswith("-"):
+        return UsageError(f"{command.prog}: {word} is one word too many", mend)
+    from difflib import get_close_matches
+
+    name = word.partition("=")[0]
+    options = sorted(set(re.findall(r"(?<!\S)\[?(--[a-z][a-z-]+)", command.format_help())))
+    near = get_close_matches(name, options, n=1)
+    return UsageError(
+        f"{command.prog}: {name} is not an option", f"did you mean {near[0]}?" if near else mend
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -142,7 +142,7 @@ class Pipeline:
     folders: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A compiled recipe.
 
@@ -163,6 +163,10 @@ class Plan:
     origins: Mapping[str, str]
     effective: Mapping[str, Any]
     files: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        told = " ".join([self.recipe, *self.overrides])
+        return f"<Plan {self.plan_id} of {told}: {sum(1 for _ in self.stages())} stages>"
 
     @property
     def pipelines(self) -> tuple[Pipeline, ...]:

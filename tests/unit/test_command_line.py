@@ -15,6 +15,7 @@ from slmcompile.checks.judge import refusal
 from slmcompile.cli import _carry_out, main
 from slmcompile.errors import Exit, SlmcompileError
 from slmcompile.project import Project
+from slmcompile.results import ArtifactResult
 from slmcompile.terminal import fitted
 from tests.projects import make_project
 
@@ -79,6 +80,59 @@ def test_a_path_in_place_of_a_name_is_answered_with_the_name(
         assert f"error: {Path(path)}: a recipe's file and no plan file\n" in said
         assert "name the recipe 'tiny'" in said
     assert project.names() == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "mend"),
+    [
+        (["pln", "tiny"], "slmcompile: 'pln' is no command", "did you mean 'plan'?"),
+        (["frobnicate"], "slmcompile: 'frobnicate' is no command", "commands: plan, run, "),
+        (["run"], "slmcompile run: name a recipe", "recipes are tiny: `slmcompile run tiny`"),
+        (["show"], "slmcompile show: name a recipe", "recipes are tiny: `slmcompile show tiny`"),
+        (
+            ["plan", "tiny", "--aginst=HEAD"],
+            "slmcompile plan: --aginst is not an option",
+            "did you mean --against?",
+        ),
+        (
+            ["run", "tiny", "--slect", "train"],
+            "slmcompile run: --slect is",
+            "did you mean --select",
+        ),
+        (["run", "tiny", "--xyz"], "slmcompile run: --xyz is", "see `slmcompile run --help`"),
+        (["show", "tiny", "more"], "slmcompile show: more is one word", "see `slmcompile show"),
+        (["generate", "tiny", "a", "--taget", "b"], "slmcompile generate: --taget", "did you mean"),
+    ],
+)
+def test_what_is_misspelt_or_left_out_is_answered_with_the_word(
+    project: Project, capsys: pytest.CaptureFixture[str], words: list[str], what: str, mend: str
+) -> None:
+    assert main(words) == Exit.USAGE
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith(f"error: {what}")
+    assert said[1].startswith(f"  mend: {mend}")
+
+
+def test_a_command_alone_where_no_recipe_is_says_how_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run"]) == Exit.USAGE
+    assert "run `slmcompile init`" in capsys.readouterr().err
+
+
+def test_the_module_lists_its_names_and_what_it_returns_is_one_short_line(project: Project) -> None:
+    import slmcompile
+
+    assert set(slmcompile.__all__) <= set(dir(slmcompile))
+    planned = slmcompile.plan("tiny", ["train.seed=3"], project=project.root)
+    result = api.RunResult(planned.plan, planned.changes, (), None)
+    measured = ArtifactResult("torch", {"exact_match": 0.9, "size_bytes": 5e6}, None)
+    assert repr(planned) == "<PlannedRun of tiny: 11 run>"
+    assert repr(planned.plan) == f"<Plan {planned.plan.plan_id} of tiny train.seed=3: 11 stages>"
+    assert repr(result) == "<RunResult of tiny: 11 run; measured nothing>"
+    assert repr(measured) == "<ArtifactResult torch: size 5 MB, exact match 0.900>"
 
 
 # --- for programs ----------------------------------------------------------------------------
