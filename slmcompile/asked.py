@@ -22,22 +22,23 @@ Values = dict[str, str]
 _PAIR = re.compile(r"([^\W\d][\w.-]*)=")
 
 
-def of_words(words: Sequence[str], columns: Sequence[str]) -> Values:
+def of_words(words: Sequence[str], columns: Sequence[str], command: str = "") -> Values:
     """The values in the words of a command line.
 
     ``column=value`` begins a value, which goes on to the next one. Where the prompt has a single
-    column and the first word is no such pair, all words are its text.
+    column and the first word is no such pair, all words are its text. ``command`` stands before the
+    words in a mend, so that it can be copied.
 
     Raises:
         UsageError: a pair whose column the prompt does not have, a column that is given twice or
             not at all (exit 64).
     """
-    if len(columns) == 1 and _column(words[0], columns) is None:
+    if len(columns) == 1 and _column(words[0], columns, command) is None:
         return {columns[0]: " ".join(words)}
     found: dict[str, list[str]] = {}
     at = ""
     for word in words:
-        name = _column(word, columns)
+        name = _column(word, columns, command)
         if name is not None:
             if name in found:
                 raise UsageError(f"{name}: is given twice", "give each column once")
@@ -46,14 +47,16 @@ def of_words(words: Sequence[str], columns: Sequence[str]) -> Values:
         elif at:
             found[at].append(word)
         else:
-            raise UsageError(_columns(columns), form(columns))
+            raise UsageError(_columns(columns), form(columns, command))
     missing = [name for name in columns if name not in found]
     if missing:
-        raise UsageError(f"{_columns(columns)}; not given: {', '.join(missing)}", form(columns))
+        raise UsageError(
+            f"{_columns(columns)}; not given: {', '.join(missing)}", form(columns, command)
+        )
     return {name: " ".join(found[name]) for name in columns}
 
 
-def _column(word: str, columns: Sequence[str]) -> str | None:
+def _column(word: str, columns: Sequence[str], command: str) -> str | None:
     """The column that a word begins a value of; None where it is text."""
     known = [name for name in columns if word.startswith(f"{name}=")]
     if known:
@@ -64,7 +67,8 @@ def _column(word: str, columns: Sequence[str]) -> str | None:
     near = get_close_matches(pair[1], columns, n=1)
     meant = f"did you mean {near[0]}=…? " if near else ""
     quoted = shlex.quote(f"{columns[0]}={shortened(word, 40)}")
-    text = f"for a text with = in it write {quoted}" if len(columns) == 1 else form(columns)
+    text = f"for a text with = in it write {quoted}"
+    text = text if len(columns) == 1 else form(columns, command)
     raise UsageError(f"{shortened(pair[1])}: {_columns(columns)}", f"{meant}{text}")
 
 
@@ -74,11 +78,10 @@ def _columns(columns: Sequence[str]) -> str:
     return f"the prompt has the columns {', '.join(columns)}"
 
 
-def form(columns: Sequence[str]) -> str:
+def form(columns: Sequence[str], command: str = "") -> str:
     """How the values are written, to be copied."""
-    if len(columns) == 1:
-        return '"…"'
-    return " ".join(f'{shlex.quote(name)}="…"' for name in columns)
+    words = [f'{shlex.quote(name)}="…"' for name in columns] if len(columns) > 1 else ['"…"']
+    return " ".join([*([command] if command else []), *words])
 
 
 def written(values: Mapping[str, str]) -> str:

@@ -59,8 +59,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
             command.add_argument("recipe", help="name of recipes/NAME.yaml")
         return command
 
-    def add_overrides(command: argparse.ArgumentParser) -> None:
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="Hydra overrides")
+    def add_overrides(command: argparse.ArgumentParser, text: str = "") -> None:
+        command.add_argument(
+            "overrides", nargs="*", metavar="key=value", help=f"Hydra overrides{text}"
+        )
 
     plan = add("plan", "say what a run would do, and why; run nothing", recipe=False)
     plan.add_argument("recipe", nargs="?", help="name of recipes/NAME.yaml")
@@ -81,7 +83,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     plan.add_argument("--out", metavar="FILE", help="also write the plan, for `slmcompile apply`")
     run = add("run", "run what is not up to date and show what came out")
-    add_overrides(run)
+    add_overrides(run, ", which `dvc repro` and `show` take too until the next run")
     _add_select(
         run,
         "run only these stages, on their inputs as they are; what the cache holds is brought back,"

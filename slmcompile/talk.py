@@ -57,6 +57,11 @@ class _Export:
     prompt: dict[str, Any]
 
     @property
+    def command(self) -> str:
+        """What asks it."""
+        return f"slmcompile generate {self.recipe}"
+
+    @property
     def columns(self) -> list[str]:
         """The columns that its prompt needs."""
         return list(self.prompt["columns"])
@@ -97,7 +102,7 @@ def generate(
     if not answered:
         raise UsageError(
             f"{file or 'standard input'}: is empty",
-            f"slmcompile generate {recipe} {form(export.columns)}",
+            form(export.columns, export.command),
         )
 
 
@@ -105,7 +110,7 @@ def _asked(export: _Export, words: Sequence[str], file: str | None) -> Iterable[
     if words and file:
         raise UsageError("generate: a text and --file", "give one of the two")
     if words:
-        return [of_words(words, export.columns)]
+        return [of_words(words, export.columns, export.command)]
     if file and file != "-":
         try:
             lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
@@ -116,9 +121,7 @@ def _asked(export: _Export, words: Sequence[str], file: str | None) -> Iterable[
         # All of it now: nothing is answered of a file with a broken line.
         return list(of_lines(lines, export.columns, file, rows=file.endswith(".jsonl")))
     if sys.stdin.isatty() and not file:
-        raise UsageError(
-            "generate: no text", f"slmcompile generate {export.recipe} {form(export.columns)}"
-        )
+        raise UsageError("generate: no text", form(export.columns, export.command))
     return of_lines(sys.stdin, export.columns, "standard input")
 
 

@@ -85,6 +85,10 @@ def test_what_is_no_column_is_named_and_not_sent(
     with pytest.raises(UsageError) as caught:
         of_words(words, columns)
     assert (caught.value.what, caught.value.mend) == (what, mend)
+    with pytest.raises(UsageError) as caught:
+        of_words(words, columns, "slmcompile generate r")
+    if '="…"' in mend:
+        assert 'slmcompile generate r question="…" context="…"' in caught.value.mend
 
 
 @pytest.mark.parametrize(
