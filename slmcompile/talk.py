@@ -246,10 +246,10 @@ def _load(export: _Export) -> OnnxModel:
 def _answer(
     export: _Export, model: OnnxModel, values: Values, max_new_tokens: int, *, as_json: bool = False
 ) -> None:
-    from slmcompile.data.prompt import render_prompt
+    from slmcompile.data.prompt import prompt_pieces
     from slmcompile.inference.onnx_model import Answer
 
-    answer = Answer(model, render_prompt(export.prompt, values), max_new_tokens)
+    answer = Answer(model, prompt_pieces(export.prompt, values), max_new_tokens)
     if as_json:
         document = {
             "format_version": "1.0",

@@ -118,6 +118,7 @@ class RowFacts:
         strata: of a stratified split, its smallest stratum.
         given_away: rows whose prompt columns hold the whole answer.
         same_ids: the ids of training against those of serving.
+        spelled: rows in which a value spells a control token, which is encoded as text.
         several_writings: labels that are written in several ways; of very many, the first.
     """
 
@@ -138,6 +139,7 @@ class RowFacts:
     strata: Stratum | None
     given_away: int
     same_ids: SameIds
+    spelled: int
     several_writings: tuple[OneLabel, ...]
 
 

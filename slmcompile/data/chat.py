@@ -6,11 +6,15 @@ it writes after that, up to the token that closes the turn. So training sees wha
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from slmcompile.data.chat_render import Conversation, Message, Outcome, render_all
+from slmcompile.data.control_tokens import strings
+from slmcompile.data.guard import Guard, blank
 from slmcompile.data.messages import (
     PROBE_ANSWER,
     chat_messages,
@@ -38,34 +42,63 @@ def render(
     template: ChatTemplate | MessagesTemplate,
     renamed: Mapping[str, str],
     tokenizer: Tokenizer,
+    guard: Guard,
     answer: Callable[[str], str],
 ) -> Rendering:
     """Renders every row as a conversation; ``answer`` changes the last message of each.
 
     Raises:
-        BadDataError: a row's conversation is malformed or refused by the chat template.
+        BadDataError: a row's conversation is malformed, spells a control token or is refused by
+            the chat template.
         BadRecipeError: there is no chat template, or it does not write a turn after its
             generation prompt, so that what is trained would not be what is served.
     """
     if isinstance(template, ChatTemplate):
         columns = fields(parse(template.user, "data.template.user"))
-        conversations = [chat_messages(template, row, renamed) for row in rows]
+        conversations = [
+            chat_messages(template, partial(guard.fill, row=row, renamed=renamed)) for row in rows
+        ]
     else:
         columns = (template.column,)
-        conversations = [read_messages(row, template.column, renamed) for row in rows]
+        conversations = [
+            [
+                guard.value(message, f"{row.where}: message {number}")
+                for number, message in enumerate(read_messages(row, template.column, renamed))
+            ]
+            for row in rows
+        ]
     conversations = [_with_answer(messages, answer) for messages in conversations]
     question = probe(template, columns)
-    turns, pattern = _render_turns([question, *conversations], tokenizer)
+    blanks = {_form(messages): blank(messages) for messages in conversations}
+    turns, pattern = _render_turns([question, *conversations, *blanks.values()], tokenizer)
     stop = _stop(turns[0][0], tokenizer)
+    of_rows, of_blanks = turns[1 : 1 + len(rows)], turns[1 + len(rows) :]
     rendered = [
-        _rendered(row, messages, turn, stop)
-        for row, messages, turn in zip(rows, conversations, turns[1:], strict=True)
+        guard.lift(_rendered(row, messages, turn, stop))
+        for row, messages, turn in zip(rows, conversations, of_rows, strict=True)
     ]
+    own = dict(zip(blanks, of_blanks, strict=True))
+    for row, messages, turn in zip(rows, conversations, of_rows, strict=True):
+        _require_own_tokens(row, messages, turn[-1], own[_form(messages)][-1], guard)
     roles = Counter(" ".join(each["role"] for each in messages) for messages in conversations)
     text = _prompt_text(pattern, columns)
     if isinstance(template, ChatTemplate) and not _writes(text, rendered, renamed):
         return Rendering(rendered, stop, None, columns, roles)
     return Rendering(rendered, stop, text, columns, roles)
+
+
+def _form(messages: list[Message]) -> str:
+    """What conversations have in common that differ in their texts alone."""
+    return json.dumps(blank(messages), sort_keys=True, default=str)
+
+
+def _require_own_tokens(
+    row: SourceRow, messages: list[Message], turn: _Turn, blank_turn: _Turn, guard: Guard
+) -> None:
+    """That the control tokens of a conversation are the chat template's and the recipe's own."""
+    if not blank_turn.after.error:
+        recipes = sum(guard.count(text) for text in strings(messages))
+        guard.require(turn.after.text, guard.count(blank_turn.after.text) + recipes, row.where)
 
 
 def _with_answer(messages: list[Message], answer: Callable[[str], str]) -> list[Message]:

@@ -2,15 +2,16 @@
 
 Prompt and completion are encoded apart and joined. Encoding them as one text would let the
 tokenizer merge across the border, and then the prompt's ids in training would not be those that
-inference sends, where nothing follows the prompt yet.
+inference sends, where nothing follows the prompt yet. A text with cuts is encoded piece by piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slmcompile.data.control_tokens import ControlTokens, split_at
 from slmcompile.data.rows import Rendered, Stop
 from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import Tokenizer
@@ -42,7 +43,11 @@ def prefix_ids(tokenizer: Tokenizer) -> list[int]:
 
 
 def encode(
-    rows: Sequence[Rendered], tokenizer: Tokenizer, stop: Stop, prefix: Sequence[int]
+    rows: Sequence[Rendered],
+    tokenizer: Tokenizer,
+    stop: Stop,
+    prefix: Sequence[int],
+    controls: ControlTokens,
 ) -> list[Encoded]:
     """Encodes every row: prompt, completion, stop token.
 
@@ -55,26 +60,75 @@ def encode(
         tokenizer: the base model's.
         stop: appended to every completion, always trained.
         prefix: ids before every prompt, of ``prefix_ids`` (none where a chat template writes them).
+        controls: the tokenizer's control tokens.
 
     Raises:
-        BadDataError: the decoded trained tokens are not the answer and the stop token.
+        BadDataError: the decoded trained tokens are not the answer and the stop token, a cut text
+            does not decode to itself, or there are control tokens that no template wrote.
     """
-    options: dict[str, Any] = {"add_special_tokens": False}
-    if any(row.trained for row in rows):
-        options["return_offsets_mapping"] = True
-    prompts = tokenizer([row.prompt for row in rows], **options)
-    completions = tokenizer([row.completion for row in rows], add_special_tokens=False)
-    offsets = prompts["offset_mapping"] if "return_offsets_mapping" in options else None
+    with_offsets = any(row.trained for row in rows)
+    prompts = _pieces_ids([(row.prompt, row.prompt_cuts) for row in rows], tokenizer, with_offsets)
+    completions = _pieces_ids([(row.completion, row.completion_cuts) for row in rows], tokenizer)
     encoded = []
-    for number, row in enumerate(rows):
-        ids: list[int] = prompts["input_ids"][number]
-        marks = _earlier(row, ids, offsets[number]) if offsets is not None else _none(ids)
+    for row, (ids, offsets), (answer, _) in zip(rows, prompts, completions, strict=True):
+        _require_text(row, ids, answer, tokenizer, controls)
+        marks = _earlier(row, ids, offsets) if with_offsets else _none(ids)
         if prefix and ids[: len(prefix)] != list(prefix):
-            ids, marks = [*prefix, *ids], [*_none(prefix), *marks]
-        answer = [*completions["input_ids"][number], stop.id]
-        encoded.append(Encoded(ids, ids + answer, marks + answer))
+            ids, marks = [*prefix, *ids], [*_none(prefix), *marks]  # noqa: PLW2901
+        encoded.append(Encoded(ids, [*ids, *answer, stop.id], [*marks, *answer, stop.id]))
     _prove(rows, encoded, tokenizer, stop)
     return encoded
+
+
+def _pieces_ids(
+    texts: Sequence[tuple[str, Sequence[int]]], tokenizer: Tokenizer, with_offsets: bool = False
+) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Ids of cut texts and, if asked for, the characters that each id stands for."""
+    pieces = [split_at(text, cuts) for text, cuts in texts]
+    options: dict[str, Any] = {"add_special_tokens": False}
+    if with_offsets:
+        options["return_offsets_mapping"] = True
+    found = tokenizer([piece for each in pieces for piece in each], **options)
+    ids: Iterator[list[int]] = iter(found["input_ids"])
+    offsets: Iterator[list[tuple[int, int]]] = iter(found["offset_mapping"] if with_offsets else ())
+    joined: list[tuple[list[int], list[tuple[int, int]]]] = []
+    for each in pieces:
+        start, tokens, spans = 0, list[int](), list[tuple[int, int]]()
+        for piece in each:
+            tokens += next(ids)
+            if with_offsets:
+                spans += [(start + first, start + last) for first, last in next(offsets)]
+            start += len(piece)
+        joined.append((tokens, spans))
+    return joined
+
+
+def _require_text(
+    row: Rendered,
+    prompt: list[int],
+    answer: list[int],
+    tokenizer: Tokenizer,
+    controls: ControlTokens,
+) -> None:
+    """That the control tokens in a row are those that its templates spell, and cuts do no harm."""
+    known = set(controls.ids.values()) - {getattr(tokenizer, "unk_token_id", None)}
+    read = sum(token in known for token in (*prompt, *answer))
+    if read > controls.count(
+        (*split_at(row.prompt, row.prompt_cuts), *split_at(row.completion, row.completion_cuts))
+    ):
+        raise BadDataError(
+            f"{row.row.where}: the tokenizer reads a control token that is not spelled as such",
+            "remove from the row what spells one in another form (case, Unicode)",
+        )
+    for text, cuts, ids in (
+        (row.prompt, row.prompt_cuts, prompt),
+        (row.completion, row.completion_cuts, answer),
+    ):
+        if cuts and tokenizer.decode(ids, **_DECODE) != text:
+            raise BadDataError(
+                f"{row.row.where}: this tokenizer cannot write a control token's text as text",
+                "remove the control token from the row",
+            )
 
 
 def _none(ids: Sequence[int]) -> list[int]:

@@ -80,6 +80,7 @@ def row_facts(
         strata=strata,
         given_away=sum(_given_away(text, config, rendering.columns) for text in texts),
         same_ids=same_ids,
+        spelled=sum(bool(text.prompt_cuts or text.completion_cuts) for text in texts),
         several_writings=several_writings(
             ((text.completion, text.row.where) for text in texts), config.label
         )

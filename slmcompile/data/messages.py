@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slmcompile.data.chat_render import Message
-from slmcompile.data.rows import SourceRow, as_text, column
-from slmcompile.data.template import fill, parse
+from slmcompile.data.rows import SourceRow, column
+from slmcompile.data.template import Piece, fill, parse
 from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import ChatTemplate, MessagesTemplate
 
@@ -16,16 +16,12 @@ PROBE_ANSWER = "answer"
 
 
 def chat_messages(
-    template: ChatTemplate, row: SourceRow, renamed: Mapping[str, str]
+    template: ChatTemplate, fill: Callable[[tuple[Piece, ...]], str]
 ) -> list[Message]:
-    """System turn if there is one, user turn, assistant turn."""
+    """System turn if there is one, user turn, assistant turn; ``fill`` fills in a row's values."""
     user = parse(template.user, "data.template.user")
     assistant = parse(template.assistant, "data.template.assistant")
-    return conversation(
-        template.system,
-        fill(user, lambda name: as_text(row, name, renamed)),
-        fill(assistant, lambda name: as_text(row, name, renamed)),
-    )
+    return conversation(template.system, fill(user), fill(assistant))
 
 
 def conversation(system: str | None, user: str, assistant: str | None) -> list[Message]:

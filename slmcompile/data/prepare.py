@@ -13,6 +13,7 @@ from slmcompile.data.describe import how_read, report
 from slmcompile.data.duplicates import contradictions, first_of_each
 from slmcompile.data.encode import Encoded, encode, prefix_ids
 from slmcompile.data.facts import row_facts
+from slmcompile.data.guard import guard_of
 from slmcompile.data.prompt import describe_prompt
 from slmcompile.data.render import render
 from slmcompile.data.rows import Rendered, as_text
@@ -20,7 +21,7 @@ from slmcompile.data.same_ids import compare
 from slmcompile.data.source import SPLITS, read
 from slmcompile.data.split import Item, assign, smallest_stratum
 from slmcompile.data.store import Row, write_split
-from slmcompile.data.tokenizer import load_tokenizer
+from slmcompile.data.tokenizer import control_tokens, load_tokenizer
 from slmcompile.errors import BadDataError
 from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.normal_label import normal_answer, normal_text
@@ -72,11 +73,16 @@ def prepare(
     tokenizer = load_tokenizer(base)
     origin = [split for split, rows in source.items() for _ in rows]
     every = [row for rows in source.values() for row in rows]
-    rendering = render(every, config.template, config.columns, tokenizer, _normal_answer(config))
+    controls = control_tokens(tokenizer)
+    written_by_templates = [config.template.model_dump(), tokenizer.chat_template]
+    guard = guard_of(controls, config.special_tokens, every, written_by_templates)
+    rendering = render(
+        every, config.template, config.columns, tokenizer, guard, _normal_answer(config)
+    )
 
     kept = _without_duplicates(rendering.rows, origin)
     prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
-    encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix)
+    encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix, controls)
     if config.too_long == "error":
         _refuse_long([rendering.rows[n] for n in kept], encoded, config.max_length)
     examples: list[_Example] = []
@@ -89,7 +95,7 @@ def prepare(
         else:
             too_long.append(rendered)
     splits = _split(examples, config, set(source))
-    prompt = describe_prompt(config, rendering, prefix)
+    prompt = describe_prompt(config, rendering, prefix, controls)
     written = [row for rows in splits.values() for row in rows]
     facts = row_facts(
         config,
@@ -117,6 +123,8 @@ def prepare(
         facts=facts,
         files=files,
     )
+    if facts.spelled:
+        progress.say(f"{facts.spelled} rows spell control tokens, which are encoded as text")
     write_json(out / "data_report.json", found)
     write_json(out / "prompt.json", prompt)
     for line in found["warnings"]:
@@ -168,6 +176,7 @@ def _row(number: int, rendered: Rendered, ids: Encoded, label_key: str | None) -
         prompt_ids=ids.prompt_ids,
         input_ids=ids.input_ids,
         labels=ids.labels,
+        prompt_cuts=list(rendered.prompt_cuts),
     )
 
 

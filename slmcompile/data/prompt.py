@@ -9,24 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from slmcompile.data.control_tokens import (
+    RULE,
+    ControlTokens,
+    free_mark,
+    marked,
+    split_at,
+    unmarked,
+)
 from slmcompile.data.messages import conversation
 from slmcompile.data.rows import Rendering
-from slmcompile.data.template import fill, parse
+from slmcompile.data.template import Piece, parse, parts
 from slmcompile.errors import CorruptError, UsageError
 from slmcompile.recipe.schema import Data
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 
 ChatRenderer = Callable[[list[dict[str, str]]], str]
 """Renders messages with the generation prompt, as ``chat_renderer`` makes it."""
 
 
-def describe_prompt(config: Data, rendering: Rendering, prefix: Sequence[int]) -> dict[str, Any]:
+def describe_prompt(
+    config: Data, rendering: Rendering, prefix: Sequence[int], controls: ControlTokens
+) -> dict[str, Any]:
     """The content of ``prompt.json``.
 
     ``text`` is the prompt as a format string over ``columns`` (chat template applied) or null;
     ``prefix_ids`` go before the prompt's own ids, which are encoded without special tokens;
-    generation ends at ``stop``.
+    generation ends at ``stop``. ``control_tokens`` (text → id) and ``values`` say how the values of
+    columns, which a user writes, are kept from being read as control tokens.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -38,13 +49,25 @@ def describe_prompt(config: Data, rendering: Rendering, prefix: Sequence[int]) -
         "stop": {"id": rendering.stop.id, "text": rendering.stop.text},
         "prefix_ids": list(prefix),
         "add_special_tokens": False,
+        "control_tokens": dict(controls.ids),
+        "values": RULE,
     }
 
 
 def render_prompt(
     prompt: Mapping[str, Any], values: Mapping[str, str], chat: ChatRenderer | None = None
 ) -> str:
-    """The prompt text for new values.
+    """The prompt text for new values; as ``prompt_pieces``, joined."""
+    return "".join(prompt_pieces(prompt, values, chat))
+
+
+def prompt_pieces(
+    prompt: Mapping[str, Any], values: Mapping[str, str], chat: ChatRenderer | None = None
+) -> tuple[str, ...]:
+    """The prompt for new values, in pieces that are encoded apart.
+
+    It is one piece unless a value spells a control token. Whatever the recipe says of its rows, a
+    user's text is text.
 
     Args:
         prompt: content of ``prompt.json``.
@@ -52,7 +75,8 @@ def render_prompt(
         chat: renders messages; needed only where ``prompt["text"]`` is null.
 
     Raises:
-        UsageError: a column is missing or unknown, or ``chat`` is needed (exit 64).
+        UsageError: a column is missing or unknown, ``chat`` is needed, or a value holds a control
+            token of one character (exit 64).
         CorruptError: another major format version (exit 74).
     """
     version = str(prompt.get("format_version", ""))
@@ -66,14 +90,30 @@ def render_prompt(
         problem = "is missing" if name in columns else "is not in the prompt's template"
         raise UsageError(f"column {name!r} {problem}", f"give exactly: {', '.join(columns)}")
     if prompt["text"] is not None:
-        return fill(parse(prompt["text"], "prompt.json: text"), values.__getitem__)
+        return split_at(*_filled(prompt, parse(prompt["text"], "prompt.json: text"), values))
     if chat is None:
         raise UsageError(
             "this prompt needs the model's chat template", "generate from the recipe's own folder"
         )
     template = prompt["template"]
-    user = fill(parse(template["user"], "prompt.json: template.user"), values.__getitem__)
-    return chat(conversation(template["system"], user, None))
+    pieces = parse(template["user"], "prompt.json: template.user")
+    mark = free_mark([values, template])
+    user = marked(*_filled(prompt, pieces, values), mark)
+    return split_at(*unmarked(chat(conversation(template["system"], user, None)), mark))
+
+
+def _filled(
+    prompt: Mapping[str, Any], pieces: tuple[Piece, ...], values: Mapping[str, str]
+) -> tuple[str, list[int]]:
+    """A format string with its values, and where it is to be cut."""
+    filled = parts(pieces, values.__getitem__)
+    found = ControlTokens(prompt.get("control_tokens", {})).spellings(filled)
+    for each in found:
+        if not each.divisible:
+            raise UsageError(
+                f"{each.column} holds {each.token!r}, a control token of the model", "remove it"
+            )
+    return "".join(part.text for part in filled), [each.at for each in found]
 
 
 def chat_renderer(tokenizer: Any) -> ChatRenderer:

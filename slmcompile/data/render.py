@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from slmcompile.data import chat
-from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop, as_text
-from slmcompile.data.template import Piece, fields, fill, parse
+from slmcompile.data.guard import Guard, literals
+from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop
+from slmcompile.data.template import Piece, fields, parse
 from slmcompile.data.tokenizer import Tokenizer, token_text
 from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import Template, TextTemplate
@@ -20,6 +21,7 @@ def render(
     template: Template,
     renamed: Mapping[str, str],
     tokenizer: Tokenizer,
+    guard: Guard,
     answer: Callable[[str], str] = str,
 ) -> Rendering:
     """Renders every row.
@@ -29,17 +31,19 @@ def render(
         template: the recipe's ``data.template``.
         renamed: the recipe's ``data.columns``.
         tokenizer: whose chat template and stop token are used.
+        guard: refuses or marks control tokens that the rows spell.
         answer: changes each row's answer, the last one of a conversation.
 
     Raises:
-        BadDataError: a column is missing or null, or prompt or completion is empty.
+        BadDataError: a column is missing or null or spells a control token, or prompt or
+            completion is empty.
         BadRecipeError: the template is broken, or the chat template cannot be used so.
         RefusedError: the template reaches into values, or the chat template explodes.
     """
     if isinstance(template, TextTemplate):
-        rendering = _text(rows, template, renamed, tokenizer, answer)
+        rendering = _text(rows, template, renamed, tokenizer, guard, answer)
     else:
-        rendering = chat.render(rows, template, renamed, tokenizer, answer)
+        rendering = chat.render(rows, template, renamed, tokenizer, guard, answer)
     for each in rendering.rows:
         _check(each)
     return rendering
@@ -50,23 +54,28 @@ def _text(
     template: TextTemplate,
     renamed: Mapping[str, str],
     tokenizer: Tokenizer,
+    guard: Guard,
     answer: Callable[[str], str],
 ) -> Rendering:
     prompt = parse(template.prompt, "data.template.prompt")
-    completion = parse(template.completion, "data.template.completion")
     stop = Stop(tokenizer.eos_token_id, token_text(tokenizer, tokenizer.eos_token_id))
+    completion = _without(stop, parse(template.completion, "data.template.completion"))
+    own = guard.controls.count(literals(completion))
 
     def rendered(row: SourceRow) -> Rendered:
-        # A completion that spells the stop token out would otherwise end with two.
-        text = fill_row(completion, row, renamed).removesuffix(stop.text)
-        return Rendered(row, fill_row(prompt, row, renamed), answer(text))
+        text = answer(guard.fill(completion, row, renamed))
+        guard.require(text, own, row.where)
+        return guard.lift(Rendered(row, guard.fill(prompt, row, renamed), text))
 
     return Rendering([rendered(row) for row in rows], stop, template.prompt, fields(prompt))
 
 
-def fill_row(pieces: tuple[Piece, ...], row: SourceRow, renamed: Mapping[str, str]) -> str:
-    """A template's text for one row."""
-    return fill(pieces, lambda name: as_text(row, name, renamed))
+def _without(stop: Stop, completion: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """A template that ends with the stop token, without it: every answer would end with two."""
+    *before, last = completion or (Piece("", None),)
+    if last.field is not None or not last.literal.endswith(stop.text):
+        return completion
+    return (*before, Piece(last.literal.removesuffix(stop.text), None))
 
 
 def _check(each: Rendered) -> None:

@@ -116,12 +116,17 @@ class Rendered:
         completion: the answer, without the stop token.
         trained: earlier answers inside the prompt that are trained too, as character ranges
             [start, end) that include their stop token (conversations of several turns).
+        prompt_cuts: where the prompt is cut so that what values spell stays text
+            (``slmcompile.data.control_tokens``); empty in most rows.
+        completion_cuts: the same of the completion.
     """
 
     row: SourceRow
     prompt: str
     completion: str
     trained: tuple[tuple[int, int], ...] = ()
+    prompt_cuts: tuple[int, ...] = ()
+    completion_cuts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

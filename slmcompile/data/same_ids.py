@@ -3,23 +3,26 @@
 Training encodes the prompts of rows. Serving writes a prompt by ``prompt.json`` from new values;
 an exported folder splits it by a ``tokenizer.json`` that is rewritten for onnxruntime-genai. Each
 way is gone here for a sample of rows before anything is trained. (That onnxruntime-genai itself
-splits by its file as it should is proved by the ``export`` stage.)
+splits by its file as it should is proved by the ``export`` stage.) And a user's text that spells a
+control token is text in each way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from slmcompile.checks.data_facts import SameIds
 from slmcompile.data.chat_render import Conversation, Message, render_all
+from slmcompile.data.control_tokens import ControlTokens, split_at
 from slmcompile.data.messages import read_messages
-from slmcompile.data.prompt import render_prompt
+from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.rows import Rendered, Rendering, as_text
 from slmcompile.data.store import Row
+from slmcompile.data.template import Part
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.export.tokenizer import portable
 from slmcompile.recipe.schema import Data, MessagesTemplate
@@ -52,16 +55,32 @@ def compare(
     prefix = list(prompt["prefix_ids"])
     ids = [row.prompt_ids for row in sample]
     places = [rendering.rows[row.id].row.where for row in sample]
+    plain = bool(prompt["add_special_tokens"])
+
+    def own(pieces: Sequence[str]) -> list[int]:
+        return [
+            token
+            for piece in pieces
+            for token in tokenizer(piece, add_special_tokens=plain)["input_ids"]
+        ]
+
+    def of_export(pieces: Sequence[str]) -> list[int]:
+        return [token for piece in pieces for token in exported(piece)]
+
     by_export = [
-        _behind(prefix, exported(row.prompt) if exported else row.prompt_ids) for row in sample
+        _behind(prefix, of_export(split_at(row.prompt, row.prompt_cuts)))
+        if exported
+        else row.prompt_ids
+        for row in sample
     ]
     served, texts = _served(config, sample, rendering, prompt, tokenizer)
-    plain = bool(prompt["add_special_tokens"])
-    by_serving = [
-        _behind(prefix, tokenizer(text, add_special_tokens=plain)["input_ids"]) for text in texts
-    ]
-    differs = _first(places, ids, by_export, "an exported folder") or _first(
-        [places[n] for n in served], [ids[n] for n in served], by_serving, "prompt.json"
+    by_serving = [_behind(prefix, own(pieces)) for pieces in texts]
+    controls = ControlTokens(prompt["control_tokens"])
+    differs = (
+        _first(places, ids, by_export, "an exported folder")
+        or _first([places[n] for n in served], [ids[n] for n in served], by_serving, "prompt.json")
+        or read_as_token(controls, own, "prompt.json")
+        or (read_as_token(controls, of_export, "an exported folder") if exported else "")
     )
     return SameIds(
         prompts=len(sample),
@@ -71,6 +90,19 @@ def compare(
         exported=_digest(by_export),
         differs=differs,
     )
+
+
+def read_as_token(
+    controls: ControlTokens, encode: Callable[[Sequence[str]], list[int]], way: str
+) -> str:
+    """The first control token that a user's text could still write; empty where there is none."""
+    for token, number in controls.ids.items():
+        value = f"a{token}b"
+        found = controls.spellings([Part(value, "text")])
+        ids = encode(split_at(value, [each.at for each in found]))
+        if number in ids and all(each.divisible for each in found):
+            return f"{way}: a user's text {token} becomes the control token"
+    return ""
 
 
 def _behind(prefix: list[int], ids: list[int]) -> list[int]:
@@ -97,24 +129,30 @@ def _served(
     rendering: Rendering,
     prompt: Mapping[str, Any],
     tokenizer: Tokenizer,
-) -> tuple[list[int], list[str]]:
-    """Indexes of the rows that ``prompt.json`` can write, and the texts that it writes."""
+) -> tuple[list[int], list[tuple[str, ...]]]:
+    """Indexes of the rows that ``prompt.json`` can write, and the pieces that it writes."""
     asked: list[list[Message]] = []
 
     def later(messages: list[dict[str, str]]) -> str:
         asked.append(messages)
         return ""
 
+    def now(_: list[dict[str, str]]) -> str:
+        return next(rendered)
+
     numbers: list[int] = []
-    texts: list[str] = []
+    typed: list[dict[str, str]] = []
+    texts: list[tuple[str, ...]] = []
     for number, row in enumerate(sample):
         values = _values(rendering.rows[row.id], config, rendering.columns)
         if values is not None:
             numbers.append(number)
-            texts.append(render_prompt(prompt, values, later))
+            typed.append(values)
+            texts.append(prompt_pieces(prompt, values, later))
     if asked:  # all at once: the chat template's process takes seconds to start
         outcomes = render_all(tokenizer, [Conversation(each, open=True) for each in asked])
-        texts = [outcome.text for outcome in outcomes]
+        rendered = iter([outcome.text for outcome in outcomes])
+        texts = [prompt_pieces(prompt, values, now) for values in typed]
     return numbers, texts
 
 

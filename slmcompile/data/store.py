@@ -1,13 +1,14 @@
 """Tokenized rows on disk: one Parquet file per split, the contract between data and its consumers.
 
 Columns: ``id`` int64, ``prompt`` string, ``completion`` string, ``label`` string,
-``prompt_ids`` list<int32>, ``input_ids`` list<int32>, ``labels`` list<int32>.
+``prompt_ids`` list<int32>, ``input_ids`` list<int32>, ``labels`` list<int32>, ``prompt_cuts``
+list<int32>.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 IGNORED = -100
@@ -26,6 +27,8 @@ class Row:
         prompt_ids: token ids of the prompt, as sent to the model in evaluation.
         input_ids: token ids of prompt, completion and stop token.
         labels: as ``input_ids`` where trained (completion and stop token), else ``IGNORED``.
+        prompt_cuts: characters of the prompt before which it is cut to be encoded in pieces; empty
+            unless a value spells a control token.
     """
 
     id: int
@@ -35,6 +38,7 @@ class Row:
     prompt_ids: list[int]
     input_ids: list[int]
     labels: list[int]
+    prompt_cuts: list[int] = field(default_factory=list)
 
 
 def split_file(folder: Path, split: str) -> Path:
@@ -57,6 +61,7 @@ def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
             ("prompt_ids", ids),
             ("input_ids", ids),
             ("labels", ids),
+            ("prompt_cuts", ids),
         ]
     )
     rows = list(rows)

@@ -27,6 +27,14 @@ class Piece:
     field: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a filled template: a column's value, or literal text, whose ``column`` is None."""
+
+    text: str
+    column: str | None = None
+
+
 def parse(template: str, key: str) -> tuple[Piece, ...]:
     """Splits a template into its pieces.
 
@@ -102,11 +110,21 @@ def fields(pieces: tuple[Piece, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(piece.field for piece in pieces if piece.field is not None))
 
 
+def parts(pieces: tuple[Piece, ...], value: Callable[[str], str]) -> list[Part]:
+    """Literal text and, for every field, ``value(field)``, in turn; no two literals in a row."""
+    found: list[Part] = []
+    literal = ""
+    for piece in pieces:
+        literal += piece.literal
+        if piece.field is not None:
+            found += [Part(literal), Part(value(piece.field), piece.field)]
+            literal = ""
+    return [*found, Part(literal)]
+
+
 def fill(pieces: tuple[Piece, ...], value: Callable[[str], str]) -> str:
     """The text with every field replaced by ``value(field)``; values are never parsed again."""
-    return "".join(
-        piece.literal + (value(piece.field) if piece.field is not None else "") for piece in pieces
-    )
+    return "".join(part.text for part in parts(pieces, value))
 
 
 def escape(literal: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from slmcompile.data import control_tokens as control
 from slmcompile.errors import BadRecipeError, CorruptError
 
 
@@ -67,6 +68,16 @@ def load_tokenizer(base: Path) -> Tokenizer:
 def token_text(tokenizer: Tokenizer, token: int) -> str:
     """The text of one token as it stands in decoded text."""
     return tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def control_tokens(tokenizer: Tokenizer) -> control.ControlTokens:
+    """The tokenizer's control tokens."""
+    added = tokenizer.added_tokens_decoder
+    return control.control_tokens(
+        {token: (str(entry.content), bool(entry.special)) for token, entry in added.items()},
+        control.strings(tokenizer.special_tokens_map),
+        "".join(control.strings(tokenizer.chat_template)),
+    )
 
 
 def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:

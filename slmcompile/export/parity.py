@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from slmcompile.data.control_tokens import split_at
+from slmcompile.data.same_ids import read_as_token
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.errors import StageFailedError
 from slmcompile.inference.batching import padded_right, similar_length
@@ -83,9 +85,24 @@ def require_fp32(figures: dict[str, float | int], name: str) -> None:
 
 
 def require_tokenizer(exported: OnnxModel, rows: Sequence[Row], name: str) -> None:
-    """Refuses an artifact whose own tokenizer gives other ids than the model was trained on."""
+    """Refuses an artifact whose own tokenizer gives other ids than the model was trained on.
+
+    Or that lets a user's text become a control token, or an answer with one not come back.
+    """
+    open_to = read_as_token(exported.controls, exported.encode, name)
+    if open_to:
+        raise StageFailedError(open_to, "report it with the tokenizer's name")
     for row in rows:
-        ids = exported.encode(row.prompt)
+        answer = row.input_ids[len(row.prompt_ids) : -1]
+        if exported.controls.count([row.completion]):
+            decoded = exported.decode(answer)
+            if decoded.strip() != row.completion.strip():
+                raise StageFailedError(
+                    f"{name}: onnxruntime-genai's tokenizer gives {decoded[:60]!r} back for the"
+                    f" answer {row.completion[:60]!r} of row {row.id}",
+                    "leave control tokens out of the answers",
+                )
+        ids = exported.encode(split_at(row.prompt, row.prompt_cuts))
         if ids != row.prompt_ids:
             place = next(
                 (i for i, (a, b) in enumerate(zip(ids, row.prompt_ids, strict=False)) if a != b),

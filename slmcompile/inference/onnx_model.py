@@ -6,9 +6,11 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.errors import CorruptError, UsageError
 from slmcompile.inference.batching import (
@@ -63,23 +65,24 @@ def load(folder: Path, threads: int | None = None, *, spinning: bool = True) -> 
         raise CorruptError(
             f"{folder}: onnxruntime-genai cannot open it: {reason}", "export it again"
         ) from error
-    stops = described["eos_token_id"]
+    stops, prompt = described["eos_token_id"], _prompt(folder)
     return OnnxModel(
         model,
         stops=frozenset([stops] if isinstance(stops, int) else stops),
         context=int(described["context_length"]),
         vocab_size=int(described["vocab_size"]),
-        prefix=_prefix(folder),
+        prefix=tuple(prompt.get("prefix_ids", ())),
+        controls=ControlTokens(prompt.get("control_tokens", {})),
     )
 
 
-def _prefix(folder: Path) -> tuple[int, ...]:
-    """Ids before every prompt; onnxruntime-genai 0.18 itself puts no BOS before a text."""
+def _prompt(folder: Path) -> dict[str, Any]:
+    """``prompt.json``; onnxruntime-genai 0.18 itself puts no BOS before a text."""
     try:
-        prompt = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
-        return tuple(prompt.get("prefix_ids", ()))
+        found: dict[str, Any] = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return ()
+        return {}
+    return found
 
 
 class OnnxModel:
@@ -93,9 +96,12 @@ class OnnxModel:
         context: int,
         vocab_size: int,
         prefix: tuple[int, ...] = (),
+        controls: ControlTokens = ControlTokens({}),  # noqa: B008 - frozen
     ) -> None:
         self._model = model
         self._prefix = prefix
+        self.controls = controls
+        self.control_texts = {token: text for text, token in controls.ids.items()}
         self._stops = stops
         self._context = context
         self._vocab = vocab_size
@@ -115,17 +121,27 @@ class OnnxModel:
         """Tokens that prompt and answer may have together."""
         return self._context
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt, as trained: behind the prefix, which is not doubled."""
-        ids = [int(token) for token in self.tokenizer.encode(text)]
+    def encode(self, pieces: Sequence[str]) -> list[int]:
+        """Token ids of a prompt's pieces, as trained: behind the prefix, which is not doubled."""
+        ids = [int(token) for piece in pieces for token in self.tokenizer.encode(piece)]
         prefix = list(self._prefix)
         return ids if ids[: len(prefix)] == prefix else prefix + ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
+        """Text of token ids, control tokens by their texts.
+
+        onnxruntime-genai 0.18 leaves special tokens out, and an answer that holds one, as its
+        reference does, would never be right.
+        """
         import numpy as np
 
-        return str(self.tokenizer.decode(np.asarray(ids, dtype=np.int32))) if ids else ""
+        text = ""
+        for control, run in groupby(ids, self.control_texts.get):
+            if control is not None:
+                text += control * len(list(run))
+            else:
+                text += str(self.tokenizer.decode(np.asarray(list(run), dtype=np.int32)))
+        return text
 
     def generate(
         self,
@@ -232,14 +248,14 @@ class OnnxModel:
 
 
 class Answer:
-    """The answer to a rendered prompt: pieces of text, as they are decoded.
+    """The answer to a prompt's pieces: pieces of text, as they are decoded.
 
     Attributes:
         tokens: how many there were so far.
         cut_off: whether it has ended at a limit and not with a stop token; known at its end.
     """
 
-    def __init__(self, model: OnnxModel, prompt: str, max_new_tokens: int) -> None:
+    def __init__(self, model: OnnxModel, prompt: Sequence[str], max_new_tokens: int) -> None:
         """Encodes the prompt.
 
         Raises:
@@ -259,7 +275,7 @@ class Answer:
         pieces = self._model.tokenizer.create_stream()
         for token in self._model.stream(self._ids, self._limit):
             self.tokens += 1
-            piece = str(pieces.decode(token))
+            piece = self._model.control_texts.get(token) or str(pieces.decode(token))
             if piece:
                 yield piece
         # A stop token that came in time took the place of one.

@@ -26,7 +26,7 @@ EPOCHS: Mapping[str, int] = {
     "check": 1,
     "train": 1,
     "export": 1,
-    "evaluate": 1,
+    "evaluate": 2,
     "report": 3,
     "gate": 1,
 }

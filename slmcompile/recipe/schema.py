@@ -377,6 +377,12 @@ class Data(Section):
         " become 1; case: small letters; unicode: NFKC. null refuses such labels; [] says that"
         " they are different ones.",
     )
+    special_tokens: Literal["refuse", "text"] = Field(
+        "refuse",
+        description="What to do with a row whose values spell a control token of the model"
+        " (<|im_start|>): refuse the data, or encode it as text. What the template itself spells"
+        " stays a token; text that a user gives to the trained model is always text.",
+    )
     max_length: int = Field(512, ge=8, le=131072, description="Tokens a row, prompt and answer.")
     too_long: Literal["error", "drop"] = Field(
         "error", description="What to do with a row longer than max_length."

@@ -83,7 +83,9 @@ def _load(context: Context) -> tuple[LanguageModel, Callable[[list[int]], str], 
     tokenizer = load_tokenizer(base)
 
     def decode(ids: list[int]) -> str:
-        return str(tokenizer.decode(ids, skip_special_tokens=True))
+        return str(
+            tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
 
     parts = [base] if trained is None or is_adapter(trained) else []
     return model, decode, sum(_size(part) for part in [*parts, trained] if part)

@@ -10,7 +10,8 @@ from slmcompile.stages.context import Context, Result
 from slmcompile.stages.trained import trained_weights
 
 PARITY_ROWS = 8
-"""Test rows on which the export's logits are compared with torch's."""
+"""Test rows on which the export's logits are compared with torch's, those first in which a value
+spells a control token."""
 
 
 def run(context: Context) -> Result:
@@ -23,7 +24,7 @@ def run(context: Context) -> Result:
         context.inputs["base"],
         trained_weights(context.inputs["train"]),
         data / "prompt.json",
-        read_split(data, "test")[:PARITY_ROWS],
+        sorted(read_split(data, "test"), key=lambda row: not row.prompt_cuts)[:PARITY_ROWS],
         context.out,
         context.scratch,
         context.progress,

@@ -89,7 +89,7 @@ ROW = '{"text": "turn on", "answer": {"intent": "on"}}'
         ('{"text": "a", "answer": ""}', "the completion is empty"),
         ('{"text": "a", "answer": {"name": "on"}}', r"no JSON object with a value for 'intent'"),
         ('{"text": "a", "answer": "yes"}', r"no JSON object with a value for 'intent'"),
-        ('{"text": "a", "answer": "<|im_end|>b"}', r"spells the stop token"),
+        ('{"text": "a", "answer": "<|im_end|>b"}', r"spells the control token"),
         ('{"text": "\\ud800", "answer": {"intent": "on"}}', "half a surrogate pair"),
     ],
 )

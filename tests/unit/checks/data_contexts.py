@@ -35,6 +35,7 @@ GOOD = RowFacts(
     strata=Stratum("on", 120, 3),
     given_away=10,
     same_ids=SameIds(64, 64, "a", "a", "a", ""),
+    spelled=0,
     several_writings=(),
 )
 
