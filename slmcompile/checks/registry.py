@@ -25,6 +25,7 @@ MODULES: tuple[str, ...] = (
     "adapter_group",
     "adapters",
     "allowed",
+    "control_tokens",
     "disk",
     "exportable",
     "gates",

@@ -121,8 +121,9 @@ class OnnxModel:
         """Tokens that prompt and answer may have together."""
         return self._context
 
-    def encode(self, pieces: Sequence[str]) -> list[int]:
-        """Token ids of a prompt's pieces, as trained: behind the prefix, which is not doubled."""
+    def encode(self, prompt: str | Sequence[str]) -> list[int]:
+        """Token ids of a prompt, whole or in pieces, behind the prefix, which is not doubled."""
+        pieces = (prompt,) if isinstance(prompt, str) else prompt
         ids = [int(token) for piece in pieces for token in self.tokenizer.encode(piece)]
         prefix = list(self._prefix)
         return ids if ids[: len(prefix)] == prefix else prefix + ids

@@ -16,7 +16,7 @@ from slmcompile.errors import Exit
 from tests.projects import make_project, slmcompile
 from tests.unit.checks.data_contexts import MODEL, data_facts, finding, planned, verdict
 
-OURS = (2, 3, 4, 5, 6, 14, 15, 16, 17, 22, 27, 34)
+OURS = (2, 3, 4, 5, 6, 14, 15, 16, 17, 22, 27, 34, 35)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,124 @@
+"""The rule over control tokens that the rows spell."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from slmcompile.checks.context import CheckContext
+from slmcompile.checks.first_rows import Source, first_rows_of
+from slmcompile.checks.model_facts import ModelFacts
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.checks.undecided import needs_rows
+from slmcompile.data.control_tokens import ControlTokens, control_tokens, strings
+from slmcompile.data.guard import Guard
+from slmcompile.data.messages import chat_messages
+from slmcompile.data.rows import SourceRow, column
+from slmcompile.data.template import parse
+from slmcompile.errors import BadDataError, Exit, SlmcompileError
+from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
+from slmcompile.regular_file import read_regular
+
+_HEAD = 256 << 10
+"""Bytes of ``tokenizer.json``, of which the added tokens come before a vocabulary of megabytes."""
+
+
+@check(
+    35,
+    "control-tokens-are-text",
+    "a row that spells a control token opens a turn or ends an answer, which then never is right",
+    needs=("T", "D"),
+    code=Exit.BAD_DATA,
+)
+def control_tokens_are_text(context: CheckContext) -> Verdict:
+    """No value spells a control token, or what it spells is encoded as text."""
+    config = context.recipe.data
+    if context.data is not None:
+        spelled = context.data.facts.spelled
+        if spelled:
+            return proved(f"{spelled} rows spell control tokens, which are encoded as text")
+        return proved("no row spells a control token")
+    if config.special_tokens == "refuse" and context.model is not None:
+        found = _first(Source.of(context), read_control_tokens(context.model))
+        if found is not None:
+            return refuted(found.what, found.mend, context.at("data.source"))
+    return needs_rows(context)
+
+
+def _first(source: Source, controls: ControlTokens) -> BadDataError | None:
+    """The first of the first rows that spells one; other mistakes are found by other rules."""
+    try:
+        rows = first_rows_of(source).rows
+    except SlmcompileError:
+        return None
+    for row in rows:
+        try:
+            _render(row, source.data, Guard(controls))
+        except BadDataError as error:
+            if "spells the control token" in error.what:
+                return error
+        except SlmcompileError:
+            return None
+    return None
+
+
+def _render(row: SourceRow, data: Data, guard: Guard) -> None:
+    template, fill = data.template, partial(guard.fill, row=row, renamed=data.columns)
+    if isinstance(template, TextTemplate):
+        fill(parse(template.prompt, "data.template.prompt"))
+        fill(parse(template.completion, "data.template.completion"))
+    elif isinstance(template, MessagesTemplate):
+        messages = column(row, template.column, data.columns)
+        if isinstance(messages, (list, tuple)):
+            for number, message in enumerate(messages):
+                guard.value(message, f"{row.where}: message {number}")
+        else:
+            guard.value(messages, f"{row.where}: column {template.column!r}")
+    else:
+        chat_messages(template, fill)
+
+
+def read_control_tokens(model: ModelFacts) -> ControlTokens:
+    """The control tokens of a base-model folder, as far as its files say without the tokenizer."""
+    config = model.tokenizer
+    named = [
+        name["content"] if isinstance(name, dict) else name
+        for key, name in config.items()
+        if key.endswith("_token") and (isinstance(name, str) or _is_token(name))
+    ]
+    listed = config.get("added_tokens_decoder")
+    entries = [*(listed.values() if isinstance(listed, dict) else ()), *_added(model.folder)]
+    added = {
+        number: (entry["content"], entry.get("special") is True)
+        for number, entry in enumerate(filter(_is_token, entries))
+    }
+    template = _head(model.folder, "chat_template.jinja") or ""
+    templates = [template, *strings(config.get("chat_template", ""))]
+    return control_tokens(added, named, "".join(templates))
+
+
+def _is_token(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("content"), str)
+
+
+def _added(folder: Path) -> list[Any]:
+    """``added_tokens`` of ``tokenizer.json``."""
+    head = _head(folder, "tokenizer.json") or ""
+    _, key, rest = head.partition('"added_tokens":')
+    try:
+        found = json.JSONDecoder().raw_decode(rest.lstrip())[0] if key else []
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _head(folder: Path, name: str) -> str | None:
+    """The beginning of a file of a stage's output, which may be DVC's link into its cache."""
+    real = (folder / name).resolve()
+    try:
+        data = read_regular(real.parent, real.name, name, _HEAD)
+    except (OSError, SlmcompileError):
+        return None
+    return None if data is None else data.decode("utf-8", "ignore")
