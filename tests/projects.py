@@ -61,9 +61,16 @@ def slmcompile(folder: Path, *words: str, check: bool = True) -> subprocess.Comp
     return command(folder, sys.executable, "-m", "slmcompile", *words, check=check)
 
 
+_WRITTEN_BY_LIBRARIES = ("ORT_LIB_PATH", "TORCHINDUCTOR_CACHE_DIR")
+
+
 def environment() -> dict[str, str]:
-    """The test's environment, with the ``slmcompile`` command of this interpreter first."""
-    return os.environ | {
+    """The test's environment, with the ``slmcompile`` command of this interpreter first.
+
+    Without what libraries write into it where another test has imported them.
+    """
+    shell = {k: v for k, v in os.environ.items() if k not in _WRITTEN_BY_LIBRARIES}
+    return shell | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "OMP_NUM_THREADS": "1",
     }

@@ -343,6 +343,7 @@ EVALUATION = {
     "num_threads": 1,
     "task": "generation",
     "label": None,
+    "label_steps": [],
 }
 
 
