@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 CHATML = (
@@ -27,6 +28,28 @@ GEMMA = (
 )
 """As Gemma's: writes BOS, trims, and closes turns with a token that is not the EOS token."""
 
+REASONING = """\
+{%- if tools %}<|im_start|>system
+{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>
+{% endif %}
+{%- set last = namespace(user=0) %}
+{%- for m in messages %}{% if m.role == 'user' %}{% set last.user = loop.index0 %}{% endif %}
+{%- endfor %}
+{%- for m in messages %}
+{{- '<|im_start|>' + m.role + '\n' }}
+{%- if m.role == 'assistant' and loop.index0 > last.user %}
+{{- '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}
+{%- endif %}
+{{- m.content or '' }}
+{%- for call in m.tool_calls or [] %}
+{{- '<tool_call>' + (call.function | tojson) + '</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"""
+"""As Qwen 3's: offers tools, writes calls and reasoning, of earlier turns the answers alone."""
+
 TEXT = """turn on the kitchen light turn off the bedroom lamp please set the living room heating
 to twenty degrees what is the weather like close the garage door play some music in the office
 {"intent": "turn_on", "name": "kitchen light"} {"intent": "turn_off", "name": "lamp", "level": 20}
@@ -39,6 +62,7 @@ def make_tokenizer(
     chat_template: str | None = CHATML,
     pad_is_eos: bool = False,
     adds_bos_and_eos: bool = False,
+    more: Sequence[str] = (),
 ) -> Path:
     """Writes tokenizer.json and tokenizer_config.json into ``folder`` and returns it.
 
@@ -46,6 +70,7 @@ def make_tokenizer(
         folder: made if need be.
         chat_template: Jinja text, or None for a model without one.
         pad_is_eos: the padding token is the end-of-sequence token too, as in SmolLM2.
+        more: further tokens that are not special (``<think>`` of Qwen 3).
         adds_bos_and_eos: the tokenizer itself wraps every text, as T5's and some Llamas' do.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -61,6 +86,7 @@ def make_tokenizer(
         show_progress=False,
     )
     tokenizer.train_from_iterator([TEXT], trainer)
+    tokenizer.add_tokens(list(more))
     if adds_bos_and_eos:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<|endoftext|> $A <|im_end|>",

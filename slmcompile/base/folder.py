@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from slmcompile.base.containment import contained, regular_file
-from slmcompile.base.layout import ALLOWED, refuse_unsafe
+from slmcompile.base.layout import ALLOWED, CHAT_TEMPLATES, refuse_unsafe
 from slmcompile.errors import BadRecipeError
 from slmcompile.recipe.schema import FolderModel
 
@@ -29,3 +29,8 @@ def fetch_folder(source: FolderModel, project: Path, out: Path) -> None:
     for name in names:
         if any(fnmatch(name, pattern) for pattern in ALLOWED) and name != "manifest.json":
             shutil.copyfile(regular_file(folder / name, _KEY), out / name)
+    if (folder / CHAT_TEMPLATES).is_dir():
+        templates = contained(project, f"{source.path}/{CHAT_TEMPLATES}", _KEY)
+        (out / CHAT_TEMPLATES).mkdir()
+        for path in sorted(templates.glob("*.jinja")):
+            shutil.copyfile(regular_file(path, _KEY), out / CHAT_TEMPLATES / path.name)

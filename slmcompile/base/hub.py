@@ -11,7 +11,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from slmcompile.base.layout import ALLOWED, refuse_code, refuse_unsafe
+from slmcompile.base.layout import ALLOWED, CHAT_TEMPLATES, refuse_code, refuse_unsafe
 from slmcompile.hub_errors import hub_errors
 from slmcompile.progress import Progress
 from slmcompile.recipe.schema import HubModel
@@ -36,12 +36,17 @@ def fetch_hub(source: HubModel, out: Path, progress: Progress) -> None:
     ):
         # One request that is not retried for half a minute, as listing the tree would be.
         found = HfApi().model_info(source.repo_id, revision=source.revision).siblings or []
-        names = sorted(each.rfilename for each in found if "/" not in each.rfilename)
-        refuse_unsafe(names, where)
-        wanted = [name for name in names if any(fnmatch(name, each) for each in ALLOWED)]
+        names = sorted(each.rfilename for each in found)
+        top = [name for name in names if "/" not in name]
+        refuse_unsafe(top, where)
+        wanted = [name for name in top if any(fnmatch(name, each) for each in ALLOWED)]
         wanted.sort(key=lambda name: (not name.endswith("config.json"), name))
+        wanted += [
+            n for n in names if n.rpartition("/")[0] == CHAT_TEMPLATES and n.endswith(".jinja")
+        ]
         for name in wanted:
             cached = hf_hub_download(source.repo_id, name, revision=source.revision)
+            (out / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(cached, out / name)
             if name.endswith("config.json"):
                 refuse_code(json.loads((out / name).read_text("utf-8")), f"{where}/{name}")

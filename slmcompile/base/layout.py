@@ -22,6 +22,9 @@ from slmcompile.printable import shortened
 ALLOWED = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
 """File names that a source may contribute, at the top level only: no code, no pickle."""
 
+CHAT_TEMPLATES = "additional_chat_templates"
+"""Folder of named chat templates (``tool_use.jinja``), the only one that is taken too."""
+
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 MAX_CONFIG = 2 << 20
 """Largest configuration that is read, bytes: Gemma 3's tokenizer_config.json has 1.2 million."""
@@ -73,6 +76,7 @@ def complete(folder: Path, where: str) -> dict[str, Any]:
     """
     config = _read(folder / "config.json", where)
     refuse_code(config, f"{where}/config.json")
+    _one_form_of_chat_template(folder, where)
     if config.get("quantization_config"):
         raise BadRecipeError(
             f"{where}: its weights are quantised; adapters merge into full-precision weights only",
@@ -95,6 +99,15 @@ def complete(folder: Path, where: str) -> dict[str, Any]:
         "vocab_size": config.get("vocab_size"),
         "eos_token_ids": _stop_where_trained(folder, config, stop),
     }
+
+
+def _one_form_of_chat_template(folder: Path, where: str) -> None:
+    """Writes a processor's ``chat_template.json`` as ``chat_template.jinja``, which all read."""
+    old, new = folder / "chat_template.json", folder / "chat_template.jinja"
+    if old.is_file() and not new.exists():
+        template = _read(old, where).get("chat_template")
+        if isinstance(template, str):
+            new.write_text(template, encoding="utf-8", newline="")
 
 
 def weight_headers(folder: Path, where: str) -> dict[str, dict[str, Any]]:

@@ -7,15 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slmcompile.base.layout import CHAT_TEMPLATES
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.data.control_tokens import ControlTokens, control_tokens, strings
+from slmcompile.data.conversations import guarded, read_conversation, reasoning_apart
 from slmcompile.data.guard import Guard
 from slmcompile.data.messages import chat_messages
-from slmcompile.data.rows import SourceRow, column
+from slmcompile.data.rows import SourceRow
 from slmcompile.data.template import parse
 from slmcompile.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
@@ -70,12 +72,8 @@ def _render(row: SourceRow, data: Data, guard: Guard) -> None:
         fill(parse(template.prompt, "data.template.prompt"))
         fill(parse(template.completion, "data.template.completion"))
     elif isinstance(template, MessagesTemplate):
-        messages = column(row, template.column, data.columns)
-        if isinstance(messages, (list, tuple)):
-            for number, message in enumerate(messages):
-                guard.value(message, f"{row.where}: message {number}")
-        else:
-            guard.value(messages, f"{row.where}: column {template.column!r}")
+        conversation = read_conversation(row, template, data.columns)
+        guarded(reasoning_apart(conversation, guard.controls), row, guard)
     else:
         chat_messages(template, fill)
 
@@ -94,8 +92,9 @@ def read_control_tokens(model: ModelFacts) -> ControlTokens:
         number: (entry["content"], entry.get("special") is True)
         for number, entry in enumerate(filter(_is_token, entries))
     }
-    template = _head(model.folder, "chat_template.jinja") or ""
-    templates = [template, *strings(config.get("chat_template", ""))]
+    files = ["chat_template.jinja", "chat_template.json", *_named_templates(model.folder)]
+    templates = [_head(model.folder, name) or "" for name in files]
+    templates += strings(config.get("chat_template", ""))
     return control_tokens(added, named, "".join(templates))
 
 
@@ -112,6 +111,11 @@ def _added(folder: Path) -> list[Any]:
     except (ValueError, RecursionError):
         return []
     return found if isinstance(found, list) else []
+
+
+def _named_templates(folder: Path) -> list[str]:
+    found = sorted((folder / CHAT_TEMPLATES).glob("*.jinja"))
+    return [path.relative_to(folder).as_posix() for path in found]
 
 
 def _head(folder: Path, name: str) -> str | None:

@@ -9,8 +9,8 @@ from slmcompile.checks.data_facts import OneLabel
 from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
+from slmcompile.data.conversations import read_conversation
 from slmcompile.data.label_writings import several_writings
-from slmcompile.data.messages import read_messages
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fill, parse
 from slmcompile.errors import Exit, SlmcompileError
@@ -85,7 +85,8 @@ def answer_of(row: SourceRow, config: Data) -> str:
     """The row's answer; of a conversation its ends do not count, which templates trim."""
     template = config.template
     if isinstance(template, MessagesTemplate):
-        text = read_messages(row, template.column, config.columns)[-1]["content"].strip()
+        last = read_conversation(row, template, config.columns).messages[-1]
+        text = str(last.get("content", "")).strip()
     else:
         plain = isinstance(template, TextTemplate)
         written = template.completion if isinstance(template, TextTemplate) else template.assistant

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
 
+from slmcompile.base.layout import CHAT_TEMPLATES
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.first_rows import FirstRows, Source, first_rows_of
 from slmcompile.checks.label_writings import answer_of, said_of_case
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.undecided import needs_rows
-from slmcompile.data.messages import read_messages
+from slmcompile.data.conversations import read_conversation
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
 from slmcompile.errors import BadDataError, Exit, SlmcompileError
@@ -118,8 +119,8 @@ def _splits(data: Data) -> bool:
 
 def _error(row: SourceRow, key: str, name: str, data: Data) -> SlmcompileError | None:
     try:
-        if key == "data.template.column":
-            read_messages(row, name, data.columns)
+        if isinstance(data.template, MessagesTemplate) and key == "data.template.column":
+            read_conversation(row, data.template, data.columns)
         else:
             as_text(row, name, data.columns)
     except SlmcompileError as error:
@@ -167,7 +168,7 @@ def roles_render(context: CheckContext) -> Verdict:
     model = context.model
     if model is not None and not (
         model.tokenizer.get("chat_template")
-        or {"chat_template.jinja", "chat_template.json"} & set(model.files)
+        or {"chat_template.jinja", "chat_template.json", CHAT_TEMPLATES} & set(model.files)
     ):
         return refuted(
             f"{model.where}: its tokenizer has no chat template",

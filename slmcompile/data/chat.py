@@ -2,39 +2,41 @@
 
 The prompt is what the template writes with the generation prompt; the completion is exactly what
 it writes after that, up to the token that closes the turn. So training sees what serving sends.
+A conversation is one example that trains each of its turns, unless the template writes earlier
+turns otherwise later on (Qwen 3 leaves their reasoning out): then each turn is an example.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
-from slmcompile.data.chat_render import Conversation, Message, Outcome, render_all
+from slmcompile.data.chat_render import template_text
 from slmcompile.data.control_tokens import strings
-from slmcompile.data.guard import Guard, blank
-from slmcompile.data.messages import (
-    PROBE_ANSWER,
-    chat_messages,
-    field_mark,
-    probe,
-    read_messages,
+from slmcompile.data.conversations import (
+    Conversation,
+    guarded,
+    read_conversation,
+    reasoning_apart,
 )
-from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop, as_text
+from slmcompile.data.guard import Guard, blank
+from slmcompile.data.messages import PROBE_ANSWER, chat_messages, field_mark, probe
+from slmcompile.data.rows import (
+    ConversationFacts,
+    Rendered,
+    Rendering,
+    SourceRow,
+    Stop,
+    as_text,
+)
 from slmcompile.data.template import escape, fields, fill, parse
 from slmcompile.data.tokenizer import Tokenizer, special_tokens, token_text
+from slmcompile.data.turns import Turn, render_turns, require_written, thinking_needed
 from slmcompile.errors import BadDataError, BadRecipeError
 from slmcompile.recipe.schema import ChatTemplate, MessagesTemplate
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One assistant turn: the text before it, and the text that ends with it."""
-
-    before: Outcome
-    after: Outcome
 
 
 def render(
@@ -48,137 +50,171 @@ def render(
     """Renders every row as a conversation; ``answer`` changes the last message of each.
 
     Raises:
-        BadDataError: a row's conversation is malformed, spells a control token or is refused by
-            the chat template.
+        BadDataError: a row's conversation is malformed, spells a control token, says something that
+            the chat template does not write, or is refused by it.
         BadRecipeError: there is no chat template, or it does not write a turn after its
             generation prompt, so that what is trained would not be what is served.
     """
     if isinstance(template, ChatTemplate):
         columns = fields(parse(template.user, "data.template.user"))
-        conversations = [
-            chat_messages(template, partial(guard.fill, row=row, renamed=renamed)) for row in rows
-        ]
-    else:
-        columns = (template.column,)
-        conversations = [
-            [
-                guard.value(message, f"{row.where}: message {number}")
-                for number, message in enumerate(read_messages(row, template.column, renamed))
-            ]
+        given = [
+            _whole(chat_messages(template, partial(guard.fill, row=row, renamed=renamed)))
             for row in rows
         ]
-    conversations = [_with_answer(messages, answer) for messages in conversations]
-    question = probe(template, columns)
-    blanks = {_form(messages): blank(messages) for messages in conversations}
-    turns, pattern = _render_turns([question, *conversations, *blanks.values()], tokenizer)
-    stop = _stop(turns[0][0], tokenizer)
-    of_rows, of_blanks = turns[1 : 1 + len(rows)], turns[1 + len(rows) :]
-    rendered = [
-        guard.lift(_rendered(row, messages, turn, stop))
-        for row, messages, turn in zip(rows, conversations, of_rows, strict=True)
-    ]
+        conversations = given
+    else:
+        columns = (template.column,)
+        given = [
+            reasoning_apart(read_conversation(row, template, renamed), guard.controls)
+            for row in rows
+        ]
+        conversations = [guarded(each, row, guard) for each, row in zip(given, rows, strict=True)]
+    conversations = [_with_answer(each, answer) for each in conversations]
+    forms = [_form(each) for each in conversations]
+    blanks = {form: _blank(each) for form, each in zip(forms, conversations, strict=True)}
+    every = [_whole(probe(template, columns)), *conversations, *blanks.values()]
+    turns = render_turns(every, tokenizer)
+    on = partial(render_turns, every, tokenizer, thinking=True)
+    if thinking := thinking_needed(turns[1:], lambda: on()[1:]):
+        turns = on()
+    (question,), of_rows, of_blanks = turns[0], turns[1 : 1 + len(rows)], turns[1 + len(rows) :]
+    require_written(rows, conversations, of_rows, tokenizer, thinking=thinking)
+    stop, closes = _stop(question, tokenizer)
     own = dict(zip(blanks, of_blanks, strict=True))
-    for row, messages, turn in zip(rows, conversations, of_rows, strict=True):
-        _require_own_tokens(row, messages, turn[-1], own[_form(messages)][-1], guard)
-    roles = Counter(" ".join(each["role"] for each in messages) for messages in conversations)
-    text = _prompt_text(pattern, columns)
-    if isinstance(template, ChatTemplate) and not _writes(text, rendered, renamed):
-        return Rendering(rendered, stop, None, columns, roles)
-    return Rendering(rendered, stop, text, columns, roles)
+    rendered: list[Rendered] = []
+    roles: Counter[str] = Counter()
+    split = 0
+    for number, (row, each, of_row) in enumerate(zip(rows, conversations, of_rows, strict=True)):
+        for turn, blank_turn in zip(of_row, own[forms[number]], strict=True):
+            _require_own_tokens(row, each, turn, blank_turn, guard)
+        examples = list(_examples(row, each, of_row, stop, closes=closes))
+        for end, example in examples:
+            roles[" ".join(message["role"] for message in each.messages[: end + 1])] += 1
+            messages = isinstance(template, MessagesTemplate)
+            rendered.append(
+                replace(
+                    guard.lift(example),
+                    source=number,
+                    together=f"row {number}" if len(examples) > 1 else None,
+                    asked=given[number].messages[:end] if messages else (),
+                    tools=given[number].tools,
+                )
+            )
+        split += len(examples) > 1
+    text = _prompt_text(question.before.text, columns)
+    writes = isinstance(template, MessagesTemplate) or _writes(text, rendered, renamed)
+    facts = ConversationFacts(
+        untrained=sum(each.untrained for each in given),
+        cut=sum(each.cut > 0 for each in given),
+        one_a_turn=split,
+        examples=sum(each.together is not None for each in rendered),
+        thinking=thinking,
+        opening=question.written.partition(PROBE_ANSWER)[0].strip(),
+        dated="strftime_now" in template_text(tokenizer, tools=any(each.tools for each in given)),
+        ignored=dict(sum((Counter(each.ignored or {}) for each in given), Counter())),
+    )
+    return Rendering(rendered, stop, text if writes else None, columns, roles, facts)
 
 
-def _form(messages: list[Message]) -> str:
+def _whole(messages: Sequence[dict[str, str]]) -> Conversation:
+    """Messages of which the last is trained."""
+    return Conversation(tuple(messages), (len(messages) - 1,))
+
+
+def _blank(each: Conversation) -> Conversation:
+    """A conversation with its texts taken out."""
+    tools = each.tools and tuple(blank(each.tools))
+    return replace(each, messages=tuple(blank(each.messages)), tools=tools)
+
+
+def _form(each: Conversation) -> str:
     """What conversations have in common that differ in their texts alone."""
-    return json.dumps(blank(messages), sort_keys=True, default=str)
+    empty = _blank(each)
+    return json.dumps([empty.messages, empty.trained, empty.tools], sort_keys=True, default=str)
 
 
 def _require_own_tokens(
-    row: SourceRow, messages: list[Message], turn: _Turn, blank_turn: _Turn, guard: Guard
+    row: SourceRow, each: Conversation, turn: Turn, blank_turn: Turn, guard: Guard
 ) -> None:
     """That the control tokens of a conversation are the chat template's and the recipe's own."""
     if not blank_turn.after.error:
-        recipes = sum(guard.count(text) for text in strings(messages))
+        recipes = sum(guard.count(text) for text in strings(each.messages))
         guard.require(turn.after.text, guard.count(blank_turn.after.text) + recipes, row.where)
 
 
-def _with_answer(messages: list[Message], answer: Callable[[str], str]) -> list[Message]:
-    *before, last = messages
-    return [*before, {**last, "content": answer(last["content"])}]
+def _with_answer(each: Conversation, answer: Callable[[str], str]) -> Conversation:
+    *before, last = each.messages
+    if "content" not in last:
+        return each
+    return replace(each, messages=(*before, {**last, "content": answer(last["content"])}))
 
 
-def _render_turns(
-    conversations: Sequence[list[Message]], tokenizer: Tokenizer
-) -> tuple[list[list[_Turn]], str]:
-    """Every assistant turn of every conversation, and the first conversation's prompt."""
-    requests: list[Conversation] = []
-    counts: list[int] = []
-    for messages in conversations:
-        ends = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
-        counts.append(len(ends))
-        for end in ends:
-            requests.append(Conversation(messages[:end], open=True))
-            requests.append(Conversation(messages[: end + 1], open=False))
-    outcomes = iter(render_all(tokenizer, requests))
-    turns = [[_Turn(next(outcomes), next(outcomes)) for _ in range(count)] for count in counts]
-    return turns, turns[0][0].before.text
-
-
-def _stop(turn: _Turn, tokenizer: Tokenizer) -> Stop:
-    """The token that closes an assistant turn.
+def _stop(turn: Turn, tokenizer: Tokenizer) -> tuple[Stop, bool]:
+    """The token that closes an assistant turn, and whether the template writes it.
 
     It is the first special token after the answer. Most instruct models call it their
     end-of-sequence token too; Gemma and Phi 3 do not, and would never stop on theirs.
     """
-    if turn.before.error or turn.after.error or not turn.after.text.startswith(turn.before.text):
-        reason = turn.before.error or turn.after.error or "the answer is not after the prompt"
+    if turn.error or not turn.follows:
         raise BadRecipeError(
-            f"data.template: the chat template cannot write question and answer: {reason}",
+            "data.template: the chat template cannot write question and answer:"
+            f" {turn.error or 'the answer is not after the prompt'}",
             "use data.template.type=text (some models take no system turn)",
         )
-    _, _, rest = turn.after.text[len(turn.before.text) :].partition(PROBE_ANSWER)
+    _, _, rest = turn.written.partition(PROBE_ANSWER)
     found = [
         (rest.index(text), token)
         for token, text in special_tokens(tokenizer).items()
         if text in rest
     ]
     stop_id = min(found)[1] if found else tokenizer.eos_token_id
-    return Stop(stop_id, token_text(tokenizer, stop_id))
+    return Stop(stop_id, token_text(tokenizer, stop_id)), bool(found)
 
 
-def _rendered(row: SourceRow, messages: list[Message], turns: list[_Turn], stop: Stop) -> Rendered:
-    for number, message in enumerate(messages):
-        if stop.text in message["content"]:
+def _examples(
+    row: SourceRow, each: Conversation, turns: list[Turn], stop: Stop, *, closes: bool
+) -> Iterator[tuple[int, Rendered]]:
+    """The examples of a conversation, each with the index of its answer's message."""
+    for number, message in enumerate(each.messages):
+        if stop.text in message.get("content", ""):
             raise BadDataError(
                 f"{row.where}: message {number} spells the stop token {stop.text}",
                 "remove it; the chat template writes it",
             )
-    answers = [_answer(row, turn, stop) for turn in turns]
-    prompt = turns[-1].before.text
+    answers = [_answer(row, turn, stop, closes=closes) for turn in turns]
+    last = turns[-1]
     trained: list[tuple[int, int]] = []
     for turn, answer in zip(turns[:-1], answers[:-1], strict=True):
         start, whole = len(turn.before.text), answer + stop.text
-        if not prompt.startswith(turn.before.text + whole):
-            raise BadDataError(
-                f"{row.where}: the chat template writes an earlier turn otherwise later on",
-                "keep one assistant turn a row",
+        if not last.before.text.startswith(turn.before.text + whole):
+            yield from (
+                (one.end, Rendered(row, one.before.text, its))
+                for one, its in zip(turns, answers, strict=True)
             )
+            return
         trained.append((start, start + len(whole)))
-    return Rendered(row, prompt, answers[-1], tuple(trained))
+    yield last.end, Rendered(row, last.before.text, answers[-1], tuple(trained))
 
 
-def _answer(row: SourceRow, turn: _Turn, stop: Stop) -> str:
-    error = turn.before.error or turn.after.error
-    if error:
+def _answer(row: SourceRow, turn: Turn, stop: Stop, *, closes: bool) -> str:
+    if turn.error:
         raise BadDataError(
-            f"{row.where}: the chat template refuses the conversation: {error}",
+            f"{row.where}: the chat template refuses the conversation: {turn.error}",
             "correct the roles and their order",
         )
-    if not turn.after.text.startswith(turn.before.text):
+    if not turn.follows:
         raise BadDataError(
             f"{row.where}: the chat template does not write the answer after its prompt",
             "use data.template.type=text",
         )
-    return turn.after.text[len(turn.before.text) :].partition(stop.text)[0]
+    answer, found, _ = turn.written.partition(stop.text)
+    if closes and not found:
+        raise BadDataError(
+            f"{row.where}: the chat template ends message {turn.end} otherwise than with"
+            f" {stop.text}",
+            "remove the row; a model is trained to end its answers with one token",
+        )
+    return answer
 
 
 def _prompt_text(pattern: str, columns: tuple[str, ...]) -> str:

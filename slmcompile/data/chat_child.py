@@ -48,7 +48,8 @@ def render(request: dict[str, Any]) -> list[dict[str, str]]:
         try:
             rendered: Any = chat_template_utils.render_jinja_template(
                 conversations=[conversation["messages"]],
-                chat_template=request["template"],
+                tools=conversation["tools"],
+                chat_template=request["templates"][bool(conversation["tools"])],
                 add_generation_prompt=conversation["open"],
                 **request["variables"],
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,16 @@ from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError
 from slmcompile.process import python_module
 
-Message = dict[str, str]
-
-VARIABLES: dict[str, Any] = {"enable_thinking": False}
-"""Template variables beside the messages. Reasoning families (Qwen 3, SmolLM 3) then write the
-empty think block into the prompt, so that the trained answer is the answer alone."""
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class Request:
     """Messages, and whether the text ends with the generation prompt of an answer to come."""
 
     messages: Sequence[Message]
     open: bool
+    tools: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +35,59 @@ class Outcome:
     error: str = ""
 
 
-def render_all(tokenizer: Tokenizer, conversations: Sequence[Conversation]) -> list[Outcome]:
+def template_text(tokenizer: Tokenizer, *, tools: bool) -> str:
+    """The chat template for a conversation with or without tools, as transformers chooses it.
+
+    Raises:
+        BadRecipeError: the tokenizer has none for it (exit 78).
+    """
+    found = tokenizer.chat_template
+    if isinstance(found, Mapping):
+        named = {str(name): text for name, text in found.items() if isinstance(text, str) and text}
+        if tools and "tool_use" in named:
+            return named["tool_use"]
+        if "default" in named:
+            return named["default"]
+        raise BadRecipeError(
+            f"data.template: none of the tokenizer's chat templates ({', '.join(sorted(named))})"
+            " is its default",
+            "name one `default` in the model's tokenizer_config.json, or use type=text",
+        )
+    if not isinstance(found, str) or not found:
+        raise BadRecipeError(
+            "data.template: the tokenizer has no chat template",
+            "use data.template.type=text, or an instruct model",
+        )
+    return found
+
+
+def render_all(
+    tokenizer: Tokenizer, requests: Sequence[Request], *, thinking: bool = False
+) -> list[Outcome]:
     """Renders conversations by the tokenizer's chat template.
+
+    Args:
+        tokenizer: whose template is used; ``tool_use`` where it has one and a request has tools.
+        requests: what to render.
+        thinking: the template's ``enable_thinking``. Without it reasoning families (Qwen 3,
+            SmolLM 3) write an empty think block into the prompt, so that the trained answer is the
+            answer alone.
 
     Raises:
         BadRecipeError: the tokenizer has no chat template (exit 78).
         RefusedError: the template used up its CPU time or memory (exit 77).
     """
-    if not isinstance(tokenizer.chat_template, str) or not tokenizer.chat_template:
-        raise BadRecipeError(
-            "data.template: the tokenizer has no chat template",
-            "use data.template.type=text, or an instruct model",
-        )
+    asked = {bool(each.tools) for each in requests} or {False}
+    templates = {tools: template_text(tokenizer, tools=tools) for tools in asked}
     request = {
-        "template": tokenizer.chat_template,
-        "variables": _special_tokens(tokenizer) | VARIABLES,
+        "templates": [templates.get(False), templates.get(True)],
+        "variables": _special_tokens(tokenizer) | {"enable_thinking": thinking},
         "conversations": [
-            {"messages": list(each.messages), "open": each.open} for each in conversations
+            {"messages": list(each.messages), "open": each.open, "tools": each.tools or None}
+            for each in requests
         ],
     }
-    return [Outcome(**result) for result in _ask_child(json.dumps(request), len(conversations))]
+    return [Outcome(**result) for result in _ask_child(json.dumps(request), len(requests))]
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, Any]:

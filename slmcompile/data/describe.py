@@ -12,7 +12,7 @@ from slmcompile.checks.data_facts import RowFacts
 from slmcompile.data.csv_rows import delimiter_name
 from slmcompile.data.duplicates import Contradiction
 from slmcompile.data.formats import ReadFile
-from slmcompile.data.rows import Stop
+from slmcompile.data.rows import ConversationFacts, Stop
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.recipe.schema import Split
@@ -115,6 +115,7 @@ def report(
     contradicting: Sequence[Contradiction],
     facts: RowFacts,
     files: Sequence[ReadFile],
+    conversations: ConversationFacts,
 ) -> dict[str, Any]:
     """The content of ``data_report.json``.
 
@@ -124,13 +125,14 @@ def report(
         template: the recipe's ``data.template``.
         stop: the stop token.
         labelled: whether a label distribution makes sense for the task.
-        read: rows in the source.
+        read: rows of the source, or examples where a conversation gave several.
         duplicates: rows dropped as exact repeats.
         too_long: places of the rows dropped as longer than ``max_length``.
         max_length: the recipe's ``data.max_length``.
         contradicting: prompts answered in two ways (kept).
         facts: what the rules judge.
         files: what the rows were read from.
+        conversations: what became of conversations.
     """
     every = [row for rows in splits.values() for row in rows]
     found: dict[str, Any] = {
@@ -173,6 +175,8 @@ def report(
         "examples": examples(splits["train"], tokenizer),
         "template": dict(template),
         "stop": {"id": stop.id, "text": stop.text},
+        "conversations": asdict(conversations),
+        "notes": notes(conversations),
         "facts": asdict(facts),
     }
     found["warnings"] = warnings(found, facts)
@@ -196,6 +200,38 @@ def how_read(files: Sequence[ReadFile]) -> list[str]:
         f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {way}"
         for way, paths in ways.items()
     ]
+
+
+def notes(conversations: ConversationFacts) -> list[str]:
+    """Sentences for what was done with conversations on the way to examples."""
+    found = conversations
+    lines = []
+    if found.untrained:
+        lines.append(
+            f"{found.untrained} assistant turns are not trained, as the rows say"
+            " (weight 0, train false)"
+        )
+    if found.cut:
+        lines.append(f"{found.cut} conversations are cut behind their last trained turn")
+    if found.one_a_turn:
+        lines.append(
+            f"{found.one_a_turn} conversations became {found.examples} examples, one for each"
+            " trained turn: the chat template writes earlier turns otherwise later on"
+        )
+    if found.thinking:
+        lines.append("answers hold reasoning: the chat template's enable_thinking is on")
+    if found.opening:
+        lines.append(
+            f"every answer begins with {found.opening!r}, which the chat template does not write"
+            " into the prompt"
+        )
+    if found.dated:
+        lines.append("the chat template writes today's date: every prompt has 26 July 2024 there")
+    lines += [
+        f"{count} messages have the field {name!r}, which no chat template reads"
+        for name, count in sorted(found.ignored.items())
+    ]
+    return lines
 
 
 def warnings(found: Mapping[str, Any], facts: RowFacts) -> list[str]:

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 from slmcompile.checks.data_facts import RowFacts, SameIds, Stratum
 from slmcompile.data.label_writings import several_writings
-from slmcompile.data.messages import read_messages
 from slmcompile.data.normalise import normalised
 from slmcompile.data.rows import Rendered, Rendering, Stop, as_text
 from slmcompile.data.store import IGNORED, Row
@@ -160,8 +159,6 @@ def _given_away(text: Rendered, config: Data, columns: Sequence[str]) -> bool:
 
 
 def _values(text: Rendered, config: Data, columns: Sequence[str]) -> str:
-    template = config.template
-    if isinstance(template, MessagesTemplate):
-        messages = read_messages(text.row, template.column, config.columns)
-        return "\n".join(each["content"] for each in messages if each["role"] == "user")
+    if isinstance(config.template, MessagesTemplate):
+        return "\n".join(each["content"] for each in text.asked if each["role"] == "user")
     return "\n".join(as_text(text.row, name, config.columns) for name in columns)

@@ -46,6 +46,14 @@ def _no_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
 
 
+def json_value(text: str) -> Any:
+    """The value of a JSON text; a ValueError where it is broken or a key occurs twice."""
+    try:
+        return _DECODER.decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
 def _object(value: Any, where: str) -> SourceRow:
     if not isinstance(value, dict):
         raise BadDataError(
@@ -128,7 +136,7 @@ def parse_parquet(file: Path, name: str) -> Iterator[SourceRow]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadDataError(f"{name}: not Parquet: {reason}", "write the file again") from error
     for number, values in enumerate(rows):
-        yield SourceRow(values, f"{name}: row {number}")
+        yield SourceRow(values, f"{name}: row {number}", columnar=True)
 
 
 def format_of(path: str, file_format: str) -> str:

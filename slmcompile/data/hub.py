@@ -31,7 +31,10 @@ def read_split(source: HubData, slice_: str) -> list[SourceRow]:
         )
     name = f"{source.repo_id}@{(source.revision or '')[:12]}"
     table = _load(source, slice_, name)
-    rows = [SourceRow(dict(row), f"{name} {slice_}: row {n}") for n, row in enumerate(table)]
+    rows = [
+        SourceRow(dict(row), f"{name} {slice_}: row {n}", columnar=True)
+        for n, row in enumerate(table)
+    ]
     if not rows:
         raise BadDataError(f"{name} {slice_}: no rows", "widen the slice in data.source.splits")
     return rows

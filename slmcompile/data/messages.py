@@ -1,17 +1,13 @@
-"""The messages of a conversation: from columns, from a column of messages, and as a probe."""
+"""The messages of one question and answer: from columns, and as a probe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from slmcompile.data.chat_render import Message
-from slmcompile.data.rows import SourceRow, column
 from slmcompile.data.template import Piece, fill, parse
-from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import ChatTemplate, MessagesTemplate
 
-ROLES = ("system", "user", "assistant")
 PROBE_ANSWER = "answer"
 
 
@@ -31,40 +27,6 @@ def conversation(system: str | None, user: str, assistant: str | None) -> list[M
     if assistant is not None:
         messages.append({"role": "assistant", "content": assistant})
     return messages
-
-
-def read_messages(row: SourceRow, name: str, renamed: Mapping[str, str]) -> list[Message]:
-    """A column of ``{role, content}`` messages, checked.
-
-    Raises:
-        BadDataError: not a list of messages, an unknown role, a content that is no text, or the
-            last message is not the assistant's.
-    """
-    value = column(row, name, renamed)
-    where = f"{row.where}: column {name!r}"
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not value:
-        raise BadDataError(
-            f"{where} is not a list of messages",
-            'write [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]',
-        )
-    messages = [_message(message, f"{where}, message {n}") for n, message in enumerate(value)]
-    if messages[-1]["role"] != "assistant":
-        raise BadDataError(
-            f"{where}: the last message is the {messages[-1]['role']}'s",
-            "end each conversation with the assistant's answer",
-        )
-    return messages
-
-
-def _message(value: Any, where: str) -> Message:
-    if not isinstance(value, Mapping):
-        raise BadDataError(f"{where} is not an object", "write role and content")
-    role, content = value.get("role"), value.get("content")
-    if role not in ROLES:
-        raise BadDataError(f"{where} has role {role!r}", f"use one of {', '.join(ROLES)}")
-    if not isinstance(content, str) or not content.strip():
-        raise BadDataError(f"{where} has no text as content", "write the message's text")
-    return {"role": role, "content": content}
 
 
 def field_mark(number: int) -> str:

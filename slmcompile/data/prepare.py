@@ -71,15 +71,15 @@ def prepare(
     of = f" from {len(files)} files" if len(files) > 1 else ""
     progress.say(f"{sum(map(len, source.values()))} rows read{of}")
     tokenizer = load_tokenizer(base)
-    origin = [split for split, rows in source.items() for _ in rows]
     every = [row for rows in source.values() for row in rows]
+    split_of = [split for split, rows in source.items() for _ in rows]
     controls = control_tokens(tokenizer)
     written_by_templates = [config.template.model_dump(), tokenizer.chat_template]
     guard = guard_of(controls, config.special_tokens, every, written_by_templates)
     rendering = render(
         every, config.template, config.columns, tokenizer, guard, _normal_answer(config)
     )
-
+    origin = [split_of[each.source] for each in rendering.rows]
     kept = _without_duplicates(rendering.rows, origin)
     prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
     encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix, controls)
@@ -115,8 +115,9 @@ def prepare(
         template=config.template.model_dump(mode="json"),
         stop=rendering.stop,
         labelled=config.labelled,
-        read=len(every),
-        duplicates=len(every) - len(kept),
+        read=len(rendering.rows),
+        conversations=rendering.conversations,
+        duplicates=len(rendering.rows) - len(kept),
         too_long=[each.row.where for each in too_long],
         max_length=config.max_length,
         contradicting=contradictions(rendering.rows[n] for n in kept),
@@ -127,6 +128,8 @@ def prepare(
         progress.say(f"{facts.spelled} rows spell control tokens, which are encoded as text")
     write_json(out / "data_report.json", found)
     write_json(out / "prompt.json", prompt)
+    for line in found["notes"]:
+        progress.say(line)
     for line in found["warnings"]:
         progress.say(f"warning: {line}")
     info = {"rows": {s: len(rows) for s, rows in splits.items()}, "tokens": found["tokens"]}
@@ -227,11 +230,12 @@ def _ratios(config: Data, missing: Sequence[Split]) -> Mapping[Split, float]:
 
 def _item(each: _Example, config: Data) -> Item:
     rule = config.split
+    prompt, together = each.row.prompt, each.source.together
     if rule.strategy == "random":
-        return Item(each.row.prompt)
+        return Item(prompt, together=together)
     if rule.by is None:  # a group split always names its column
-        return Item(each.row.prompt, each.row.label)
+        return Item(prompt, each.row.label, together=together)
     value = as_text(each.source.row, rule.by, config.columns)
     if rule.strategy == "group":
-        return Item(each.row.prompt, each.row.label, value)
-    return Item(each.row.prompt, normal_text(value, config.label_steps))
+        return Item(prompt, each.row.label, value, together)
+    return Item(prompt, normal_text(value, config.label_steps), together=together)

@@ -35,9 +35,10 @@ def describe_prompt(
     """The content of ``prompt.json``.
 
     ``text`` is the prompt as a format string over ``columns`` (chat template applied) or null;
-    ``prefix_ids`` go before the prompt's own ids, which are encoded without special tokens;
-    generation ends at ``stop``. ``control_tokens`` (text → id) and ``values`` say how the values of
-    columns, which a user writes, are kept from being read as control tokens.
+    ``enable_thinking`` is the chat template's variable of that name; ``prefix_ids`` go before the
+    prompt's own ids, which are encoded without special tokens; generation ends at ``stop``.
+    ``control_tokens`` (text → id) and ``values`` say how the values of columns, which a user
+    writes, are kept from being read as control tokens.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -47,6 +48,7 @@ def describe_prompt(
         "text": rendering.prompt_text,
         "columns": list(rendering.columns),
         "stop": {"id": rendering.stop.id, "text": rendering.stop.text},
+        "enable_thinking": rendering.conversations.thinking,
         "prefix_ids": list(prefix),
         "add_special_tokens": False,
         "control_tokens": dict(controls.ids),
@@ -116,12 +118,15 @@ def _filled(
     return "".join(part.text for part in filled), [each.at for each in found]
 
 
-def chat_renderer(tokenizer: Any) -> ChatRenderer:
-    """Renders by a tokenizer's chat template, with the limits and variables of the data stage."""
-    from slmcompile.data.chat_render import Conversation, render_all
+def chat_renderer(tokenizer: Any, *, thinking: bool = False) -> ChatRenderer:
+    """Renders by a tokenizer's chat template, with the limits and variables of the data stage.
+
+    ``thinking`` is ``enable_thinking`` of ``prompt.json``.
+    """
+    from slmcompile.data.chat_render import Request, render_all
 
     def rendered(messages: list[dict[str, str]]) -> str:
-        outcome = render_all(tokenizer, [Conversation(messages, open=True)])[0]
+        outcome = render_all(tokenizer, [Request(messages, open=True)], thinking=thinking)[0]
         if outcome.error:
             raise UsageError(f"the chat template refuses the prompt: {outcome.error}")
         return outcome.text

@@ -62,12 +62,13 @@ def _text(
     completion = _without(stop, parse(template.completion, "data.template.completion"))
     own = guard.controls.count(literals(completion))
 
-    def rendered(row: SourceRow) -> Rendered:
+    def rendered(number: int, row: SourceRow) -> Rendered:
         text = answer(guard.fill(completion, row, renamed))
         guard.require(text, own, row.where)
-        return guard.lift(Rendered(row, guard.fill(prompt, row, renamed), text))
+        return guard.lift(Rendered(row, guard.fill(prompt, row, renamed), text, source=number))
 
-    return Rendering([rendered(row) for row in rows], stop, template.prompt, fields(prompt))
+    found = [rendered(number, row) for number, row in enumerate(rows)]
+    return Rendering(found, stop, template.prompt, fields(prompt))
 
 
 def _without(stop: Stop, completion: tuple[Piece, ...]) -> tuple[Piece, ...]:

@@ -28,10 +28,12 @@ class SourceRow:
     Attributes:
         values: column name → value as the format holds it.
         where: place for error messages (``data/x.jsonl:17``).
+        columnar: whether the format writes null for a key that a nested object does not have.
     """
 
     values: Mapping[str, Any]
     where: str
+    columnar: bool = False
 
 
 def twice(names: Iterable[str]) -> str:
@@ -119,6 +121,11 @@ class Rendered:
         prompt_cuts: where the prompt is cut so that what values spell stays text
             (``slmcompile.data.control_tokens``); empty in most rows.
         completion_cuts: the same of the completion.
+        source: index of its row in the source; a conversation may give several examples.
+        together: what it shares with the other examples of its conversation, from which no split
+            parts it; None where it is the only one.
+        asked: messages of the prompt as the chat template got them; empty for plain text.
+        tools: schemas of tools that the prompt offers, if there are any.
     """
 
     row: SourceRow
@@ -127,6 +134,10 @@ class Rendered:
     trained: tuple[tuple[int, int], ...] = ()
     prompt_cuts: tuple[int, ...] = ()
     completion_cuts: tuple[int, ...] = ()
+    source: int = 0
+    together: str | None = None
+    asked: tuple[Mapping[str, Any], ...] = ()
+    tools: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +149,42 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class ConversationFacts:
+    """What became of the conversations of a source, as the data report tells it.
+
+    Attributes:
+        untrained: assistant turns that are not trained, as the rows say (weight 0, train false).
+        cut: conversations that are cut behind their last trained turn.
+        one_a_turn: conversations that became one example for each assistant turn.
+        examples: how many examples those are.
+        thinking: whether the chat template's thinking is on, as answers hold reasoning.
+        opening: what the template puts in front of every answer and not into the prompt.
+        dated: whether the chat template asks for today's date, which is a fixed one.
+        ignored: messages by name of a field that says nothing to a model and was left out.
+    """
+
+    untrained: int = 0
+    cut: int = 0
+    one_a_turn: int = 0
+    examples: int = 0
+    thinking: bool = False
+    opening: str = ""
+    dated: bool = False
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Rendering:
     """All rows as text, and what serving needs to write prompts the same way.
 
     Attributes:
-        rows: one per source row, in order.
+        rows: one per source row, or several of a conversation, in order.
         stop: the token that ends an answer.
         prompt_text: the whole prompt as a format string over the columns, chat template already
             applied; None where the chat template does more than put the values in.
         columns: the columns that a prompt needs.
         roles: rows by pattern of roles (``user assistant``); empty for plain text.
+        conversations: what became of conversations.
     """
 
     rows: list[Rendered]
@@ -155,3 +192,4 @@ class Rendering:
     prompt_text: str | None
     columns: tuple[str, ...]
     roles: Mapping[str, int] = field(default_factory=dict)
+    conversations: ConversationFacts = ConversationFacts()

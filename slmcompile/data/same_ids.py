@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.checks.data_facts import SameIds
-from slmcompile.data.chat_render import Conversation, Message, render_all
+from slmcompile.data.chat_render import Message, Request, render_all
 from slmcompile.data.control_tokens import ControlTokens, split_at
-from slmcompile.data.messages import read_messages
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.rows import Rendered, Rendering, as_text
 from slmcompile.data.store import Row
@@ -150,21 +149,24 @@ def _served(
             typed.append(values)
             texts.append(prompt_pieces(prompt, values, later))
     if asked:  # all at once: the chat template's process takes seconds to start
-        outcomes = render_all(tokenizer, [Conversation(each, open=True) for each in asked])
+        outcomes = render_all(
+            tokenizer,
+            [Request(each, open=True) for each in asked],
+            thinking=prompt["enable_thinking"],
+        )
         rendered = iter([outcome.text for outcome in outcomes])
         texts = [prompt_pieces(prompt, values, now) for values in typed]
     return numbers, texts
 
 
 def _values(text: Rendered, config: Data, columns: Sequence[str]) -> dict[str, str] | None:
-    """What a user would type for this row; None for a conversation of several turns."""
+    """What a user would type for this row; None where a prompt is more than a question."""
     template = config.template
     if not isinstance(template, MessagesTemplate):
         return {name: as_text(text.row, name, config.columns) for name in columns}
-    messages = read_messages(text.row, template.column, config.columns)
-    if [message["role"] for message in messages] != ["user", "assistant"]:
+    if [message["role"] for message in text.asked] != ["user"] or text.tools:
         return None
-    return {template.column: messages[0]["content"]}
+    return {template.column: text.asked[0]["content"]}
 
 
 def _first(

@@ -25,11 +25,13 @@ class Item:
         prompt: rendered prompt text; equal normalised prompts stay together.
         stratum: kept in proportion over the splits, or empty.
         group: rows of one group stay together, or None.
+        together: rows of one conversation stay together, or None.
     """
 
     prompt: str
     stratum: str = ""
     group: str | None = None
+    together: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,13 @@ def _units(items: Sequence[Item], seed: int) -> list[_Unit]:
     for row, item in enumerate(items):
         prompt = normalised(item.prompt)
         keys.append(prompt if item.group is None else item.group)
-        joins = [("prompt", prompt)]
-        if item.group is not None:
-            joins.append(("group", item.group))
-        for join in joins:
-            parent[root(row)] = root(first.setdefault(join, row))
+        for name, value in (
+            ("prompt", prompt),
+            ("group", item.group),
+            ("together", item.together),
+        ):
+            if value is not None:
+                parent[root(row)] = root(first.setdefault((name, value), row))
     members: dict[int, list[int]] = {}
     for row in range(len(items)):
         members.setdefault(root(row), []).append(row)

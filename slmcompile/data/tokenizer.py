@@ -14,7 +14,7 @@ class Tokenizer(Protocol):
     """What the data stage uses of ``transformers.PreTrainedTokenizerBase``."""
 
     eos_token_id: int
-    chat_template: str | None
+    chat_template: str | dict[str, str] | None
     added_tokens_decoder: dict[int, Any]
     special_tokens_map: dict[str, Any]
     is_fast: bool

@@ -298,13 +298,22 @@ class ChatTemplate(Section):
 
 
 class MessagesTemplate(Section):
-    """The tokenizer's own chat template over a column of `{role, content}` messages.
+    """The tokenizer's own chat template over a column of messages, OpenAI's or ShareGPT's.
 
-    Every assistant turn is trained; the last one is the reference in evaluation.
+    Every assistant turn is trained unless it has `weight: 0` or `train: false`; the last trained
+    one is the reference in evaluation.
     """
 
     type: Literal["messages"] = Field(description="Whole conversations in one column.")
-    column: str = Field("messages", description="Column with the list of {role, content}.")
+    column: str = Field(
+        "messages",
+        description="Column with the list of {role, content} or {from, value}, or its JSON text.",
+    )
+    tools: str | None = Field(
+        "tools",
+        description="Column with the list of tool schemas that a row offers; rows without it offer"
+        " none. null offers none in any row.",
+    )
 
 
 Template = Annotated[TextTemplate | ChatTemplate | MessagesTemplate, Field(discriminator="type")]
