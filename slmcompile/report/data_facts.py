@@ -24,6 +24,7 @@ class DataFacts:
     Attributes:
         rows: split → rows.
         notes: what was dropped, contradicts or leaks: sentence fragment → how often.
+        said: sentences of the data stage on what it did with conversations.
         edges, counts: histogram of tokens a row; one more edge than counts.
         lengths: name of a statistic (``mean``, ``p95``, ``max``) → tokens.
         labels: label → split → rows, the most frequent label first.
@@ -32,6 +33,7 @@ class DataFacts:
 
     rows: Mapping[str, int]
     notes: Mapping[str, int]
+    said: Sequence[str]
     edges: Sequence[float]
     counts: Sequence[int]
     lengths: Mapping[str, float]
@@ -52,6 +54,7 @@ def data_facts(report: Mapping[str, Any]) -> DataFacts:
             "rows whose prompt is also in another split": _amount(report.get("leaks")),
             "labels that are tested but never trained": _amount(report.get("labels_never_trained")),
         },
+        said=[str(line) for line in report.get("notes") or ()],
         edges=edges,
         counts=counts,
         lengths=_lengths(report),

@@ -112,7 +112,8 @@ def _data(data: DataFacts) -> str:
     rows = ", ".join(f"{prose(split)} {count(n)}" for split, n in data.rows.items())
     quality = "; ".join(happened) or "no duplicates, contradictions or leaks found"
     labels = f" {len(data.labels)} labels." if data.labels else ""
-    return f"Rows: {rows}.{labels} Checks: {quality}."
+    said = "".join(f"\n\n{prose(line)}." for line in data.said)
+    return f"Rows: {rows}.{labels} Checks: {quality}.{said}"
 
 
 def _predictions(facts: ReportFacts) -> str:

@@ -84,6 +84,7 @@ def sample() -> ReportFacts:
             "counts": {"test": 10, "train": 80, "validation": 10},
             "dropped": {"duplicates": 3, "too_long": {"count": 2, "where": []}},
             "contradicting": {"count": 1, "listed": []},
+            "notes": ["3 assistant turns are not trained"],
             "leaks": {"test_in_train": 0},
             "lengths": {
                 "total": {
@@ -167,6 +168,7 @@ def hostile(facts: ReportFacts) -> ReportFacts:
     value["hashes"] = value["packages"] = {HOSTILE: HOSTILE}
     value["data_report"]["labels"] = {"train": {HOSTILE: 5}}
     value["data_report"]["counts"] = {HOSTILE: 5}
+    value["data_report"]["notes"] = [HOSTILE]
     value["data_report"]["examples"] = [{"segments": [{"text": HOSTILE, "trained": True}]}]
     for gate in value["gates"]:
         gate |= {"artifact": HOSTILE, "bar": HOSTILE, "metric": HOSTILE}
@@ -199,6 +201,7 @@ def test_the_page_shows_what_was_measured() -> None:
         "1 of 2 quality gates failed.", "✗ failed", "0.750 to 0.850", "99.1%", "kept: step 4",
         "0.930†", "250 tokens/s", "2 min 05 s", "3 duplicate rows dropped",
         "2 rows dropped as too long", "1 prompts with contradicting answers",
+        "3 assistant turns are not trained.",
         "ab" * 32, "2.13.0",
     ):  # fmt: skip
         assert expected in words, expected
