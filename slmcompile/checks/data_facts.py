@@ -111,7 +111,8 @@ class RowFacts:
         leaks_exact: rows whose prompt also stands in another split, by pair
             (``test_in_train``), character by character.
         leaks_normalised: the same after case, punctuation and spacing are set aside.
-        longest_answer: tokens of the longest answer of each split, the stop token left out.
+        longest_tested: of every sample of the test split that ``eval.limit`` can take the longest
+            answer, as (rows, tokens) with both rising: see ``slmcompile.data.sample``.
         labels_lost: labels of which too long rows, dropped, were the only ones.
         never_trained: rows of validation and test by label that train lacks; of a data set
             without labels, empty.
@@ -133,7 +134,7 @@ class RowFacts:
     roles: Mapping[str, int]
     leaks_exact: Mapping[str, int]
     leaks_normalised: Mapping[str, int]
-    longest_answer: Mapping[str, int]
+    longest_tested: tuple[tuple[int, int], ...]
     labels_lost: tuple[str, ...]
     never_trained: Mapping[str, int]
     strata: Stratum | None
@@ -177,6 +178,7 @@ class DataFacts:
         return RowFacts(
             **{
                 **found,
+                "longest_tested": tuple((rows, tokens) for rows, tokens in found["longest_tested"]),
                 "labels_lost": tuple(found["labels_lost"]),
                 "strata": Stratum(**strata) if strata else None,
                 "same_ids": SameIds(**found["same_ids"]),

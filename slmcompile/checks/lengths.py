@@ -7,6 +7,7 @@ from slmcompile.checks.model_facts import ModelFacts, size_in
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.errors import Exit
+from slmcompile.metrics.registry import METRICS
 
 DROPPED = 0.2
 """Share of rows dropped as too long from which what is left is another data set."""
@@ -46,25 +47,26 @@ def nothing_lost(context: CheckContext) -> Verdict:
             "raise data.max_length, or take the long rows out of the data",
             context.at("data.max_length"),
         )
-    answer, limit = facts.longest_answer["test"], context.recipe.eval.max_new_tokens
-    if answer > limit and _all_are_compared(context):
+    measured = min(context.recipe.eval.limit or data.rows["test"], data.rows["test"])
+    answer = max(tokens for rows, tokens in facts.longest_tested if rows <= measured)
+    limit = context.recipe.eval.max_new_tokens
+    if answer > limit and _are_compared(context):
         return refuted(
-            f"the longest test answer has {answer} tokens, generation ends after {limit}",
+            f"the longest answer of the {measured} test rows measured has {answer} tokens,"
+            f" generation ends after {limit}: it cannot be counted right",
             f"set eval.max_new_tokens={answer}",
             context.at("eval.max_new_tokens"),
             Exit.BAD_RECIPE,
         )
     return proved(
         f"longest row {longest} tokens, context {window or 'not stated'};"
-        f" {dropped} of {read} rows dropped; longest test answer {answer} of {limit}"
+        f" {dropped} of {read} rows dropped; longest answer measured {answer} of {limit}"
     )
 
 
-def _all_are_compared(context: CheckContext) -> bool:
-    """Whether every test answer must be matched whole."""
-    measured, limit = context.recipe.eval, context.recipe.eval.limit
-    whole = limit is None or (context.data is not None and limit >= context.data.rows["test"])
-    return whole and "exact_match" in measured.metrics
+def _are_compared(context: CheckContext) -> bool:
+    """Whether answers, or labels within them, are compared with references."""
+    return any(METRICS[name].needs in {"text", "label"} for name in context.recipe.eval.metrics)
 
 
 def _context_length(model: ModelFacts) -> int | None:

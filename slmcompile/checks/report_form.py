@@ -91,8 +91,8 @@ class ReportForm(_Part):
         facts = self.facts
         if not facts.leaks_exact.keys() & facts.leaks_normalised.keys() >= _PAIRS:
             raise ValueError("leaks")
-        if "test" not in facts.longest_answer:
-            raise ValueError("longest_answer")
+        if not facts.longest_tested or facts.longest_tested[0][0] != 1:
+            raise ValueError("longest_tested")
         if self.contradicting.count and not self.contradicting.listed:
             raise ValueError("contradicting")
         return self

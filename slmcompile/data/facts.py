@@ -14,6 +14,7 @@ from slmcompile.checks.data_facts import RowFacts, SameIds, Stratum
 from slmcompile.data.label_writings import several_writings
 from slmcompile.data.normalise import normalised
 from slmcompile.data.rows import Rendered, Rendering, Stop, as_text
+from slmcompile.data.sample import longest_of_first
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.metrics.labels import label_of
@@ -70,10 +71,9 @@ def row_facts(
         leaks_normalised=_leaks(
             {s: [normalised(row.prompt) for row in rows] for s, rows in splits.items()}
         ),
-        longest_answer={
-            split: max(len(row.input_ids) - len(row.prompt_ids) - 1 for row in rows)
-            for split, rows in splits.items()
-        },
+        longest_tested=tuple(
+            longest_of_first(splits["test"], config.seed, labelled=config.labelled)
+        ),
         labels_lost=_labels_lost(every, too_long, config.label) if config.labelled else (),
         never_trained=_never_trained(splits) if config.labelled else {},
         strata=strata,

@@ -37,7 +37,7 @@ def test_good_rows_pass(project: Path, number: int) -> None:
 NO_LEAK = {"validation_in_train": 0, "test_in_train": 0, "test_in_validation": 0}
 ONES = (Writing('"1"', 9, "a.jsonl:1"), Writing('"1.0"', 2, "a.jsonl:7"))
 CASES = (Writing('"On"', 9, "a.jsonl:1"), Writing('"on"', 2, "a.jsonl:7"))
-LONG_ANSWER = {"longest_answer": {"train": 1, "validation": 1, "test": 9}}
+LONG_ANSWER = {"longest_tested": ((1, 1), (40, 9))}
 
 SPOILT: list[tuple[int, dict[str, Any], str]] = [
     (2, {"least_trained": 0, "least_trained_at": "rows.jsonl:7"}, "rows.jsonl:7: no token"),
@@ -55,7 +55,7 @@ SPOILT: list[tuple[int, dict[str, Any], str]] = [
     (15, {"report": {"lengths": {"total": {"max": 257}}}}, "257 tokens, the model's context 256"),
     (15, {"labels_lost": ("down",)}, "every row of the label 'down'"),
     (15, {"report": {"dropped": {"too_long": {"count": 100}}}}, "100 of 480 rows (21%)"),
-    (15, LONG_ANSWER, "9 tokens, generation ends after 8"),
+    (15, LONG_ANSWER, "test rows measured has 9 tokens, generation ends after 8"),
     (16, {"doubled": {"BOS": 480, "EOS": 0}, "doubled_at": "row 1"}, "480 of 480 rows hold BOS"),
     (16, {"doubled": {"BOS": 0, "EOS": 3}, "doubled_at": "rows.jsonl:8"}, "3 of 480 rows hold EOS"),
     (22, {"strata": Stratum("rare", 2, 3)}, "'rare' has 2 different prompts for 3 splits"),
@@ -113,9 +113,25 @@ def test_the_context_of_a_model_that_also_sees_is_in_its_text_config(project: Pa
     assert (unknown.outcome, unknown.stage) == ("needs_probe", known.base_stage)
 
 
-def test_long_answers_matter_only_where_they_are_compared_whole(project: Path) -> None:
-    for override in ("eval.metrics=[perplexity]", "eval.limit=5", "eval.max_new_tokens=9"):
+def test_long_answers_matter_only_where_they_are_measured_and_compared(project: Path) -> None:
+    for override in ("eval.metrics=[perplexity]", "eval.limit=39", "eval.max_new_tokens=9"):
         assert verdict(15, context(project, override, **LONG_ANSWER)).outcome == "proved", override
+    assert (
+        "answer measured 1 of 8"
+        in verdict(15, context(project, "eval.limit=39", **LONG_ANSWER)).evidence
+    )
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "accuracy", "f1_macro"])
+def test_a_limit_on_rows_does_not_switch_the_rule_over_long_answers_off(
+    project: Path, metric: str
+) -> None:
+    found = verdict(
+        15, context(project, "eval.limit=40", f"eval.metrics=[{metric}]", **LONG_ANSWER)
+    )
+    assert found.outcome == "refuted"
+    assert "the longest answer of the 40 test rows measured has 9 tokens" in found.evidence
+    assert found.mend == "set eval.max_new_tokens=9"
 
 
 def test_a_prompt_that_holds_the_answers_column_is_warned_of_by_plan(project: Path) -> None:

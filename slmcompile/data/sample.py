@@ -1,0 +1,73 @@
+"""Which test rows are measured where ``eval.limit`` takes fewer than there are.
+
+Rows are put into one order of which every beginning is a sample: spread over the labels as the
+whole test split is, every label once before any twice, and within a label by a seeded hash of the
+row's text. So a larger limit only adds rows, and where a row stands in its file is nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from slmcompile.data.store import Row
+
+
+def sample(rows: Sequence[Row], limit: int | None, seed: int, *, labelled: bool) -> list[Row]:
+    """The rows that are measured, in the order in which they were given.
+
+    Args:
+        rows: the test split.
+        limit: the recipe's ``eval.limit``; None takes all.
+        seed: the recipe's ``data.seed``.
+        labelled: whether a row's label is one of a fixed set.
+    """
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    return [rows[n] for n in sorted(_order(rows, seed, labelled=labelled)[:limit])]
+
+
+def longest_of_first(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[tuple[int, int]]:
+    """The longest answer of every sample, in tokens, the stop token left out.
+
+    Returns:
+        (rows, tokens) with both rising: samples of that many rows and more have an answer of that
+        length.
+    """
+    found: list[tuple[int, int]] = []
+    for taken, number in enumerate(_order(rows, seed, labelled=labelled), 1):
+        row = rows[number]
+        tokens = len(row.input_ids) - len(row.prompt_ids) - 1
+        if not found or tokens > found[-1][1]:
+            found.append((taken, tokens))
+    return found
+
+
+def _order(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[int]:
+    """Numbers of all rows, those that are measured first in front.
+
+    Labels take turns by the divisors 1, 3, 5, … (Webster 1832, Sainte-Laguë 1910): each has its
+    share of every beginning, to within a row. Of labels that have none yet the most frequent is
+    next.
+    """
+    waiting: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        text = f"{seed}\0{row.prompt}\0{row.completion}".encode("utf-8", "surrogatepass")
+        label = row.label if labelled else ""
+        waiting[label].append((hashlib.sha256(text).digest(), number))
+    turns: list[tuple[bool, float, str, int]] = []
+    queues: dict[str, Iterator[tuple[bytes, int]]] = {}
+    for label, members in waiting.items():
+        queues[label] = iter(sorted(members))
+        turns.append((False, -float(len(members)), label, 0))
+    heapq.heapify(turns)
+    order: list[int] = []
+    while turns:
+        _, _, label, taken = heapq.heappop(turns)
+        order.append(next(queues[label])[1])
+        if taken + 1 < len(waiting[label]):
+            priority = -len(waiting[label]) / (2 * (taken + 1) + 1)
+            heapq.heappush(turns, (True, priority, label, taken + 1))
+    return order
