@@ -7,7 +7,7 @@ from math import inf
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.metrics.registry import METRICS
+from slmcompile.metrics.registry import ALWAYS_MEASURED, METRICS
 from slmcompile.planning.definition import Plan
 from slmcompile.recipe.schema import Gate
 
@@ -16,6 +16,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "accuracy": (0.0, 1.0),
     "f1_macro": (0.0, 1.0),
     "perplexity": (1.0, inf),
+    "cut_off": (0.0, 1.0),
 }
 """Smallest and largest value that a metric can take."""
 
@@ -81,7 +82,7 @@ def _measured(plan: Plan, gate: Gate) -> bool:
     found = {
         str(stage.config["artifact"])
         for stage in plan.stages()
-        if stage.kind == "evaluate" and gate.metric in stage.config["metrics"]
+        if stage.kind == "evaluate" and gate.metric in {*stage.config["metrics"], *ALWAYS_MEASURED}
     }
     return wanted <= found
 

@@ -41,6 +41,18 @@ def predict_baselines(train_rows: Sequence[Row], test_rows: Sequence[Row]) -> di
     return found
 
 
+def answers_of_labels(train_rows: Sequence[Row]) -> dict[str, str] | None:
+    """The answer that goes with each label; None where a label is not the whole answer.
+
+    It is where no label has two answers in training: whoever names the label has then said it all.
+    """
+    answers: dict[str, str] = {}
+    for row in train_rows:
+        if answers.setdefault(row.label, row.completion).strip() != row.completion.strip():
+            return None
+    return answers
+
+
 def _nearest(prompts: Sequence[str], questions: Sequence[str]) -> list[int]:
     """Index of the training prompt with the largest cosine; the first of equals.
 

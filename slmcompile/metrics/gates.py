@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slmcompile.metrics.compared import TUNED, Comparison, interval_text
+from slmcompile.metrics.paired import Difference
 from slmcompile.metrics.registry import METRICS
 from slmcompile.recipe.schema import Gate
 
@@ -20,6 +22,8 @@ class Verdict:
         bar: the bar, as text (``≥ 0.6``).
         value: the measured value.
         passed: whether the bar was met.
+        difference: of a bar on a drop, the artifact minus torch, row by row; None where their rows
+            are not there. The bar is held against the measured values, whatever its interval.
     """
 
     metric: str
@@ -27,31 +31,45 @@ class Verdict:
     bar: str
     value: float
     passed: bool
+    difference: Difference | None = None
 
     @property
     def text(self) -> str:
         """``exact_match of cpu-int8 is 0.71, bar ≥ 0.6``."""
-        return f"{self.metric} of {self.artifact} is {self.value:.4g}, bar {self.bar}"
+        said = f"{self.metric} of {self.artifact} is {self.value:.4g}, bar {self.bar}"
+        return f"{said}; row by row {interval_text(self.difference)}" if self.difference else said
 
 
-def judge(gates: Sequence[Gate], measured: Mapping[str, Mapping[str, Any]]) -> list[Verdict]:
-    """Judges every bar of every gate; ``measured`` is artifact → metric → value."""
+def judge(
+    gates: Sequence[Gate],
+    measured: Mapping[str, Mapping[str, Any]],
+    found: Sequence[Comparison] = (),
+) -> list[Verdict]:
+    """Judges every bar of every gate.
+
+    Args:
+        gates: the recipe's.
+        measured: artifact → metric → value.
+        found: comparisons, of which those that a bar on a drop is about are told with it.
+    """
+    drops = {(each.one, each.metric): each.difference for each in found if each.other == TUNED}
     verdicts: list[Verdict] = []
     for gate in gates:
         value = float(measured[gate.artifact][gate.metric])
-        bars: list[tuple[str, bool]] = []
+        bars: list[tuple[str, bool, Difference | None]] = []
         if gate.min is not None:
-            bars.append((f"≥ {gate.min:g}", value >= gate.min))
+            bars.append((f"≥ {gate.min:g}", value >= gate.min, None))
         if gate.max is not None:
-            bars.append((f"≤ {gate.max:g}", value <= gate.max))
+            bars.append((f"≤ {gate.max:g}", value <= gate.max, None))
         if gate.max_drop is not None:
-            reference = float(measured["torch"][gate.metric])
+            reference = float(measured[TUNED][gate.metric])
             higher_is_better = METRICS[gate.metric].higher_is_better
             drop = reference - value if higher_is_better else value - reference
-            bars.append(
-                (f"within {gate.max_drop:g} of torch's {reference:.4g}", drop <= gate.max_drop)
-            )
+            bar = f"within {gate.max_drop:g} of torch's {reference:.4g}"
+            difference = drops.get((gate.artifact, gate.metric))
+            bars.append((bar, drop <= gate.max_drop, difference))
         verdicts += [
-            Verdict(gate.metric, gate.artifact, bar, value, passed) for bar, passed in bars
+            Verdict(gate.metric, gate.artifact, bar, value, passed, difference)
+            for bar, passed, difference in bars
         ]
     return verdicts

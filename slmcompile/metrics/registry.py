@@ -24,14 +24,14 @@ class Metric:
         name: as in the recipe and in ``metrics.json``.
         higher_is_better: direction, for gates and comparisons.
         needs: ``text`` compares whole answers, ``label`` labels, ``log_likelihood`` the model's
-            own probabilities of the references.
+            own probabilities of the references, ``ending`` how its answers ended.
         proportion: a share of right rows, which gets a Wilson interval ``<name>_ci``.
         of_text, of_labels: the function, by what it needs.
     """
 
     name: str
     higher_is_better: bool
-    needs: Literal["text", "label", "log_likelihood"]
+    needs: Literal["text", "label", "log_likelihood", "ending"]
     proportion: bool = False
     of_text: TextMetric | None = None
     of_labels: LabelMetric | None = None
@@ -44,5 +44,9 @@ METRICS: Mapping[str, Metric] = {
         Metric("accuracy", True, "label", proportion=True, of_labels=accuracy),
         Metric("f1_macro", True, "label", of_labels=f1_macro),
         Metric("perplexity", False, "log_likelihood"),
+        Metric("cut_off", False, "ending", proportion=True),
     )
 }
+
+ALWAYS_MEASURED = frozenset({"cut_off"})
+"""Measured of every model, whatever ``eval.metrics`` says."""

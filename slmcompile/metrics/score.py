@@ -11,7 +11,7 @@ from slmcompile.metrics.registry import METRICS
 
 Scores = dict[str, float | list[float]]
 
-__all__ = ["Scores", "is_correct", "score", "score_labels"]
+__all__ = ["Scores", "cut_off", "is_correct", "score", "score_labels"]
 
 
 def score(
@@ -67,6 +67,11 @@ def score_labels(
         if of_labels is not None:
             scores |= _with_interval(name, of_labels(predictions, references), len(references))
     return scores
+
+
+def cut_off(ends: Sequence[bool]) -> Scores:
+    """The share of answers that ended at their limit and not at a stop token."""
+    return _with_interval("cut_off", sum(ends) / len(ends), len(ends))
 
 
 def _with_interval(name: str, value: float, rows: int) -> Scores:

@@ -396,7 +396,7 @@ class Data(Section):
     too_long: Literal["error", "drop"] = Field(
         "error", description="What to do with a row longer than max_length."
     )
-    seed: Seed = Field(0, description="Seed of the split.")
+    seed: Seed = Field(0, description="Seed of the split, and of the rows that eval.limit takes.")
 
     @property
     def labelled(self) -> bool:
@@ -556,12 +556,16 @@ class Train(Section):
 # --- eval ------------------------------------------------------------------------------------
 
 Metric = Literal["exact_match", "accuracy", "f1_macro", "perplexity"]
+GateMetric = Literal[Metric, "cut_off"]
 
 
 class Gate(Section):
     """A bar that an artifact must pass, or the run ends with exit 3."""
 
-    metric: Metric = Field(description="A metric of eval.metrics.")
+    metric: GateMetric = Field(
+        description="A metric of eval.metrics; or cut_off, the share of answers that ended at"
+        " eval.max_new_tokens, which is always measured."
+    )
     artifact: Identifier = Field("torch", description="`torch` or the name of a target.")
     min: float | None = Field(None, description="Lowest value that passes.")
     max: float | None = Field(None, description="Highest value that passes.")
@@ -578,8 +582,15 @@ class Eval(Section):
         max_length=16,
         description="What is measured.",
     )
-    max_new_tokens: int = Field(64, ge=1, le=8192, description="Tokens an answer may have.")
-    limit: int | None = Field(None, ge=1, description="Rows of the test split; null takes all.")
+    max_new_tokens: int = Field(
+        64, ge=1, le=8192, description="Tokens an answer may have, its stop token left out."
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Rows of the test split that are measured: a sample, seeded by data.seed and"
+        " spread over the labels; null takes all.",
+    )
     batch_size: int = Field(
         16,
         ge=1,

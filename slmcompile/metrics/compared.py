@@ -1,0 +1,121 @@
+"""One artifact against another at every metric that both were measured at, from their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slmcompile.metrics.labels import parse_json
+from slmcompile.metrics.paired import Difference, of_f1, of_perplexity, of_right
+
+Rows = Sequence[Mapping[str, Any]]
+"""Lines of ``predictions.jsonl`` of one artifact, in the order of the test rows."""
+
+METRICS = ("exact_match", "accuracy", "f1_macro", "perplexity", "valid_json", "cut_off")
+TUNED = "torch"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One artifact minus another at one metric."""
+
+    one: str
+    other: str
+    metric: str
+    difference: Difference
+
+    def reversed(self) -> Comparison:
+        """The other minus the one."""
+        return Comparison(self.other, self.one, self.metric, self.difference.reversed())
+
+
+def comparisons(
+    measured: Mapping[str, Mapping[str, Any]],
+    answers: Mapping[str, Rows],
+    exports: Collection[str],
+) -> list[Comparison]:
+    """Every export against the fine-tuned model, and that against all that is no export.
+
+    Args:
+        measured: artifact → metric → value.
+        answers: artifact → its rows.
+        exports: which artifacts are exports.
+    """
+    pairs = [
+        (name, TUNED) if name in exports else (TUNED, name)
+        for name in measured
+        if name != TUNED and TUNED in measured
+    ]
+    return [
+        Comparison(one, other, metric, found)
+        for one, other in pairs
+        for metric in METRICS
+        if metric in measured[one] and metric in measured[other]
+        if (found := compared(metric, answers.get(one, ()), answers.get(other, ()))) is not None
+    ]
+
+
+def compared(metric: str, one: Rows, other: Rows) -> Difference | None:
+    """One artifact minus another; None where they did not answer the same rows, or not all of it.
+
+    Args:
+        metric: one of ``METRICS``.
+        one: rows of the one.
+        other: rows of the other.
+    """
+    if not _paired(one, other):
+        return None
+    try:
+        match metric:
+            case "exact_match" | "cut_off":
+                key = "correct" if metric == "exact_match" else metric
+                return of_right([bool(row[key]) for row in one], [bool(row[key]) for row in other])
+            case "accuracy":
+                return of_right(*(list(_right_labels(rows)) for rows in (one, other)))
+            case "valid_json":
+                return of_right(*([parse_json(_text(r))[0] for r in rows] for rows in (one, other)))
+            case "f1_macro":
+                ours, theirs = ([row["predicted_label"] for row in rows] for rows in (one, other))
+                return of_f1(ours, theirs, [row["label"] for row in one])
+            case "perplexity":
+                scores = [[(r["log_likelihood"], r["tokens"]) for r in s] for s in (one, other)]
+                return of_perplexity(*scores)
+            case _:
+                raise ValueError(metric)
+    except KeyError:
+        return None
+
+
+def agreement(one: Rows, other: Rows) -> float | None:
+    """Share of rows that both answer with the same text; None where that cannot be told."""
+    if not _paired(one, other) or not all("compared" in row for row in (*one, *other)):
+        return None
+    return sum(_text(a) == _text(b) for a, b in zip(one, other, strict=True)) / len(one)
+
+
+def _paired(one: Rows, other: Rows) -> bool:
+    return bool(one) and [row["id"] for row in one] == [row["id"] for row in other]
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    """An answer as it is compared: its label in the declared writing."""
+    return str(row["compared"]).strip()
+
+
+def _right_labels(rows: Rows) -> Iterator[bool]:
+    return (row["predicted_label"] == row["label"] for row in rows)
+
+
+def p_text(p: float) -> str:
+    """``p = .008``, ``p < .001``, ``p = 1``."""
+    if p < 0.001:
+        return "p < .001"
+    shown = f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
+    return "p = 1" if shown == "1.00" else f"p = {shown.removeprefix('0')}"
+
+
+def interval_text(difference: Difference) -> str:
+    """``-0.083 (95 %: -0.130 to -0.040), p = .002``."""
+    low, high = (f"{bound + 0.0:+.3f}" for bound in (difference.low, difference.high))
+    return f"{difference.value + 0.0:+.3f} (95 %: {low} to {high}), {p_text(difference.p)}"
