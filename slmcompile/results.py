@@ -11,10 +11,12 @@ from typing import Any
 
 from slmcompile.asked import written
 from slmcompile.data.template import parse
+from slmcompile.metrics.compared import TUNED, agreement
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.printable import shows_itself
 from slmcompile.project import Project
 from slmcompile.regular_file import read_output_json
+from slmcompile.stages.evaluations import read_predictions
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,7 +25,8 @@ class ArtifactResult:
 
     Attributes:
         name: ``torch``, ``base``, a baseline's name or a target's.
-        metrics: as the evaluate stage wrote them.
+        metrics: as the evaluate stage wrote them; of an export also ``agreement``, the share of
+            rows that it answers as torch does.
         path: its folder relative to the project; None for baselines.
         stage: address of the stage that measured it.
     """
@@ -34,7 +37,7 @@ class ArtifactResult:
     stage: str = ""
 
     def __repr__(self) -> str:
-        measured = [(head, key, how) for head, key, how in _COLUMNS if key in self.metrics]
+        measured = [each for each in _COLUMNS if _told(self.metrics.get(each[1]), each[1])]
         told = ", ".join(f"{head} {write(self.metrics[key], how)}" for head, key, how in measured)
         return f"<ArtifactResult {self.name}: {told or 'nothing measured'}>"
 
@@ -42,23 +45,38 @@ class ArtifactResult:
 def read_results(project: Project, stages: Iterable[Stage]) -> tuple[ArtifactResult, ...]:
     """Metrics of every artifact that stages have evaluated."""
     found: list[ArtifactResult] = []
-    for stage in stages:
+    evaluations = [stage for stage in stages if stage.kind == "evaluate"]
+    answers = read_answers(project, evaluations)
+    for stage in evaluations:
         folder = stage.inputs.get("export") or stage.inputs.get("train") or stage.inputs.get("base")
-        wrote = stage.kind == "evaluate" and read_output_json(
-            project.root / stage.out, "metrics.json"
-        )
+        wrote = read_output_json(project.root / stage.out, "metrics.json")
         for name, metrics in wrote["artifacts"].items() if wrote else ():
-            found.append(ArtifactResult(name, metrics, folder, stage.address))
+            same = agreement(answers.get(name, ()), answers.get(TUNED, ()))
+            more = {"agreement": same} if "export" in stage.inputs and same is not None else {}
+            found.append(ArtifactResult(name, {**metrics, **more}, folder, stage.address))
     return tuple(found)
+
+
+def read_answers(project: Project, evaluations: Iterable[Stage]) -> dict[str, list[dict[str, Any]]]:
+    """Of every artifact whose answers lie here, the row of each; see ``stages.evaluations``."""
+    folders = {
+        stage.name: project.root / stage.out
+        for stage in evaluations
+        if (project.root / stage.out / "predictions.jsonl").is_file()
+    }
+    return read_predictions(folders)
 
 
 # Column heading, metric, how it is written.
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("cut off", "cut_off", "share"),
     ("size", "size_bytes", "size"),
     ("exact match", "exact_match", "share"),
     ("accuracy", "accuracy", "share"),
     ("f1", "f1_macro", "share"),
     ("perplexity", "perplexity", "number"),
+    ("valid json", "valid_json", "share"),
+    ("as torch", "agreement", "share"),
     ("tokens/s", "tokens_per_second", "count"),
     ("peak memory", "peak_memory_bytes", "size"),
 )
@@ -72,7 +90,9 @@ def results_table(
     ``outdated`` says of an artifact what it was measured on that is no longer there.
     """
     columns = [
-        column for column in _COLUMNS if any(column[1] in result.metrics for result in results)
+        column
+        for column in _COLUMNS
+        if any(_told(result.metrics.get(column[1]), column[1]) for result in results)
     ]
     rows = [["artifact", *(heading for heading, _, _ in columns), "where"]]
     for result in results:
@@ -86,6 +106,11 @@ def results_table(
         lines.append("  ".join([row[0].ljust(widths[0]), *middle, row[-1]]).rstrip())
     lines.insert(1, "─" * max(len(line) for line in lines))
     return "\n".join(lines)
+
+
+def _told(value: Any, metric: str) -> bool:
+    """Whether a measurement needs a column: that no answer was cut off does not."""
+    return bool(value) if metric == "cut_off" else value is not None
 
 
 def write(value: Any, how: str) -> str:

@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slmcompile.errors import MissingError, SlmcompileError
+from slmcompile.metrics.compared import Comparison, comparisons
 from slmcompile.metrics.gates import Verdict, judge
 from slmcompile.pipeline.committed import changed_since, made_before, outdated, read_committed
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Gate
-from slmcompile.results import ArtifactResult, read_results, results_table
+from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
+from slmcompile.report.findings import all_findings
+from slmcompile.results import ArtifactResult, read_answers, read_results, results_table
 
 _FIRST = ("baselines", "base", "torch")
 
@@ -27,6 +30,8 @@ class Shown:
         outdated: of an artifact, the stages that have made something else since.
         words: the same, in words.
         verdicts: every bar of every gate whose figures are there.
+        comparisons: artifacts of one and the same model against one another, row by row.
+        findings: what the figures say, as in the report.
         unmeasured: gates whose figures are not there, in words.
         changed: what of the recipe has changed since; empty if nothing has.
     """
@@ -37,6 +42,8 @@ class Shown:
     outdated: Mapping[str, tuple[str, ...]]
     words: Mapping[str, str]
     verdicts: tuple[Verdict, ...]
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[str, ...]
     unmeasured: tuple[str, ...]
     changed: str
 
@@ -56,16 +63,40 @@ def look(project: Project, recipe: str) -> Shown:
     behind = outdated(project, committed)
     old = {result.name: behind[result.stage] for result in results if behind[result.stage]}
     words = {name: made_before(committed, addresses) for name, addresses in old.items()}
-    verdicts, unmeasured = _judged(committed.gates, results)
+    sound = {result.name: result.metrics for result in results if result.name not in old}
+    found = tuple(comparisons(sound, read_answers(project, evaluations), committed.targets))
+    verdicts, unmeasured = _judged(committed.gates, results, found)
+    said = _findings(evaluations[0].config, committed.targets, sound, verdicts, found)
     try:
         changed = changed_since(project, committed)
     except SlmcompileError as error:  # no reason to hide what was measured
         changed = f"the recipe cannot be compiled now: {error.what}"
-    return Shown(recipe, committed.overrides, results, old, words, verdicts, unmeasured, changed)
+    return Shown(
+        recipe, committed.overrides, results, old, words, verdicts, found, said, unmeasured, changed
+    )
+
+
+def _findings(
+    config: Mapping[str, Any],
+    targets: Sequence[str],
+    measured: Mapping[str, Mapping[str, Any]],
+    verdicts: Sequence[Verdict],
+    found: Sequence[Comparison],
+) -> tuple[str, ...]:
+    facts = ReportFacts(
+        name="",
+        recipe={"eval": config},
+        gates=[GateVerdict(v.metric, v.artifact, v.bar, v.value, v.passed) for v in verdicts],
+        artifacts=[artifact_of(name, metrics, targets) for name, metrics in measured.items()],
+        comparisons=found,
+    )
+    return tuple(all_findings(facts))
 
 
 def _judged(
-    gates: Sequence[Mapping[str, Any]], results: Sequence[ArtifactResult]
+    gates: Sequence[Mapping[str, Any]],
+    results: Sequence[ArtifactResult],
+    found: Sequence[Comparison],
 ) -> tuple[tuple[Verdict, ...], tuple[str, ...]]:
     measured = {result.name: result.metrics for result in results}
     verdicts: list[Verdict] = []
@@ -78,7 +109,7 @@ def _judged(
             continue
         needed = {gate.artifact, *(["torch"] if gate.max_drop is not None else [])}
         if all(gate.metric in measured.get(name, {}) for name in needed):
-            verdicts += judge([gate], measured)
+            verdicts += judge([gate], measured, found)
         else:
             unmeasured.append(f"{gate.metric} of {gate.artifact} is not measured")
     return tuple(verdicts), tuple(unmeasured)
@@ -87,7 +118,8 @@ def _judged(
 def text(shown: Shown) -> str:
     """For a person: overrides, the table, the gates, and what is no longer as it was."""
     lines = [f"with {' '.join(shown.overrides)} of the last run\n"] if shown.overrides else []
-    lines.append(results_table(shown.results, shown.words))
+    lines += [*_measured_on(shown), results_table(shown.results, shown.words)]
+    lines += ["", *(f"  ! {sentence}" for sentence in shown.findings)] if shown.findings else []
     gates = [f"  {_sign(each)} gate: {each.text}{_note(each, shown)}" for each in shown.verdicts]
     gates += [f"  ? gate: {each}" for each in shown.unmeasured]
     lines += ["", *gates] if gates else []
@@ -98,6 +130,17 @@ def text(shown: Shown) -> str:
     if notes:
         lines += ["", *notes, f"`slmcompile why {shown.recipe}` says what a run would do"]
     return "\n".join(lines)
+
+
+def _measured_on(shown: Shown) -> list[str]:
+    """What rows and labels were measured; a line an artifact where they differ in it."""
+    told = {
+        each.name: measured_on(artifact_of(each.name, each.metrics, ())) for each in shown.results
+    }
+    if len(set(told.values())) == 1:
+        told = {"": next(iter(told.values()))}
+    lines = [f"{name}: measured on {on}".removeprefix(": ") for name, on in told.items() if on]
+    return [*lines, ""] if lines else []
 
 
 def _sign(verdict: Verdict) -> str:
@@ -123,6 +166,8 @@ def to_json(shown: Shown) -> dict[str, Any]:
             }
             for result in shown.results
         },
+        "comparisons": [asdict(each) for each in shown.comparisons],
+        "findings": list(shown.findings),
         "gates": [asdict(verdict) for verdict in shown.verdicts],
         "unmeasured": list(shown.unmeasured),
         "changed": shown.changed or None,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
+from slmcompile.inference.protocol import Generated
+
 SCORE_BYTES = 192 << 20
 """Memory that one batch of float32 logits may take."""
 
@@ -50,9 +52,9 @@ def padded_right(sequences: Sequence[Sequence[int]], filler: int) -> list[list[i
     return [[*each, *[filler] * (length - len(each))] for each in sequences]
 
 
-def until_stop(ids: Sequence[int], stops: Collection[int]) -> list[int]:
-    """``ids`` up to, and without, the first stop token."""
+def until_stop(ids: Sequence[int], stops: Collection[int], most: int) -> Generated:
+    """``ids`` up to, and without, the first stop token, and at most so many."""
     for position, token in enumerate(ids):
         if token in stops:
-            return [int(each) for each in ids[:position]]
-    return [int(each) for each in ids]
+            return Generated([int(each) for each in ids[:position]], cut_off=False)
+    return Generated([int(each) for each in ids[:most]], cut_off=True)

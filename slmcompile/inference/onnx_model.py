@@ -19,6 +19,7 @@ from slmcompile.inference.batching import (
     similar_length,
     until_stop,
 )
+from slmcompile.inference.protocol import Generated
 
 NO_TOKEN = -1
 """Stands in for ``pad_token_id``. onnxruntime-genai 0.18 takes trailing ids equal to it for
@@ -150,23 +151,29 @@ class OnnxModel:
         max_new_tokens: int,
         batch_size: int,
         on_progress: Callable[[int], None],
-    ) -> list[list[int]]:
+    ) -> list[Generated]:
         """See ``LanguageModel.generate``."""
-        answers: list[list[int]] = [[] for _ in prompts]
+        answers = [Generated([], cut_off=True) for _ in prompts]
         done = 0
         for batch in equal_length(prompts, batch_size):
             length = len(prompts[batch[0]])
-            new = min(max_new_tokens, self._context - length)
+            new = min(max_new_tokens + 1, self._context - length)
             done += len(batch)
             if new > 0:
-                generator = self._generator([prompts[i] for i in batch], length + new)
-                while not generator.is_done():
-                    generator.generate_next_token()
-                for place, index in enumerate(batch):
-                    answer = generator.get_sequence(place)[length:]
-                    answers[index] = until_stop(answer.tolist(), self._stops)
+                found = self._greedy([prompts[i] for i in batch], length + new)
+                for index, ids in zip(batch, found, strict=True):
+                    answers[index] = until_stop(ids, self._stops, max_new_tokens)
             on_progress(done)
         return answers
+
+    def _greedy(self, prompts: Sequence[Sequence[int]], max_length: int) -> list[list[int]]:
+        """Tokens of prompts of one length, step by step: ``get_sequence`` has no stop token."""
+        generator = self._generator(prompts, max_length)
+        steps: list[list[int]] = []
+        while not generator.is_done():
+            generator.generate_next_token()
+            steps.append(generator.get_next_tokens().tolist())
+        return [list(ids) for ids in zip(*steps, strict=True)]
 
     def _generator(
         self, sequences: Sequence[Sequence[int]], max_length: int, **search: float
@@ -193,21 +200,21 @@ class OnnxModel:
 
     def log_likelihood(
         self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None
-    ) -> tuple[float, int]:
+    ) -> list[tuple[float, int]]:
         """See ``LanguageModel.log_likelihood``."""
-        total, count, done = 0.0, 0, 0
+        found, done = [(0.0, 0)] * len(rows), 0
         for batch in similar_length([len(row.input_ids) for row in rows], self._vocab):
-            part, tokens = self._score([rows[i] for i in batch])
-            total, count, done = total + part, count + tokens, done + len(batch)
+            for index, scored in zip(batch, self._score([rows[i] for i in batch]), strict=True):
+                found[index] = scored
+            done += len(batch)
             if on_progress is not None:
                 on_progress(done)
-        return total, count
+        return found
 
-    def _score(self, rows: Sequence[Row]) -> tuple[float, int]:
+    def _score(self, rows: Sequence[Row]) -> Iterator[tuple[float, int]]:
         import numpy as np
 
         logits = self.logits(padded_right([row.input_ids for row in rows], 0))
-        total, count = 0.0, 0
         for place, row in enumerate(rows):
             labels = np.asarray(row.labels[1:])
             (trained,) = np.nonzero(labels != IGNORED)
@@ -215,9 +222,7 @@ class OnnxModel:
             top = scores.max(axis=-1)
             norm = top + np.log(np.exp(scores - top[:, None]).sum(axis=-1))
             chosen = scores[np.arange(len(trained)), labels[trained]]
-            total += float((chosen - norm).sum(dtype=np.float64))
-            count += len(trained)
-        return total, count
+            yield float((chosen - norm).sum(dtype=np.float64)), len(trained)
 
     def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""

@@ -7,9 +7,23 @@ so that a difference between two artifacts is a difference of their weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from slmcompile.data.store import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A greedy answer.
+
+    Attributes:
+        ids: its tokens, without the stop token.
+        cut_off: whether it ended at its limit and not at a stop token.
+    """
+
+    ids: list[int]
+    cut_off: bool
 
 
 class LanguageModel(Protocol):
@@ -21,20 +35,21 @@ class LanguageModel(Protocol):
         max_new_tokens: int,
         batch_size: int,
         on_progress: Callable[[int], None],
-    ) -> list[list[int]]:
-        """Greedy answers, one per prompt and in their order, without the stop token.
+    ) -> list[Generated]:
+        """Greedy answers, one per prompt and in their order.
 
         Args:
             prompts: token ids, each at least one.
-            max_new_tokens: longest answer; a prompt near the context length gets less.
+            max_new_tokens: longest answer, behind which there is room for its stop token; a prompt
+                near the context length gets less.
             batch_size: most prompts at once; only prompts of equal length share a batch.
             on_progress: called with the number of prompts done.
         """
 
     def log_likelihood(
         self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None
-    ) -> tuple[float, int]:
-        """Sum of ln p over all trained positions, and their number; perplexity is exp(-sum/n)."""
+    ) -> list[tuple[float, int]]:
+        """Of each row the sum of ln p over its trained positions, and their number."""
 
     def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """Tokens a second of one stream after the prompt: warm, the median of three runs."""

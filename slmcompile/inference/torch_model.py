@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.inference.batching import equal_length, padded_right, similar_length, until_stop
+from slmcompile.inference.batching import equal_length, padded_right, similar_length
+from slmcompile.inference.protocol import Generated
 from slmcompile.recipe.schema import Precision
 
 
@@ -53,9 +54,9 @@ class TorchModel:
         max_new_tokens: int,
         batch_size: int,
         on_progress: Callable[[int], None],
-    ) -> list[list[int]]:
+    ) -> list[Generated]:
         """See ``LanguageModel.generate``."""
-        answers: list[list[int]] = [[] for _ in prompts]
+        answers = [Generated([], cut_off=True) for _ in prompts]
         done = 0
         for batch in equal_length(prompts, batch_size):
             found = self._greedy([prompts[i] for i in batch], max_new_tokens)
@@ -65,24 +66,28 @@ class TorchModel:
             on_progress(done)
         return answers
 
-    def _greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    def _greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:
         """Decodes prompts of equal length; rows that have stopped leave the batch."""
         import torch
 
         answers: list[list[int]] = [[] for _ in prompts]
         alive = list(range(len(prompts)))
-        for tokens, cache in self._steps(prompts, max_new_tokens):
+        for tokens, cache in self._steps(prompts, max_new_tokens + 1):
             keep = []
             for place, (row, token) in enumerate(zip(alive, tokens, strict=True)):
                 if token not in self._stops:
                     answers[row].append(token)
                     keep.append(place)
-            if not keep:
-                break
             if len(keep) < len(alive):
                 cache.keep = torch.tensor(keep)
                 alive = [alive[place] for place in keep]
-        return answers
+            if not alive:
+                break
+        unfinished = set(alive)
+        return [
+            Generated(ids[:max_new_tokens], cut_off=row in unfinished)
+            for row, ids in enumerate(answers)
+        ]
 
     def _steps(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int
@@ -110,17 +115,18 @@ class TorchModel:
 
     def log_likelihood(
         self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None
-    ) -> tuple[float, int]:
+    ) -> list[tuple[float, int]]:
         """See ``LanguageModel.log_likelihood``."""
-        total, count, done = 0.0, 0, 0
+        found, done = [(0.0, 0)] * len(rows), 0
         for batch in similar_length([len(row.input_ids) for row in rows], self._vocab):
-            part, tokens = self._score([rows[i] for i in batch])
-            total, count, done = total + part, count + tokens, done + len(batch)
+            for index, scored in zip(batch, self._score([rows[i] for i in batch]), strict=True):
+                found[index] = scored
+            done += len(batch)
             if on_progress is not None:
                 on_progress(done)
-        return total, count
+        return found
 
-    def _score(self, rows: Sequence[Row]) -> tuple[float, int]:
+    def _score(self, rows: Sequence[Row]) -> list[tuple[float, int]]:
         import torch
 
         ids = torch.tensor(padded_right([row.input_ids for row in rows], 0))
@@ -133,7 +139,9 @@ class TorchModel:
         loss = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction="none"
         )
-        return -float(loss.double().sum()), int((targets != IGNORED).sum())
+        totals = -loss.double().reshape(targets.shape).sum(1)
+        counts = (targets != IGNORED).sum(1)
+        return list(zip(totals.tolist(), counts.tolist(), strict=True))
 
     def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""
@@ -149,7 +157,7 @@ class TorchModel:
     def stream(self, prompt_ids: Sequence[int], max_new_tokens: int) -> Iterator[int]:
         """See ``LanguageModel.stream``."""
         for tokens, _ in self._steps([prompt_ids], max_new_tokens):
-            if until_stop(tokens, self._stops) == []:
+            if tokens[0] in self._stops:
                 return
             yield tokens[0]
 

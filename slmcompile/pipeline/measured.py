@@ -80,21 +80,31 @@ def measured_metrics(
         ):
             others.append(stage.name.removeprefix("evaluate-"))
             continue
-        found |= _artifacts(text)
+        found |= _artifacts(text, str(stage.config["artifact"]))
     return found, tuple(others)
 
 
-def _artifacts(text: str) -> dict[str, Mapping[str, Any]]:
-    """Finite metrics of each artifact; a metrics file may be a stranger's."""
+def _artifacts(text: str, artifact: str) -> dict[str, Mapping[str, Any]]:
+    """Finite metrics of each artifact; a metrics file may be a stranger's.
+
+    A file holds the metrics of its artifact; that of the baselines, and files before format 2
+    under ``artifacts``, an object for each.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    listed = value.get("artifacts") if isinstance(value, dict) else None
-    return {
-        name: {metric: found for metric, found in values.items() if _finite(found)}
+    if not isinstance(value, dict):
+        return {}
+    listed = value.get("artifacts", value)
+    several = {
+        name: values
         for name, values in (listed.items() if isinstance(listed, dict) else ())
         if isinstance(values, dict)
+    }
+    return {
+        name: {metric: found for metric, found in values.items() if _finite(found)}
+        for name, values in (several or {artifact: value}).items()
     }
 
 

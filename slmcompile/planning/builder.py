@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from slmcompile.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
 from slmcompile.file_hash import file_hash
+from slmcompile.metrics.registry import ALWAYS_MEASURED
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.data_files import followed, glob_folders, keys_of
 from slmcompile.planning.definition import Pipeline, Plan, Stage
@@ -140,7 +141,7 @@ def _wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
                 f"{where}: no artifact is called {gate.artifact!r}",
                 f"artifacts: {', '.join(known)}",
             )
-        elif gate.metric not in recipe.eval.metrics:
+        elif gate.metric not in {*recipe.eval.metrics, *ALWAYS_MEASURED}:
             yield BadRecipeError(
                 f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
             )
@@ -277,11 +278,13 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         "metrics": list(recipe.eval.metrics),
         "max_new_tokens": recipe.eval.max_new_tokens,
         "limit": recipe.eval.limit,
+        "seed": recipe.data.seed,
         "batch_size": recipe.eval.batch_size,
         "num_threads": recipe.train.num_threads,
         "task": recipe.data.task,
         "label": recipe.data.label,
         "label_steps": list(recipe.data.label_steps),
+        "labelled": recipe.data.labelled,
     }
     evaluations: list[Stage] = []
     if recipe.eval.baselines:

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from slmcompile.report.data_facts import data_facts
-from slmcompile.report.facts import METRICS, Artifact, Prediction, ReportFacts
-from slmcompile.report.findings import baseline_sentences, export_sentences
+from slmcompile.report.facts import METRICS, Artifact, Prediction, ReportFacts, measured_on
+from slmcompile.report.findings import baseline_sentences, cut_off_sentence, export_sentence
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
 from slmcompile.report.method import fine_tuned, made_one
@@ -151,9 +151,9 @@ print()"""
 
 def _figures(facts: ReportFacts, export: Artifact) -> str:
     compared = [export, *facts.of_kind("tuned", "base", "baseline")]
-    rows = f" on {count(export.rows)} held-out rows" if export.rows else " on held-out rows"
-    lead = f"Measured on this export as it ships{rows}; the others are for comparison."
-    return f"## How good it is\n\n{lead}\n\n{artifact_rows(compared)}"
+    rows = measured_on(export) or "held-out rows"
+    lead = f"Measured on this export as it ships, on {rows}; the others are for comparison."
+    return f"## How good it is\n\n{lead}\n\n{artifact_rows(facts, compared)}"
 
 
 def _data(facts: ReportFacts) -> str:
@@ -164,11 +164,12 @@ def _data(facts: ReportFacts) -> str:
 
 
 def _limits(facts: ReportFacts, export: Artifact) -> str:
-    limits = [
-        prose(sentence)
-        for sentence in [*baseline_sentences(facts), *export_sentences(facts)]
-        if not _about_another_export(sentence, facts, export)
+    sentences = [
+        cut_off_sentence(facts, export),
+        *baseline_sentences(facts),
+        export_sentence(facts, export),
     ]
+    limits = [prose(sentence) for sentence in sentences if sentence]
     length = facts.recipe.get("data", {}).get("max_length")
     if length:
         limits.append(f"Trained on rows of at most {count(length)} tokens.")
@@ -177,11 +178,6 @@ def _limits(facts: ReportFacts, export: Artifact) -> str:
         limits.append(f"{1 - exact:.1%} of held-out answers are not exactly right; check them.")
     limits.append("Measured on data like its training data; elsewhere it may do worse.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
-
-
-def _about_another_export(sentence: str, facts: ReportFacts, export: Artifact) -> bool:
-    others = {other.name for other in facts.of_kind("export")} - {export.name}
-    return sentence.split(" ", 1)[0] in others
 
 
 def _hashes(facts: ReportFacts, export: Artifact) -> str:
@@ -195,7 +191,8 @@ def _hashes(facts: ReportFacts, export: Artifact) -> str:
         rows.append(["Largest logit difference to the fine-tuned model", scientific(distance)])
     agreement = export.parity.get("top1_agreement")
     if is_number(agreement):
-        rows.append(["Same most likely token as the fine-tuned model", number(agreement, 4)])
+        given = f"given the reference, on {count(export.parity.get('rows'))} rows"
+        rows.append([f"Same next token as the fine-tuned model, {given}", number(agreement, 4)])
     rows += [[prose(name), code(v)] for name, v in sorted(facts.packages.items())]
     table = grid(["What", "Value"], rows, [False, False])
     return f"## Provenance\n\n{table}" if table else ""

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from slmcompile.metrics.compared import p_text
 from slmcompile.report.charts import interval
-from slmcompile.report.facts import HIGHER_IS_BETTER, METRICS, Artifact, GateVerdict, ReportFacts
+from slmcompile.report.facts import (
+    METRIC_WORDS,
+    METRICS,
+    OF_THE_TASK,
+    Artifact,
+    GateVerdict,
+    ReportFacts,
+    measured_on,
+    shown_metrics,
+)
 from slmcompile.report.findings import best_baseline
 from slmcompile.report.markup import Column, Group, Line, table
-from slmcompile.report.text import MISSING, escape, is_number, number, scientific, size
+from slmcompile.report.text import MISSING, escape, is_number, number, size
 
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Fine-tuned", ("tuned",)),
@@ -30,9 +40,17 @@ class Measure:
 
 def measures(facts: ReportFacts) -> list[Measure]:
     """The columns that at least one artifact fills."""
-    best = {metric: best_baseline(facts, metric) for metric in HIGHER_IS_BETTER}
-    columns = [_metric(key, heading, best.get(key)) for key, heading in METRICS]
+    best = {metric: best_baseline(facts, metric) for metric in OF_THE_TASK}
+    columns = [
+        _metric(key, heading, best.get(key)) for key, heading in shown_metrics(facts.artifacts)
+    ]
     columns += [
+        _against_tuned(facts),
+        Measure(
+            "Same answer",
+            lambda a: f"{a.agreement:.1%}" if is_number(a.agreement) else MISSING,
+            lambda a: is_number(a.agreement),
+        ),
         Measure("Size", lambda a: size(a.size_bytes), lambda a: is_number(a.size_bytes)),
         Measure(
             "Tokens/s",
@@ -44,7 +62,6 @@ def measures(facts: ReportFacts) -> list[Measure]:
             lambda a: size(a.peak_memory_bytes),
             lambda a: is_number(a.peak_memory_bytes),
         ),
-        Measure("Agrees with fine-tuned", _parity, lambda a: bool(a.parity)),
     ]
     return [column for column in columns if any(column.has(a) for a in facts.artifacts)]
 
@@ -66,16 +83,19 @@ def _metric(key: str, heading: str, best: Artifact | None) -> Measure:
     return Measure(heading, show, lambda artifact: artifact.metric(key) is not None)
 
 
-def _parity(artifact: Artifact) -> str:
-    agreement = artifact.parity.get("top1_agreement")
-    distance = artifact.parity.get("max_abs_logit_diff")
-    if not is_number(agreement):
-        return MISSING
-    bound = (
-        number(distance, 2) if is_number(distance) and distance >= 0.01 else scientific(distance)
-    )
-    note = f'<small class="ci">logits within {bound}</small>' if is_number(distance) else ""
-    return f"{float(agreement or 0):.1%}{note}"
+def _against_tuned(facts: ReportFacts) -> Measure:
+    """The difference to the fine-tuned model at the first metric, and what chance has to say."""
+    metric = facts.headline_metric
+
+    def show(artifact: Artifact) -> str:
+        tuned = facts.tuned
+        found = facts.difference(artifact.name, tuned.name, metric) if tuned else None
+        if found is None:
+            return MISSING
+        note = f"{found.low:+.3f} to {found.high:+.3f}, {p_text(found.p)}"
+        return f'{found.value + 0.0:+.3f}<small class="ci">{escape(note)}</small>'
+
+    return Measure("Against fine-tuned", show, lambda artifact: show(artifact) != MISSING)
 
 
 def artifact_table(facts: ReportFacts) -> str:
@@ -91,18 +111,25 @@ def artifact_table(facts: ReportFacts) -> str:
         lines += [
             Line([escape(a.name), *(column.show(a) for column in columns)], a.kind) for a in members
         ]
-    rows = {artifact.rows for artifact in facts.artifacts if artifact.rows}
-    tested = f"on the same {max(rows):,} test rows" if len(rows) == 1 else "on the test split"
-    caption = f"Every artifact measured {tested}; ranges are 95 % intervals."
-    marked = any(best_baseline(facts, metric) for metric in HIGHER_IS_BETTER)
+    rows = {told for artifact in facts.artifacts if (told := measured_on(artifact))}
+    tested = f"the same {rows.pop()}" if len(rows) == 1 else "the test split"
+    caption = f"Every artifact measured on {tested}; ranges are 95 % intervals."
+    marked = any(best_baseline(facts, metric) for metric in OF_THE_TASK)
     notes = ["† best of the comparisons at this measure."] if marked else []
-    if any(artifact.parity for artifact in facts.artifacts):
+    if facts.comparisons:
         notes.append(
-            "Agreement: the share of answer tokens for which both rank the same one first."
+            f"Differences are of {METRIC_WORDS[facts.headline_metric]}, row by row: p is the chance"
+            " of one as large, if there were none."
         )
+    if any(artifact.agreement is not None for artifact in facts.artifacts):
+        notes.append("Same answer: the share of rows answered with the fine-tuned model's text.")
     legend = f'<p class="legend">{" ".join(notes)}</p>' if notes else ""
     heads = [Column("Artifact"), *(Column(column.heading, numeric=True) for column in columns)]
     return table(caption, heads, lines) + legend
+
+
+def _small(text: str) -> str:
+    return f'<small class="ci">row by row {escape(text)}</small>' if text else ""
 
 
 def gate_table(gates: list[GateVerdict]) -> str:
@@ -114,7 +141,7 @@ def gate_table(gates: list[GateVerdict]) -> str:
             [
                 escape(_NAMES.get(gate.metric, gate.metric)),
                 escape(gate.artifact),
-                escape(gate.bar),
+                f"{escape(gate.bar)}{_small(gate.difference)}",
                 number(gate.value),
                 '<span class="pass">✓ passed</span>'
                 if gate.passed

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from slmcompile.metrics.compared import Comparison
+from slmcompile.metrics.paired import Difference
 
 Kind = Literal["tuned", "base", "export", "baseline"]
 
@@ -13,19 +16,27 @@ METRICS: tuple[tuple[str, str], ...] = (
     ("accuracy", "Accuracy"),
     ("f1_macro", "F1 (macro)"),
     ("perplexity", "Perplexity"),
+    ("valid_json", "Valid JSON"),
+    ("cut_off", "Cut off"),
 )
-"""Metric keys and their headings, in the order of every table."""
+"""Metric keys and their headings, in the order of every table. ``cut_off`` is the share of answers
+that ended at their limit, and a column only where there are any."""
 
 METRIC_WORDS = {
     "exact_match": "exact match",
     "accuracy": "accuracy",
     "f1_macro": "macro F1",
     "perplexity": "perplexity",
+    "valid_json": "valid JSON",
+    "cut_off": "answers cut off",
 }
 """Metric keys as they stand in a sentence."""
 
-HIGHER_IS_BETTER = ("exact_match", "accuracy", "f1_macro")
-"""Metrics in 0…1 of which more is better; perplexity is the other way round."""
+OF_THE_TASK = ("exact_match", "accuracy", "f1_macro")
+"""Metrics in 0…1 of whether answers are right."""
+
+HIGHER_IS_BETTER = (*OF_THE_TASK, "valid_json")
+"""Metrics in 0…1 of which more is better; of the others less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,7 @@ class GateVerdict:
         bar: the bar in words (``≥ 0.70``, ``drop ≤ 0.02``).
         value: the measured value; None if it was not measured.
         passed: whether the bar was met.
+        difference: of a bar on a drop, the artifact against the tuned model row by row, in words.
     """
 
     metric: str
@@ -45,6 +57,7 @@ class GateVerdict:
     bar: str
     value: float | None
     passed: bool
+    difference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +71,10 @@ class Artifact:
         metrics: metric → value, and ``<metric>_ci`` → [low, high] (95 %).
         tokens_per_second: single-stream decoding speed.
         peak_memory_bytes: largest resident set while evaluating.
-        rows: test rows evaluated.
-        parity: an export's distance from the tuned model (``top1_agreement``, …).
+        rows, test_rows: rows it was measured on, and rows of the test split.
+        labels, test_labels: the same of their labels; None where labels are no fixed set.
+        agreement: share of rows that an export answers as the tuned model does.
+        parity: an export's logits against the tuned model's on a few rows, given the references.
         path: where the artifact lies, relative to the project.
     """
 
@@ -72,6 +87,10 @@ class Artifact:
     rows: int | None = None
     parity: Mapping[str, Any] = field(default_factory=dict)
     path: str | None = None
+    test_rows: int | None = None
+    labels: int | None = None
+    test_labels: int | None = None
+    agreement: float | None = None
 
     def metric(self, name: str) -> float | None:
         """A metric's value, or None if it was not measured."""
@@ -109,6 +128,7 @@ class ReportFacts:
         training: the training record (curve, best_step, tokens_per_second, …).
         artifacts: measured artifacts, the tuned model first.
         predictions: artifact → its predictions on the same test rows.
+        comparisons: artifacts against one another on those rows.
         hashes: artifact → SHA-256 of its manifest.
         packages: package → version.
     """
@@ -126,6 +146,7 @@ class ReportFacts:
     training: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Sequence[Artifact] = ()
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
+    comparisons: Sequence[Comparison] = ()
     hashes: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
 
@@ -139,9 +160,67 @@ class ReportFacts:
         return next(iter(self.of_kind("tuned")), None)
 
     @property
+    def headline_metric(self) -> str:
+        """The first metric that the fine-tuned model was measured at."""
+        measured = (key for key, _ in METRICS if self.tuned and self.tuned.metric(key) is not None)
+        return next(measured, METRICS[0][0])
+
+    def difference(self, one: str, other: str, metric: str) -> Difference | None:
+        """One artifact minus another at a metric, row by row; None where they were not compared."""
+        for each in self.comparisons:
+            for way in (each, each.reversed()):
+                if (way.one, way.other, way.metric) == (one, other, metric):
+                    return way.difference
+        return None
+
+    @property
     def task(self) -> str:
         """The recipe's task."""
         return str(self.recipe.get("data", {}).get("task", "generation"))
+
+
+_STRUCTURED = frozenset({"gates", "artifacts", "predictions", "comparisons"})
+
+
+_BESIDE_METRICS = (
+    *("rows", "test_rows", "labels", "test_labels"),
+    *("size_bytes", "tokens_per_second", "peak_memory_bytes", "agreement"),
+)
+
+
+def artifact_of(
+    name: str, measured: Mapping[str, Any], targets: Collection[str], **more: Any
+) -> Artifact:
+    """An artifact from what ``evaluate`` wrote of it; ``more`` are other attributes."""
+    kinds: dict[str, Kind] = {"torch": "tuned", "base": "base", **dict.fromkeys(targets, "export")}
+    beside = {key: measured[key] for key in _BESIDE_METRICS if key in measured}
+    metrics = {key: value for key, value in measured.items() if key not in beside}
+    return Artifact(name, kinds.get(name, "baseline"), metrics=metrics, **beside, **more)
+
+
+def shown_metrics(artifacts: Sequence[Artifact]) -> list[tuple[str, str]]:
+    """Keys and headings that a table of these artifacts has columns for."""
+    return [
+        (key, heading)
+        for key, heading in METRICS
+        if any(
+            (a.metric(key) if key == "cut_off" else a.metric(key) is not None) for a in artifacts
+        )
+    ]
+
+
+def measured_on(artifact: Artifact) -> str:
+    """``120 of 480 test rows, 4 of 12 labels``; empty where that is not known."""
+    if artifact.rows is None:
+        return ""
+    rows = _of(artifact.rows, artifact.test_rows, "test row")
+    labels = artifact.labels is not None and _of(artifact.labels, artifact.test_labels, "label")
+    return f"{rows}, {labels}" if labels else rows
+
+
+def _of(part: int, whole: int | None, what: str) -> str:
+    among = f" of {whole:,}" if whole not in (None, part) else ""
+    return f"{part:,}{among} {what}{'' if (whole or part) == 1 else 's'}"
 
 
 def facts_from(value: Mapping[str, Any]) -> ReportFacts:
@@ -149,11 +228,15 @@ def facts_from(value: Mapping[str, Any]) -> ReportFacts:
     known = {
         name: value[name]
         for name in ReportFacts.__dataclass_fields__
-        if name in value and name not in {"gates", "artifacts", "predictions"}
+        if name in value and name not in _STRUCTURED
     }
     return ReportFacts(
         gates=[GateVerdict(**gate) for gate in value.get("gates", ())],
         artifacts=[Artifact(**artifact) for artifact in value.get("artifacts", ())],
+        comparisons=[
+            Comparison(**{**each, "difference": Difference(**each["difference"])})
+            for each in value.get("comparisons", ())
+        ],
         predictions={
             name: [Prediction(**row) for row in rows]
             for name, rows in value.get("predictions", {}).items()

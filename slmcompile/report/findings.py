@@ -1,15 +1,34 @@
-"""What the figures say, in sentences: also what the model is worse at. Plain text."""
+"""What the figures say, in sentences: also what the model is worse at. Plain text.
+
+Whether one artifact is better than another is told by the rows that both answered (see
+``metrics.paired``), never by two intervals side by side.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slmcompile.report.facts import HIGHER_IS_BETTER, METRIC_WORDS, Artifact, ReportFacts
+from slmcompile.metrics.compared import p_text
+from slmcompile.metrics.paired import Difference
+from slmcompile.report.facts import (
+    HIGHER_IS_BETTER,
+    METRIC_WORDS,
+    OF_THE_TASK,
+    Artifact,
+    ReportFacts,
+)
 from slmcompile.report.text import is_number, number
+
+SMALL = 0.01
+"""A loss that chance does not explain and that is no larger than this is no finding: of a share
+this much of it, of perplexity this part of it."""
 
 # Below this, validation loss wanders; above it, the model is unlearning.
 _RISE = 0.02
+_FEWEST_POINTS = 4
+_OURS = "the fine-tuned model"
 
 
 def verdict(facts: ReportFacts) -> tuple[bool | None, str]:
@@ -28,55 +47,129 @@ def verdict(facts: ReportFacts) -> tuple[bool | None, str]:
 
 
 def best_baseline(facts: ReportFacts, metric: str) -> Artifact | None:
-    """The strongest baseline at a metric where more is better."""
+    """The strongest baseline, or the base model, at a metric."""
     measured = [a for a in facts.of_kind("baseline", "base") if a.metric(metric) is not None]
-    return max(measured, key=lambda a: a.metric(metric) or 0.0, default=None)
+    sign = 1.0 if metric in HIGHER_IS_BETTER else -1.0
+    return max(measured, key=lambda a: sign * (a.metric(metric) or 0.0), default=None)
+
+
+def cut_off_sentence(facts: ReportFacts, artifact: Artifact) -> str | None:
+    """Says how many answers ended at their limit; None where none did."""
+    share = artifact.metric("cut_off")
+    if not share:
+        return None
+    limit = facts.recipe.get("eval", {}).get("max_new_tokens")
+    of = f"{round(share * artifact.rows)} of {artifact.rows}" if artifact.rows else f"{share:.1%}"
+    at = f"the limit of {limit} tokens" if limit else "the limit"
+    return (
+        f"{artifact.name}: {of} answers ended at {at} (eval.max_new_tokens) and not with a stop "
+        "token. Either the limit is too low, and with it every figure of this artifact, or the "
+        "model does not end its answers."
+    )
 
 
 def baseline_sentences(facts: ReportFacts) -> list[str]:
-    """One sentence for each metric at which a baseline is no worse than the tuned model."""
-    tuned = facts.tuned
+    """What the fine-tuned model does not surely do better than the strongest of the comparisons.
+
+    One sentence for each of them and for each outcome: it is better, or nobody can tell.
+    """
+    tuned, told = facts.tuned, defaultdict[tuple[str, str], list[str]](list)
     if tuned is None:
         return []
-    sentences = []
-    for metric in HIGHER_IS_BETTER:
+    seen = set()
+    for metric in (*OF_THE_TASK, "perplexity"):
         ours, best = tuned.metric(metric), best_baseline(facts, metric)
         theirs = best.metric(metric) if best else None
-        if ours is None or best is None or theirs is None or theirs < ours:
+        if ours is None or best is None or theirs is None:
             continue
-        verb = "beats" if theirs > ours else "equals"
-        sentence = (
-            f"{best.name} {verb} the fine-tuned model at {METRIC_WORDS[metric]}: "
-            f"{number(theirs)} against {number(ours)}"
-        )
-        sentences.append(f"{sentence}{_overlap(tuned, best, metric)}.")
-    return sentences
+        found = facts.difference(best.name, tuned.name, metric)
+        behind = theirs >= ours if metric in HIGHER_IS_BETTER else theirs <= ours
+        if not behind and (found is None or found.significant):
+            continue
+        # Where a label is the whole answer, accuracy is exact match once more.
+        same = (best.name, ours, theirs)
+        if same in seen:
+            continue
+        seen.add(same)
+        said = f"{METRIC_WORDS[metric]}: {number(theirs)} against {number(ours)}"
+        evidence = f" ({_rows(found, best.name, _OURS)})" if found else ""
+        verb = "beats" if theirs != ours else "equals"
+        outcome = verb if found is None or found.significant else ""
+        told[best.name, outcome].append(said + evidence)
+    return [_against(name, outcome, parts) for (name, outcome), parts in told.items()]
 
 
-def _overlap(one: Artifact, other: Artifact, metric: str) -> str:
-    a, b = one.interval(metric), other.interval(metric)
-    if a and b and a[0] <= b[1] and b[0] <= a[1]:
-        return " (the 95 % intervals overlap, so this test set cannot tell them apart)"
-    return ""
+def _against(name: str, outcome: str, parts: Sequence[str]) -> str:
+    figures = "; ".join(parts)
+    if outcome:
+        return f"{name} {outcome} {_OURS} at {figures}."
+    return f"{name} and {_OURS} cannot be told apart on this test set by {figures}."
 
 
-def export_sentences(facts: ReportFacts) -> list[str]:
-    """One sentence for each export that is measurably worse than the tuned model."""
+def _rows(found: Difference, one: str, other: str) -> str:
+    """The evidence of a comparison, ``one`` minus ``other``."""
+    if found.only_one is None or found.only_other is None:
+        return f"difference {found.low:+.3f} to {found.high:+.3f} at 95 %, {p_text(found.p)}"
+    return (
+        f"{found.only_one} {_row(found.only_one)} only {one} has right, {found.only_other} only "
+        f"{other}, {p_text(found.p)}"
+    )
+
+
+def _row(count: int) -> str:
+    return "row" if count == 1 else "rows"
+
+
+def losses(facts: ReportFacts, export: Artifact) -> list[tuple[str, Difference]]:
+    """Metrics at which an export is surely worse than the tuned model, the largest loss first."""
     tuned = facts.tuned
     if tuned is None:
         return []
-    sentences = []
-    for export in facts.of_kind("export"):
-        for metric in HIGHER_IS_BETTER:
-            ours, theirs = export.metric(metric), tuned.metric(metric)
-            interval = tuned.interval(metric)
-            if ours is not None and theirs is not None and interval and ours < interval[0]:
-                sentences.append(
-                    f"{export.name} loses {number(theirs - ours)} of {METRIC_WORDS[metric]} "
-                    f"against the fine-tuned model ({number(ours)} against {number(theirs)})."
-                )
-                break
-    return sentences
+    found = []
+    for metric in METRIC_WORDS:
+        ours, theirs = export.metric(metric), tuned.metric(metric)
+        difference = facts.difference(export.name, tuned.name, metric)
+        if metric == "cut_off" or ours is None or theirs is None or difference is None:
+            continue
+        drop = theirs - ours if metric in HIGHER_IS_BETTER else (ours - theirs) / ours
+        if difference.significant and drop > SMALL:
+            part = drop / theirs if metric in HIGHER_IS_BETTER else drop
+            found.append((part, metric, difference))
+    found.sort(key=lambda each: -each[0])
+    return [(metric, difference) for _, metric, difference in found]
+
+
+def lost_the_task(facts: ReportFacts, export: Artifact) -> bool:
+    """Whether a gate of an export failed, or it answers surely worse than the tuned model."""
+    if any(gate.artifact == export.name and not gate.passed for gate in facts.gates):
+        return True
+    answers = {metric for metric in HIGHER_IS_BETTER if export.metric(metric) is not None}
+    return any(not answers or metric in answers for metric, _ in losses(facts, export))
+
+
+def export_sentence(facts: ReportFacts, export: Artifact) -> str | None:
+    """Says what an export has lost, the most first, and that no gate is about it; or None."""
+    lost, tuned = losses(facts, export), facts.tuned
+    if not lost or tuned is None:
+        return None
+    (metric, difference), *others = lost
+    ours, theirs = export.metric(metric) or 0.0, tuned.metric(metric) or 0.0
+    sentence = (
+        f"{export.name} loses {number(abs(theirs - ours))} of {METRIC_WORDS[metric]} against "
+        f"{_OURS} ({number(ours)} against {number(theirs)}; "
+        f"{_rows(difference, export.name, _OURS)})"
+        if metric in HIGHER_IS_BETTER
+        else f"{export.name} has a {METRIC_WORDS[metric]} of {number(ours)} against "
+        f"{number(theirs)} of {_OURS} ({_rows(difference, export.name, _OURS)})"
+    )
+    also = ", ".join(METRIC_WORDS[name] for name, _ in others)
+    sentence += f"; it is worse at {also} too." if also else "."
+    gated = any(gate.artifact == export.name for gate in facts.gates)
+    bar = next((name for name, _ in lost if name in (*OF_THE_TASK, "perplexity")), None)
+    if gated or bar is None:
+        return sentence
+    line = f"{{metric: {bar}, artifact: {export.name}, max_drop: 0.02}}"
+    return f"{sentence} No gate is about it; `gates: [{line}]` sets it a bar."
 
 
 def kept_step(training: Mapping[str, Any]) -> int | None:
@@ -87,11 +180,7 @@ def kept_step(training: Mapping[str, Any]) -> int | None:
 
 def overfitting_sentence(training: Mapping[str, Any]) -> str | None:
     """Says that validation loss rose after its best point, or None."""
-    points = [
-        (point["step"], float(point["eval_loss"]))
-        for point in training.get("curve", ())
-        if is_number(point.get("eval_loss"))
-    ]
+    points = _validation(training)
     if not points:
         return None
     best_step, best = min(points, key=lambda point: point[1])
@@ -105,11 +194,35 @@ def overfitting_sentence(training: Mapping[str, Any]) -> str | None:
     )
 
 
+def validation_sentence(training: Mapping[str, Any]) -> str | None:
+    """What validation loss tells of overfitting; None where it was not measured."""
+    points = len(_validation(training))
+    if not points:
+        return None
+    rising = overfitting_sentence(training)
+    if rising:
+        return rising
+    if points < _FEWEST_POINTS:
+        many = f"{points} validation point{'s' * (points > 1)}"
+        return f"Only {many}: too few to tell whether the model overfits."
+    return "Validation loss does not rise at the end: no sign of overfitting."
+
+
+def _validation(training: Mapping[str, Any]) -> list[tuple[int, float]]:
+    return [
+        (point["step"], float(point["eval_loss"]))
+        for point in training.get("curve", ())
+        if is_number(point.get("eval_loss"))
+    ]
+
+
 def all_findings(facts: ReportFacts) -> list[str]:
     """Every sentence, the ones a decision hangs on first."""
-    overfitting = overfitting_sentence(facts.training)
-    return [
+    made = facts.of_kind("tuned", "export")
+    sentences = [
+        *(cut_off_sentence(facts, artifact) for artifact in made),
         *baseline_sentences(facts),
-        *export_sentences(facts),
-        *([overfitting] if overfitting else []),
+        *(export_sentence(facts, export) for export in facts.of_kind("export")),
+        overfitting_sentence(facts.training),
     ]
+    return [sentence for sentence in sentences if sentence]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.report.facts import METRICS, Artifact, ReportFacts
+from slmcompile.report.findings import best_baseline, lost_the_task
 from slmcompile.report.text import duration, is_number, number, size
 
 _NAMES = dict(METRICS)
@@ -25,6 +26,8 @@ def headline(facts: ReportFacts) -> list[Item]:
     smallest = smallest_export(facts)
     if smallest is not None:
         items.append(Item("Smallest export", size(smallest.size_bytes), smallest.name))
+    elif facts.of_kind("export"):
+        items.append(Item("Smallest export", "none", "each missed a gate or answers worse"))
     seconds = facts.training.get("wall_seconds")
     if is_number(seconds):
         rate = number(facts.training.get("tokens_per_second"), 0)
@@ -33,9 +36,9 @@ def headline(facts: ReportFacts) -> list[Item]:
 
 
 def smallest_export(facts: ReportFacts) -> Artifact | None:
-    """The export with the fewest bytes among those whose gates all passed."""
-    failed = {gate.artifact for gate in facts.gates if not gate.passed}
-    exports = [a for a in facts.of_kind("export") if a.size_bytes and a.name not in failed]
+    """The export with the fewest bytes among those that have not lost the task."""
+    kept = [a for a in facts.of_kind("export") if not lost_the_task(facts, a)]
+    exports = [a for a in kept if a.size_bytes]
     return min(exports, key=lambda artifact: artifact.size_bytes or 0, default=None)
 
 
@@ -46,5 +49,9 @@ def _quality(facts: ReportFacts, metric: str) -> Item | None:
         return None
     base = next(iter(facts.of_kind("base")), None)
     before = base.metric(metric) if base else None
-    note = f"base model {number(before)}" if before is not None else "fine-tuned model"
-    return Item(_NAMES[metric], number(value), note)
+    best = best_baseline(facts, metric)
+    against = [
+        *([f"base model {number(before)}"] if before is not None else []),
+        *([f"{best.name} {number(best.metric(metric))}"] if best and best is not base else []),
+    ]
+    return Item(_NAMES[metric], number(value), ", ".join(against) or "fine-tuned model")

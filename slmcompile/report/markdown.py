@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 import yaml
 
+from slmcompile.metrics.compared import interval_text
 from slmcompile.report.cases import Case, cases
 from slmcompile.report.data_facts import DataFacts, data_facts
-from slmcompile.report.facts import METRICS, Artifact, ReportFacts
+from slmcompile.report.facts import (
+    METRICS,
+    Artifact,
+    ReportFacts,
+    measured_on,
+    shown_metrics,
+)
 from slmcompile.report.findings import all_findings, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
@@ -30,7 +37,7 @@ def markdown(facts: ReportFacts) -> str:
         f"**{prose(over)}**" if (over := overridden(facts.overrides)) else "",
         _verdict(facts),
         "  \n".join(f"{i.name}: **{prose(i.value)}** ({prose(i.note)})" for i in headline(facts)),
-        _part("Results", artifact_rows(facts.artifacts)),
+        _part("Results", _results(facts)),
         "\n".join(f"- {prose(sentence)}" for sentence in all_findings(facts)),
         _gates(facts),
         _part("Data", _data(data_facts(facts.data_report))),
@@ -59,20 +66,30 @@ def _verdict(facts: ReportFacts) -> str:
     return f"**{sign}{sentence}**"
 
 
-def artifact_rows(artifacts: Sequence[Artifact]) -> str:
+def _results(facts: ReportFacts) -> str:
+    rows = {told for artifact in facts.artifacts if (told := measured_on(artifact))}
+    lead = f"Measured on {rows.pop()}.\n\n" if len(rows) == 1 else ""
+    table = artifact_rows(facts, facts.artifacts)
+    return table and f"{lead}{table}"
+
+
+def artifact_rows(facts: ReportFacts, artifacts: Sequence[Artifact]) -> str:
     """The comparison as a table."""
-    metrics = [key for key, _ in METRICS if any(a.metric(key) is not None for a in artifacts)]
-    heads = ["Artifact", "Kind", *(_NAMES[key] for key in metrics)]
-    heads += ["Size", "Tokens/s", "Peak memory", "Top-1 agreement"]
+    metrics = shown_metrics(artifacts)
+    heads = ["Artifact", "Kind", *(heading for _, heading in metrics)]
+    compared = bool(facts.comparisons)
+    if compared:
+        heads += [f"{_NAMES[facts.headline_metric]} against fine-tuned", "Same answer"]
+    heads += ["Size", "Tokens/s", "Peak memory"]
     rows = [
         [
             prose(a.name),
             a.kind,
-            *(_metric(a, key) for key in metrics),
+            *(_metric(a, key) for key, _ in metrics),
+            *(_against_tuned(facts, a) if compared else ()),
             size(a.size_bytes),
             number(a.tokens_per_second, 1),
             size(a.peak_memory_bytes),
-            _agreement(a),
         ]
         for a in artifacts
     ]
@@ -85,9 +102,11 @@ def _metric(artifact: Artifact, key: str) -> str:
     return f"{shown} ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else shown
 
 
-def _agreement(artifact: Artifact) -> str:
-    value = artifact.parity.get("top1_agreement")
-    return f"{value:.1%}" if is_number(value) else MISSING
+def _against_tuned(facts: ReportFacts, artifact: Artifact) -> tuple[str, str]:
+    tuned = facts.tuned
+    found = tuned and facts.difference(artifact.name, tuned.name, facts.headline_metric)
+    same = f"{artifact.agreement:.1%}" if is_number(artifact.agreement) else MISSING
+    return interval_text(found) if found else MISSING, same
 
 
 def _gates(facts: ReportFacts) -> str:
@@ -95,7 +114,7 @@ def _gates(facts: ReportFacts) -> str:
         [
             _NAMES.get(gate.metric, prose(gate.metric)),
             prose(gate.artifact),
-            prose(gate.bar),
+            prose(f"{gate.bar}; row by row {gate.difference}" if gate.difference else gate.bar),
             number(gate.value),
             "✅ passed" if gate.passed else "❌ failed",
         ]

@@ -81,27 +81,21 @@ def _cells(facts: ReportFacts) -> list[str]:
     """The row after the recipe's name, as plain text."""
     passed, _ = verdict(facts)
     gates = {True: "✓ passed", False: "✗ failed", None: "none"}[passed]
-    metric, heading = _headline_metric(facts)
+    metric = facts.headline_metric
+    best = best_baseline(facts, metric)
     base = next(iter(facts.of_kind("base")), None)
     smallest = smallest_export(facts)
     return [
         facts.model_name,
         gates,
-        heading,
+        dict(METRICS)[metric],
         _value(facts.tuned, metric),
         _value(base, metric),
-        _value(best_baseline(facts, metric), metric),
+        f"{_value(best, metric)} {best.name}" if best else MISSING,
         smallest.name if smallest else MISSING,
         size(smallest.size_bytes) if smallest else MISSING,
         _value(smallest, metric),
     ]
-
-
-def _headline_metric(facts: ReportFacts) -> tuple[str, str]:
-    """The first metric that the fine-tuned model was measured at."""
-    tuned = facts.tuned
-    measured = [pair for pair in METRICS if tuned and tuned.metric(pair[0]) is not None]
-    return measured[0] if measured else METRICS[0]
 
 
 def _value(artifact: Artifact | None, metric: str) -> str:

@@ -14,7 +14,7 @@ from slmcompile.report.data_facts import data_facts
 from slmcompile.report.data_section import data_section
 from slmcompile.report.diff import difference
 from slmcompile.report.facts import ReportFacts
-from slmcompile.report.findings import all_findings, kept_step, overfitting_sentence, verdict
+from slmcompile.report.findings import all_findings, kept_step, validation_sentence, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Line, document, figure, section, table
 from slmcompile.report.method import fine_tuned, overridden
@@ -102,9 +102,8 @@ def _training(training: Mapping[str, Any]) -> str:
         )
         for caption, key in (("Learning rate", "learning_rate"), ("Gradient norm", "grad_norm"))
     )
-    rising = overfitting_sentence(training)
-    note = rising or "Validation loss does not rise at the end: no sign of overfitting."
-    checked = f"<p>{escape(note)}</p>" if losses[1].points else ""
+    note = validation_sentence(training)
+    checked = f"<p>{escape(note)}</p>" if note else ""
     loss = figure("Loss over optimizer steps", chart)
     return (
         f"{_training_figures(training)}{checked}"

@@ -10,16 +10,19 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import write_json, write_text
+from slmcompile.data.sample import sample
 from slmcompile.data.store import Row, read_split
 from slmcompile.inference.protocol import LanguageModel
-from slmcompile.metrics.baselines import LINEAR, predict_baselines
+from slmcompile.metrics.baselines import LINEAR, answers_of_labels, predict_baselines
+from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.normal_label import normal_answer
 from slmcompile.metrics.perplexity import perplexity
-from slmcompile.metrics.score import is_correct, score, score_labels
+from slmcompile.metrics.score import Scores, cut_off, is_correct, score, score_labels
 from slmcompile.process import thread_count
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.trained import trained_weights
@@ -27,23 +30,57 @@ from slmcompile.stages.trained import trained_weights
 SPEED_TOKENS = 64
 """Tokens decoded, one prompt at a time, to measure speed."""
 
+OF_THE_MACHINE = frozenset({"tokens_per_second", "peak_memory_bytes", "size_bytes"})
+"""Measurements of a runtime; they stay in the output folder."""
+
 
 def run(context: Context) -> Result:
-    """Measures ``config["artifact"]`` on the test split."""
-    rows = read_split(context.inputs["data"], "test")[: context.config["limit"]]
-    artifact = str(context.config["artifact"])
-    if artifact == "baselines":
-        measured, predictions = _baselines(context, rows)
-    else:
-        values, answers = _model(context, rows)
-        measured, predictions = {artifact: values}, {artifact: answers}
-    metrics = {"format_version": "1.0", "artifacts": measured}
-    write_json(context.out / "metrics.json", metrics)
-    write_text(context.out / "predictions.jsonl", _lines(context, rows, predictions))
-    return Result(metrics=metrics)
+    """Measures ``config["artifact"]`` on the test split, or on ``limit`` rows of it."""
+    config = context.config
+    test = read_split(context.inputs["data"], "test")
+    rows = sample(test, config["limit"], config["seed"], labelled=config["labelled"])
+    measured = _baselines(context, rows) if _of_baselines(context) else _model(context, rows)
+    over = {"rows": len(rows), "test_rows": len(test)}
+    if config["labelled"]:
+        over |= {
+            f"{of}labels": len({row.label for row in part})
+            for of, part in (("", rows), ("test_", test))
+        }
+    artifacts = {name: {**over, **found.metrics} for name, found in measured.items()}
+    write_json(context.out / "metrics.json", {"format_version": "1.1", "artifacts": artifacts})
+    lines = [
+        json.dumps({"artifact": name, **record}, ensure_ascii=False) + "\n"
+        for name, found in measured.items()
+        for record in found.records
+    ]
+    write_text(context.out / "predictions.jsonl", "".join(lines))
+    scores = {name: _comparable(found.metrics) for name, found in measured.items()}
+    flat = scores if _of_baselines(context) else scores[config["artifact"]]
+    return Result(metrics={"format_version": "2.0", **over, **flat})
 
 
-def _model(context: Context, rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True)
+class _Measured:
+    """One artifact's metrics, and what it answered to each row."""
+
+    metrics: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
+
+
+def _of_baselines(context: Context) -> bool:
+    return bool(context.config["artifact"] == "baselines")
+
+
+def _comparable(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What compares between revisions: no interval, and nothing of the machine or the moment."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if not name.endswith("_ci") and name not in OF_THE_MACHINE
+    }
+
+
+def _model(context: Context, rows: Sequence[Row]) -> dict[str, _Measured]:
     config = context.config
     model, decode, size = _load(context)
     context.progress.begin("sentence", len(rows))
@@ -54,14 +91,20 @@ def _model(context: Context, rows: Sequence[Row]) -> tuple[dict[str, Any], list[
         context.progress.step,
     )
     context.progress.end()
-    texts = [decode(ids) for ids in answers]
-    values = _score(context, rows, texts)
+    records = [
+        _record(context, row, decode(answer.ids)) | {"cut_off": answer.cut_off}
+        for row, answer in zip(rows, answers, strict=True)
+    ]
+    values = cut_off([answer.cut_off for answer in answers]) | _score(context, records)
     if "perplexity" in config["metrics"]:
-        values["perplexity"] = perplexity(*model.log_likelihood(rows))
+        scored = model.log_likelihood(rows)
+        for record, (log_likelihood, tokens) in zip(records, scored, strict=True):
+            record |= {"log_likelihood": log_likelihood, "tokens": tokens}
+        values["perplexity"] = perplexity(*(sum(part) for part in zip(*scored, strict=True)))
     values["tokens_per_second"] = model.decode_speed(rows[0].prompt_ids, SPEED_TOKENS)
     values["peak_memory_bytes"] = _peak_memory()
     values["size_bytes"] = size
-    return values, texts
+    return {str(config["artifact"]): _Measured(values, records)}
 
 
 def _load(context: Context) -> tuple[LanguageModel, Callable[[list[int]], str], int]:
@@ -95,61 +138,63 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _baselines(
-    context: Context, rows: Sequence[Row]
-) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
-    """Nearest neighbour answers whole; TF-IDF names a label alone and is measured by labels."""
+def _baselines(context: Context, rows: Sequence[Row]) -> dict[str, _Measured]:
+    """Both are measured whole, but for TF-IDF where a label is not the whole answer."""
     train = read_split(context.inputs["data"], "train")
-    predictions = predict_baselines(train, rows)
-    measured: dict[str, dict[str, Any]] = {}
-    for name, texts in predictions.items():
-        if name == LINEAR:
+    whole = answers_of_labels(train)
+    found: dict[str, _Measured] = {}
+    for name, texts in predict_baselines(train, rows).items():
+        if name == LINEAR and whole is None:
+            records = [_label_record(row, label) for row, label in zip(rows, texts, strict=True)]
             labels = [row.label for row in rows]
-            scores = score_labels(texts, labels, _wanted(context))
-            measured[name] = {"rows": len(rows), **scores}
-        else:
-            measured[name] = _score(context, rows, texts)
-    return measured, predictions
+            found[name] = _Measured(score_labels(texts, labels, _wanted(context)), records)
+            continue
+        answers = [whole[label] for label in texts] if name == LINEAR and whole else texts
+        records = [_record(context, row, text) for row, text in zip(rows, answers, strict=True)]
+        found[name] = _Measured(_score(context, records), records)
+    return found
 
 
-def _score(context: Context, rows: Sequence[Row], texts: Sequence[str]) -> dict[str, Any]:
-    config, references = context.config, [row.completion for row in rows]
-    answers = [_compared(context, text) for text in texts]
-    scores = score(config["task"], config["label"], answers, references, _wanted(context))
-    return {"rows": len(rows), **scores}
-
-
-def _compared(context: Context, text: str) -> str:
-    """An answer with its label written as the references are."""
+def _record(context: Context, row: Row, text: str) -> dict[str, Any]:
+    """One answer beside its reference. ``compared`` is the answer with its label normalised."""
     config = context.config
-    return normal_answer(text, config["label"], config["label_steps"])
+    compared = normal_answer(text, config["label"], config["label_steps"])
+    return {
+        "id": row.id,
+        "prompt": row.prompt,
+        "reference": row.completion,
+        "prediction": text,
+        "compared": compared,
+        "correct": is_correct(config["task"], compared, row.completion),
+        "label": row.label,
+        "predicted_label": label_of(compared, config["label"]),
+    }
+
+
+def _label_record(row: Row, label: str) -> dict[str, Any]:
+    """One answer that is a label alone."""
+    return {
+        "id": row.id,
+        "prompt": row.prompt,
+        "reference": row.completion,
+        "prediction": label,
+        "compared": label,
+        "correct": label == row.label,
+        "label": row.label,
+        "predicted_label": label,
+    }
+
+
+def _score(context: Context, records: Sequence[Mapping[str, Any]]) -> Scores:
+    config = context.config
+    answers = [record["compared"] for record in records]
+    references = [record["reference"] for record in records]
+    return score(config["task"], config["label"], answers, references, _wanted(context))
 
 
 def _wanted(context: Context) -> list[str]:
     """Metrics of answers; perplexity is one of models."""
     return [name for name in context.config["metrics"] if name != "perplexity"]
-
-
-def _lines(context: Context, rows: Sequence[Row], predictions: Mapping[str, Sequence[str]]) -> str:
-    lines: list[str] = []
-    for artifact, texts in predictions.items():
-        for row, text in zip(rows, texts, strict=True):
-            if artifact == LINEAR:
-                correct = text == row.label
-            else:
-                correct = is_correct(
-                    context.config["task"], _compared(context, text), row.completion
-                )
-            record = {
-                "artifact": artifact,
-                "id": row.id,
-                "prompt": row.prompt,
-                "reference": row.completion,
-                "prediction": text,
-                "correct": correct,
-            }
-            lines.append(json.dumps(record, ensure_ascii=False) + "\n")
-    return "".join(lines)
 
 
 def _peak_memory() -> int:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from slmcompile.artifact import write_text
 from slmcompile.errors import GateFailedError
+from slmcompile.metrics.compared import TUNED, comparisons
 from slmcompile.metrics.gates import judge
 from slmcompile.recipe.schema import Gate
 from slmcompile.stages.context import Context, Result
-from slmcompile.stages.evaluations import read_metrics
+from slmcompile.stages.evaluations import read_metrics, read_predictions
 
 
 def run(context: Context) -> Result:
     """Passes or fails; its output is constant, so that only its existence says something."""
     gates = [Gate(**gate) for gate in context.config["gates"]]
-    verdicts = judge(gates, read_metrics(context.inputs))
+    measured = read_metrics(context.inputs)
+    bound = {gate.artifact for gate in gates if gate.max_drop is not None}
+    answers = read_predictions(context.inputs) if bound else {}
+    held = {name: measured[name] for name in (TUNED, *bound)} if bound else {}
+    verdicts = judge(gates, measured, comparisons(held, answers, bound))
     for verdict in verdicts:
         context.progress.say(f"gate {'passed' if verdict.passed else 'FAILED'}: {verdict.text}")
     failed = [verdict.text for verdict in verdicts if not verdict.passed]

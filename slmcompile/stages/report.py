@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import sha256_file, write_json, write_text
+from slmcompile.metrics.compared import TUNED, Rows, agreement, comparisons, interval_text
 from slmcompile.metrics.gates import judge
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
-from slmcompile.report.facts import ReportFacts, facts_from
+from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.evaluations import read_metrics, read_predictions
 from slmcompile.stages.track import stage_tracker
 
-_BESIDE_METRICS = ("rows", "size_bytes", "tokens_per_second", "peak_memory_bytes")
+_OF_A_PREDICTION = ("id", "prompt", "reference", "prediction", "correct")
 _WRONG_FIRST = 200
 """Predictions an artifact shown in a tracker's table, wrong ones first."""
 
@@ -36,7 +37,9 @@ def run(context: Context) -> Result:
 def _facts(context: Context) -> dict[str, Any]:
     recipe: Mapping[str, Any] = context.config["recipe"]
     metrics = read_metrics(context.inputs)
-    verdicts = judge([Gate(**gate) for gate in recipe["gates"]], metrics)
+    answers = read_predictions(context.inputs)
+    found = comparisons(metrics, answers, recipe["target"])
+    verdicts = judge([Gate(**gate) for gate in recipe["gates"]], metrics, found)
     return {
         "name": context.config["name"],
         "description": recipe["description"],
@@ -49,6 +52,7 @@ def _facts(context: Context) -> dict[str, Any]:
                 "bar": verdict.bar,
                 "value": verdict.value,
                 "passed": verdict.passed,
+                "difference": interval_text(verdict.difference) if verdict.difference else "",
             }
             for verdict in verdicts
         ],
@@ -58,10 +62,11 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_license": recipe["data"]["license"],
         "data_report": _read(context.inputs["data"] / "data_report.json"),
         "training": _read(context.inputs["training"]),
-        "artifacts": _artifacts(context, metrics),
+        "artifacts": _artifacts(context, metrics, answers),
+        "comparisons": [asdict(each) for each in found],
         "predictions": {
-            name: rows
-            for name, rows in read_predictions(context.inputs).items()
+            name: [{key: row[key] for key in _OF_A_PREDICTION} for row in rows]
+            for name, rows in answers.items()
             if name in {"base", "torch", *recipe["target"]}
         },
         "hashes": {
@@ -73,25 +78,26 @@ def _facts(context: Context) -> dict[str, Any]:
     }
 
 
-def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _artifacts(
+    context: Context, measured: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Rows]
+) -> list[dict[str, Any]]:
     """The tuned model, its exports, the base model, the baselines; in this order."""
-    kinds = {"torch": "tuned", "base": "base"}
-    kinds |= dict.fromkeys(context.config["recipe"]["target"], "export")
     found = []
     for name, metrics in measured.items():
         export = context.inputs.get(f"export-{name}")
-        found.append(
+        of_export = (
             {
-                "name": name,
-                "kind": kinds.get(name, "baseline"),
-                "metrics": {k: v for k, v in metrics.items() if k not in _BESIDE_METRICS},
-                "parity": context.manifests[f"export-{name}"]["info"]["parity"] if export else {},
-                "path": export.relative_to(context.project).as_posix() if export else None,
-                **{k: metrics[k] for k in _BESIDE_METRICS if k in metrics},
+                "agreement": agreement(answers[name], answers[TUNED]),
+                "parity": context.manifests[f"export-{name}"]["info"]["parity"],
+                "path": export.relative_to(context.project).as_posix(),
             }
+            if export
+            else {}
         )
+        targets = context.config["recipe"]["target"]
+        found.append(asdict(artifact_of(name, metrics, targets, **of_export)))
     order = ["tuned", "export", "base", "baseline"]
-    return sorted(found, key=lambda artifact: order.index(str(artifact["kind"])))
+    return sorted(found, key=lambda artifact: order.index(artifact["kind"]))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -109,7 +115,7 @@ def _track(context: Context, facts: ReportFacts) -> None:
         tracker.table("artifacts", ["artifact", *names], rows)
         for name, predictions in facts.predictions.items():
             first = sorted(predictions, key=lambda row: row.correct)[:_WRONG_FIRST]
-            columns = ["id", "prompt", "reference", "prediction", "correct"]
+            columns = [*_OF_A_PREDICTION]
             tracker.table(
                 f"predictions/{name}", columns, [[*asdict(row).values()] for row in first]
             )

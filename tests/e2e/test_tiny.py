@@ -56,8 +56,8 @@ class Workplace:
 
     def metrics(self, artifact_name: str) -> dict[str, Any]:
         path = self.root / "pipelines" / "tiny" / "metrics" / f"{artifact_name}.json"
-        measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
-        return measured[artifact_name]
+        measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return measured
 
     def adapter(self) -> str:
         path = self.root / "outputs" / "tiny" / "train" / "adapter" / "adapter_model.safetensors"
@@ -82,6 +82,8 @@ def test_a_run_measures_a_model_that_learnt_its_task(work: Workplace) -> None:
     assert work.metrics("base")["exact_match"] <= 0.3
     exported = work.metrics("cpu-fp32")
     assert exported["exact_match"] == work.metrics("torch")["exact_match"]
+    assert exported["cut_off"] == 0.0
+    assert json.loads(done.stdout)["artifacts"]["cpu-fp32"]["agreement"] == 1.0
     assert exported["perplexity"] == pytest.approx(work.metrics("torch")["perplexity"], rel=1e-3)
 
 
@@ -115,7 +117,11 @@ def test_an_evaluation_edit_reruns_evaluation_alone_and_its_revert_nothing(work:
     assert work.plan("eval.limit=20") == expected
     work.run("run", "tiny", "eval.limit=20")
     assert work.ran() == {"check", *EVALUATIONS, "report", "gate"}
-    assert work.metrics("torch")["rows"] == 20
+    limited = work.metrics("torch")
+    assert (limited["rows"], limited["test_rows"]) == (20, 72)
+    assert limited["labels"] == limited["test_labels"]
+    report = (work.root / "outputs/tiny/report/report.md").read_text(encoding="utf-8")
+    assert "Measured on 20 of 72 test rows, " in report
     reverted = work.plan()
     assert {stage for stage, action in reverted.items() if action == "run"} == set()
     assert {s for s, action in reverted.items() if action == "restore"} >= EVALUATIONS
@@ -129,7 +135,7 @@ def test_a_selection_runs_those_stages_alone_and_claims_no_results(work: Workpla
     done = work.run("run", "tiny", "eval.limit=10", *selected)
     assert work.ran() == {"evaluate-baselines"}
     measured = json.loads((work.root / "pipelines/tiny/metrics/baselines.json").read_text())
-    assert measured["artifacts"]["tf-idf"]["rows"] == 10
+    assert measured["rows"] == 10
     assert "the report was not selected" in done.stdout
     assert "report  " not in done.stdout
     assert "torch" not in done.stdout

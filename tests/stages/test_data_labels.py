@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from slmcompile.checks.data_facts import read_data_facts
+from slmcompile.inference.protocol import Generated
 from slmcompile.metrics.labels import label_of
 from slmcompile.progress import Silent
 from slmcompile.stages import evaluate
@@ -154,8 +155,8 @@ class _Answers:
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts
 
-    def generate(self, prompts: list[list[int]], *_: Any) -> list[list[int]]:
-        return [[n] for n in range(len(prompts))]
+    def generate(self, prompts: list[list[int]], *_: Any) -> list[Generated]:
+        return [Generated([n], cut_off=False) for n in range(len(prompts))]
 
     def decode(self, ids: list[int]) -> str:
         return self.texts[ids[0]]
@@ -176,8 +177,8 @@ def test_answers_are_compared_in_the_declared_writing(
     out.mkdir()
     config = {
         "artifact": "torch", "metrics": ["exact_match", "accuracy"], "max_new_tokens": 4,
-        "limit": None, "batch_size": 1, "num_threads": 1, "task": "classification",
-        "label": None, "label_steps": steps,
+        "limit": None, "seed": 0, "labelled": True, "batch_size": 1, "num_threads": 1,
+        "task": "classification", "label": None, "label_steps": steps,
     }  # fmt: skip
     context = Context(
         project=tmp_path, stage="x/evaluate-torch", config=config, inputs={"data": done.folder},

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.data.store import IGNORED
+from slmcompile.data.store import IGNORED, Row
 from slmcompile.errors import CorruptError
 from slmcompile.export.export import export
 from slmcompile.inference import onnx_model, torch_model
 from slmcompile.inference.batching import equal_length, similar_length, until_stop
-from slmcompile.inference.protocol import LanguageModel
+from slmcompile.inference.protocol import Generated, LanguageModel
 from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Target
 from tests.tiny_model import make_adapter, make_base, make_rows
@@ -53,13 +53,17 @@ def _silent(_: int) -> None:
     """Progress that nobody looks at."""
 
 
+def _total(model: LanguageModel, rows: list[Row]) -> float:
+    return sum(score for score, _ in model.log_likelihood(rows))
+
+
 def test_torch_and_fp32_onnx_generate_the_same(
     folders: tuple[Path, Path, Path], models: dict[str, LanguageModel]
 ) -> None:
     prompts = [row.prompt_ids for row in make_rows(folders[0])]
     answers = {name: model.generate(prompts, 20, 4, _silent) for name, model in models.items()}
     assert answers["torch"] == answers["onnx"]
-    assert len({tuple(answer) for answer in answers["torch"]}) > 3
+    assert len({tuple(answer.ids) for answer in answers["torch"]}) > 3
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx"])
@@ -81,7 +85,7 @@ def test_streaming_gives_what_generating_gives(
 ) -> None:
     for row in make_rows(folders[0])[:3]:
         whole = models[name].generate([row.prompt_ids], 10, 1, _silent)[0]
-        assert list(models[name].stream(row.prompt_ids, 10)) == whole
+        assert list(models[name].stream(row.prompt_ids, 10)) == whole.ids
 
 
 def _stopping_at(folders: tuple[Path, Path, Path], to: Path, stops: list[int]) -> Path:
@@ -104,16 +108,34 @@ def test_every_runtime_stops_at_every_stop_token(
 ) -> None:
     prompts = [row.prompt_ids for row in make_rows(folders[0])]
     free = models["torch"].generate(prompts, 16, 4, _silent)
-    stops = sorted({free[0][4], free[1][7]})
+    stops = sorted({free[0].ids[4], free[1].ids[7]})
     _stopping_at(folders, tmp_path, [2, *stops])
-    expected = [until_stop(answer, stops) for answer in free]
-    assert any(len(answer) < 16 for answer in expected)
+    expected = [until_stop(answer.ids, stops, 16) for answer in free]
+    assert {answer.cut_off for answer in expected} == {True, False}
+    assert all(len(answer.ids) < 16 or answer.cut_off for answer in expected)
     for model in (
         torch_model.load(tmp_path / "base", folders[1], 1, "fp32"),
         onnx_model.load(tmp_path / "out", 1),
     ):
         assert model.generate(prompts, 16, 8, _silent) == expected
-        assert list(model.stream(prompts[0], 16)) == expected[0]
+        assert list(model.stream(prompts[0], 16)) == expected[0].ids
+
+
+def test_an_answer_as_long_as_its_limit_is_not_cut_off_where_the_stop_token_follows(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel], tmp_path: Path
+) -> None:
+    prompt = make_rows(folders[0])[0].prompt_ids
+    (free,) = models["torch"].generate([prompt], 16, 1, _silent)
+    place = next(n for n in range(2, 16) if free.ids[n] not in free.ids[:n])
+    _stopping_at(folders, tmp_path, [free.ids[place]])
+    for model in (
+        torch_model.load(tmp_path / "base", folders[1], 1, "fp32"),
+        onnx_model.load(tmp_path / "out", 1),
+    ):
+        assert model.generate([prompt], place, 1, _silent) == [Generated(free.ids[:place], False)]
+        assert model.generate([prompt], place - 1, 1, _silent) == [
+            Generated(free.ids[: place - 1], True)
+        ]
 
 
 def test_prompts_may_hold_and_end_with_the_padding_token(
@@ -151,7 +173,9 @@ def test_both_score_alike_and_as_the_definition_says(
                 reference += float(scores[place, label])
                 tokens += 1
     for name, each in models.items():
-        total, count = each.log_likelihood(rows)
+        scored = each.log_likelihood(rows)
+        assert [n for _, n in scored] == [sum(t != IGNORED for t in r.labels[1:]) for r in rows]
+        total, count = (sum(part) for part in zip(*scored, strict=True))
         assert count == tokens, name
         assert math.exp(-total / count) == pytest.approx(math.exp(-reference / tokens), rel=1e-4)
 
@@ -162,14 +186,16 @@ def test_a_row_that_ends_in_the_last_id_is_scored_alike(
     rows = make_rows(folders[0])[:3]
     last = 319
     rows[0].input_ids[-1] = rows[0].labels[-1] = last
-    scores = {name: model.log_likelihood(rows)[0] for name, model in models.items()}
+    scores = {name: _total(model, rows) for name, model in models.items()}
     assert scores["onnx"] == pytest.approx(scores["torch"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx"])
 def test_answers_end_at_the_context_length(models: dict[str, LanguageModel], name: str) -> None:
     prompts = [[5] * 126, [5] * 128, [5] * 20]
-    lengths = [len(each) for each in models[name].generate(prompts, 12, 4, _silent)]
+    answers = models[name].generate(prompts, 12, 4, _silent)
+    assert all(answer.cut_off for answer in answers)
+    lengths = [len(answer.ids) for answer in answers]
     assert lengths[0] <= 2
     assert lengths[1] == 0
     assert lengths[2] == 12
@@ -183,8 +209,8 @@ def test_speed_is_positive_and_ignores_stops(models: dict[str, LanguageModel], n
 def test_bf16_rounds_after_the_merge(folders: tuple[Path, Path, Path]) -> None:
     base, adapter, _ = folders
     rows = make_rows(base)
-    exact = torch_model.load(base, adapter, 1, "fp32").log_likelihood(rows)[0]
-    rounded = torch_model.load(base, adapter, 1, "bf16").log_likelihood(rows)[0]
+    exact = _total(torch_model.load(base, adapter, 1, "fp32"), rows)
+    rounded = _total(torch_model.load(base, adapter, 1, "bf16"), rows)
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=0.02)
 

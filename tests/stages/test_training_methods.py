@@ -330,8 +330,7 @@ def measured(folder: Path, artifact: str, **inputs: Path) -> dict[str, Any]:
     config = {**EVALUATION, "artifact": artifact}
     made = evaluate.run(context(folder, f"evaluate-{artifact}", config, **inputs))
     assert made.metrics is not None
-    values: dict[str, Any] = made.metrics["artifacts"][artifact]
-    return values
+    return dict(made.metrics)
 
 
 EVALUATION = {
@@ -339,6 +338,8 @@ EVALUATION = {
     "metrics": ["exact_match", "perplexity"],
     "max_new_tokens": 4,
     "limit": 4,
+    "seed": 0,
+    "labelled": False,
     "batch_size": 4,
     "num_threads": 1,
     "task": "generation",

@@ -76,7 +76,7 @@ def test_metrics_are_compared_where_both_have_run_and_only_there(project: Projec
 
 def test_metrics_that_were_edited_by_hand_are_not_compared(project: Project) -> None:
     path = project.pipelines / "tiny/metrics/base.json"
-    path.write_text('{"artifacts": {"base": {"exact_match": 1.0}}}', encoding="utf-8")
+    path.write_text('{"exact_match": 1.0}', encoding="utf-8")
     assert "base" not in diff(project, ("tiny@HEAD~1", "tiny")).new.metrics
     path.write_text("[[[", encoding="utf-8")
     assert "base" not in diff(project, ("tiny@HEAD~1", "tiny")).new.metrics
@@ -87,7 +87,7 @@ def test_metrics_that_are_no_finite_number_are_not_compared(project: Project, va
     """The author of a pull request writes metrics and lock file alike."""
     path, lock = (project.pipelines / "tiny" / name for name in ("metrics/base.json", "dvc.lock"))
     old = md5_file(path)
-    path.write_text(f'{{"artifacts": {{"base": {{"exact_match": {value}}}}}}}', encoding="utf-8")
+    path.write_text(f'{{"exact_match": {value}}}', encoding="utf-8")
     lock.write_text(lock.read_text(encoding="utf-8").replace(str(old), str(md5_file(path))))
     found = diff(project, ("tiny@HEAD~1", "tiny"))
     assert found.new.metrics["base"] == {}

@@ -188,6 +188,72 @@ def test_show_judges_the_gates(project: Project) -> None:
     assert "  ? gate: exact_match of torch is not measured" in showing.text(shown).split("\n")
 
 
+# --- what the figures say --------------------------------------------------------------------
+
+
+def measured(project: Project, name: str, right: int, *, cut: int = 0, rows: int = 120) -> None:
+    """Leaves figures and answers of an artifact of which so many are right and so many cut off."""
+    folder = project.root / "outputs" / "tiny" / f"evaluate-{name}"
+    figures = {
+        "exact_match": right / rows, "cut_off": cut / rows,
+        "rows": rows, "test_rows": 480, "labels": 4, "test_labels": 12,
+    }  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps({"artifacts": {name: figures}}))
+    lines = [
+        {
+            "artifact": name, "id": n, "correct": n < right, "cut_off": n >= rows - cut,
+            "compared": "yes" if n < right else "no",
+        }
+        for n in range(rows)
+    ]  # fmt: skip
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_show_says_what_the_figures_say_and_of_which_rows(project: Project) -> None:
+    ran(project, "gates=[{metric: exact_match, artifact: cpu-fp32, max_drop: 0.5}]")
+    for name, right in (("torch", 108), ("cpu-fp32", 100), ("base", 0), ("baselines", 1)):
+        measured(project, name, right)
+    shown = showing.look(project, "tiny")
+    said = showing.text(shown).split("\n")
+    assert "measured on 120 of 480 test rows, 4 of 12 labels" in said
+    assert "cut off" not in "".join(said)
+    assert (
+        "  ! cpu-fp32 loses 0.067 of exact match against the fine-tuned model (0.833 against 0.900;"
+        " 0 rows only cpu-fp32 has right, 8 only the fine-tuned model, p = .008)."
+    ) in said
+    (gate,) = (line for line in said if "gate:" in line)
+    assert gate.startswith("  ✓ gate: exact_match of cpu-fp32 is 0.8333, bar within 0.5 of torch's")
+    assert "row by row -0.067 (95 %: -0." in gate
+    document = showing.to_json(shown)
+    assert document["artifacts"]["cpu-fp32"]["agreement"] == pytest.approx(112 / 120)
+    (pair,) = [
+        each
+        for each in document["comparisons"]
+        if each["one"] == "cpu-fp32" and each["metric"] == "exact_match"
+    ]
+    assert (pair["difference"]["only_one"], pair["difference"]["only_other"]) == (0, 8)
+
+
+def test_show_says_first_that_answers_were_cut_off(project: Project) -> None:
+    ran(project)
+    measured(project, "torch", 100, cut=11)
+    said = showing.text(showing.look(project, "tiny"))
+    assert "cut off" in said
+    assert "0.092" in said
+    (first, *_) = (line for line in said.split("\n") if line.startswith("  ! "))
+    assert first.startswith("  ! torch: 11 of 120 answers ended at the limit of ")
+
+
+def test_figures_of_two_models_are_not_compared(project: Project) -> None:
+    ran(project)
+    for name in ("torch", "cpu-fp32", "base"):
+        measured(project, name, 60 if name == "cpu-fp32" else 100)
+    trained_anew(project)
+    shown = showing.look(project, "tiny")
+    assert shown.comparisons == ()
+    assert shown.findings == ()
+
+
 def failed(project: Project, name: str, *overrides: str) -> list[tuple[str, str]]:
     found = changes(project, compile_recipe(project, "tiny", overrides))
     change = next(each for each in found if each.stage.name == name)

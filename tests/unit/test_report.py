@@ -18,13 +18,22 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slmcompile.metrics.compared import Comparison
+from slmcompile.metrics.paired import of_perplexity, of_right
 from slmcompile.report.build import build
 from slmcompile.report.cases import cases
 from slmcompile.report.charts import Series, line_chart, tick_label, ticks
 from slmcompile.report.data_facts import data_facts
 from slmcompile.report.diff import difference
 from slmcompile.report.facts import Artifact, GateVerdict, Prediction, ReportFacts, facts_from
-from slmcompile.report.findings import baseline_sentences, overfitting_sentence, verdict
+from slmcompile.report.findings import (
+    all_findings,
+    baseline_sentences,
+    overfitting_sentence,
+    validation_sentence,
+    verdict,
+)
+from slmcompile.report.headline import headline, smallest_export
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.overview import overview
 from slmcompile.report.page import page
@@ -59,6 +68,20 @@ def predictions(wrong: set[int], answer: str = "off") -> list[Prediction]:
         )
         for i in range(10)
     ]
+
+
+def against(one: str, other: str, metric: str, only_one: int, only_other: int) -> Comparison:
+    """Two artifacts on 100 rows, of which so many only one of them has right."""
+    alike = [True] * (100 - only_one - only_other)
+    return Comparison(
+        one,
+        other,
+        metric,
+        of_right(
+            [True] * only_one + [False] * only_other + alike,
+            [False] * only_one + [True] * only_other + alike,
+        ),
+    )
 
 
 def sample() -> ReportFacts:
@@ -112,15 +135,24 @@ def sample() -> ReportFacts:
             Artifact("torch", "tuned", 1_000_000, metrics(0.8, 0.9), 50.0, 2_000_000, 10),
             Artifact(
                 "cpu-int8", "export", 250_000, metrics(0.7, 0.85), 90.0, 1_000_000, 10,
-                {"top1_agreement": 0.991, "max_abs_logit_diff": 0.25}, "out/cpu-int8",
+                {"top1_agreement": 0.991, "max_abs_logit_diff": 0.25, "rows": 8}, "out/cpu-int8",
+                agreement=0.9,
             ),
-            Artifact("base", "base", 1_000_000, metrics(0.1, 0.2), 50.0, 2_000_000, 10),
+            Artifact(
+                "base", "base", 1_000_000, metrics(0.1, 0.2) | {"perplexity": 9.0},
+                50.0, 2_000_000, 10,
+            ),
             Artifact("tf-idf", "baseline", metrics={"accuracy": 0.93, "accuracy_ci": [0.88, 0.97]}),
         ),
         predictions={
             "torch": predictions({1, 7}), "cpu-int8": predictions({1, 7, 9}),
             "base": predictions(set(range(10)), "hello"),
         },
+        comparisons=(
+            against("cpu-int8", "torch", "exact_match", 0, 1),
+            against("torch", "base", "exact_match", 7, 0),
+            against("torch", "tf-idf", "accuracy", 3, 5),
+        ),
         hashes={"torch": "ab" * 32, "cpu-int8": "cd" * 32},
         packages={"torch": "2.13.0"},
     )  # fmt: skip
@@ -198,7 +230,7 @@ def test_the_page_shows_what_was_measured() -> None:
     text = page(sample())
     words = read(text).text
     for expected in (
-        "1 of 2 quality gates failed.", "✗ failed", "0.750 to 0.850", "99.1%", "kept: step 4",
+        "1 of 2 quality gates failed.", "✗ failed", "0.750 to 0.850", "90.0%", "kept: step 4",
         "0.930†", "250 tokens/s", "2 min 05 s", "3 duplicate rows dropped",
         "2 rows dropped as too long", "1 prompts with contradicting answers",
         "3 assistant turns are not trained.",
@@ -310,15 +342,142 @@ def test_the_verdict_counts_gates() -> None:
 
 
 def test_a_baseline_that_beats_the_model_is_named() -> None:
-    """With both figures; and silence where the model is better."""
-    facts = sample()
-    (sentence,) = baseline_sentences(facts)
-    assert sentence.startswith("tf-idf beats the fine-tuned model at accuracy: 0.930 against 0.900")
-    assert "intervals overlap" in sentence
-    weaker = Artifact("tf-idf", "baseline", metrics={"accuracy": 0.5})
-    assert (
-        baseline_sentences(dataclasses.replace(facts, artifacts=(facts.artifacts[0], weaker))) == []
+    """With both figures and the rows on which the two differ; and silence where it is worse."""
+    facts = dataclasses.replace(
+        sample(), comparisons=[against("torch", "tf-idf", "accuracy", 0, 8)]
     )
+    assert baseline_sentences(facts) == [
+        "tf-idf beats the fine-tuned model at accuracy: 0.930 against 0.900 "
+        "(8 rows only tf-idf has right, 0 only the fine-tuned model, p = .008)."
+    ]
+    worse = Artifact("tf-idf", "baseline", metrics={"accuracy": 0.5})
+    better = [against("torch", "tf-idf", "accuracy", 40, 0)]
+    assert (
+        baseline_sentences(
+            dataclasses.replace(facts, artifacts=(facts.artifacts[0], worse), comparisons=better)
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize("theirs", [0.93, 0.88])
+def test_what_chance_explains_is_said_to_be_undecided_either_way(theirs: float) -> None:
+    facts = sample()
+    baseline = Artifact("tf-idf", "baseline", metrics={"accuracy": theirs})
+    rows = (3, 5) if theirs > 0.9 else (5, 3)
+    found = dataclasses.replace(
+        facts,
+        artifacts=(facts.artifacts[0], baseline),
+        comparisons=[against("torch", "tf-idf", "accuracy", *rows)],
+    )
+    (sentence,) = baseline_sentences(found)
+    assert sentence == (
+        "tf-idf and the fine-tuned model cannot be told apart on this test set by accuracy: "
+        f"{theirs:.3f} against 0.900 ({rows[1]} rows only tf-idf has right, {rows[0]} only the "
+        "fine-tuned model, p = .73)."
+    )
+    for document in build(found).values():
+        assert "overlap" not in document
+
+
+def test_where_a_label_is_the_whole_answer_accuracy_is_not_said_once_more() -> None:
+    facts = sample()
+    both = {"exact_match": 0.95, "accuracy": 0.95}
+    ours = dataclasses.replace(facts.artifacts[0], metrics=dict.fromkeys(both, 0.9))
+    found = dataclasses.replace(
+        facts,
+        artifacts=(ours, Artifact("tf-idf", "baseline", metrics=both)),
+        comparisons=[against("torch", "tf-idf", name, 0, 8) for name in both],
+    )
+    (sentence,) = baseline_sentences(found)
+    assert "at exact match: 0.950 against 0.900" in sentence
+    assert "accuracy" not in sentence
+
+
+def with_exports(*exports: Artifact, gates: tuple[GateVerdict, ...] = (), **of: Any) -> ReportFacts:
+    facts = sample()
+    return dataclasses.replace(
+        facts, artifacts=(facts.artifacts[0], *exports), gates=gates, predictions={}, **of
+    )
+
+
+def test_answers_that_were_cut_off_come_first() -> None:
+    facts = sample()
+    cut = [
+        dataclasses.replace(a, metrics={**a.metrics, "cut_off": share}, rows=120)
+        for a, share in zip(facts.artifacts, (11 / 120, 0.0, 1.0, 0.0), strict=True)
+    ]
+    recipe = {**facts.recipe, "eval": {"max_new_tokens": 16}}
+    found = dataclasses.replace(facts, artifacts=cut, recipe=recipe)
+    first, *rest = all_findings(found)
+    assert first.startswith("torch: 11 of 120 answers ended at the limit of 16 tokens ")
+    assert not [sentence for sentence in rest if "ended at" in sentence], "not of the base model"
+    words = build(found)
+    assert "Cut off" in words["report.html"]
+    assert "Cut off" in words["report.md"]
+    for artifact in cut:
+        artifact.metrics["cut_off"] = 0.0  # type: ignore[index]
+    assert not [sentence for sentence in all_findings(found) if "ended at" in sentence]
+    assert "Cut off" not in build(found)["report.html"]
+
+
+def test_an_export_that_lost_the_task_is_not_praised_and_its_largest_loss_is_named() -> None:
+    """By its rows alone: no gate is there, and accuracy lost less than exact match."""
+    small = Artifact("cpu-int4", "export", 100_000, {"exact_match": 0.5, "accuracy": 0.8})
+    large = Artifact("cpu-int8", "export", 250_000, {"exact_match": 0.79, "accuracy": 0.9})
+    found = [
+        against("cpu-int4", "torch", "exact_match", 0, 30),
+        against("cpu-int4", "torch", "accuracy", 0, 10),
+        against("cpu-int8", "torch", "exact_match", 2, 3),
+    ]
+    facts = with_exports(small, large, comparisons=found)
+    assert smallest_export(facts) is large
+    (sentence,) = (each for each in all_findings(facts) if each.startswith("cpu-int4"))
+    assert sentence == (
+        "cpu-int4 loses 0.300 of exact match against the fine-tuned model (0.500 against 0.800; "
+        "0 rows only cpu-int4 has right, 30 only the fine-tuned model, p < .001); it is worse at "
+        "accuracy too. No gate is about it; `gates: [{metric: exact_match, artifact: cpu-int4, "
+        "max_drop: 0.02}]` sets it a bar."
+    )
+    gate = GateVerdict("exact_match", "cpu-int4", "within 0.4 of torch's 0.8", 0.5, True)
+    gated = with_exports(small, large, comparisons=found, gates=(gate,))
+    assert not [each for each in all_findings(gated) if "No gate" in each]
+    assert smallest_export(gated) is large, "a gate that passes does not undo a loss"
+    alone = with_exports(small, comparisons=found)
+    (tile,) = (item for item in headline(alone) if item.name == "Smallest export")
+    assert tile.value == "none"
+    card = build(facts)["cards/cpu-int8/README.md"]
+    assert "loses" not in card, "of another export"
+    assert "loses 0.300" in build(facts)["cards/cpu-int4/README.md"]
+
+
+def test_a_sure_loss_that_is_tiny_is_no_finding() -> None:
+    """Perplexity differs in every row by a rounding: sure, and nothing."""
+    rows = [(-1.0 - n % 7, 3) for n in range(60)]
+    found = of_perplexity([(total * 1.001, n) for total, n in rows], rows)
+    assert found.significant
+    export = Artifact("cpu-fp32", "export", 100_000, {"perplexity": 1.252})
+    facts = with_exports(export, comparisons=[Comparison("cpu-fp32", "torch", "perplexity", found)])
+    assert not [each for each in all_findings(facts) if each.startswith("cpu-fp32")]
+    assert smallest_export(facts) is export
+
+
+def test_rows_and_labels_measured_are_named_everywhere() -> None:
+    facts = sample()
+    on = {"rows": 120, "test_rows": 480, "labels": 4, "test_labels": 12}
+    artifacts = [dataclasses.replace(each, **on) for each in facts.artifacts]
+    for path, text in build(dataclasses.replace(facts, artifacts=artifacts)).items():
+        assert "on the same 120" in text or "on 120 of 480 test rows, 4 of 12 labels" in text, path
+
+
+def test_a_gates_drop_is_told_with_its_interval() -> None:
+    gate = GateVerdict(
+        "exact_match", "cpu-int8", "within 0.05 of torch's 0.8", 0.7, False,
+        "-0.100 (95 %: -0.170 to -0.040), p = .002",
+    )  # fmt: skip
+    files = build(dataclasses.replace(sample(), gates=(gate,)))
+    for path in ("report.html", "report.md"):
+        assert "-0.170 to -0.040), p = .002" in files[path].replace("\\", ""), path
 
 
 def test_overfitting_is_said_and_only_then() -> None:
@@ -329,6 +488,19 @@ def test_overfitting_is_said_and_only_then() -> None:
     assert "step 4 were kept" in sentence
     falling = {"curve": [{"step": s, "eval_loss": 1 / s} for s in range(1, 5)]}
     assert overfitting_sentence(falling) is None
+    assert validation_sentence(falling) == (
+        "Validation loss does not rise at the end: no sign of overfitting."
+    )
+
+
+@pytest.mark.parametrize("points", [1, 2, 3])
+def test_few_validation_points_say_nothing_of_overfitting(points: int) -> None:
+    few = {"curve": [{"step": s, "eval_loss": 1 / s} for s in range(1, points + 1)]}
+    said = validation_sentence(few)
+    assert said is not None
+    assert said.startswith(f"Only {points} validation point")
+    assert "too few to tell" in said
+    assert validation_sentence({"curve": [{"step": 1, "loss": 1.0}]}) is None
 
 
 def test_wrong_rows_come_first_and_equal_answers_stand_together() -> None:
@@ -421,7 +593,7 @@ def test_the_card_has_a_hub_header_and_runs_the_real_prompt() -> None:
     assert spelt_out == sample().predictions["cpu-int8"][0].prompt
     assert "cd" * 32 in card
     assert "30.0% of held-out answers are not exactly right" in card
-    assert "tf-idf beats" in card
+    assert "tf-idf and the fine-tuned model cannot be told apart" in card
 
 
 @pytest.mark.parametrize(
