@@ -175,7 +175,9 @@ def _limits(facts: ReportFacts, export: Artifact) -> str:
         limits.append(f"Trained on rows of at most {count(length)} tokens.")
     exact = export.metric("exact_match")
     if exact is not None:
-        limits.append(f"{1 - exact:.1%} of held-out answers are not exactly right; check them.")
+        low, high = export.interval("exact_match") or (exact, exact)
+        bounds = f" (95 %: {1 - high:.1%} to {1 - low:.1%})" if low < high else ""
+        limits.append(f"{1 - exact:.1%} of held-out answers are not exactly right{bounds}.")
     limits.append("Measured on data like its training data; elsewhere it may do worse.")
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 

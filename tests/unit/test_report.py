@@ -592,7 +592,7 @@ def test_the_card_has_a_hub_header_and_runs_the_real_prompt() -> None:
     spelt_out = "".join(map(ast.literal_eval, (before, text, after)))
     assert spelt_out == sample().predictions["cpu-int8"][0].prompt
     assert "cd" * 32 in card
-    assert "30.0% of held-out answers are not exactly right" in card
+    assert "30.0% of held-out answers are not exactly right (95 %: 25.0% to 35.0%)" in card
     assert "tf-idf and the fine-tuned model cannot be told apart" in card
 
 
