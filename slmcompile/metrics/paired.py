@@ -11,7 +11,8 @@ Pure over lists of per-row values; equal lists give equal results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 SIGNIFICANT = 0.05
 """Below this p, chance alone is not believed to explain a difference."""
 
-RESAMPLES = 4000
+RESAMPLES = 2500
 _SEED = 0
-_ELEMENTS = 4_000_000
+_ELEMENTS = 2_000_000
 _LARGEST_EXPONENT = 700.0
 
 
@@ -118,28 +119,43 @@ def of_f1(
     import numpy as np
 
     names = {name: at for at, name in enumerate(dict.fromkeys([*references, *one, *other]))}
-    truth = np.asarray([names[each] for each in references])
-    guesses = [np.asarray([names[each] for each in labels]) for labels in (one, other)]
+    # Rows with the same reference and the same two answers are one cell, drawn together.
+    cells = Counter(
+        (names[wanted], names[a], names[b])
+        for a, b, wanted in zip(one, other, references, strict=True)
+    )
+    truth, *guesses = np.asarray(list(cells)).T
+    seen = np.asarray(list(cells.values()))
 
-    def macro(chosen: Integers, guess: Integers) -> Floats:
-        """F1 of each resample, as ``classification.f1_macro``; ``chosen`` is [resamples, rows]."""
-        bins = np.arange(len(chosen))[:, None] * len(names)
-        wanted = truth[chosen]
-
-        def counts(labels: Integers) -> Integers:
-            found = np.bincount((bins + labels).ravel(), minlength=len(chosen) * len(names))
-            return found.reshape(len(chosen), len(names))
-
-        right = (bins + wanted)[wanted == guess[chosen]]
-        hits = np.bincount(right, minlength=len(chosen) * len(names)).reshape(len(chosen), -1)
-        occurs = counts(wanted)
-        scores = 2 * hits / np.maximum(counts(guess[chosen]) + occurs, 1)
+    def macro(drawn: Integers, guess: Integers) -> Floats:
+        """F1 of each resample, as ``classification.f1_macro``; ``drawn`` is [resamples, cells]."""
+        occurs = _by_label(drawn, truth, len(names))
+        hits = _by_label(drawn * (truth == guess), truth, len(names))
+        scores = 2 * hits / np.maximum(_by_label(drawn, guess, len(names)) + occurs, 1)
         means: Floats = scores.sum(axis=1, where=occurs > 0) / (occurs > 0).sum(axis=1)
         return means
 
-    return _bootstrap(
-        len(truth), len(names), lambda rows: macro(rows, guesses[0]) - macro(rows, guesses[1])
-    )
+    def difference(drawn: Integers) -> Floats:
+        return macro(drawn, guesses[0]) - macro(drawn, guesses[1])
+
+    chance = np.random.default_rng(_SEED)
+    shares = seen / len(references)
+    drawn = [
+        difference(chance.multinomial(len(references), shares, size=resamples))
+        for resamples in _some_at_a_time(len(cells) + len(names))
+    ]
+    return _bootstrapped(float(difference(seen[None, :])[0]), drawn)
+
+
+def _by_label(drawn: Integers, label: Integers, labels: int) -> Integers:
+    """Sums of the cells of each label, [resamples, labels]."""
+    import numpy as np
+
+    order = np.argsort(label, kind="stable")
+    present, starts = np.unique(label[order], return_index=True)
+    sums = np.zeros((len(drawn), labels), dtype=drawn.dtype)
+    sums[:, present] = np.add.reduceat(drawn[:, order], starts, axis=1)
+    return sums
 
 
 def of_perplexity(
@@ -148,35 +164,36 @@ def of_perplexity(
     """The difference of two perplexities; a row is its log-likelihood (nats) and its tokens."""
     import numpy as np
 
-    parts = [np.asarray(rows, dtype=np.float64) for rows in (one, other)]
+    parts = [np.asarray(rows, dtype=np.float64).T for rows in (one, other)]
 
-    def perplexities(chosen: Integers, rows: Floats) -> Floats:
-        total = rows[chosen].sum(axis=1)
-        exponent = np.minimum(-total[:, 0] / total[:, 1], _LARGEST_EXPONENT)
-        found: Floats = np.exp(exponent)
+    def perplexities(drawn: Integers, part: Floats) -> Floats:
+        totals, tokens = (np.take(column, drawn).sum(axis=1) for column in part)
+        found: Floats = np.exp(np.minimum(-totals / tokens, _LARGEST_EXPONENT))
         return found
 
-    return _bootstrap(
-        len(one), 2, lambda rows: perplexities(rows, parts[0]) - perplexities(rows, parts[1])
-    )
+    def difference(drawn: Integers) -> Floats:
+        return perplexities(drawn, parts[0]) - perplexities(drawn, parts[1])
+
+    chance = np.random.default_rng(_SEED)
+    drawn = [
+        difference(chance.integers(0, len(one), (resamples, len(one)), dtype=np.int32))
+        for resamples in _some_at_a_time(len(one))
+    ]
+    return _bootstrapped(float(difference(np.arange(len(one))[None, :])[0]), drawn)
 
 
-def _bootstrap(rows: int, width: int, statistic: Callable[[Integers], Floats]) -> Difference:
+def _some_at_a_time(width: int) -> Iterator[int]:
+    """How many resamples are made together, so that memory is bounded."""
+    at_once = max(1, _ELEMENTS // width)
+    for start in range(0, RESAMPLES, at_once):
+        yield min(at_once, RESAMPLES - start)
+
+
+def _bootstrapped(observed: float, parts: Sequence[Floats]) -> Difference:
     import numpy as np
 
-    observed = float(statistic(np.arange(rows)[None, :])[0])
-    drawn = np.concatenate([statistic(chosen) for chosen in _resamples(rows, width)])
+    drawn = np.concatenate(parts)
     low, high = np.percentile(drawn, [2.5, 97.5])
     aside = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(1.0, 2 * (aside + 1) / (RESAMPLES + 1))
     return Difference(observed, float(low), float(high), p)
-
-
-def _resamples(rows: int, width: int) -> Iterator[Integers]:
-    """Row numbers of every resample, some at a time, so that memory is bounded."""
-    import numpy as np
-
-    chance = np.random.default_rng(_SEED)
-    at_once = max(1, _ELEMENTS // (rows + width))
-    for start in range(0, RESAMPLES, at_once):
-        yield chance.integers(0, rows, (min(at_once, RESAMPLES - start), rows))

@@ -188,13 +188,15 @@ def _hashes(facts: ReportFacts, export: Artifact) -> str:
         if export.name in facts.hashes
         else []
     )
+    few = export.parity.get("rows")
+    on = f", on {count(few)} rows" if few else ""
     distance = export.parity.get("max_abs_logit_diff")
     if is_number(distance):
-        rows.append(["Largest logit difference to the fine-tuned model", scientific(distance)])
+        rows.append([f"Largest logit difference to the fine-tuned model{on}", scientific(distance)])
     agreement = export.parity.get("top1_agreement")
     if is_number(agreement):
-        given = f"given the reference, on {count(export.parity.get('rows'))} rows"
-        rows.append([f"Same next token as the fine-tuned model, {given}", number(agreement, 4)])
+        same = f"Same next token as the fine-tuned model, given the reference{on}"
+        rows.append([same, number(agreement, 4)])
     rows += [[prose(name), code(v)] for name, v in sorted(facts.packages.items())]
     table = grid(["What", "Value"], rows, [False, False])
     return f"## Provenance\n\n{table}" if table else ""

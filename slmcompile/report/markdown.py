@@ -140,8 +140,8 @@ def _predictions(facts: ReportFacts) -> str:
     if not chosen.total:
         return ""
     lead = (
-        f"{count(chosen.wrong_total)} of {count(chosen.total)} test rows are wrong in at least "
-        "one fine-tuned or exported model."
+        f"{count(chosen.wrong_total)} of {count(chosen.total)} test rows measured are wrong in "
+        "at least one fine-tuned or exported model."
     )
     rows = [row for case in chosen.wrong[:_MOST_CASES] for row in _case(case)]
     heads = ["Input", "Reference", "Artifact", "Answer"]

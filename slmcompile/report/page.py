@@ -129,9 +129,9 @@ def _predictions(facts: ReportFacts) -> str:
     if not chosen.total:
         return ""
     parts = [
-        f"<p>{count(chosen.wrong_total)} of {count(chosen.total)} test rows are wrong in at least "
-        "one fine-tuned or exported model. In a wrong answer, <ins>this</ins> is too much and "
-        "<del>this</del> is missing against the reference.</p>"
+        f"<p>{count(chosen.wrong_total)} of {count(chosen.total)} test rows measured are wrong in "
+        "at least one fine-tuned or exported model. In a wrong answer, <ins>this</ins> is too much "
+        "and <del>this</del> is missing against the reference.</p>"
     ]
     if chosen.wrong:
         more = f", the first {len(chosen.wrong)}" if len(chosen.wrong) < chosen.wrong_total else ""

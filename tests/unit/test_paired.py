@@ -72,6 +72,22 @@ def test_f1_is_resampled_as_it_is_computed() -> None:
     assert found == of_f1(good, bad, references), "seeded"
 
 
+def test_the_interval_of_f1_is_that_of_rows_drawn_one_by_one() -> None:
+    references = [f"c{n % 3}" for n in range(60)]
+    one = [r if n % 7 else "c0" for n, r in enumerate(references)]
+    other = [r if n % 4 else "c1" for n, r in enumerate(references)]
+    found = of_f1(one, other, references)
+    chance, drawn = np.random.default_rng(5), []
+    for _ in range(2000):
+        rows = chance.integers(0, 60, 60)
+        wanted = [references[n] for n in rows]
+        drawn.append(
+            f1_macro([one[n] for n in rows], wanted) - f1_macro([other[n] for n in rows], wanted)
+        )
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
+
+
 def test_perplexity_is_compared_row_by_row_and_not_by_its_spread() -> None:
     """Rows differ by far more from each other than the two models on any of them."""
     chance = np.random.default_rng(1)
