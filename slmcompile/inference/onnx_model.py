@@ -267,9 +267,9 @@ class Answer:
         Raises:
             UsageError: the prompt fills the model's context (exit 64).
         """
-        self._model, self._ids = model, model.encode(prompt)
-        self._limit = min(max_new_tokens, model.context - len(self._ids))
-        if self._limit < 1:
+        self._model, self._ids, self._limit = model, model.encode(prompt), max_new_tokens
+        self._room = model.context - len(self._ids)
+        if self._room < 1:
             raise UsageError(
                 f"the prompt has {len(self._ids)} tokens, the model's context {model.context}",
                 "shorten the text",
@@ -279,10 +279,13 @@ class Answer:
 
     def __iter__(self) -> Iterator[str]:
         pieces = self._model.tokenizer.create_stream()
-        for token in self._model.stream(self._ids, self._limit):
+        # One more than the limit, as evaluations do: it tells whether the answer had ended there.
+        for token in self._model.stream(self._ids, self._limit + 1):
+            if self.tokens == self._limit:
+                self.cut_off = True
+                return
             self.tokens += 1
             piece = self._model.control_texts.get(token) or str(pieces.decode(token))
             if piece:
                 yield piece
-        # A stop token that came in time took the place of one.
-        self.cut_off = self.tokens == self._limit
+        self.cut_off = self.tokens == self._room

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slmcompile import talk
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.errors import CorruptError
 from slmcompile.export.export import export
@@ -136,6 +137,36 @@ def test_an_answer_as_long_as_its_limit_is_not_cut_off_where_the_stop_token_foll
         assert model.generate([prompt], place - 1, 1, _silent) == [
             Generated(free.ids[: place - 1], True)
         ]
+
+
+def test_what_generate_says_of_an_answers_end_is_what_evaluate_says(
+    folders: tuple[Path, Path, Path],
+    models: dict[str, LanguageModel],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("slmcompile.data.prompt.prompt_pieces", lambda *_: ())
+    prompt = make_rows(folders[0])[0].prompt_ids
+    (free,) = models["torch"].generate([prompt], 16, 1, _silent)
+    place = next(n for n in range(2, 16) if free.ids[n] not in free.ids[:n])
+    _stopping_at(folders, tmp_path, [free.ids[place]])
+    model = onnx_model.load(tmp_path / "out", 1)
+    encoded = [prompt]
+    model.encode = lambda _: list(encoded[0])  # type: ignore[method-assign]
+    asked = talk._Export("tiny", "cpu-fp32", tmp_path / "out", {})
+    for limit in (place - 1, place, place + 1):
+        talk._answer(asked, model, {}, limit, as_json=True)
+        said = capsys.readouterr()
+        document = json.loads(said.out)
+        (same,) = model.generate([prompt], limit, 1, _silent)
+        assert (document["tokens"], document["cut_off"]) == (len(same.ids), same.cut_off), limit
+        tokens = f"{limit} token{'s' * (limit > 1)}"
+        assert said.err == (f"(cut off at {tokens})\n" if same.cut_off else "")
+    encoded[0] = [5] * 126
+    answer = onnx_model.Answer(model, (), 12)
+    "".join(answer)
+    assert (answer.tokens, answer.cut_off) == (2, True), "the context is full"
 
 
 def test_prompts_may_hold_and_end_with_the_padding_token(
