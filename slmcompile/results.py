@@ -96,6 +96,8 @@ def results_table(
     ]
     rows = [["artifact", *(heading for heading, _, _ in columns), "where"]]
     for result in results:
+        if not any(metric in result.metrics for _, metric, _ in columns):
+            continue  # a baseline has no perplexity
         cells = [write(result.metrics.get(metric), how) for _, metric, how in columns]
         note = f"({told})" if (told := (outdated or {}).get(result.name)) else ""
         rows.append([result.name, *cells, f"{result.path or ''}  {note}".strip()])

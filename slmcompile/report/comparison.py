@@ -105,7 +105,11 @@ def artifact_table(facts: ReportFacts) -> str:
     columns = measures(facts)
     lines: list[Line | Group] = []
     for heading, kinds in _GROUPS:
-        members = [artifact for artifact in facts.artifacts if artifact.kind in kinds]
+        members = [
+            artifact
+            for artifact in facts.artifacts
+            if artifact.kind in kinds and any(column.has(artifact) for column in columns)
+        ]
         if members:
             lines.append(Group(heading))
         lines += [

@@ -92,6 +92,7 @@ def artifact_rows(facts: ReportFacts, artifacts: Sequence[Artifact]) -> str:
             size(a.peak_memory_bytes),
         ]
         for a in artifacts
+        if a.metrics or a.size_bytes
     ]
     return grid(heads, rows, [False, False] + [True] * (len(heads) - 2))
 

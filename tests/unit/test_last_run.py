@@ -20,6 +20,7 @@ from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.explain import explain
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.project import Project
+from slmcompile.results import ArtifactResult, results_table
 from tests.pretend import pretend_run
 from tests.projects import make_project
 
@@ -242,6 +243,15 @@ def test_show_says_first_that_answers_were_cut_off(project: Project) -> None:
     assert "0.092" in said
     (first, *_) = (line for line in said.split("\n") if line.startswith("  ! "))
     assert first.startswith("  ! torch: 11 of 120 answers ended at the limit of ")
+
+
+def test_what_nothing_is_measured_of_is_no_row_of_dashes() -> None:
+    table = results_table([
+        ArtifactResult("tf-idf", {"rows": 10}, None),
+        ArtifactResult("torch", {"rows": 10, "perplexity": 1.2}, "outputs/tiny/train"),
+    ])  # fmt: skip
+    assert "torch" in table
+    assert "tf-idf" not in table
 
 
 def test_figures_of_two_models_are_not_compared(project: Project) -> None:

@@ -470,6 +470,17 @@ def test_rows_and_labels_measured_are_named_everywhere() -> None:
         assert "on the same 120" in text or "on 120 of 480 test rows, 4 of 12 labels" in text, path
 
 
+def test_what_nothing_is_measured_of_is_no_row_of_dashes() -> None:
+    """A baseline where perplexity alone is asked for."""
+    facts = sample()
+    tuned = dataclasses.replace(facts.artifacts[0], metrics={"perplexity": 1.25})
+    bare = dataclasses.replace(
+        facts, artifacts=(tuned, Artifact("tf-idf", "baseline", rows=10)), predictions={}
+    )
+    for text in build(bare).values():
+        assert "tf-idf" not in text
+
+
 def test_a_gates_drop_is_told_with_its_interval() -> None:
     gate = GateVerdict(
         "exact_match", "cpu-int8", "within 0.05 of torch's 0.8", 0.7, False,
