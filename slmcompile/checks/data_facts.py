@@ -9,7 +9,7 @@ from typing import Any
 
 from slmcompile.regular_file import read_output_json
 
-_MAX_BYTES = 2 << 20
+_MAX_BYTES = 8 << 20
 
 WRITINGS_SHOWN = 5
 
@@ -107,7 +107,8 @@ class RowFacts:
         pad_id: the tokenizer's padding token.
         doubled: rows with two such tokens side by side, by ``BOS`` and ``EOS``.
         doubled_at: the first of them.
-        roles: rows by pattern of roles (``user assistant``); empty for text templates.
+        roles: rows by pattern of roles (``user assistant``), very rare or long patterns as one;
+            empty for text templates.
         leaks_exact: rows whose prompt also stands in another split, by pair
             (``test_in_train``), character by character.
         leaks_normalised: the same after case, punctuation and spacing are set aside.
@@ -164,11 +165,6 @@ class DataFacts:
     def longest(self) -> int:
         """Tokens of the longest row, prompt and answer."""
         return int(self.report["lengths"]["total"]["max"])
-
-    @property
-    def tokens_total(self) -> int:
-        """Tokens of all training rows: what one epoch reads, padding left out."""
-        return int(self.report["tokens"]["train"]["total"])
 
     @property
     def facts(self) -> RowFacts:

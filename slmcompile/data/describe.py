@@ -15,14 +15,18 @@ from slmcompile.data.formats import ReadFile
 from slmcompile.data.rows import ConversationFacts, Stop
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
+from slmcompile.printable import shortened
 from slmcompile.recipe.schema import Split
 
 FORMAT_VERSION = "1.1"
 
 LISTED = 20
-"""Rows, prompts or labels listed by name; the counts are always complete."""
+"""Rows, prompts, answers or labels listed by name; the counts are always complete."""
 
 _LABELS = 200
+_TEXT = 2000
+"""Characters of a text listed by name."""
+
 _BINS = 20
 _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")
 _PERCENTILES = (50, 90, 95, 99)
@@ -159,7 +163,11 @@ def report(
         "contradicting": {
             "count": len(contradicting),
             "listed": [
-                {"prompt": c.prompt, "completions": list(c.completions), "where": list(c.where)}
+                {
+                    "prompt": shortened(c.prompt, _TEXT),
+                    "completions": [shortened(text, _TEXT) for text in c.completions[:LISTED]],
+                    "where": list(c.where[:LISTED]),
+                }
                 for c in contradicting[:LISTED]
             ],
         },

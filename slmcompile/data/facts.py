@@ -28,6 +28,8 @@ _PAIRS: tuple[tuple[Split, Split], ...] = (
     ("test", "validation"),
 )
 _SHOWN = 60
+_PATTERNS = 100
+_PATTERN = 400
 
 
 def row_facts(
@@ -66,7 +68,7 @@ def row_facts(
         pad_id=getattr(tokenizer, "pad_token_id", None),
         doubled=doubled,
         doubled_at=doubled_at,
-        roles=dict(sorted(rendering.roles.items())),
+        roles=_most_frequent(rendering.roles),
         leaks_exact=_leaks({s: [row.prompt for row in rows] for s, rows in splits.items()}),
         leaks_normalised=_leaks(
             {s: [normalised(row.prompt) for row in rows] for s, rows in splits.items()}
@@ -86,6 +88,16 @@ def row_facts(
         if config.labelled
         else (),
     )
+
+
+def _most_frequent(roles: Mapping[str, int]) -> dict[str, int]:
+    """Rows by pattern of roles, whose number and length the report can bear; the rest as one."""
+    often = sorted(roles, key=lambda pattern: (len(pattern) > _PATTERN, -roles[pattern], pattern))
+    kept = {pattern for pattern in often[:_PATTERNS] if len(pattern) <= _PATTERN}
+    found = {pattern: roles[pattern] for pattern in sorted(kept)}
+    if rest := sum(roles.values()) - sum(found.values()):
+        found["other patterns"] = rest
+    return found
 
 
 def _masked_otherwise(

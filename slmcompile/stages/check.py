@@ -11,6 +11,7 @@ from slmcompile.checks.device import detect, stated
 from slmcompile.checks.judge import judge, probes, refusal, sentence
 from slmcompile.checks.known import recipe_of
 from slmcompile.checks.model_facts import read_model_facts
+from slmcompile.errors import CorruptError
 from slmcompile.policy import load_policy
 from slmcompile.project import Project
 from slmcompile.stages.context import Context, Result
@@ -21,15 +22,24 @@ def run(context: Context) -> Result:
     base, data = context.inputs["base"], context.inputs["data"]
     name = context.stage.split("/")[0]
     memory = context.runtime.get("device", {}).get("memory_gb")
+    project = Project(context.project)
+    model, rows = read_model_facts(base, base.name), read_data_facts(data)
+    for facts, file in ((model, base / "config.json"), (rows, data / "data_report.json")):
+        # While planning, rules pass over what is not known yet. Here all of it has to be.
+        if facts is None:
+            raise CorruptError(
+                f"{project.shown(file)}: not as its stage writes it, so no rule can judge it",
+                "remove its folder and run the recipe again",
+            )
     findings = judge(
         CheckContext(
-            project=Project(context.project),
+            project=project,
             name=name,
             recipe=recipe_of(context.config["recipe"]),
             device=stated(detect(context.project), memory),
-            model=read_model_facts(base, base.name),
-            data=read_data_facts(data),
-            policy=load_policy(Project(context.project)),
+            model=model,
+            data=rows,
+            policy=load_policy(project),
         ),
         probes(),
     )

@@ -79,15 +79,36 @@ def test_the_shipped_rows_pass(project: Project, base: Path, tmp_path: Path) -> 
     assert not [line for line in judged.said.lines if "not decided" in line]
 
 
-def test_what_stayed_undecided_is_counted(project: Project, base: Path, tmp_path: Path) -> None:
-    """Its output stays the same, or whatever comes after it would begin anew."""
+def test_rows_of_which_nothing_is_known_do_not_pass(
+    project: Project, base: Path, tmp_path: Path
+) -> None:
+    """A rule without facts is silent while planning, and here would let anything through."""
     judged = Judged(project, base, tmp_path)
-    (judged.context.inputs["data"] / "data_report.json").unlink()
+    report = judged.context.inputs["data"] / "data_report.json"
+    report.write_bytes(report.read_bytes() + b" " * (9 << 20))
+    error = judged.refuses()
+    assert (error.code, "data_report.json: not as" in error.what) == (Exit.CORRUPT, True)
+
+
+def test_a_report_stays_small_whatever_the_rows_hold(
+    project: Project, base: Path, tmp_path: Path
+) -> None:
+    """One prompt with 3,000 long answers, of which the report shows some."""
+    file = project.root / "data" / "tiny" / "commands.jsonl"
+    shipped = file.read_text(encoding="utf-8")
+    first = json.loads(shipped.splitlines()[0])
+    answers = [{**first, "label": f"{n} {'very ' * 40}"} for n in range(3000)]
+    more = "".join(json.dumps(answer) + "\n" for answer in answers)
+    file.write_text(shipped + more, encoding="utf-8")
+    try:
+        more_than_labels = ("data.max_length=256", "data.split.strategy=random")
+        judged = Judged(project, base, tmp_path, *more_than_labels)
+    finally:
+        file.write_text(shipped, encoding="utf-8")
+    report = judged.context.inputs["data"] / "data_report.json"
+    assert report.stat().st_size < 1 << 20
     check.run(judged.context)
-    told = sum(line.startswith("not decided: ") for line in judged.said.lines)
-    assert told > 0
-    assert judged.said.lines[-1].endswith(f" checks proved, {told} not decided")
-    assert (judged.out / "passed").read_text(encoding="utf-8") == "all checks passed\n"
+    assert any("answered in more than one way" in line for line in judged.said.lines)
 
 
 @pytest.mark.parametrize(
