@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from slmcompile.artifact import (
     write_json,
 )
 from slmcompile.errors import CorruptError, SlmcompileError
+from slmcompile.pipeline.locks import kept_work, kept_work_alone
 from slmcompile.pipeline.state import Cache, md5_file, object_path, read_lock
 from slmcompile.planning.definition import CONSTANT_OUTPUT
 from slmcompile.project import Project
@@ -83,18 +84,27 @@ def keep(
         "metrics": texts.metrics,
         "plots": texts.plots,
     }
-    write_json(_record(project, fingerprint), record)
-    with appearing(_kept(project, fingerprint)) as copy:
-        link(whole, copy)
+    with kept_work(project):
+        write_json(_record(project, fingerprint), record)
+        with appearing(_kept(project, fingerprint)) as copy:
+            link(whole, copy)
 
 
-def find(
+@contextmanager
+def found(
     project: Project, kind: str, fingerprint: str, say: Callable[[str], None]
-) -> Finished | None:
-    """The artifact of this very work, whole and verified; None where there is none.
+) -> Iterator[Finished | None]:
+    """The artifact of this very work, whole and verified, for a block; None where there is none.
 
     One that is damaged is passed over, and ``say`` is told.
     """
+    with kept_work(project):
+        yield _find(project, kind, fingerprint, say)
+
+
+def _find(
+    project: Project, kind: str, fingerprint: str, say: Callable[[str], None]
+) -> Finished | None:
     record = _read_record(project, fingerprint)
     if record is None or kind in CONSTANT_OUTPUT:
         return None
@@ -108,12 +118,15 @@ def find(
             what = error.what if isinstance(error, SlmcompileError) else str(error)
             say(f"{what}; it is not used again")
             continue
+        # It is wanted again, so its time begins again.
+        with suppress(OSError):
+            os.utime(_kept(project, fingerprint))
         return Finished(folder, Texts(record["metrics"], record["plots"]))
     return None
 
 
 def forecast(project: Project, kind: str, fingerprint: str) -> tuple[str, dict[str, Any]] | None:
-    """Where ``find`` would find it, as far as sizes tell, and the manifest there."""
+    """Where ``found`` would find it, as far as sizes tell, and the manifest there."""
     record = _read_record(project, fingerprint)
     if record is None or kind in CONSTANT_OUTPUT:
         return None
@@ -140,16 +153,22 @@ def cached_manifest(cache: Cache, md5: str) -> dict[str, Any] | None:
 
 
 def release(project: Project) -> None:
-    """Gives up what is kept and stands in DVC's lock and cache by now, or was never asked for."""
+    """Gives up what is kept and stands in DVC's lock and cache by now, or was never asked for.
+
+    Not while any of it is in use: this is housekeeping, and the next stage does it.
+    """
     kept = project.scratch / "kept"
-    with suppress(OSError):
-        for path in sorted(kept.iterdir()):
+    if not kept.is_dir():
+        return
+    with kept_work_alone(project) as alone, suppress(OSError):
+        for path in sorted(kept.iterdir()) if alone else ():
             record = _read_record(project, path.name)
             with suppress(OSError, SlmcompileError):
                 old = time.time() - path.stat().st_mtime > _FORGOTTEN
                 if record is None or old or _note_object(project, path, record):
                     shutil.rmtree(path, ignore_errors=True)
-        kept.rmdir()
+        if alone:
+            kept.rmdir()
 
 
 def link(folder: Path, to: Path) -> None:

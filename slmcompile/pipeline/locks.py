@@ -1,4 +1,4 @@
-"""Locks of ours: one a recipe, held while it runs, and one of the project, held for moments.
+"""Locks of ours, of recipes, of pieces of work, of finished work and of generated files.
 
 Advisory locks of the kernel (``flock``): they end with the process that holds them, however it
 ends.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO
 
 from slmcompile.artifact import saying_what_is_missing
 from slmcompile.errors import LockedError
 from slmcompile.project import Project
+from slmcompile.regular_file import check_inside
 
+# No recipe's name begins with a dot.
 _PROJECT = ".project"
-"""Name of the project's lock; no recipe can have it."""
+_KEPT = ".kept"
+_WORK = ".work-"
 
 
 @contextmanager
@@ -54,11 +58,55 @@ def project_lock(project: Project) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def work_lock(project: Project, fingerprint: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Waits for a piece of work, so that two recipes with equal work do it once, one after other.
+
+    ``say`` is told where that takes waiting.
+    """
+    name = f"{_WORK}{fingerprint[:16]}"
+    while True:
+        with _opened(project, name) as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another run is at the same work: waiting for it")
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            path = project.scratch / "locks" / name
+            if not _is_still(path, stream):
+                continue  # whoever held it has removed it, and it locks nothing now
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+@contextmanager
+def kept_work(project: Project) -> Iterator[None]:
+    """Holds all finished work that is kept, beside others who do, while some is put in or used."""
+    with _opened(project, _KEPT) as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def kept_work_alone(project: Project) -> Iterator[bool]:
+    """Whether nobody else puts in or uses finished work, and nobody will within the block."""
+    with _opened(project, _KEPT) as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def other_runs(project: Project, own: str | None = None) -> list[str]:
     """Names of the recipes that are running now, but for ``own``; ask under the project's lock."""
     folder = project.scratch / "locks"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(name for name in names if name not in {own, _PROJECT} and _held(project, name))
+    return sorted(name for name in names if name != own and name[0] != "." and _held(project, name))
 
 
 def _held(project: Project, name: str) -> bool:
@@ -70,12 +118,22 @@ def _held(project: Project, name: str) -> bool:
     return False
 
 
+def _is_still(path: Path, stream: BinaryIO) -> bool:
+    """Whether the file that is open is the one that lies there."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(stream.fileno()))
+    return False
+
+
 @contextmanager
 def _opened(project: Project, name: str) -> Iterator[BinaryIO]:
     path = project.scratch / "locks" / name
+    # What is committed there could be a link to any file of whoever runs it.
+    check_inside(project.root, project.shown(path), project.shown(path))
     with saying_what_is_missing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         # Without a buffer: what found no room would be tried again, and fail again, at the end.
-        stream = path.open("a+b", buffering=0)
+        stream = os.fdopen(os.open(path, flags, 0o666), "a+b", buffering=0)
     with stream:
         yield stream

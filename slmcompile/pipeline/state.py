@@ -88,6 +88,25 @@ def parse_lock(data: bytes, pipeline: str) -> dict[str, Locked]:
         ) from error
 
 
+def is_cut(data: bytes) -> bool:
+    """Whether the bytes of a ``dvc.lock`` end before DVC was at their end.
+
+    Its last line may be whole. What is no YAML at all, such as git's marks of a conflict, is not
+    cut but somebody's to mend.
+    """
+    if not data.endswith(b"\n"):
+        return True
+    try:
+        found = _yaml(data, "")
+    except SlmcompileError:
+        return False
+    try:
+        stages = [_locked(entry) for entry in found["stages"].values()]
+    except _WRONG:
+        return True
+    return not all(stage.command and stage.outs for stage in stages)
+
+
 def parse_stage(data: bytes) -> Locked | None:
     """What an entry of the run-cache or a ``.dvc`` file says; None if the bytes are neither."""
     try:

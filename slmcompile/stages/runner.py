@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from slmcompile.pipeline import finished, journal
 from slmcompile.pipeline.emit import runtime_path
 from slmcompile.pipeline.failure import clear_failure, write_failure
 from slmcompile.pipeline.finished import Finished
+from slmcompile.pipeline.locks import work_lock
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
@@ -102,7 +104,6 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
     prepare_to_compute()
     if kind not in FETCHING:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    finished.release(project)
     progress = Console(str(spec["stage"]))
     if ignored:
         progress.say(
@@ -115,45 +116,56 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
             raise MissingError(f"{path}: input {role} is missing", "run the recipe as a whole")
     files = {path: artifact.sha256_file(project.root / path) for path in spec.get("files", ())}
     fingerprint = work_fingerprint(spec, manifests, files)
-    scratch = scratch_folder(project, fingerprint)
-    done = finished.find(project, kind, fingerprint, progress.say)
-    if done is not None:
-        _take(project, spec, done)
-        progress.say(f"the same work was finished before: taken from {project.shown(done.folder)}")
-        shutil.rmtree(scratch, ignore_errors=True)
-        return None
-    info: dict[str, Any] = {}
-    texts = finished.Texts()
-
-    def keep(whole: Path) -> None:
-        finished.keep(project, spec, fingerprint, whole, texts)
-
-    named = None if kind in CONSTANT_OUTPUT else fingerprint
-    with artifact.replacing(project.root / spec["out"], kind, info, named, keep) as out:
+    with work_lock(project, fingerprint, progress.say):
+        with finished.found(project, kind, fingerprint, progress.say) as done:
+            if done is not None:
+                _take(project, spec, done)
+        # After the search, as what is about to be forgotten may be what is wanted.
+        finished.release(project)
+        scratch = scratch_folder(project, fingerprint)
+        if done is not None:
+            where = project.shown(done.folder)
+            progress.say(f"the same work was finished before: taken from {where}")
+            shutil.rmtree(scratch, ignore_errors=True)
+            return None
         context = Context(
             project=project.root,
             stage=str(spec["stage"]),
             config=spec["config"],
             inputs=inputs,
             manifests=manifests,
-            out=out,
+            out=Path(),
             scratch=scratch,
             fingerprint=fingerprint,
             runtime=_runtime(project, spec),
             progress=progress,
         )
+        measured = _work(project, spec, context)
+        # Checkpoints are of no use once the artifact stands.
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {name: measured[name] for name in _WORK if name in measured}
+
+
+def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+    """Runs the stage's program and puts what it makes into place; returns its metrics."""
+    info: dict[str, Any] = {}
+    texts = finished.Texts()
+
+    def keep(whole: Path) -> None:
+        finished.keep(project, spec, context.fingerprint, whole, texts)
+
+    kind = str(spec["kind"])
+    named = None if kind in CONSTANT_OUTPUT else context.fingerprint
+    with artifact.replacing(project.root / spec["out"], kind, info, named, keep) as out:
         program = importlib.import_module(f"slmcompile.stages.{kind}")
-        result: Result = program.run(context)
+        result: Result = program.run(replace(context, out=out))
         info.update(result.info)
         texts = finished.Texts(
             artifact.json_text(result.metrics or {}) if spec["metrics"] else None,
             _csv(result.plots) if spec["plots"] else None,
         )
         _write_texts(project, spec, texts)
-    # Checkpoints are of no use once the artifact stands.
-    shutil.rmtree(scratch, ignore_errors=True)
-    measured = result.metrics or {}
-    return {name: measured[name] for name in _WORK if name in measured}
+    return result.metrics or {}
 
 
 def _take(project: Project, spec: Mapping[str, Any], done: Finished) -> None:

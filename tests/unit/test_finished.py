@@ -11,6 +11,7 @@ import pytest
 from slmcompile import artifact
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.finished import Texts
+from slmcompile.pipeline.locks import kept_work
 from slmcompile.project import Project
 
 WORK = "ab" * 32
@@ -34,17 +35,17 @@ def project(tmp_path: Path) -> Project:
 
 def _find(project: Project, fingerprint: str = WORK) -> tuple[str | None, list[str]]:
     said: list[str] = []
-    found = finished.find(project, "train", fingerprint, said.append)
-    return (project.shown(found.folder) if found else None), said
+    with finished.found(project, "train", fingerprint, said.append) as found:
+        return (project.shown(found.folder) if found else None), said
 
 
 def test_work_that_was_kept_is_found_without_its_output(project: Project) -> None:
     (project.root / OUT / "sub" / "weights").unlink()
     (project.root / OUT / artifact.MANIFEST).unlink()
-    found = finished.find(project, "train", WORK, pytest.fail)
-    assert found is not None
-    assert found.texts == Texts("{}\n", "step\n")
-    assert (found.folder / "sub" / "weights").read_bytes() == b"1234"
+    with finished.found(project, "train", WORK, pytest.fail) as found:
+        assert found is not None
+        assert found.texts == Texts("{}\n", "step\n")
+        assert (found.folder / "sub" / "weights").read_bytes() == b"1234"
 
 
 def test_work_is_found_where_it_was_done_once_it_is_no_longer_kept(project: Project) -> None:
@@ -54,7 +55,8 @@ def test_work_is_found_where_it_was_done_once_it_is_no_longer_kept(project: Proj
 
 def test_other_work_is_not_taken(project: Project) -> None:
     assert _find(project, "cd" * 32) == (None, [])
-    assert finished.find(project, "export", WORK, pytest.fail) is None
+    with finished.found(project, "export", WORK, pytest.fail) as found:
+        assert found is None
 
 
 def test_a_damaged_artifact_is_passed_over_and_said(project: Project) -> None:
@@ -107,6 +109,26 @@ def test_what_no_lock_has_stays_kept_until_it_is_forgotten(project: Project) -> 
     os.utime(project.root / ".slmcompile" / "kept" / WORK, (1, 1))
     finished.release(project)
     assert not (project.root / ".slmcompile" / "kept").exists()
+
+
+def test_what_another_process_puts_in_or_uses_is_not_removed(project: Project) -> None:
+    """Its copy has no name yet, and what it takes may have become old meanwhile."""
+    kept = project.root / ".slmcompile" / "kept"
+    half = kept / f".{'ef' * 32}.part"
+    half.mkdir()
+    os.utime(kept / WORK, (1, 1))
+    with kept_work(project):
+        finished.release(project)
+        assert {path.name for path in kept.iterdir()} == {half.name, WORK}
+    finished.release(project)
+    assert not kept.exists()
+
+
+def test_old_work_that_is_wanted_again_is_kept_again(project: Project) -> None:
+    os.utime(project.root / ".slmcompile" / "kept" / WORK, (1, 1))
+    assert _find(project)[0] == f".slmcompile/kept/{WORK}"
+    finished.release(project)
+    assert _find(project)[0] == f".slmcompile/kept/{WORK}"
 
 
 def test_constant_outputs_are_not_kept(project: Project) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 from pathlib import Path
 
 import pytest
 
 from slmcompile.drift.files import dvc_lock as drifted
-from slmcompile.errors import Exit, LockedError
+from slmcompile.errors import Exit, LockedError, RefusedError
 from slmcompile.pipeline import dvc_lock
-from slmcompile.pipeline.locks import other_runs, project_lock, recipe_lock
+from slmcompile.pipeline.locks import other_runs, project_lock, recipe_lock, work_lock
 from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync
 from slmcompile.project import Project
 from tests.projects import make_project
@@ -68,3 +69,39 @@ def test_no_folder_is_removed_while_another_recipe_runs(tmp_path: Path) -> None:
     remove_orphans(project, now)
     left = {path.name for path in project.pipelines.iterdir()}
     assert left == {pipeline.name for pipeline in now.pipelines}
+
+
+def test_equal_work_is_done_by_one_at_a_time(tmp_path: Path) -> None:
+    project, order, told = Project(tmp_path), [], []
+    began, waits = threading.Event(), threading.Event()
+
+    def second() -> None:
+        began.wait()
+        with work_lock(project, "ab" * 32, lambda line: (told.append(line), waits.set())):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    other.start()
+    with work_lock(project, "ab" * 32, pytest.fail), work_lock(project, "cd" * 32, pytest.fail):
+        began.set()
+        assert waits.wait(10)
+        order.append("first")
+    other.join(10)
+    assert order == ["first", "second"]
+    assert told == ["another run is at the same work: waiting for it"]
+    assert not list((tmp_path / ".slmcompile" / "locks").iterdir())
+    assert other_runs(project) == []
+
+
+@pytest.mark.parametrize("link", [".slmcompile", ".slmcompile/locks", ".slmcompile/locks/tiny"])
+def test_a_lock_writes_through_no_link(tmp_path: Path, link: str) -> None:
+    """A pull request may bring one that leads to any file of whoever runs it."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "file").write_text("precious", encoding="utf-8")
+    path = tmp_path / "project" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "theirs" / ("file" if link.endswith("tiny") else ""))
+    with pytest.raises(RefusedError), recipe_lock(Project(tmp_path / "project"), "tiny"):
+        pass
+    assert (tmp_path / "theirs" / "file").read_text(encoding="utf-8") == "precious"
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["file"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.errors import MissingError
+from slmcompile.pipeline.locks import recipe_lock
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.pipeline.torn_lock import keep_or_put_back
 from slmcompile.pipeline.writable import check_writable, missing_of
@@ -86,14 +87,17 @@ def lock_of(project: Project) -> Path:
     return project.root / "pipelines/tiny/dvc.lock"
 
 
-@pytest.mark.parametrize("left", [0, 1, 100])
-def test_a_lock_that_was_cut_short_is_put_back(ran: tuple[Project, Plan], left: int) -> None:
+@pytest.mark.parametrize(
+    "last", [b"", b"s", b"schema: '2.0'\n", b"stages:\n", b"md5\n", b"outs:\n"]
+)
+def test_a_lock_that_was_cut_short_is_put_back(ran: tuple[Project, Plan], last: bytes) -> None:
+    """In the middle of a line or at its end."""
     project, plan = ran
     said: list[str] = []
     keep_or_put_back(project, plan, said.append)
     whole = lock_of(project).read_bytes()
     assert said == []
-    assert whole[left - 1 : left] != b"\n"
+    left = whole.index(last) + len(last)
     lock_of(project).write_bytes(whole[:left])
     keep_or_put_back(project, plan, said.append)
     assert lock_of(project).read_bytes() == whole
@@ -119,3 +123,17 @@ def test_a_lock_that_somebody_changed_is_theirs(ran: tuple[Project, Plan]) -> No
     lock_of(project).write_bytes(conflict)
     keep_or_put_back(project, plan, print)
     assert lock_of(project).read_bytes() == conflict
+
+
+def test_a_shared_lock_is_left_to_whoever_writes_it(ran: tuple[Project, Plan]) -> None:
+    """DVC writes in place: for a moment what another recipe's run writes is cut short."""
+    project, plan = ran
+    shared = project.root / "pipelines" / plan.pipelines[0].name / "dvc.lock"
+    whole = shared.read_bytes()
+    keep_or_put_back(project, plan, pytest.fail)
+    shared.write_bytes(whole[:50])
+    with recipe_lock(project, "quickstart"):
+        keep_or_put_back(project, plan, pytest.fail)
+        assert shared.read_bytes() == whole[:50]
+    keep_or_put_back(project, plan, print)
+    assert shared.read_bytes() == whole
