@@ -391,7 +391,8 @@ def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
             print("selected stages are up to date; the report was not selected")
             return Exit.DONE
         print(f"report  {project.shown(result.report)}")
-        print(f"try     {try_it(project, result.plan, result.artifacts)}")
+        if command := try_it(project, result.plan, result.artifacts):
+            print(f"try     {command}")
     return Exit.DONE
 
 

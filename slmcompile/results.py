@@ -130,11 +130,13 @@ def write(value: Any, how: str) -> str:
             return f"{value:.3g}"
 
 
-def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> str:
-    """The line that talks to the result: the first gated export, or the first export."""
+def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> str | None:
+    """The line that talks to the result: the first gated export, or the first export measured."""
     measured = {result.name for result in results}
     targets = [name for name in plan.effective["target"] if name in measured]
     gated = [gate["artifact"] for gate in plan.effective["gates"] if gate["artifact"] in targets]
+    if not targets:
+        return None
     target = (gated or targets)[0]
     folders = {stage.name: project.root / stage.out for stage in plan.own.stages}
     example = _example(folders[f"export-{target}"], folders[f"evaluate-{target}"])

@@ -11,7 +11,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.checks.stated import contradicts
 from slmcompile.data.compression import compression_of
 from slmcompile.errors import Exit
-from slmcompile.recipe.schema import FileData, Train
+from slmcompile.recipe.schema import FileData, MessagesTemplate, Train
 from slmcompile.training.schedule import plan_steps
 
 _COUNTED_BYTES = 16 << 20
@@ -101,6 +101,9 @@ def _unreached(context: CheckContext, train: Train) -> Verdict | None:
 def _most_rows(context: CheckContext) -> int | None:
     """An upper bound of the training rows: lines of the files; None where lines are no rows."""
     source = context.recipe.data.source
+    # A conversation may become an example for each of its turns.
+    if isinstance(context.recipe.data.template, MessagesTemplate):
+        return None
     if not isinstance(source, FileData) or source.encoding != "utf-8":
         return None
     found = [_most_rows_of(path, source, context) for path in source.paths.get("train", ())]

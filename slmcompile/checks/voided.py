@@ -149,8 +149,10 @@ PAIRS: tuple[Pair, ...] = (
         "the source brings all splits",
     ),
     Pair(
-        "data", "seed", "source", lambda data: _given(data) == SPLITS,
-        "it is the seed of the split, and the source brings all splits",
+        "", "data.seed", "data.source",
+        lambda recipe: _given(recipe.data) == SPLITS and recipe.eval.limit is None,
+        "it is the seed of the split and of a sample of the test rows: the source brings all splits"
+        " and eval.limit takes no sample",
     ),
     Pair(
         "data", "split.by", "split.strategy",

@@ -5,7 +5,8 @@ two differ. Right or wrong answers are tested by McNemar's exact test, two-sided
 binomial form), with Newcombe's interval of the difference (Statistics in Medicine 17, 1998, pages
 2635 to 2650, method 10). F1 and perplexity, which are no means over rows, by a paired bootstrap:
 rows are drawn with replacement, 95 % percentile interval, and twice the smaller share of resamples
-on either side of zero as p (Efron & Tibshirani 1993).
+on either side of zero as p (Efron & Tibshirani 1993), which resamples of few rows make too small:
+it is never below what the signs of the rows that differ could give, 2 / 2 ** rows.
 Pure over lists of per-row values; equal lists give equal results.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from slmcompile.metrics.interval import wilson
@@ -68,7 +69,10 @@ class Difference:
 def mcnemar(only_one: int, only_other: int) -> float:
     """Two-sided p of the exact test: the rows that differ fall either way like a coin."""
     tossed, fewer = only_one + only_other, min(only_one, only_other)
-    ways: int = sum(comb(tossed, k) for k in range(fewer + 1))
+    ways = way = 1
+    for k in range(fewer):
+        way = way * (tossed - k) // (k + 1)
+        ways += way
     # As a ratio of integers: 2 ** tossed is beyond floating point from 1,024 rows on.
     return min(1.0, float(2 * ways / 2**tossed))
 
@@ -144,7 +148,8 @@ def of_f1(
         difference(chance.multinomial(len(references), shares, size=resamples))
         for resamples in _some_at_a_time(len(cells) + len(names))
     ]
-    return _bootstrapped(float(difference(seen[None, :])[0]), drawn)
+    differ = int(seen[guesses[0] != guesses[1]].sum())
+    return _bootstrapped(float(difference(seen[None, :])[0]), drawn, differ)
 
 
 def _by_label(drawn: Integers, label: Integers, labels: int) -> Integers:
@@ -179,7 +184,8 @@ def of_perplexity(
         difference(chance.integers(0, len(one), (resamples, len(one)), dtype=np.int32))
         for resamples in _some_at_a_time(len(one))
     ]
-    return _bootstrapped(float(difference(np.arange(len(one))[None, :])[0]), drawn)
+    differ = int((parts[0] != parts[1]).any(axis=0).sum())
+    return _bootstrapped(float(difference(np.arange(len(one))[None, :])[0]), drawn, differ)
 
 
 def _some_at_a_time(width: int) -> Iterator[int]:
@@ -189,11 +195,12 @@ def _some_at_a_time(width: int) -> Iterator[int]:
         yield min(at_once, RESAMPLES - start)
 
 
-def _bootstrapped(observed: float, parts: Sequence[Floats]) -> Difference:
+def _bootstrapped(observed: float, parts: Sequence[Floats], differ: int) -> Difference:
+    """Of a difference and its resamples; ``differ`` is the number of rows that differ."""
     import numpy as np
 
     drawn = np.concatenate(parts)
     low, high = np.percentile(drawn, [2.5, 97.5])
     aside = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p = min(1.0, 2 * (aside + 1) / (RESAMPLES + 1))
+    p = min(1.0, max(2 * (aside + 1) / (RESAMPLES + 1), 2.0 ** (1 - differ)))
     return Difference(observed, float(low), float(high), p)

@@ -144,6 +144,9 @@ def test_a_selection_runs_those_stages_alone_and_claims_no_results(work: Workpla
     assert "tiny/train is missing or out of date" in done.stderr
     work.run("run", "tiny")
     assert work.ran() == set(), "the earlier runs are in the run-cache"
+    done = work.run("run", "tiny", "--select", "report")
+    assert "report  outputs/tiny/report/report.html" in done.stdout
+    assert "try     " not in done.stdout, "nothing was measured in this run"
 
 
 def test_a_saved_plan_runs_once_as_it_was_planned(work: Workplace) -> None:

@@ -31,6 +31,7 @@ def test_mcnemar_gives_the_published_p(one: int, other: int, p: float) -> None:
 def test_mcnemar_takes_more_rows_than_a_float_has_exponents() -> None:
     assert mcnemar(1500, 1500) == 1.0
     assert 0 < mcnemar(1600, 1400) < 0.001
+    assert mcnemar(20_000, 20_000) == 1.0  # at once, as each way is made of the one before
 
 
 def test_the_interval_is_the_published_one() -> None:
@@ -59,6 +60,17 @@ def test_equal_answers_differ_by_nothing() -> None:
         of_perplexity([(-1.0, 2)] * 9, [(-1.0, 2)] * 9),
     ):
         assert (found.value, found.p, found.significant) == (0, 1, False)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5])
+def test_few_rows_that_differ_prove_nothing(rows: int) -> None:
+    """Every resample of five better rows is better; so is one of 16 tosses of five coins."""
+    same = [(-1.0, 2)] * 30
+    worse, better = [(-9.0, 2)] * rows + same, [(-1.0, 2)] * rows + same
+    assert of_perplexity([(-9.0, 2)] * rows, [(-1.0, 2)] * rows).p >= 2.0 ** (1 - rows)
+    assert not of_perplexity(worse, better).significant
+    wrong, right = ["b"] * rows + ["b"] * 30, ["a"] * rows + ["b"] * 30
+    assert of_f1(wrong, right, right).p >= 2.0 ** (1 - rows)
 
 
 def test_f1_is_resampled_as_it_is_computed() -> None:

@@ -314,6 +314,22 @@ def test_every_line_end_of_csv_counts(project: Project, end: str) -> None:
         assert judged(context(project, recipe=name), 20).outcome == outcome
 
 
+def test_a_line_of_conversations_may_make_many_examples(project: Project) -> None:
+    (project.root / "data" / "talk.jsonl").write_text("{}\n" * 8, encoding="utf-8")
+    text = (
+        "defaults: [model: tiny-llama, train: tiny, eval: text, target: [cpu-fp32], _self_]\n"
+        "data: {name: talk, task: generation, source: {type: file, path: data/talk.jsonl},"
+        " template: {type: TYPE}}\ntrain: {save_steps: 5000, warmup_ratio: 0}\n"
+    )
+    outcomes = {
+        kind: judged(
+            context(project, recipe=recipe_file(project, text.replace("TYPE", more), kind)), 20
+        ).outcome
+        for kind, more in (("messages", "messages"), ("chat", "chat, user: u, assistant: a"))
+    }
+    assert outcomes == {"messages": "proved", "chat": "refuted"}
+
+
 def test_a_groups_cadence_is_not_held_against_a_small_file(project: Project) -> None:
     """``eval_steps`` of the group is 20; the last step is validated whatever it is."""
     known = context(project, "train.per_device_train_batch_size=1000")

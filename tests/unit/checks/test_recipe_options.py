@@ -130,16 +130,17 @@ VOIDED = {
 }  # fmt: skip
 
 
-def plain(overrides: list[str]) -> list[str]:
-    return [override.removeprefix("") for override in overrides]
-
-
 @pytest.mark.parametrize("option", VOIDED)
 def test_a_stated_option_that_another_voids_is_refuted(project: Project, option: str) -> None:
     found = judged(context(project, *VOIDED[option]), 18)
     assert found.outcome == "refuted"
     assert f": {option}" in found.where
     assert found.where.startswith("override ")
+
+
+def test_a_seed_that_picks_the_measured_rows_has_its_effect(project: Project) -> None:
+    known = context(project, *VOIDED["data.seed"], "eval.limit=20")
+    assert judged(known, 18).outcome == "proved"
 
 
 def test_every_row_of_the_table_has_its_test() -> None:
