@@ -223,6 +223,8 @@ def _find(project: Project, recipe: str, target: str | None) -> _Export:
 
 
 def _notes(project: Project, committed: Committed, address: str, out: str) -> Iterator[str]:
+    if committed.overrides:
+        yield f"made with {' '.join(committed.overrides)}; `slmcompile run {committed.recipe}` is without"
     again = f"`slmcompile run {committed.recipe}` makes it anew"
     behind = outdated(project, committed)[address]
     if behind:

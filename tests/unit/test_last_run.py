@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slmcompile import showing
+from slmcompile import showing, talk
+from slmcompile.artifact import write_manifest
 from slmcompile.cli import main
 from slmcompile.drift.look import drift
 from slmcompile.errors import Exit, GateFailedError, MissingError, SlmcompileError
@@ -99,6 +100,21 @@ def test_show_and_the_reports_spec_carry_them(project: Project) -> None:
     report = compile_recipe(project, "tiny").own.stages[-2]
     assert report.kind == "report"
     assert report.config["overrides"] == [LR], "of what can change no result it says nothing"
+
+
+def test_whoever_asks_the_model_is_told_of_them(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "_load", lambda _export: None)
+    monkeypatch.setattr(talk, "_answer", lambda *_given, **_named: None)
+    for overrides, times in (((), 0), ((LR,), 1)):
+        ran(project, *overrides)
+        folder = project.root / "outputs" / "tiny" / "export-cpu-fp32"
+        (folder / "prompt.json").write_text('{"columns": ["text"]}', encoding="utf-8")
+        write_manifest(folder, "export", {})
+        talk.generate("tiny", None, ["hello"], 4)
+        told = f"made with {LR}; `slmcompile run tiny` is without\n"
+        assert capsys.readouterr().err.count(told) == times
 
 
 # --- figures of what is no longer there ------------------------------------------------------
