@@ -223,9 +223,10 @@ def _find(project: Project, recipe: str, target: str | None) -> _Export:
 
 
 def _notes(project: Project, committed: Committed, address: str, out: str) -> Iterator[str]:
+    command = f"`slmcompile run {committed.recipe}`"
     if committed.overrides:
-        yield f"made with {' '.join(committed.overrides)}; `slmcompile run {committed.recipe}` is without"
-    again = f"`slmcompile run {committed.recipe}` makes it anew"
+        yield f"made with {' '.join(committed.overrides)}; {command} is without"
+    again = f"{command} makes it anew"
     behind = outdated(project, committed)[address]
     if behind:
         yield f"{out} is {made_before(committed, behind)}; {again}"
