@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmcompile.data.chat_limits import cpu_seconds
+from slmcompile.data.chat_limits import ASKED_CHARACTERS, ASKED_REQUESTS, cpu_seconds
+from slmcompile.data.control_tokens import strings
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError
 from slmcompile.process import python_module
@@ -64,7 +65,10 @@ def template_text(tokenizer: Tokenizer, *, tools: bool) -> str:
 def render_all(
     tokenizer: Tokenizer, requests: Sequence[Request], *, thinking: bool = False
 ) -> list[Outcome]:
-    """Renders conversations by the tokenizer's chat template.
+    """Renders conversations by the tokenizer's chat template, some at a time.
+
+    Each process has the limits of ``chat_limits`` for its own share, so that a large data set is no
+    reason to refuse it.
 
     Args:
         tokenizer: whose template is used; ``tool_use`` where it has one and a request has tools.
@@ -75,19 +79,37 @@ def render_all(
 
     Raises:
         BadRecipeError: the tokenizer has no chat template (exit 78).
-        RefusedError: the template used up its CPU time or memory (exit 77).
+        RefusedError: the template used up its CPU time, memory or text (exit 77).
     """
     asked = {bool(each.tools) for each in requests} or {False}
     templates = {tools: template_text(tokenizer, tools=tools) for tools in asked}
     request = {
         "templates": [templates.get(False), templates.get(True)],
         "variables": _special_tokens(tokenizer) | {"enable_thinking": thinking},
-        "conversations": [
-            {"messages": list(each.messages), "open": each.open, "tools": each.tools or None}
-            for each in requests
-        ],
     }
-    return [Outcome(**result) for result in _ask_child(json.dumps(request), len(requests))]
+    outcomes: list[Outcome] = []
+    for share in _shares(requests):
+        conversations = [
+            {"messages": list(each.messages), "open": each.open, "tools": each.tools or None}
+            for each in share
+        ]
+        results = _ask_child(json.dumps(request | {"conversations": conversations}), len(share))
+        outcomes += [Outcome(**result) for result in results]
+    return outcomes
+
+
+def _shares(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """The requests in order, as many together as one process is asked for."""
+    start = characters = 0
+    for number, each in enumerate(requests):
+        longer = sum(map(len, strings([each.messages, each.tools or ()])))
+        over = characters + longer > ASKED_CHARACTERS or number - start == ASKED_REQUESTS
+        if over and number > start:
+            yield requests[start:number]
+            start, characters = number, 0
+        characters += longer
+    if start < len(requests):
+        yield requests[start:]
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, Any]:

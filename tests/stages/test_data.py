@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import slmcompile.data.chat_render as chat_render
+from slmcompile.data.chat_render import Request, render_all
 from slmcompile.data.prompt import chat_renderer, render_prompt
 from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import load_tokenizer
@@ -191,3 +193,31 @@ def test_a_chat_template_that_explodes_is_stopped(
     monkeypatch.setenv("PYTHONPATH", str(sitecustomize))
     with pytest.raises(RefusedError, match="CPU seconds"):
         Prepared(tmp_path, make_config(template=CHAT), base)
+
+
+def test_a_large_set_is_rendered_in_shares_and_one_endless_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on text is one process's: a set of conversations may be of any length."""
+    tokenizer = load_tokenizer(make_tokenizer(tmp_path / "base"))
+
+    def asked(length: int, count: int = 1) -> list[Request]:
+        content = "x" * length
+        return [
+            Request([{"role": "user", "content": f"{n} {content}"}], True) for n in range(count)
+        ]
+
+    whole = render_all(tokenizer, asked(100, 20))
+    # The child reads its limit from the same module; shorten it there by its environment.
+    sitecustomize = tmp_path / "path"
+    sitecustomize.mkdir()
+    (sitecustomize / "sitecustomize.py").write_text(
+        "import slmcompile.data.chat_limits as limits\nlimits.MAX_CHARACTERS = 2000\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(sitecustomize))
+    monkeypatch.setattr(chat_render, "ASKED_CHARACTERS", 1000)
+    assert render_all(tokenizer, asked(100, 20)) == whole
+    monkeypatch.setattr(chat_render, "ASKED_REQUESTS", 7)
+    assert render_all(tokenizer, asked(1, 20)) == render_all(tokenizer, asked(1, 21))[:20]
+    with pytest.raises(RefusedError, match="too much memory"):
+        render_all(tokenizer, [*asked(1, 3), *asked(2000)])
