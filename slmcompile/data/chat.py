@@ -47,7 +47,7 @@ def render(
     guard: Guard,
     answer: Callable[[str], str],
 ) -> Rendering:
-    """Renders every row as a conversation; ``answer`` changes the last message of each.
+    """Renders every row as a conversation; ``answer`` changes what is trained of each.
 
     Raises:
         BadDataError: a row's conversation is malformed, spells a control token, says something that
@@ -143,10 +143,12 @@ def _require_own_tokens(
 
 
 def _with_answer(each: Conversation, answer: Callable[[str], str]) -> Conversation:
-    *before, last = each.messages
-    if "content" not in last:
-        return each
-    return replace(each, messages=(*before, {**last, "content": answer(last["content"])}))
+    """A conversation with every turn that is trained changed by ``answer``."""
+    messages = list(each.messages)
+    for number in each.trained:
+        if "content" in messages[number]:
+            messages[number] = messages[number] | {"content": answer(messages[number]["content"])}
+    return replace(each, messages=tuple(messages))
 
 
 def _stop(turn: Turn, tokenizer: Tokenizer) -> tuple[Stop, bool]:

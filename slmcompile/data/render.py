@@ -32,7 +32,7 @@ def render(
         renamed: the recipe's ``data.columns``.
         tokenizer: whose chat template and stop token are used.
         guard: refuses or marks control tokens that the rows spell.
-        answer: changes each row's answer, the last one of a conversation.
+        answer: changes each row's answer; of a conversation, each that is trained.
 
     Raises:
         BadDataError: a column is missing or null or spells a control token, or prompt or

@@ -22,7 +22,7 @@ CONSTANT_OUTPUT = frozenset({"check", "gate"})
 # A stage's epoch is raised by hand when its code changes what it writes for an equal spec.
 EPOCHS: Mapping[str, int] = {
     "base": 1,
-    "data": 3,
+    "data": 4,
     "check": 1,
     "train": 1,
     "export": 1,

@@ -17,7 +17,7 @@ from slmcompile.progress import Silent
 from slmcompile.stages import evaluate
 from slmcompile.stages.context import Context
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, write_jsonl
-from tests.tiny_tokenizer import make_tokenizer
+from tests.tiny_tokenizer import CHATML, REASONING, make_tokenizer
 
 MIXED: list[Any] = [1, "1", 1.0, True, "true", 0, "0.0", False]
 SPACED = [" yes", "yes ", "yes\n", "no", " no", "no", "maybe", "maybe"]
@@ -104,11 +104,20 @@ def test_a_label_within_json_is_written_once_and_the_rest_is_left(
     assert all(row.label == label_of(row.completion, "open") for row in mended.rows)
 
 
-def test_conversations_are_normalised_in_their_last_answer(tmp_path: Path, base: Path) -> None:
+@pytest.mark.parametrize("template", [CHATML, REASONING], ids=["whole", "an example a turn"])
+def test_conversations_are_normalised_in_every_answer_that_is_trained(
+    tmp_path: Path, template: str
+) -> None:
+    """Whether or not the template makes an example of each turn; an answer of the context stays."""
+    base = make_tokenizer(tmp_path / "base", chat_template=template)
     talks = [
         {
             "messages": [
                 {"role": "user", "content": f"box {n}?"},
+                {"role": "assistant", "content": "NOT TRAINED", "weight": 0},
+                {"role": "user", "content": "and now?"},
+                {"role": "assistant", "content": ["YES", "yes", "No"][n % 3]},
+                {"role": "user", "content": "surely?"},
                 {"role": "assistant", "content": ["YES", "yes", "no"][n % 3]},
             ]
         }
@@ -117,7 +126,11 @@ def test_conversations_are_normalised_in_their_last_answer(tmp_path: Path, base:
     write_jsonl(tmp_path / "project", talks)
     config = {"template": {"type": "messages"}, "label": None, "task": "classification"}
     done = Prepared(tmp_path, make_config(normalize_labels=["case"], **config), base)
-    assert {row.completion for row in done.rows} == {"yes", "no"}
+    assert len(done.rows) == (30 if template == CHATML else 60)
+    assert {row.label for row in done.rows} == {"yes", "no"}
+    for row in done.rows:
+        assert not row.prompt.partition("and now?")[2].count("YES" if row.label == "yes" else "No")
+        assert "NOT TRAINED" in row.prompt
 
 
 def test_labels_from_pandas_are_one_label_in_csv_and_parquet(tmp_path: Path, base: Path) -> None:
