@@ -17,10 +17,11 @@ from slmcompile.regular_file import check_inside, leads_out, linked_file
 
 _LOOKED_AT = 1000  # files at most, for a hint
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\\$\\{")
 
 
 def permitted(path: str, where: str) -> None:
-    """Refuses a path by its text alone: an address, or one that is hidden or leads out.
+    """Refuses a path by its text alone: an address, hidden, leading out or unfit to be written.
 
     Raises:
         RefusedError: it is (exit 77).
@@ -38,6 +39,21 @@ def permitted(path: str, where: str) -> None:
             f"{where}: {path} is hidden, as files with credentials and caches are",
             "name a file or folder without a dot in front",
         )
+    writable(path, where)
+
+
+def writable(path: str, where: str) -> None:
+    """Refuses a path that generated files cannot hold as it is.
+
+    They are UTF-8 and of one line a name, and DVC takes ``${…}`` in them for a variable. No recipe
+    spells such a path, but a glob or a folder may hold it.
+
+    Raises:
+        RefusedError: it is (exit 77).
+    """
+    if found := _UNWRITABLE.search(path):
+        held = {"${": "${, a variable to DVC"}.get(found[0], "what is no text of one line")
+        raise RefusedError(f"{where}: {path}: the name holds {held}", "rename the file")
 
 
 def look(project: Project, path: str, where: str) -> os.stat_result | None:
@@ -101,11 +117,12 @@ def _near(project: Project, path: str) -> str:
 
 
 def files_below(project: Project, folder: str, where: str) -> tuple[str, ...]:
-    """Every regular file below a folder; a link or a device among them is refused."""
+    """Every regular file below a folder; a link, a device or an unwritable name is refused."""
     found: list[str] = []
     for path in sorted((project.root / folder).rglob("*")):
         relative = path.relative_to(project.root).as_posix()
         inside = check_inside(project.root, relative, where)
         if inside is not None and stat.S_ISREG(inside.st_mode):
+            writable(relative, where)
             found.append(relative)
     return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -160,6 +161,31 @@ def test_a_glob_stays_in_the_project_and_says_what_is_wrong(
     assert f": data.source.path: {path}" in caught.value.what
     assert what in caught.value.what
     assert mend in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"\xff.jsonl", "\\udcff.jsonl: the name holds what is no text"),
+        (b"a\nb.jsonl", "a\\nb.jsonl: the name holds what is no text"),
+        (b"a\x1b[2J.jsonl", "a\\u001b[2J.jsonl: the name holds what is no text"),
+        (b"${x}.jsonl", "${x}.jsonl: the name holds ${, a variable to DVC"),
+    ],
+    ids=["bytes", "line", "escape", "variable"],
+)
+def test_a_name_that_generated_files_cannot_hold_is_refused(
+    project: Project, name: bytes, shown: str
+) -> None:
+    """Matched by a glob, in its folder's name or its own."""
+    folder = os.fsencode(project.root / "data")
+    Path(os.fsdecode(folder + b"/parts/" + name)).write_text("{}", encoding="utf-8")
+    inner = Path(os.fsdecode(folder + b"/" + name))
+    inner.mkdir()
+    (inner / "z.jsonl").write_text("{}", encoding="utf-8")
+    for glob, says in (("parts/*.jsonl", f"parts/{shown}"), ("*/z.jsonl", shown.partition(":")[0])):
+        with pytest.raises(RefusedError, match="rename the file") as caught:
+            compiled(project, f"data.source.path='data/{glob}'")
+        assert f": data.source.path: data/{says}" in caught.value.what
 
 
 @pytest.mark.parametrize("path", ["data/parts/*.jsonl", "data/linked/*.jsonl", "data/*/a.jsonl"])
