@@ -26,7 +26,7 @@ LIMIT = 64 << 10
 FILES = 16
 """Files read of a split."""
 
-_LINE_ENDS = {"jsonl": (b"\n",), "csv": (b"\n", b"\r")}
+_LINE_ENDS = {"jsonl": ("\n",), "csv": ("\n", "\r")}
 """Where a part of a file may end; an array is often one line, so it may end anywhere."""
 
 
@@ -101,22 +101,21 @@ def _of_file(
     with opened(file, path) as stream:
         raw = stream.read(LIMIT + 1)
     whole = len(raw) <= LIMIT
-    part = raw if whole else _unbroken_lines(raw, file_format)
-    text = decoded(part, path, source.encoding, whole=whole)
+    text = decoded(raw, path, source.encoding, whole=whole)
     if whole:
         not_empty(text, path)
-    elif not text.strip():
+    elif not (text := _unbroken_lines(text, file_format)).strip():
         return (), False
     # An array or a quoted cell that goes on behind the part looks broken where the part ends.
     strict = whole or file_format == "jsonl"
     return tuple(_unbroken(parse(text, path, source), strict=strict)), whole
 
 
-def _unbroken_lines(raw: bytes, file_format: str) -> bytes:
+def _unbroken_lines(text: str, file_format: str) -> str:
     """A part without its last line, which is broken off; nothing where that is the first."""
     if file_format not in _LINE_ENDS:
-        return raw
-    return raw[: 1 + max(raw.rfind(end) for end in _LINE_ENDS[file_format])]
+        return text
+    return text[: 1 + max(text.rfind(end) for end in _LINE_ENDS[file_format])]
 
 
 def _unbroken(rows: Iterator[SourceRow], *, strict: bool) -> Iterator[SourceRow]:

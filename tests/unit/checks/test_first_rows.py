@@ -44,6 +44,23 @@ def test_a_long_file_is_read_up_to_the_limit(tmp_path: Path, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_part_of_wide_characters_ends_with_a_line(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    """The bytes of a line's end are those of letters too, and stand between letters."""
+    text = TEXTS[name]().replace("é", "\u0a0a\u0d0a")
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    source = {"type": "file", "path": name, "encoding": encoding}
+    seen = first_rows(make_config(source=source), tmp_path)
+    assert not seen.whole
+    assert 20 < len(seen.rows) < len(ROWS) / 2
+    assert [row.values["text"] for row in seen.rows] == [
+        row["text"] for row in ROWS[: len(seen.rows)]
+    ]
+
+
 @pytest.mark.parametrize("before", ["", " "])
 def test_an_array_in_one_line_is_read_up_to_the_limit(tmp_path: Path, before: str) -> None:
     rows = [{"text": "a"}, {"text": "é" * LIMIT}]
