@@ -29,7 +29,9 @@ def decoded(raw: bytes, path: str, encoding: str, *, whole: bool = True) -> str:
     try:
         text = codecs.getincrementaldecoder("utf-8-sig" if utf8 else codec)().decode(raw, whole)
     except (UnicodeError, ValueError) as error:
-        raise _wrong(raw, path, encoding, getattr(error, "start", 0)) from error
+        # A decoder that has skipped the mark counts from behind it.
+        left, start = getattr(error, "object", raw), getattr(error, "start", 0)
+        raise _wrong(raw, path, encoding, len(raw) - len(left) + start) from error
     if "\0" in text and raw.count(0) > len(raw) // 4:
         raise _wrong(raw, path, encoding, raw.index(0))
     if codec.startswith(_ONE_BYTE) and not raw.isascii() and _is_utf8(raw, whole=whole):
@@ -41,7 +43,7 @@ def decoded(raw: bytes, path: str, encoding: str, *, whole: bool = True) -> str:
 
 
 def _wrong(raw: bytes, path: str, encoding: str, start: int) -> BadDataError:
-    line = raw.count(b"\n", 0, start) + 1
+    line = raw[:start].decode(encoding, "replace").count("\n") + 1
     shown = "UTF-8" if codecs.lookup(encoding).name == "utf-8" else encoding
     what = f"{path}:{line}: not {shown} (byte 0x{raw[start]:02x})"
     guess = _guess(raw)

@@ -160,6 +160,25 @@ def test_a_wrong_encoding_is_refused_with_the_likely_one(
         assert mend in caught.value.mend
 
 
+@pytest.mark.parametrize(
+    ("content", "encoding", "what"),
+    [
+        (b"\xef\xbb\xbf{}\n\x81\x8d\n", "utf-8", "a.jsonl:2: not UTF-8 (byte 0x81)"),
+        (b"\xef\xbb\xbf{}\n{}\xff", "utf-8", "a.jsonl:2: not UTF-8 (byte 0xff)"),
+        ("{}\n\u0a0a".encode("utf-16") + b"\x00\xdc\n\0", "utf-16", "a.jsonl:2: not utf-16 (byte"),
+        ("{}\n".encode("utf-16-be") + b"\xdc\x00", "utf-16-be", "a.jsonl:2: not utf-16-be"),
+        ("{}\né\n".encode("gb18030") + b"\xff", "gb18030", "a.jsonl:3: not gb18030 (byte 0xff)"),
+    ],
+)
+def test_the_place_of_a_wrong_byte_is_that_in_the_file(
+    tmp_path: Path, content: bytes, encoding: str, what: str
+) -> None:
+    """Behind a byte order mark, and where a character is of several bytes."""
+    with pytest.raises(BadDataError) as caught:
+        read(tmp_path, "a.jsonl", content, encoding=encoding)
+    assert caught.value.what.startswith(what)
+
+
 ZSTANDARD = bytes(pa.compress(LINES.encode(), codec="zstd", asbytes=True))
 
 
