@@ -75,7 +75,8 @@ def read_conversation(
     """
     name = template.column
     where = f"{row.where}: column {name!r}"
-    value = _list(column(row, name, renamed), where, "messages", _EXAMPLE)
+    value = _parsed(column(row, name, renamed), where, "messages")
+    value = _list(value, where, "messages", _EXAMPLE)
     value = without_nulls(value) if row.columnar else value
     ignored: Counter[str] = Counter()
     messages: list[Message] = []
@@ -154,25 +155,29 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def _list(value: Any, where: str, what: str, example: str) -> list[Any]:
-    """A list, given as such or as its JSON text."""
-    if isinstance(value, str):
-        try:
-            value = json_value(value)
-        except ValueError as error:
-            raise BadDataError(
-                f"{where} is text, and not the JSON of a list of {what}: {error}",
-                "write it by json.dumps (Python's str() gives no JSON)",
-            ) from error
+def _parsed(value: Any, where: str, what: str) -> Any:
+    """A value, given as such or as its JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json_value(value)
+    except ValueError as error:
+        raise BadDataError(
+            f"{where} is text, and not the JSON of a list of {what}: {error}",
+            "write it by json.dumps (Python's str() gives no JSON)",
+        ) from error
+
+
+def _list(value: Any, where: str, what: str, mend: str) -> list[Any]:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not value:
-        raise BadDataError(f"{where} is not a list of {what}", example)
+        raise BadDataError(f"{where} is not a list of {what}", mend)
     return list(value)
 
 
 def _tools(
     row: SourceRow, name: str | None, renamed: Mapping[str, str]
 ) -> tuple[dict[str, Any], ...] | None:
-    """The row's tools; a column of the usual name may be missing, another may not."""
+    """The row's tools, None without any; a column of the usual name may be missing, another not."""
     if name is None:
         return None
     if name == TOOLS_COLUMN and renamed.get(name, name) not in row.values:
@@ -181,7 +186,10 @@ def _tools(
         return None
     where = f"{row.where}: column {name!r}"
     mend = "write a list of tool schemas, or set data.template.tools=null to leave it out"
-    found = _list(column(row, name, renamed), where, "tools", mend)
+    given = _parsed(column(row, name, renamed), where, "tools")
+    if _says_nothing(given):
+        return None
+    found = _list(given, where, "tools", mend)
     return read_tools(without_nulls(found) if row.columnar else found, where, mend)
 
 
@@ -198,13 +206,13 @@ def _message(value: Any, where: str, ignored: Counter[str]) -> tuple[Message, bo
     message: Message = {"role": role}
     if content is not None:
         message["content"] = content
-    calls = fields.pop("tool_calls", None)
-    if calls is not None:
+    calls = read_calls(fields.pop("tool_calls", None), where)
+    if calls:
         if role != "assistant":
             raise BadDataError(f"{where}: the {role} calls tools", "let the assistant call them")
-        message["tool_calls"] = read_calls(calls, where)
+        message["tool_calls"] = calls
     empty = content is None or not content.strip()
-    if empty and calls is None and role != "tool":
+    if empty and not calls and role != "tool":
         raise BadDataError(f"{where} has no text as content", "write the message's text")
     return message | fields, is_trained
 

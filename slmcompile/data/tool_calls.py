@@ -18,7 +18,7 @@ _FORM = 'write {"function": {"name": "…", "arguments": {…}}}'
 
 
 def read_calls(value: Any, where: str) -> list[dict[str, Any]]:
-    """A message's calls: a list, a single call or the JSON text of either.
+    """A message's calls: a list, a single call, None, or the JSON text of these.
 
     Each becomes ``{"type": "function", "function": {"name", "arguments"}}`` with its ``id`` if it
     has one; a call may also be given as its bare function.
@@ -27,7 +27,7 @@ def read_calls(value: Any, where: str) -> list[dict[str, Any]]:
         BadDataError: one is broken or has a key that is not understood.
     """
     value = _parsed(value, f"{where}: tool_calls")
-    calls = value if isinstance(value, list) else [value]
+    calls = value if isinstance(value, list) else [value] * (value is not None)
     return [_call(call, f"{where}, call {number}") for number, call in enumerate(calls)]
 
 

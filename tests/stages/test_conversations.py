@@ -285,6 +285,19 @@ def test_named_templates_are_chosen_as_transformers_chooses_them(tmp_path: Path)
     assert all(("weather" in prompts[n]) == bool(n % 2) for n in range(20))
 
 
+@pytest.mark.parametrize("nothing", [None, [], "[]", " [ ] ", "null"])
+def test_a_row_without_tools_or_calls_may_say_so(tmp_path: Path, nothing: Any) -> None:
+    """As such or as JSON text, where the template would write neither."""
+    done = prepared(
+        tmp_path,
+        lambda n: {
+            "messages": [user(n), assistant("yes", tool_calls=nothing)],
+            "tools": nothing,
+        },
+    )
+    assert trained(done, tmp_path, 3) == "yes<|im_end|>"
+
+
 def test_templates_without_a_default_are_named(tmp_path: Path) -> None:
     named = [{"name": "rag", "template": CHATML}, {"name": "tool_use", "template": CHATML}]
     with pytest.raises(BadRecipeError, match="rag, tool_use"):
