@@ -7,11 +7,13 @@ import io
 import re
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from slmcompile.data.rows import SourceRow, listed, twice
 from slmcompile.errors import BadDataError
 
 _LOOKED_AT = 64 << 10
+_LONGEST = (1 << 31) - 1  # a C long, which some platforms have 32 bits for
 _OTHERS = (";", "\t", "|")
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SAID = re.compile(r'sep=([^"\r\n])(?:\r\n|\r|\n)', re.IGNORECASE)  # Excel's own first line
@@ -40,11 +42,17 @@ def find_delimiter(text: str) -> str:
 
 def _cells(text: str, delimiter: str) -> list[int]:
     """Cells of the header and of the first row."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = _reader(io.StringIO(text, newline=""), delimiter)
     try:
         return [len(cells) for cells in islice(filter(None, reader), 2)]
     except csv.Error:
         return []
+
+
+def _reader(stream: io.StringIO, delimiter: str, *, strict: bool = False) -> Any:
+    """A reader of cells of any length: the module's own limit is 131,072 characters."""
+    csv.field_size_limit(_LONGEST)
+    return csv.reader(stream, strict=strict, delimiter=delimiter)
 
 
 def parse_csv(text: str, name: str, delimiter: str | None = None) -> Iterator[SourceRow]:
@@ -56,7 +64,7 @@ def parse_csv(text: str, name: str, delimiter: str | None = None) -> Iterator[So
     if said := _SAID.match(text):
         stream.seek(said.end())
         skipped = 1
-    reader = csv.reader(stream, strict=True, delimiter=delimiter)
+    reader = _reader(stream, delimiter, strict=True)
     header: list[str] | None = None
     line = skipped + 1
     while True:

@@ -111,6 +111,12 @@ def test_tsv_has_tabs_even_where_the_header_has_a_comma(tmp_path: Path) -> None:
     assert values(found) == [{"a,b": "x,y", "c": "z"}]
 
 
+def test_a_cell_may_be_of_any_length(tmp_path: Path) -> None:
+    cell = "a long document; " * 20_000
+    found = read(tmp_path, "a.csv", f'text,label\n"{cell}",on\n'.encode())
+    assert values(found) == [{"text": cell, "label": "on"}]
+
+
 def test_a_broken_row_names_what_divides_the_cells(tmp_path: Path) -> None:
     with pytest.raises(BadDataError) as caught:
         read(tmp_path, "a.csv", b"text;label\na;b\na;b;c\n")
