@@ -1,8 +1,12 @@
 """Which test rows are measured where ``eval.limit`` takes fewer than there are.
 
-Rows are put into one order of which every beginning is a sample: spread over the labels as the
-whole test split is, every label once before any twice, and within a label by a seeded hash of the
-row's text. So a larger limit only adds rows, and where a row stands in its file is nothing.
+Rows are put into one order of which every beginning is a sample: every label once before any
+twice, then spread over the labels as the whole test split is, and within a label by a seeded hash
+of the row's text. So a larger limit only adds rows, and where a row stands in its file is nothing.
+
+A label that would have less than half a row by its share has one all the same, at the cost of the
+others: with many rare labels the sample is not the test split in small, and what is measured on it
+tells more of rare labels than the split holds of them.
 """
 
 from __future__ import annotations
@@ -48,9 +52,9 @@ def longest_of_first(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[
 def _order(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[int]:
     """Numbers of all rows, those that are measured first in front.
 
-    Labels take turns by the divisors 1, 3, 5, … (Webster 1832, Sainte-Laguë 1910): each has its
-    share of every beginning, to within a row. Of labels that have none yet the most frequent is
-    next.
+    First every label once, the most frequent in front. Then labels take turns by the divisors 3, 5,
+    … (Webster 1832, Sainte-Laguë 1910), which count the first row too: labels with more than one
+    row have their shares, to within a row, of what the others leave them.
     """
     waiting: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
     for number, row in enumerate(rows):

@@ -588,8 +588,9 @@ class Eval(Section):
     limit: int | None = Field(
         None,
         ge=1,
-        description="Rows of the test split that are measured: a sample, seeded by data.seed and"
-        " spread over the labels; null takes all.",
+        description="Rows of the test split that are measured, a sample seeded by data.seed: each"
+        " label once, the most frequent first, and further rows by how frequent a label is. Where"
+        " many labels are rare, these are a larger part of it than of the split. null takes all.",
     )
     batch_size: int = Field(
         16,

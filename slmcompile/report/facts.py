@@ -210,12 +210,18 @@ def shown_metrics(artifacts: Sequence[Artifact]) -> list[tuple[str, str]]:
 
 
 def measured_on(artifact: Artifact) -> str:
-    """``120 of 480 test rows, 4 of 12 labels``; empty where that is not known."""
+    """``120 of 480 test rows, 12 labels (…)`` with how a sample is drawn; empty if unknown."""
     if artifact.rows is None:
         return ""
     rows = _of(artifact.rows, artifact.test_rows, "test row")
-    labels = artifact.labels is not None and _of(artifact.labels, artifact.test_labels, "label")
-    return f"{rows}, {labels}" if labels else rows
+    if artifact.labels is None:
+        return rows
+    drawn = ""
+    if artifact.test_rows not in {None, artifact.rows}:
+        drawn = " (each label once, then by frequency)"
+        if artifact.labels != artifact.test_labels:
+            drawn = " (the most frequent, one row each)"
+    return f"{rows}, {_of(artifact.labels, artifact.test_labels, 'label')}{drawn}"
 
 
 def _of(part: int, whole: int | None, what: str) -> str:

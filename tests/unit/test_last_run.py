@@ -213,7 +213,7 @@ def measured(project: Project, name: str, right: int, *, cut: int = 0, rows: int
     folder = project.root / "outputs" / "tiny" / f"evaluate-{name}"
     figures = {
         "exact_match": right / rows, "cut_off": cut / rows,
-        "rows": rows, "test_rows": 480, "labels": 4, "test_labels": 12,
+        "rows": rows, "test_rows": 480, "labels": 12, "test_labels": 12,
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps({"artifacts": {name: figures}}))
     lines = [
@@ -232,7 +232,9 @@ def test_show_says_what_the_figures_say_and_of_which_rows(project: Project) -> N
         measured(project, name, right)
     shown = showing.look(project, "tiny")
     said = showing.text(shown).split("\n")
-    assert "measured on 120 of 480 test rows, 4 of 12 labels" in said
+    assert (
+        "measured on 120 of 480 test rows, 12 labels (each label once, then by frequency)" in said
+    )
     assert "cut off" not in "".join(said)
     assert (
         "  ! cpu-fp32 loses 0.067 of exact match against the fine-tuned model (0.833 against 0.900;"

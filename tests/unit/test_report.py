@@ -25,7 +25,14 @@ from slmcompile.report.cases import cases
 from slmcompile.report.charts import Series, line_chart, tick_label, ticks
 from slmcompile.report.data_facts import data_facts
 from slmcompile.report.diff import difference
-from slmcompile.report.facts import Artifact, GateVerdict, Prediction, ReportFacts, facts_from
+from slmcompile.report.facts import (
+    Artifact,
+    GateVerdict,
+    Prediction,
+    ReportFacts,
+    facts_from,
+    measured_on,
+)
 from slmcompile.report.findings import (
     all_findings,
     baseline_sentences,
@@ -464,10 +471,24 @@ def test_a_sure_loss_that_is_tiny_is_no_finding() -> None:
 
 def test_rows_and_labels_measured_are_named_everywhere() -> None:
     facts = sample()
-    on = {"rows": 120, "test_rows": 480, "labels": 4, "test_labels": 12}
+    on = {"rows": 120, "test_rows": 480, "labels": 12, "test_labels": 12}
+    said = "120 of 480 test rows, 12 labels (each label once, then by frequency)"
     artifacts = [dataclasses.replace(each, **on) for each in facts.artifacts]
     for path, text in build(dataclasses.replace(facts, artifacts=artifacts)).items():
-        assert "on the same 120" in text or "on 120 of 480 test rows, 4 of 12 labels" in text, path
+        assert f"on the same {said}" in text or f"on {said}" in text, path
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({}, "4 of 480 test rows"),
+        ({"labels": 4, "test_labels": 12},
+         "4 of 480 test rows, 4 of 12 labels (the most frequent, one row each)"),
+        ({"rows": 480, "labels": 12, "test_labels": 12}, "480 test rows, 12 labels"),
+    ],
+)  # fmt: skip
+def test_how_a_sample_is_drawn_is_said_where_there_is_one(known: dict[str, int], said: str) -> None:
+    assert measured_on(Artifact("torch", "tuned", **{"rows": 4, "test_rows": 480, **known})) == said
 
 
 def test_what_nothing_is_measured_of_is_no_row_of_dashes() -> None:

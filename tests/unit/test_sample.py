@@ -44,6 +44,17 @@ def test_a_sample_has_as_many_rows_as_it_may_and_every_label_it_can(limit: int) 
     }
 
 
+@pytest.mark.parametrize(("limit", "frequent"), [(40, 1), (51, 1), (60, 10), (80, 30)])
+def test_rare_labels_have_a_row_each_at_the_cost_of_frequent_ones(
+    limit: int, frequent: int
+) -> None:
+    """As the recipe's key says: 100 rows of one label and 50 labels of one row."""
+    labels = ["a"] * 100 + [f"rare {n}" for n in range(50)]
+    chosen = sample([row(n, each) for n, each in enumerate(labels)], limit, 0, labelled=True)
+    assert sum(each.label == "a" for each in chosen) == frequent
+    assert len({each.label for each in chosen}) == min(limit, 51)
+
+
 def test_no_limit_takes_all_and_rows_without_labels_are_one_stratum() -> None:
     rows = [row(number, label) for number, label in enumerate(SORTED)]
     assert sample(rows, None, 7, labelled=True) == rows == sample(rows, 100, 7, labelled=True)
