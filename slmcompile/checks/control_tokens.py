@@ -15,7 +15,7 @@ from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.data.control_tokens import ControlTokens, control_tokens, strings
 from slmcompile.data.conversations import guarded, read_conversation, reasoning_apart
-from slmcompile.data.guard import Guard
+from slmcompile.data.guard import Guard, SpelledError
 from slmcompile.data.messages import chat_messages
 from slmcompile.data.rows import SourceRow
 from slmcompile.data.template import parse
@@ -49,7 +49,7 @@ def control_tokens_are_text(context: CheckContext) -> Verdict:
     return needs_rows(context)
 
 
-def _first(source: Source, controls: ControlTokens) -> BadDataError | None:
+def _first(source: Source, controls: ControlTokens) -> SpelledError | None:
     """The first of the first rows that spells one; other mistakes are found by other rules."""
     try:
         rows = first_rows_of(source).rows
@@ -58,9 +58,10 @@ def _first(source: Source, controls: ControlTokens) -> BadDataError | None:
     for row in rows:
         try:
             _render(row, source.data, Guard(controls))
-        except BadDataError as error:
-            if "spells the control token" in error.what:
-                return error
+        except SpelledError as error:
+            return error
+        except BadDataError:
+            continue
         except SlmcompileError:
             return None
     return None

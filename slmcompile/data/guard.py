@@ -26,6 +26,10 @@ from slmcompile.errors import BadDataError
 AS_TEXT = "remove it, or set data.special_tokens=text to have it encoded as text"
 
 
+class SpelledError(BadDataError):
+    """A value spells a control token, and the recipe does not have it encoded as text (exit 65)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Control tokens, and the mark for cuts; an empty mark refuses what would need one."""
@@ -37,7 +41,8 @@ class Guard:
         """A template's text for one row, marked.
 
         Raises:
-            BadDataError: a column is missing, null, or spells a control token.
+            SpelledError: a column spells a control token.
+            BadDataError: one is missing or null.
         """
         filled = parts(pieces, lambda name: as_text(row, name, renamed))
         found = self.controls.spellings(filled)
@@ -48,7 +53,7 @@ class Guard:
         """A value of any form (text, list, object) with every text in it marked.
 
         Raises:
-            BadDataError: one spells a control token; ``where`` says where it stands.
+            SpelledError: one spells a control token; ``where`` says where it stands.
         """
         if isinstance(value, str):
             found = self.controls.spellings([Part(value, "")])
@@ -62,7 +67,7 @@ class Guard:
     def _marked(self, text: str, found: Sequence[Spelling], where: Any) -> str:
         for each in found:
             if not self.mark or not each.divisible:
-                raise BadDataError(
+                raise SpelledError(
                     f"{where(each)} spells the control token {each.token}",
                     AS_TEXT if each.divisible else "remove it; one character cannot be cut",
                 )

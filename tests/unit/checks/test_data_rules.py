@@ -34,6 +34,26 @@ def test_good_rows_pass(project: Path, number: int) -> None:
     assert found.outcome == "proved", found.evidence
 
 
+def test_plan_finds_a_control_token_by_the_kind_of_error_and_not_by_its_words(
+    tmp_path: Path,
+) -> None:
+    """A column's name is quoted by another error, which another rule is for."""
+    project = make_project(tmp_path.resolve() / "project", data=("tiny",))
+    (tmp_path / "model").mkdir()
+    token = {"content": "<|end|>", "special": True}
+    model = replace(
+        MODEL, folder=tmp_path / "model", tokenizer={"added_tokens_decoder": {"0": token}}
+    )
+    rows = project / "data/rows.jsonl"
+    rows.write_text(json.dumps({"text": "say <|end|>", "label": "on"}), encoding="utf-8")
+    source = "data.source.path=data/rows.jsonl"
+    found = verdict(35, planned(project, source, model=model))
+    assert found.evidence == "data/rows.jsonl:1: column 'text' spells the control token <|end|>"
+    renamed = "data.columns={text: 'spells the control token'}"
+    found = verdict(35, planned(project, source, renamed, model=model))
+    assert found.outcome == "needs_probe"
+
+
 NO_LEAK = {"validation_in_train": 0, "test_in_train": 0, "test_in_validation": 0}
 ONES = (Writing('"1"', 9, "a.jsonl:1"), Writing('"1.0"', 2, "a.jsonl:7"))
 CASES = (Writing('"On"', 9, "a.jsonl:1"), Writing('"on"', 2, "a.jsonl:7"))
