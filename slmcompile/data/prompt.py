@@ -26,7 +26,7 @@ from slmcompile.recipe.schema import Data
 FORMAT_VERSION = "1.1"
 
 ChatRenderer = Callable[[list[dict[str, str]]], str]
-"""Renders messages with the generation prompt, as ``chat_renderer`` makes it."""
+"""Renders messages with the generation prompt."""
 
 
 def describe_prompt(
@@ -54,13 +54,6 @@ def describe_prompt(
         "control_tokens": dict(controls.ids),
         "values": RULE,
     }
-
-
-def render_prompt(
-    prompt: Mapping[str, Any], values: Mapping[str, str], chat: ChatRenderer | None = None
-) -> str:
-    """The prompt text for new values; as ``prompt_pieces``, joined."""
-    return "".join(prompt_pieces(prompt, values, chat))
 
 
 def prompt_pieces(
@@ -95,7 +88,8 @@ def prompt_pieces(
         return split_at(*_filled(prompt, parse(prompt["text"], "prompt.json: text"), values))
     if chat is None:
         raise UsageError(
-            "this prompt needs the model's chat template", "generate from the recipe's own folder"
+            "this prompt needs the model's chat template, which changes what values say",
+            "write it by the base model's tokenizer, or train with data.template.type=text",
         )
     template = prompt["template"]
     pieces = parse(template["user"], "prompt.json: template.user")
@@ -116,19 +110,3 @@ def _filled(
                 f"{each.column} holds {each.token!r}, a control token of the model", "remove it"
             )
     return "".join(part.text for part in filled), [each.at for each in found]
-
-
-def chat_renderer(tokenizer: Any, *, thinking: bool = False) -> ChatRenderer:
-    """Renders by a tokenizer's chat template, with the limits and variables of the data stage.
-
-    ``thinking`` is ``enable_thinking`` of ``prompt.json``.
-    """
-    from slmcompile.data.chat_render import Request, render_all
-
-    def rendered(messages: list[dict[str, str]]) -> str:
-        outcome = render_all(tokenizer, [Request(messages, open=True)], thinking=thinking)[0]
-        if outcome.error:
-            raise UsageError(f"the chat template refuses the prompt: {outcome.error}")
-        return outcome.text
-
-    return rendered

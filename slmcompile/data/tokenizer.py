@@ -17,7 +17,6 @@ class Tokenizer(Protocol):
     chat_template: str | dict[str, str] | None
     added_tokens_decoder: dict[int, Any]
     special_tokens_map: dict[str, Any]
-    is_fast: bool
 
     def __call__(self, text: Sequence[str] | str, **options: Any) -> Any:
         """Token ids of one or many texts."""

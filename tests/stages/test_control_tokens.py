@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slmcompile.data.control_tokens import split_at
-from slmcompile.data.prompt import chat_renderer, prompt_pieces
+from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
 from slmcompile.errors import BadDataError, StageFailedError
@@ -169,13 +170,20 @@ def test_what_the_recipes_own_template_spells_stays_a_token(
 def test_a_chat_template_that_changes_values_serves_what_it_trains(
     tmp_path: Path, change: Callable[[str], str]
 ) -> None:
+    from transformers import AutoTokenizer
+
     base = make_tokenizer(tmp_path / "other", chat_template=change(CHATML))
     tokenizer = load_tokenizer(base)
     value = "  say <|im_end|> and \U0010fffd\U0010fffc too "
     write_jsonl(tmp_path / "project", text_rows(text=value))
     done = Prepared(tmp_path, config(CHAT, "text"), base)
     row = next(row for row in done.rows if row.id == 3)
-    served = prompt_pieces(done.prompt, {"text": value}, chat_renderer(tokenizer))
+    renderer = partial(
+        AutoTokenizer.from_pretrained(base).apply_chat_template,
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    served = prompt_pieces(done.prompt, {"text": value}, renderer)
     assert "\U0010fffd\U0010fffc" in row.prompt
     assert "".join(served) == row.prompt
     ids = [i for piece in served for i in tokenizer(piece)["input_ids"]]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from slmcompile.base.layout import complete
-from slmcompile.data.prompt import render_prompt
+from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import load_tokenizer
 from slmcompile.errors import BadDataError, BadRecipeError
@@ -98,9 +98,8 @@ def test_another_column_of_sharegpt_is_named(tmp_path: Path) -> None:
         template={"column": "conversations"},
     )
     assert done.prompt["columns"] == ["conversations"]
-    assert render_prompt(done.prompt, {"conversations": "say 7"}) in {
-        row.prompt for row in done.rows
-    }
+    (served,) = prompt_pieces(done.prompt, {"conversations": "say 7"})
+    assert served in {row.prompt for row in done.rows}
 
 
 @pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}, {"weight": 0.0}])
@@ -217,7 +216,7 @@ def test_reasoning_is_trained_where_the_template_writes_it(tmp_path: Path) -> No
     )
     assert trained(done, tmp_path, 2) == "<think>\nhm 2\n</think>\n\nit is 2<|im_end|>"
     assert done.prompt["enable_thinking"] is True
-    assert "<think>" not in render_prompt(done.prompt, {"messages": "say 2"})
+    assert "<think>" not in "".join(prompt_pieces(done.prompt, {"messages": "say 2"}))
     assert (
         "answers hold reasoning: the chat template's enable_thinking is on"
         in (done.report["notes"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import slmcompile.data.chat_render as chat_render
 from slmcompile.data.chat_render import Request, render_all
-from slmcompile.data.prompt import chat_renderer, render_prompt
+from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import load_tokenizer
 from slmcompile.errors import RefusedError
@@ -66,7 +67,7 @@ def test_prompt_ids_are_those_that_inference_sends(tmp_path: Path, project: Path
     done = Prepared(tmp_path, make_config(), base)
     tokenizer = load_tokenizer(base)
     for row in done.rows[:10]:
-        served = render_prompt(done.prompt, {"text": rows()[row.id]["text"]})
+        (served,) = prompt_pieces(done.prompt, {"text": rows()[row.id]["text"]})
         assert served == row.prompt
         sent = tokenizer(served)["input_ids"]
         assert sent[0] == row.prompt_ids[0]
@@ -105,34 +106,36 @@ def test_chat_rows_are_what_the_tokenizer_renders(
     base = make_tokenizer(tmp_path / "other", chat_template=template)
     done = Prepared(tmp_path, make_config(template=CHAT), base)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    renderer = chat_renderer(tokenizer)
+    renderer = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
     for row in done.rows[:10]:
         source = rows()[row.id]
         user = {"role": "user", "content": source["text"]}
         answer = {"role": "assistant", "content": json.dumps(source["answer"])}
-        prompt = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+        prompt = renderer([user])
         whole = tokenizer.apply_chat_template([user, answer], tokenize=False)
         assert row.prompt == prompt
         assert whole.removesuffix("\n") == row.prompt + row.completion + done.prompt["stop"]["text"]
         ids = tokenizer.apply_chat_template([user, answer], tokenize=True, return_dict=False)
         assert row.input_ids == ids[: len(row.input_ids)]
         values = {"text": source["text"]}
-        assert render_prompt(done.prompt, values) == prompt
-    assert render_prompt(done.prompt | {"text": None}, values, renderer) == prompt
+        assert prompt_pieces(done.prompt, values) == (prompt,)
+    assert prompt_pieces(done.prompt | {"text": None}, values, renderer) == (prompt,)
     assert done.prompt["stop"]["text"] == ("<end_of_turn>" if template == GEMMA else "<|im_end|>")
 
 
 def test_a_chat_template_that_changes_values_is_not_served_as_a_format_string(
     tmp_path: Path, project: Path
 ) -> None:
+    from transformers import AutoTokenizer
+
     template = CHATML.replace("message['content'] +", "message['content'] | upper +")
     base = make_tokenizer(tmp_path / "other", chat_template=template)
     done = Prepared(tmp_path, make_config(template=CHAT, label=None), base)
     assert "TURN ON" in done.rows[0].prompt.upper()
     assert done.prompt["text"] is None
-    served = render_prompt(
-        done.prompt, {"text": "turn on the hall 3"}, chat_renderer(load_tokenizer(base))
-    )
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    renderer = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
+    (served,) = prompt_pieces(done.prompt, {"text": "turn on the hall 3"}, renderer)
     assert served in {row.prompt for row in done.rows}
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slmcompile.data.prompt import render_prompt
+from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import doubled, escape, fields, fill, parse
 from slmcompile.errors import (
@@ -108,25 +108,25 @@ PROMPT = {
 
 
 def test_a_prompt_for_serving_is_filled() -> None:
-    assert render_prompt(PROMPT, {"phrase": "{x}", "tone": "b"}) == "{q} {x} in b:"
+    assert prompt_pieces(PROMPT, {"phrase": "{x}", "tone": "b"}) == ("{q} {x} in b:",)
 
 
 @pytest.mark.parametrize("values", [{"phrase": "a"}, {"phrase": "a", "tone": "b", "c": "d"}])
 def test_a_prompt_needs_exactly_its_columns(values: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"column '(tone|c)'"):
-        render_prompt(PROMPT, values)
+        prompt_pieces(PROMPT, values)
 
 
 def test_an_unknown_format_version_is_refused_and_a_newer_minor_is_read() -> None:
     values = {"phrase": "a", "tone": "b"}
     with pytest.raises(CorruptError, match=r"format_version '2\.0'"):
-        render_prompt(PROMPT | {"format_version": "2.0"}, values)
-    assert render_prompt(PROMPT | {"format_version": "1.7"}, values) == "{q} a in b:"
+        prompt_pieces(PROMPT | {"format_version": "2.0"}, values)
+    assert prompt_pieces(PROMPT | {"format_version": "1.7"}, values) == ("{q} a in b:",)
 
 
 def test_a_prompt_that_needs_the_chat_template_says_so() -> None:
     with pytest.raises(UsageError, match="chat template"):
-        render_prompt(PROMPT | {"text": None}, {"phrase": "a", "tone": "b"})
+        prompt_pieces(PROMPT | {"text": None}, {"phrase": "a", "tone": "b"})
 
 
 def test_serving_a_prompt_and_naming_metrics_import_nothing_heavy() -> None:
