@@ -38,6 +38,7 @@ from slmcompile.progress import Silent
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.schema import Eval, Recipe, Train
+from slmcompile.splits import SPLITS
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("lora", "qlora", "full")
@@ -90,7 +91,7 @@ def report_of(data: Path) -> DataFacts:
     """What the ``data`` stage would report of these rows, as far as the prediction reads it."""
     from slmcompile.data.describe import lengths
 
-    splits = {split: read_split(data, split) for split in ("train", "validation", "test")}
+    splits = {split: read_split(data, split) for split in SPLITS}
     every = [row for rows in splits.values() for row in rows]
     return DataFacts(
         {

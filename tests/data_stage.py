@@ -10,6 +10,7 @@ from slmcompile.data.prepare import prepare
 from slmcompile.data.store import Row, read_split
 from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Data
+from slmcompile.splits import SPLITS
 
 TEXT = {"type": "text", "prompt": "{text} = ", "completion": "{answer}"}
 CHAT = {"type": "chat", "user": "{text}", "assistant": "{answer}"}
@@ -62,8 +63,7 @@ class Prepared:
         self.info = prepare(config, tmp_path / "project", base, self.folder, self.progress)
         self.report = json.loads((self.folder / "data_report.json").read_text())
         self.prompt = json.loads((self.folder / "prompt.json").read_text())
-        names = ("train", "validation", "test")
-        self.splits = {name: read_split(self.folder, name) for name in names}
+        self.splits = {name: read_split(self.folder, name) for name in SPLITS}
 
     @property
     def rows(self) -> list[Row]:

@@ -18,7 +18,8 @@ from slmcompile.data.files import contained
 from slmcompile.data.formats import format_of, not_empty, parse
 from slmcompile.data.rows import SourceRow
 from slmcompile.errors import BadDataError
-from slmcompile.recipe.schema import Data, FileData, Split
+from slmcompile.recipe.schema import Data, FileData
+from slmcompile.splits import Split
 
 LIMIT = 64 << 10
 """Bytes read of a file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
 
 from slmcompile.base.layout import CHAT_TEMPLATES
 from slmcompile.checks.context import CheckContext
@@ -19,7 +18,8 @@ from slmcompile.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.metrics.labels import label_of, parse_json
 from slmcompile.printable import shortened
 from slmcompile.project import nearest
-from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, Split, TextTemplate
+from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, TextTemplate
+from slmcompile.splits import SPLITS
 
 GIVEN_AWAY = 0.9
 """Share of rows with their answer in the prompt from which that looks like a mistake."""
@@ -114,7 +114,7 @@ def _splits(data: Data) -> bool:
     """Whether any split is left to be made."""
     source = data.source
     given = (source.files or {}) if isinstance(source, FileData) else source.splits
-    return any(split not in given for split in get_args(Split))
+    return any(split not in given for split in SPLITS)
 
 
 def _error(row: SourceRow, key: str, name: str, data: Data) -> SlmcompileError | None:

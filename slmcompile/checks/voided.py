@@ -12,9 +12,10 @@ from slmcompile.checks.stated import contradicts
 from slmcompile.data.formats import format_of
 from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
+from slmcompile.splits import SPLITS
 from slmcompile.training.target_modules import matches
 
-SPLITS = frozenset({"train", "validation", "test"})
+_ALL = frozenset(SPLITS)
 
 
 @dataclass(frozen=True)
@@ -140,17 +141,17 @@ PAIRS: tuple[Pair, ...] = (
         "the source brings a test split",
     ),
     Pair(
-        "data", "split.strategy", "source", lambda data: _given(data) == SPLITS,
+        "data", "split.strategy", "source", lambda data: _given(data) == _ALL,
         "the source brings all splits",
     ),
     Pair(
         "data", "split.by", "source",
-        lambda data: data.split.by is not None and _given(data) == SPLITS,
+        lambda data: data.split.by is not None and _given(data) == _ALL,
         "the source brings all splits",
     ),
     Pair(
         "", "data.seed", "data.source",
-        lambda recipe: _given(recipe.data) == SPLITS and recipe.eval.limit is None,
+        lambda recipe: _given(recipe.data) == _ALL and recipe.eval.limit is None,
         "it is the seed of the split and of a sample of the test rows: the source brings all splits"
         " and eval.limit takes no sample",
     ),

@@ -18,7 +18,8 @@ from slmcompile.data.sample import longest_of_first
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.metrics.labels import label_of
-from slmcompile.recipe.schema import Data, MessagesTemplate, Split
+from slmcompile.recipe.schema import Data, MessagesTemplate
+from slmcompile.splits import Split
 
 Splits = Mapping[Split, Sequence[Row]]
 

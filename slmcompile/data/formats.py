@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from slmcompile.data.compression import compression_of, read_all, without_compression
 from slmcompile.data.csv_rows import find_delimiter, parse_csv
@@ -20,6 +20,7 @@ from slmcompile.data.files import contained
 from slmcompile.data.rows import SourceRow, twice
 from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import FileData
+from slmcompile.strict_json import decoder
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FORMATS = {
@@ -39,11 +40,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+_DECODER = decoder(_unique_keys)
 
 
 def json_value(text: str) -> Any:

@@ -18,7 +18,7 @@ from slmcompile.data.prompt import describe_prompt
 from slmcompile.data.render import render
 from slmcompile.data.rows import Rendered, as_text
 from slmcompile.data.same_ids import compare
-from slmcompile.data.source import SPLITS, read
+from slmcompile.data.source import read
 from slmcompile.data.split import Item, assign, smallest_stratum
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
@@ -26,7 +26,8 @@ from slmcompile.errors import BadDataError
 from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.normal_label import normal_answer, normal_text
 from slmcompile.progress import Progress
-from slmcompile.recipe.schema import Data, Split, TextTemplate
+from slmcompile.recipe.schema import Data, TextTemplate
+from slmcompile.splits import SPLITS, Split
 
 
 @dataclass(frozen=True, slots=True)

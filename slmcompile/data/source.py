@@ -11,9 +11,8 @@ from slmcompile.data.formats import ReadFile, read_file
 from slmcompile.data.rows import SourceRow
 from slmcompile.errors import BadRecipeError
 from slmcompile.hub_commit import at_commit
-from slmcompile.recipe.schema import Data, FileData, Split
-
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+from slmcompile.recipe.schema import Data, FileData
+from slmcompile.splits import SPLITS, Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from slmcompile.data.normalise import normalised
 from slmcompile.errors import BadDataError
-from slmcompile.recipe.schema import Split
+from slmcompile.splits import Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,11 @@ Model output is anything: broken JSON, a list, a thousand brackets. Nothing here
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 
+from slmcompile.strict_json import decoder
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_DECODER = decoder()
 
 
 def parse_json(text: str) -> tuple[bool, Any]:

@@ -19,8 +19,9 @@ from slmcompile.planning.project_files import contained, look, permitted
 from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import is_override
-from slmcompile.recipe.schema import FileData, Split
+from slmcompile.recipe.schema import FileData
 from slmcompile.recipe.yaml_file import KeyPath
+from slmcompile.splits import Split
 
 MOST_FILES = 1000
 """Files that a glob may match."""

@@ -5,7 +5,8 @@ Hugging Face ``TrainingArguments``, PEFT ``LoraConfig`` and onnxruntime-genai wh
 a name. A field marked ``cosmetic`` cannot change any result; it is kept out of every stage's spec
 and so out of every fingerprint.
 
-This module knows nothing of Hydra, files or stages and imports pydantic alone.
+This module knows nothing of Hydra, files or stages and imports pydantic alone,
+but for the names of splits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from slmcompile.splits import Split
+
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 COMMIT_PATTERN = r"^[0-9a-f]{40}$"
@@ -40,7 +43,6 @@ ProjectPath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 Encoding = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,39}$")]
 SplitSlice = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$")]
-Split = Literal["train", "validation", "test"]
 Task = Literal["classification", "generation", "extraction", "summarisation"]
 LabelStep = Literal["unicode", "space", "number", "case"]
 Precision = Literal["fp32", "bf16"]

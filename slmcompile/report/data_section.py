@@ -8,6 +8,7 @@ from slmcompile.report.charts import histogram
 from slmcompile.report.data_facts import DataFacts, Segment
 from slmcompile.report.markup import Column, Line, figure, table
 from slmcompile.report.text import count, escape, shorten
+from slmcompile.splits import SPLITS
 
 _MOST_LABELS = 30
 _LONGEST_SEGMENT = 1200
@@ -45,7 +46,7 @@ def label_table(labels: Mapping[str, Mapping[str, int]]) -> str:
     """Rows of each label in each split with a bar for the total; empty without labels."""
     if not labels:
         return ""
-    splits = [s for s in ("train", "validation", "test") if any(s in n for n in labels.values())]
+    splits = [s for s in SPLITS if any(s in n for n in labels.values())]
     totals = {label: sum(counts.values()) for label, counts in labels.items()}
     largest = max(totals.values()) or 1
     shown = list(labels)[:_MOST_LABELS]

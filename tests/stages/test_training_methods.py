@@ -21,6 +21,7 @@ from slmcompile.errors import CorruptError, SlmcompileError, StageFailedError
 from slmcompile.export.merge import load_merged
 from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Lora, Quantization, Train
+from slmcompile.splits import SPLITS
 from slmcompile.stages import evaluate, export
 from slmcompile.stages import train as train_stage
 from slmcompile.stages.context import Context
@@ -296,7 +297,7 @@ def test_what_was_trained_is_what_is_exported_and_evaluated(tmp_path: Path, meth
     data = tmp_path / "data"
     data.mkdir()
     rows = tiny_model.make_rows(base)
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         write_split(data, split, rows)
     (data / "prompt.json").write_text('{"template": "x"}\n', encoding="utf-8")
     config = recipe(method, max_steps=20, per_device_train_batch_size=4)
