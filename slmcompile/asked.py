@@ -96,7 +96,7 @@ def written(values: Mapping[str, str]) -> str:
 def of_lines(
     lines: Iterable[str], columns: Sequence[str], where: str, *, rows: bool = False
 ) -> Iterator[Values]:
-    """The values on each line that is not empty.
+    """The values on each line, as many as there are lines: empty ones may stand at the end alone.
 
     A line is a JSON object that has all columns, or the text of a single column.
 
@@ -107,11 +107,18 @@ def of_lines(
         rows: whether every line must be a JSON object.
 
     Raises:
-        BadDataError: a line is neither, or a column of it is no text (exit 65).
+        BadDataError: a line is neither or empty, or a column of it is no text (exit 65).
     """
+    empty = 0
     for number, line in enumerate(lines, start=1):
         if not line.strip():
+            empty = empty or number
             continue
+        if empty:
+            raise BadDataError(
+                f"{where}:{empty}: the line is empty, and would have no answer",
+                "take it out, or write its text",
+            )
         at = f"{where}:{number}"
         row = _row(line)
         whole = row is not None and all(name in row for name in columns)
@@ -121,6 +128,12 @@ def of_lines(
             raise BadDataError(f"{at}: not a JSON object", f"write {_example(columns)}")
         elif len(columns) > 1:
             raise BadDataError(f"{at}: {_columns(columns)}", f"write {_example(columns)}")
+        elif row is not None:
+            text = json.dumps({columns[0]: line.strip()}, ensure_ascii=False)
+            raise BadDataError(
+                f"{at}: the JSON object has no column {columns[0]!r}",
+                f"write {_example(columns)}; where the object is the text, {shortened(text, 80)}",
+            )
         else:
             yield {columns[0]: line.rstrip("\r\n")}
 

@@ -108,8 +108,8 @@ def test_the_printed_words_are_read_back_by_a_shell_and_by_us(values: dict[str, 
 
 
 def test_lines_are_texts_or_rows_and_a_broken_one_is_named() -> None:
-    lines = ["hi there\n", "\n", '{"text": 5, "more": 1}\r\n', '{"a": 1}\n']
-    assert [each["text"] for each in of_lines(lines, ONE, "f")] == ["hi there", "5", '{"a": 1}']
+    lines = ["hi there\n", '{"text": 5, "more": 1}\r\n', "{a}\n", "\n", ""]
+    assert [each["text"] for each in of_lines(lines, ONE, "f")] == ["hi there", "5", "{a}"]
     with pytest.raises(BadDataError, match=r"f\.jsonl:1: not a JSON object"):
         list(of_lines(lines, ONE, "f.jsonl", rows=True))
     with pytest.raises(BadDataError, match="f:1: the prompt has the columns question, context"):
@@ -118,6 +118,21 @@ def test_lines_are_texts_or_rows_and_a_broken_one_is_named() -> None:
         list(of_lines(['{"txt": "a"}'], ONE, "f", rows=True))
     with pytest.raises(BadDataError, match=r"f:1: column 'text' is a list of messages"):
         list(of_lines(['{"text": [{"role": "user", "content": "a"}]}'], ONE, "f"))
+
+
+def test_an_object_without_the_only_column_is_no_text() -> None:
+    with pytest.raises(BadDataError) as caught:
+        list(of_lines(["hi", '{"a": 1}\n'], ONE, "f"))
+    assert caught.value.what == "f:2: the JSON object has no column 'text'"
+    written = caught.value.mend.partition("is the text, ")[2]
+    assert list(of_lines([written], ONE, "f")) == [{"text": '{"a": 1}'}]
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_an_empty_line_in_the_middle_is_named_so_that_answers_stay_beside_lines(rows: bool) -> None:
+    lines = ['{"text": "a"}\n', " \n", "\n", '{"text": "b"}\n']
+    with pytest.raises(BadDataError, match=r"^f:2: the line is empty"):
+        list(of_lines(lines, ONE, "f", rows=rows))
 
 
 @pytest.mark.parametrize(
