@@ -6,13 +6,15 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from slmcompile.data.rows import SourceRow, listed, twice
 from slmcompile.errors import BadDataError
 
 _LOOKED_AT = 64 << 10
+_ROWS = 20
+_COMMA = _LOOKED_AT  # more than any header's cells
 _LONGEST = (1 << 31) - 1  # a C long, which some platforms have 32 bits for
 _OTHERS = (";", "\t", "|")
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -25,28 +27,35 @@ def delimiter_name(delimiter: str) -> str:
 
 
 def find_delimiter(text: str) -> str:
-    """What stands between the cells, by the first two lines.
+    """What stands between the cells, by the header and the first rows.
 
-    A comma if the header has several cells by it. If it has one, a semicolon, a tab or a bar, if
-    one of them gives header and first row the same number of cells, more than one.
+    That by which the header has several cells, and most of the first rows, one after the other from
+    the first on, have as many. Among equals a comma, then what makes most cells; a comma where
+    nothing gives the first row as many cells as the header.
     """
     if said := _SAID.match(text):
         return said[1]
-    head = text[:_LOOKED_AT]
-    counts = {each: _cells(head, each) for each in (",", *_OTHERS)}
-    if counts[","][:1] > [1]:
-        return ","
-    divided = [each for each in _OTHERS if counts[each][:1] > [1] and len({*counts[each]}) == 1]
-    return max(divided, key=lambda each: counts[each][0], default=",")
+    best, most = ",", (-1, 0)
+    for each in (",", *_OTHERS):
+        header, *rows = _cells(text, each) or [0]
+        if header < 2 or rows[:1] not in ([], [header]):
+            continue
+        agreeing = len(list(takewhile(header.__eq__, rows)))
+        found = (agreeing, _COMMA if each == "," else header)
+        if found > most:
+            best, most = each, found
+    return best
 
 
 def _cells(text: str, delimiter: str) -> list[int]:
-    """Cells of the header and of the first row."""
-    reader = _reader(io.StringIO(text, newline=""), delimiter)
+    """Cells of the header and of the first rows that are there whole."""
+    reader = _reader(io.StringIO(text[:_LOOKED_AT], newline=""), delimiter)
     try:
-        return [len(cells) for cells in islice(filter(None, reader), 2)]
+        found = [len(cells) for cells in islice(filter(None, reader), _ROWS + 2)]
     except csv.Error:
         return []
+    whole = found[:-1] if len(text) > _LOOKED_AT else found
+    return whole[: _ROWS + 1]
 
 
 def _reader(stream: io.StringIO, delimiter: str, *, strict: bool = False) -> Any:

@@ -239,7 +239,7 @@ class FileData(Section):
     delimiter: Annotated[str, StringConstraints(pattern=r'^([^"\r\n]|tab)$')] | None = Field(
         None,
         description="What stands between the cells of a CSV file, one character or `tab`; null"
-        " looks at the header line: a comma, or else a semicolon, tab or bar.",
+        " looks at the header and the first rows: a comma, or else a semicolon, tab or bar.",
     )
     encoding: Encoding = Field(
         "utf-8", description="How text files are encoded: a name that Python knows (`cp1252`)."

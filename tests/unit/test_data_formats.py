@@ -82,6 +82,19 @@ def test_a_comma_file_is_never_taken_for_another(text: str, mark: str) -> None:
     assert find_delimiter(text) == mark
 
 
+@pytest.mark.parametrize("row", ["1;Hallo;ja", "1;Hallo, Welt;ja"])
+def test_a_comma_in_a_name_does_not_divide_what_semicolons_do(tmp_path: Path, row: str) -> None:
+    text = f"Nr;Text, frei;Betrifft?\n{row}\n2;Guten Tag;nein\n"
+    found = read(tmp_path, "a.csv", text.encode())
+    assert (found.delimiter, len(found.rows)) == (";", 2)
+    assert list(found.rows[0].values) == ["Nr", "Text, frei", "Betrifft?"]
+
+
+def test_a_first_row_longer_than_the_look_hides_no_delimiter(tmp_path: Path) -> None:
+    text = f'text;label\n"{"a long document, " * 20_000}";on\n'
+    assert read(tmp_path, "a.csv", text.encode()).delimiter == ";"
+
+
 _CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
 
 
