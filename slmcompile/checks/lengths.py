@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.model_facts import ModelFacts, size_in
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.errors import Exit
@@ -25,7 +24,7 @@ def nothing_lost(context: CheckContext) -> Verdict:
     if context.data is None or context.model is None:
         return needs_rows(context)
     data, facts = context.data, context.data.facts
-    longest, window = data.longest, _context_length(context.model)
+    longest, window = data.longest, context.model.context_length
     if window is not None and longest > window:
         return refuted(
             f"the longest row has {longest} tokens, the model's context {window}",
@@ -67,8 +66,3 @@ def nothing_lost(context: CheckContext) -> Verdict:
 def _are_compared(context: CheckContext) -> bool:
     """Whether answers, or labels within them, are compared with references."""
     return any(METRICS[name].needs in {"text", "label"} for name in context.recipe.eval.metrics)
-
-
-def _context_length(model: ModelFacts) -> int | None:
-    config = model.language
-    return size_in(config, "max_position_embeddings") or size_in(config, "n_positions")

@@ -45,8 +45,12 @@ class ModelFacts:
     @property
     def language(self) -> Mapping[str, Any]:
         """``config.json``, and of a model that also sees or hears its ``text_config`` before it."""
-        text = self.config.get("text_config")
-        return {**self.config, **text} if isinstance(text, Mapping) else self.config
+        return _language(self.config)
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens that the model can see at once; None where it does not say."""
+        return _context_length(self.config)
 
     @property
     def parameters(self) -> int:
@@ -74,6 +78,21 @@ def read_model_facts(folder: Path, where: str) -> ModelFacts | None:
         files=files,
         folder=folder,
     )
+
+
+def read_context_length(folder: Path) -> int | None:
+    """Of a model folder of which nothing else is needed; None where it does not say."""
+    return _context_length(_optional(folder, "config.json"))
+
+
+def _language(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, Mapping) else config
+
+
+def _context_length(config: Mapping[str, Any]) -> int | None:
+    language = _language(config)
+    return size_in(language, "max_position_embeddings") or size_in(language, "n_positions")
 
 
 def size_in(config: Mapping[str, Any], name: str) -> int | None:

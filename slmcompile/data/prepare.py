@@ -9,6 +9,7 @@ from typing import Any
 
 from slmcompile.artifact import write_json
 from slmcompile.checks.data_facts import Stratum
+from slmcompile.checks.model_facts import read_context_length
 from slmcompile.data.describe import how_read, report
 from slmcompile.data.duplicates import contradictions, first_of_each
 from slmcompile.data.encode import Encoded, encode, prefix_ids
@@ -53,7 +54,7 @@ def prepare(
     Args:
         config: the recipe's ``data`` section.
         project: folder that the recipe's paths are relative to; no file outside is read.
-        base: folder of the base model, of which only the tokenizer is used.
+        base: folder of the base model, of which the tokenizer and the context length are used.
         out: an empty folder.
         progress: told the counts and the report's warnings.
         roots: folders outside of the project that a link in it may lead into.
@@ -84,8 +85,7 @@ def prepare(
     kept = _without_duplicates(rendering.rows, origin)
     prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
     encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix, controls)
-    if config.too_long == "error":
-        _refuse_long([rendering.rows[n] for n in kept], encoded, config.max_length)
+    _refuse_long([rendering.rows[n] for n in kept], encoded, config, read_context_length(base))
     examples: list[_Example] = []
     too_long: list[Rendered] = []
     for number, ids in zip(kept, encoded, strict=True):
@@ -151,17 +151,43 @@ def _without_duplicates(rows: Sequence[Rendered], origin: Sequence[Split]) -> li
     return kept
 
 
-def _refuse_long(rows: Sequence[Rendered], encoded: Sequence[Encoded], limit: int) -> None:
-    """Raises BadDataError that names the longest row, by which all of them would fit."""
+def _refuse_long(
+    rows: Sequence[Rendered], encoded: Sequence[Encoded], config: Data, window: int | None
+) -> None:
+    """Raises BadDataError where rows that are too long may not be dropped, or all would be.
+
+    It names the longest row, by which all of them would fit, or else the model's context.
+    """
     lengths = [len(ids.input_ids) for ids in encoded]
-    count, longest = sum(length > limit for length in lengths), max(lengths, default=0)
-    if count:
-        where = rows[lengths.index(longest)].row.where
-        others = f"; {count} rows are longer, this is the longest" if count > 1 else ""
+    limit, longest = config.max_length, max(lengths, default=0)
+    count = sum(length > limit for length in lengths)
+    if not count or (config.too_long == "drop" and count < len(rows)):
+        return
+    where = rows[lengths.index(longest)].row.where
+    if config.too_long == "drop":
         raise BadDataError(
-            f"{where}: {longest} tokens, data.max_length is {limit}{others}",
-            f"set data.max_length={longest}, or data.too_long=drop",
+            f"all {count} rows are longer than data.max_length={limit};"
+            f" the longest is {where} with {longest} tokens",
+            _how_to_fit(lengths, limit, window, "or shorten the rows"),
         )
+    others = f"; {count} rows are longer, this is the longest" if count > 1 else ""
+    raise BadDataError(
+        f"{where}: {longest} tokens, data.max_length is {limit}{others}",
+        _how_to_fit(lengths, limit, window, "or data.too_long=drop"),
+    )
+
+
+def _how_to_fit(lengths: Sequence[int], limit: int, window: int | None, otherwise: str) -> str:
+    """What to do about rows of these lengths; nothing that the model's context does not hold."""
+    if window is None or max(lengths) <= window:
+        return f"set data.max_length={max(lengths)}, {otherwise}"
+    if min(lengths) > window:
+        return f"shorten the rows: the base model's context is {window} tokens"
+    raised = f"data.max_length={window} and " if limit != window else ""
+    return (
+        f"set {raised}data.too_long=drop, or shorten the rows:"
+        f" the base model's context is {window} tokens"
+    )
 
 
 def _row(number: int, rendered: Rendered, ids: Encoded, label_key: str | None) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,44 @@ def test_a_row_too_long_is_named_or_dropped_and_counted(
     done = Prepared(tmp_path, make_config(max_length=128, too_long="drop"), base, "b")
     assert len(done.rows) == len(rows())
     assert done.report["dropped"]["too_long"] == {"count": 1, "where": ["rows.jsonl:121"]}
+
+
+@pytest.mark.parametrize(
+    ("window", "too_long", "mend"),
+    [
+        (None, "drop", r"set data\.max_length=(\d+), or shorten the rows"),
+        (4096, "drop", r"set data\.max_length=(\d+), or shorten the rows"),
+        (4096, "error", r"set data\.max_length=(\d+), or data\.too_long=drop"),
+        (
+            256,
+            "error",
+            r"set data\.max_length=256 and data\.too_long=drop, or shorten .* is 256 .*",
+        ),
+        (256, "drop", r"set data\.max_length=256 and data\.too_long=drop, or shorten .* is 256 .*"),
+        (9, "drop", "shorten the rows: the base model's context is 9 tokens"),
+    ],
+)
+def test_where_no_row_fits_that_is_said_with_a_length_that_the_model_has(
+    tmp_path: Path, project: Path, base: Path, window: int | None, too_long: str, mend: str
+) -> None:
+    long_row = {"text": "what is the weather like " * 60, "answer": {"intent": "on"}}
+    write_jsonl(project, [*rows(), long_row])
+    if window:
+        text = {"text_config": {"max_position_embeddings": window}}
+        (base / "config.json").write_text(json.dumps(text), encoding="utf-8")
+    with pytest.raises(BadDataError) as caught:
+        Prepared(tmp_path, make_config(max_length=8, too_long=too_long), base)
+    if too_long == "drop":
+        said = (
+            r"all 121 rows are longer than data\.max_length=8; .* rows\.jsonl:121 with \d+ tokens"
+        )
+        assert re.fullmatch(said, caught.value.what)
+    found = re.fullmatch(mend, caught.value.mend)
+    assert found, caught.value.mend
+    length = int(found[1]) if found.groups() else window
+    if length != 9:
+        done = Prepared(tmp_path, make_config(max_length=length, too_long="drop"), base, "b")
+        assert len(done.rows) >= len(rows())
 
 
 def test_equal_input_gives_equal_bytes_and_another_seed_another_split(
