@@ -1,4 +1,4 @@
-"""Drift that the project's own files show: generated files, environment, lock."""
+"""Drift that the project's own files show: generated files, environment, lock, data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from slmcompile.drift.finding import Finding, folded
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import references, short
+from slmcompile.pipeline import state as ran
 from slmcompile.pipeline.dvc_lock import LIST, is_damaged
 from slmcompile.pipeline.emit import overrides_path
 from slmcompile.pipeline.last_overrides import how_to_clear
@@ -112,6 +113,25 @@ def lock(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
                     f"{NAME} has {short(known)}, found {short(reference.found)}",
                     "restore it, or run `slmcompile lock --upgrade`",
                 )
+
+
+def inputs(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
+    """Files of people's, such as data, that are not what a stage last ran from."""
+    seen: set[str] = set()
+    for plan in plans:
+        locks = {each.name: ran.read_lock(project, each.name) for each in plan.pipelines}
+        for stage in plan.stages():
+            locked = locks[stage.pipeline].get(stage.name)
+            for path in stage.files if locked else ():
+                known = locked.deps.get(path) if locked else None
+                if known and path not in seen and ran.md5_file(project.root / path) != known:
+                    seen.add(path)
+                    yield Finding(
+                        "input",
+                        path,
+                        f"changed since {stage.address} ran",
+                        f"run `slmcompile run {plan.recipe}`, or take the file back",
+                    )
 
 
 def _constraints(project: Project) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Kind = Literal[
-    "overrides", "generated", "environment", "lock", "cache", "damaged", "remote", "upstream"
+    "overrides",
+    "generated",
+    "environment",
+    "lock",
+    "input",
+    "cache",
+    "damaged",
+    "remote",
+    "upstream",
 ]
 
 _LISTED = 3

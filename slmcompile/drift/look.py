@@ -49,6 +49,8 @@ def drift(
     if not other & files.packages(plans):
         found += files.generated(project, plans)
     found += files.lock(project, plans)
+    pinned = {finding.subject for finding in found if finding.kind == "lock"}
+    found += (each for each in files.inputs(project, plans) if each.subject not in pinned)
     found += artifacts.cache(project, plans, deep=deep)
     if remote:
         found += artifacts.remote(project, plans)

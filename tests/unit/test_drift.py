@@ -16,6 +16,7 @@ import yaml
 from slmcompile.artifact import replacing
 from slmcompile.cli import main
 from slmcompile.drift import files
+from slmcompile.drift.finding import Finding
 from slmcompile.drift.look import drift
 from slmcompile.lock.file import NAME
 from slmcompile.lock.update import update_lock
@@ -298,6 +299,29 @@ def test_a_file_that_is_not_the_locked_one_is_named(project: Project) -> None:
     (finding,) = [each for each in drift(project) if each.kind == "lock"]
     assert finding.subject == "data/tiny/commands.jsonl"
     assert "lock --upgrade" in finding.mend
+
+
+def test_an_edited_data_file_is_named_until_it_is_taken_back(project: Project) -> None:
+    def edited() -> list[Finding]:
+        return [each for each in drift(project) if each.kind in {"input", "lock"}]
+
+    path = project.root / "data/tiny/commands.jsonl"
+    before = path.read_text()
+    path.write_text(before + '{"text": "x", "label": "y"}\n')
+    assert edited() == []  # the data stage has not run
+    path.write_text(before)
+    pretend_run(project, compile_recipe(project, "tiny", []))
+    assert edited() == []
+    path.write_text(before + '{"text": "x", "label": "y"}\n')
+    (finding,) = edited()
+    assert (finding.kind, finding.subject) == ("input", "data/tiny/commands.jsonl")
+    assert re.fullmatch(r"changed since \S+/(base|data) ran", finding.what)
+    assert finding.mend == "run `slmcompile run tiny`, or take the file back"
+    path.write_text(before)
+    assert edited() == []
+    update_lock(project)
+    path.write_text(before + "\n")
+    assert [each.kind for each in edited()] == ["lock"]  # once
 
 
 @pytest.fixture
