@@ -6,7 +6,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +73,7 @@ def load(folder: Path, threads: int | None = None, *, spinning: bool = True) -> 
         vocab_size=int(described["vocab_size"]),
         prefix=tuple(prompt.get("prefix_ids", ())),
         controls=ControlTokens(prompt.get("control_tokens", {})),
+        folder=folder,
     )
 
 
@@ -98,6 +98,7 @@ class OnnxModel:
         vocab_size: int,
         prefix: tuple[int, ...] = (),
         controls: ControlTokens = ControlTokens({}),  # noqa: B008 - frozen
+        folder: Path = Path(),
     ) -> None:
         self._model = model
         self._prefix = prefix
@@ -107,6 +108,8 @@ class OnnxModel:
         self._context = context
         self._vocab = vocab_size
         self._tokenizer: Any = None
+        self._folder = folder
+        self._decoder: Any = None
 
     @property
     def tokenizer(self) -> Any:
@@ -130,20 +133,17 @@ class OnnxModel:
         return ids if ids[: len(prefix)] == prefix else prefix + ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, control tokens by their texts.
+        """Text of token ids, control tokens by their texts, as the torch model's answers are read.
 
-        onnxruntime-genai 0.18 leaves special tokens out, and an answer that holds one, as its
-        reference does, would never be right.
+        By the folder's own ``tokenizer.json``: onnxruntime-genai 0.18's decoder leaves special
+        tokens out and ends at the first NUL or byte that is no UTF-8, which a model that is not
+        sure of a letter writes; the rest of the answer would be lost.
         """
-        import numpy as np
+        if self._decoder is None:
+            from tokenizers import Tokenizer
 
-        text = ""
-        for control, run in groupby(ids, self.control_texts.get):
-            if control is not None:
-                text += control * len(list(run))
-            else:
-                text += str(self.tokenizer.decode(np.asarray(list(run), dtype=np.int32)))
-        return text
+            self._decoder = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+        return str(self._decoder.decode(list(ids), skip_special_tokens=False))
 
     def generate(
         self,

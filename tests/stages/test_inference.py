@@ -12,6 +12,7 @@ import pytest
 
 from slmcompile import talk
 from slmcompile.data.store import IGNORED, Row
+from slmcompile.data.tokenizer import load_tokenizer
 from slmcompile.errors import CorruptError
 from slmcompile.export.export import export
 from slmcompile.inference import onnx_model, torch_model
@@ -256,7 +257,22 @@ def test_text_round_trips_as_in_transformers(
     for row in make_rows(folders[0]):
         assert exported.encode(row.prompt) == row.prompt_ids
         for ids in (row.input_ids, row.input_ids[len(row.prompt_ids) :], []):
-            assert exported.decode(ids) == tokenizer.decode(ids, skip_special_tokens=True)
+            assert exported.decode(ids) == tokenizer.decode(ids, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "日本語 and more", "Zürich is in Germany"])
+def test_an_answer_that_is_no_utf8_is_read_whole(
+    folders: tuple[Path, Path, Path], text: str
+) -> None:
+    """A model that is not sure of a letter writes half of one; what follows it is an answer too."""
+    exported = onnx_model.load(folders[2], threads=1)
+    tokenizer = load_tokenizer(folders[0])
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    for broken in (ids, *(ids[:at] + ids[at + 1 :] for at in range(len(ids)))):
+        expected = tokenizer.decode(
+            broken, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        assert exported.decode(broken) == expected
 
 
 def test_a_folder_that_is_no_model_is_corrupt(tmp_path: Path) -> None:
