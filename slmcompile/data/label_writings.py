@@ -46,7 +46,9 @@ def several_writings(answers: Iterable[tuple[str, str]], key: str | None) -> tup
         if len(same) > 1:
             often = sorted(same, key=lambda written: (-rows[written], written))
             writings = tuple(Writing(_shown(each), rows[each], first[each]) for each in often)
-            sure = len(set(same.values())) < len(same)
+            # Either two are one without case, or case does not make one of all.
+            by_case = {normal_json(json.loads(each), ("case", "unicode")) for each in same}
+            sure = len(set(same.values())) < len(same) or len(by_case) > 1
             found.append(OneLabel(writings[:LISTED], sure, _fewest_steps(same)))
     found.sort(key=lambda one: (not one.sure, -sum(each.rows for each in one.writings)))
     return tuple(found[:LISTED])

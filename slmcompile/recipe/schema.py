@@ -385,8 +385,8 @@ class Data(Section):
         None,
         description="How a label that is written in several ways becomes one, in training and in"
         ' what is compared. space: none at the ends, one within; number: 1.0, "1" and true'
-        " become 1; case: small letters; unicode: NFKC. null refuses such labels; [] says that"
-        " they are different ones.",
+        " become 1; case: small letters; unicode: NFKC. null refuses such labels, and warns of"
+        " those that differ in case or letter form alone; [] says that they are different ones.",
     )
     special_tokens: Literal["refuse", "text"] = Field(
         "refuse",

@@ -110,6 +110,8 @@ def test_white_space_and_composed_letters_make_no_other_label() -> None:
 def test_case_alone_may_be_meant() -> None:
     assert writings(["US", "us", "it"]) == [(['"US"', '"us"'], False, ["case"])]
     assert writings(["Yes", "yes", "yes "])[0][1:] == (True, ["space", "case"])
+    assert writings(["Ja", "JA", "ja "])[0][1:] == (True, ["space", "case"])
+    assert writings(["Ja\xa0", "JA"])[0][1:] == (True, ["space", "case"])
 
 
 def test_types_within_json_are_writings_too() -> None:
