@@ -9,7 +9,13 @@ from typing import Any
 from slmcompile.errors import MissingError, SlmcompileError
 from slmcompile.metrics.compared import Comparison, comparisons
 from slmcompile.metrics.gates import Verdict, judge
-from slmcompile.pipeline.committed import changed_since, made_before, outdated, read_committed
+from slmcompile.pipeline.committed import (
+    changed_since,
+    made_as_asked,
+    made_before,
+    outdated,
+    read_committed,
+)
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
@@ -26,6 +32,7 @@ class Shown:
     Attributes:
         recipe: its name.
         overrides: those of the last run.
+        finished: whether all that is shown was made with them.
         results: what was measured.
         outdated: of an artifact, the stages that have made something else since.
         words: the same, in words.
@@ -38,6 +45,7 @@ class Shown:
 
     recipe: str
     overrides: tuple[str, ...]
+    finished: bool
     results: tuple[ArtifactResult, ...]
     outdated: Mapping[str, tuple[str, ...]]
     words: Mapping[str, str]
@@ -72,7 +80,17 @@ def look(project: Project, recipe: str) -> Shown:
     except SlmcompileError as error:  # no reason to hide what was measured
         changed = f"the recipe cannot be compiled now: {error.what}"
     return Shown(
-        recipe, committed.overrides, results, old, words, verdicts, found, said, unmeasured, changed
+        recipe,
+        committed.overrides,
+        made_as_asked(project, committed, {result.stage for result in results}),
+        results,
+        old,
+        words,
+        verdicts,
+        found,
+        said,
+        unmeasured,
+        changed,
     )
 
 
@@ -117,7 +135,11 @@ def _judged(
 
 def text(shown: Shown) -> str:
     """For a person: overrides, the table, the gates, and what is no longer as it was."""
-    lines = [f"with {' '.join(shown.overrides)} of the last run\n"] if shown.overrides else []
+    lines: list[str] = []
+    if over := " ".join(shown.overrides):
+        made = f"with {over} of the last run"
+        not_made = f"the last run was with {over}, and not all of this was made with it"
+        lines = [f"{made if shown.finished else not_made}\n"]
     lines += [*_measured_on(shown), results_table(shown.results, shown.words)]
     lines += ["", *(f"  ! {sentence}" for sentence in shown.findings)] if shown.findings else []
     gates = [f"  {_sign(each)} gate: {each.text}{_note(each, shown)}" for each in shown.verdicts]
@@ -158,6 +180,7 @@ def to_json(shown: Shown) -> dict[str, Any]:
         "format_version": "1.1",
         "recipe": shown.recipe,
         "overrides": list(shown.overrides),
+        "finished": shown.finished,
         "artifacts": {
             result.name: {
                 "path": result.path,

@@ -7,6 +7,7 @@ standard error.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from slmcompile.errors import CorruptError, MissingError, SlmcompileError, Usage
 from slmcompile.pipeline.committed import (
     Committed,
     changed_since,
+    made_as_asked,
     made_before,
     outdated,
     read_committed,
@@ -224,8 +226,12 @@ def _find(project: Project, recipe: str, target: str | None) -> _Export:
 
 def _notes(project: Project, committed: Committed, address: str, out: str) -> Iterator[str]:
     command = f"`slmcompile run {committed.recipe}`"
-    if committed.overrides:
-        yield f"made with {' '.join(committed.overrides)}; {command} is without"
+    if over := " ".join(committed.overrides):
+        if not made_as_asked(project, committed, [address]):
+            again = shlex.join(["slmcompile", "run", committed.recipe, *committed.overrides])
+            yield f"the last run was with {over} and has not made this; `{again}` does"
+            return
+        yield f"made with {over}; {command} is without"
     again = f"{command} makes it anew"
     behind = outdated(project, committed)[address]
     if behind:

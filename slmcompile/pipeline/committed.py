@@ -7,7 +7,7 @@ from something that is no longer there is read from DVC's locks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from slmcompile.errors import MissingError
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.emit import overrides_path, runtime_path
 from slmcompile.pipeline.specs import read_spec
-from slmcompile.pipeline.state import Locked, read_lock
+from slmcompile.pipeline.state import Locked, md5_file, read_lock
 from slmcompile.pipeline.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
@@ -185,6 +185,27 @@ def changed_since(project: Project, committed: Committed, address: str = "") -> 
     first, *others = told
     more = f" and {len(others)} more" if others else ""
     return f"the recipe has changed since: {first}{more}"
+
+
+def made_as_asked(project: Project, committed: Committed, addresses: Iterable[str]) -> bool:
+    """Whether stages, and all before them, ran last with what their spec files say now.
+
+    A run that was refused, killed or given a selection leaves its overrides in the spec files, and
+    the outputs of earlier runs, which had others.
+    """
+    made_by = {stage.out: stage for stage in committed.stages.values()}
+    left, seen = [committed.stages[address] for address in addresses], set[str]()
+    while left:
+        stage = left.pop()
+        if stage.address in seen:
+            continue
+        seen.add(stage.address)
+        left += [made_by[path] for path in stage.inputs.values() if path in made_by]
+        locked = read_lock(project, stage.pipeline).get(stage.name)
+        written = md5_file(project.root / stage.spec_path)
+        if locked is None or locked.deps.get(stage.spec_path) != written:
+            return False
+    return True
 
 
 def _before(plan: Plan, address: str) -> set[str]:

@@ -17,7 +17,7 @@ from slmcompile.errors import Exit, GateFailedError, MissingError, SlmcompileErr
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.committed import outdated, read_committed
 from slmcompile.pipeline.failure import write_failure
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.planning.explain import explain
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.project import Project
@@ -115,6 +115,27 @@ def test_whoever_asks_the_model_is_told_of_them(
         talk.generate("tiny", None, ["hello"], 4)
         told = f"made with {LR}; `slmcompile run tiny` is without\n"
         assert capsys.readouterr().err.count(told) == times
+
+
+def test_overrides_of_a_run_that_did_not_end_are_not_those_of_what_is_shown(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, killed or of a selection, it leaves them beside what an earlier run has made."""
+    monkeypatch.setattr(talk, "_load", lambda _export: None)
+    monkeypatch.setattr(talk, "_answer", lambda *_given, **_named: None)
+    ran(project, "train.seed=4")
+    folder = project.root / "outputs" / "tiny" / "export-cpu-fp32"
+    (folder / "prompt.json").write_text('{"columns": ["text"]}', encoding="utf-8")
+    write_manifest(folder, "export", {})
+    sync(project, [compile_recipe(project, "tiny", [LR])])
+    shown = showing.look(project, "tiny")
+    assert not shown.finished
+    said = f"the last run was with {LR}, and not all of this was made with it\n"
+    assert showing.text(shown).startswith(said)
+    talk.generate("tiny", None, ["hello"], 4)
+    assert capsys.readouterr().err == (
+        f"the last run was with {LR} and has not made this; `slmcompile run tiny {LR}` does\n"
+    )
 
 
 # --- figures of what is no longer there ------------------------------------------------------
