@@ -255,7 +255,8 @@ def test_generate_answers_words_lines_and_rows(work: Workplace) -> None:
     rows.write_text('{"text": "raise the blind", "label": "?"}\n{"text": "turn on my lamp"}\n')
     assert work.run("generate", "tiny", "--file", "rows.jsonl").stdout.split() == ["up", "on"]
     piped = ["generate", "tiny"]
-    assert said(work, piped, "raise the blind\n\nturn on my lamp\n").split() == ["up", "on"]
+    assert said(work, piped, "raise the blind\nturn on my lamp\n").split() == ["up", "on"]
+    assert said(work, piped, "raise the blind\n\nturn on my lamp\n", Exit.BAD_DATA) == ""
     for words in (["--target", "cpu-fp23", "x"], ["txt=x"], [], ["x", "--file", "rows.jsonl"]):
         assert work.run("generate", "tiny", *words, code=Exit.USAGE).stdout == ""
     rows.unlink()
@@ -266,11 +267,13 @@ def test_chat_answers_lines_and_takes_commands(work: Workplace) -> None:
     assert said(work, ["chat", "tiny"], lines).split() == ["up", "on"]
 
 
-def said(work: Workplace, words: list[str], lines: str) -> str:
-    return subprocess.run(
+def said(work: Workplace, words: list[str], lines: str, code: Exit = Exit.DONE) -> str:
+    done = subprocess.run(
         [sys.executable, "-m", "slmcompile", *words],
-        cwd=work.root, input=lines, env=environment(), text=True, capture_output=True, check=True,
-    ).stdout  # fmt: skip
+        cwd=work.root, input=lines, env=environment(), text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done.stdout
 
 
 def test_a_damaged_artifact_is_found_before_it_is_used(work: Workplace) -> None:
