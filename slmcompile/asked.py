@@ -13,13 +13,16 @@ from difflib import get_close_matches
 from typing import Any
 
 from slmcompile.data.rows import SourceRow, as_text
+from slmcompile.data.template import parse
 from slmcompile.errors import BadDataError, UsageError
-from slmcompile.printable import shortened
+from slmcompile.printable import shortened, shows_itself
 
 Values = dict[str, str]
 """Column of the prompt → text."""
 
 _PAIR = re.compile(r"([^\W\d][\w.-]*)=")
+_SHORT = 200
+"""Characters of a prompt that a person still copies."""
 
 
 def of_words(words: Sequence[str], columns: Sequence[str], command: str = "") -> Values:
@@ -160,3 +163,57 @@ def _of_row(row: SourceRow, columns: Sequence[str]) -> Values:
 
 def _example(columns: Sequence[str]) -> str:
     return json.dumps(dict.fromkeys(columns, "…"), ensure_ascii=False)
+
+
+def example(prompt: Mapping[str, Any], texts: Iterable[str]) -> tuple[int, Values] | None:
+    """A prompt that a person can ask for again, and with which values.
+
+    The first of few characters, else the shortest; None where no text is such a prompt: a
+    conversation of several turns, a value that spells a control token or does not show itself.
+
+    Args:
+        prompt: content of ``prompt.json``.
+        texts: prompts as they were sent to a model.
+    """
+    pattern = _pattern(prompt)
+    if pattern is None:
+        return None
+    # Sorting is stable: all that are short enough stay in their order.
+    for at, text in sorted(enumerate(texts), key=lambda each: max(_SHORT, len(each[1]))):
+        values = _values_in(prompt, pattern, text)
+        if values is not None:
+            return at, values
+    return None
+
+
+def _pattern(prompt: Mapping[str, Any]) -> re.Pattern[str] | None:
+    """Matches prompts, a group a column; None where only the model's chat template writes them."""
+    if prompt["text"] is None:
+        return None
+    pattern, seen = "", set()
+    for piece in parse(prompt["text"], "prompt.json: text"):
+        pattern += re.escape(piece.literal)
+        if piece.field is not None:
+            group = f"c{prompt['columns'].index(piece.field)}"
+            pattern += f"(?P={group})" if group in seen else f"(?P<{group}>.*?)"
+            seen.add(group)
+    return re.compile(pattern, re.DOTALL)
+
+
+def _values_in(prompt: Mapping[str, Any], pattern: re.Pattern[str], text: str) -> Values | None:
+    """What a person would have typed to send this text, as one piece; None where that cannot be.
+
+    What moves a cursor is not printed, and what is escaped is not the text.
+    """
+    from slmcompile.data.prompt import prompt_pieces  # and with it the recipe's schema
+
+    found = pattern.fullmatch(text)
+    if found is None or not shows_itself(text.replace("\n", "")):
+        return None
+    values = {name: found[f"c{at}"] for at, name in enumerate(prompt["columns"])}
+    if not all(value.strip() for value in values.values()):
+        return None
+    try:
+        return values if prompt_pieces(prompt, values) == (text,) else None
+    except UsageError:  # a control token of one character
+        return None

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from slmcompile.asked import written
-from slmcompile.data.template import parse
+from slmcompile.asked import example, written
 from slmcompile.metrics.compared import TUNED, agreement
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.printable import shows_itself
 from slmcompile.project import Project
 from slmcompile.regular_file import read_output_json
 from slmcompile.stages.evaluations import read_predictions
@@ -139,33 +135,11 @@ def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> s
         return None
     target = (gated or targets)[0]
     folders = {stage.name: project.root / stage.out for stage in plan.own.stages}
-    example = _example(folders[f"export-{target}"], folders[f"evaluate-{target}"])
-    return f"slmcompile generate {plan.recipe} --target {target} {example}"
-
-
-def _example(export: Path, evaluation: Path) -> str:
-    """What a person types to get the first test prompt; a word where there is no telling."""
-    prompt = json.loads((export / "prompt.json").read_text(encoding="utf-8"))
-    with (evaluation / "predictions.jsonl").open(encoding="utf-8") as stream:
-        first = str(json.loads(stream.readline())["prompt"])
-    values = _values_in(first, prompt) or dict.fromkeys(prompt["columns"], "hello")
-    return written(values)
-
-
-def _values_in(text: str, prompt: Mapping[str, Any]) -> dict[str, str]:
-    """The values that a prompt was filled with; empty where that cannot be told or shown."""
-    columns = list(prompt["columns"])
+    prompt = json.loads((folders[f"export-{target}"] / "prompt.json").read_text(encoding="utf-8"))
     if prompt["text"] is None:
-        return {}
-    pattern, seen = "", set()
-    for piece in parse(prompt["text"], "prompt.json: text"):
-        pattern += re.escape(piece.literal)
-        if piece.field is not None:
-            group = f"c{columns.index(piece.field)}"
-            pattern += f"(?P={group})" if group in seen else f"(?P<{group}>.*?)"
-            seen.add(group)
-    found = re.fullmatch(pattern, text, re.DOTALL)
-    # What moves a cursor is not printed, and what is escaped is not the text.
-    if found is None or not shows_itself(text.replace("\n", "")):
-        return {}
-    return {name: found[f"c{number}"] for number, name in enumerate(columns)}
+        return None  # `generate` has no chat template
+    answers = read_predictions({f"evaluate-{target}": folders[f"evaluate-{target}"]})[target]
+    right_first = sorted(answers, key=lambda row: not row["correct"])
+    found = example(prompt, [row["prompt"] for row in right_first])
+    values = found[1] if found else dict.fromkeys(prompt["columns"], "hello")
+    return f"slmcompile generate {plan.recipe} --target {target} {written(values)}"

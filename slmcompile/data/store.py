@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 IGNORED = -100
@@ -39,6 +40,12 @@ class Row:
     input_ids: list[int]
     labels: list[int]
     prompt_cuts: list[int] = field(default_factory=list)
+
+    @property
+    def trained_turns(self) -> int:
+        """Runs of trained positions: one an assistant turn."""
+        trained = [label != IGNORED for label in self.labels]
+        return sum(on and not before for before, on in pairwise([False, *trained]))
 
 
 def split_file(folder: Path, split: str) -> Path:

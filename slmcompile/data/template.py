@@ -61,6 +61,8 @@ def parse(template: str, key: str) -> tuple[Piece, ...]:
         ) from error
     pieces: list[Piece] = []
     for literal, field, spec, conversion in parsed:
+        if pieces and pieces[-1].field is None:  # a doubled brace ends a literal of its own
+            literal = pieces.pop().literal + literal  # noqa: PLW2901
         if field is not None:
             if any(mark in field for mark in ".[]"):
                 raise RefusedError(

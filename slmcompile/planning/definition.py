@@ -26,8 +26,8 @@ EPOCHS: Mapping[str, int] = {
     "check": 1,
     "train": 1,
     "export": 1,
-    "evaluate": 3,
-    "report": 4,
+    "evaluate": 4,
+    "report": 5,
     "gate": 1,
 }
 

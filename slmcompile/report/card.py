@@ -7,19 +7,24 @@ The header follows https://huggingface.co/docs/hub/model-cards: ``license``, ``b
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from slmcompile.asked import example, written
+from slmcompile.data.template import parse
 from slmcompile.report.data_facts import data_facts
-from slmcompile.report.facts import METRICS, Artifact, Prediction, ReportFacts, measured_on
-from slmcompile.report.findings import baseline_sentences, cut_off_sentence, export_sentence
+from slmcompile.report.facts import METRICS, Artifact, ReportFacts, measured_on
+from slmcompile.report.findings import (
+    baseline_sentences,
+    cut_off_sentence,
+    export_sentence,
+    same_reference_sentence,
+)
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
 from slmcompile.report.method import fine_tuned, made_one
-from slmcompile.report.prompts import Framing, framing
 from slmcompile.report.text import count, is_number, number, scientific, visible
 
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -109,44 +114,74 @@ def _about(facts: ReportFacts, export: Artifact) -> str:
 
 
 def _usage(facts: ReportFacts, export: Artifact) -> str:
-    row, frame = _example(facts, export)
-    asked = frame.inner(row.prompt) if row else "…"
-    command = f"slmcompile generate {facts.name} --target {export.name} {shlex.quote(asked)}"
-    parts = ["## How to run it", block(command, "sh"), "From Python, without slmcompile:"]
-    parts.append(block(_snippet(row.prompt if row else "…", frame, export), "python"))
-    if row:
-        parts.append(f"It answers {code(row.prediction)}.")
+    """How it is asked: in the command's words where a person can type them, and from Python."""
+    rows = sorted(facts.predictions.get(export.name, ()), key=lambda row: not row.correct)
+    typed = facts.prompt.get("text") is not None
+    found = example(facts.prompt, [row.prompt for row in rows]) if typed else None
+    values = found[1] if found else dict.fromkeys(facts.prompt.get("columns", ["text"]), "hello")
+    whole = rows[0].prompt if rows else ""
+    parts = ["## How to run it"]
+    if typed:
+        command = f"slmcompile generate {facts.name} --target {export.name} {written(values)}"
+        parts.append(block(command, "sh"))
+    parts += [
+        "From Python, without slmcompile:",
+        block(_snippet(facts, export, values if typed else None, whole), "python"),
+    ]
+    if found or (rows and not typed):
+        parts.append(f"It answers {code(rows[found[0] if found else 0].prediction)}.")
+    controls = facts.prompt.get("control_tokens", {})
+    if typed and controls:
+        token = code(next(iter(controls)))
+        parts.append(
+            f"A value that spells a control token of the model (such as {token}) is read as one "
+            "here; `slmcompile generate` keeps it text."
+        )
     return "\n\n".join(part.strip("\n") for part in parts)
 
 
-def _example(facts: ReportFacts, export: Artifact) -> tuple[Prediction | None, Framing]:
-    rows = facts.predictions.get(export.name, ())
-    right = next((row for row in rows if row.correct), None)
-    return right or next(iter(rows), None), framing(row.prompt for row in rows)
+def _snippet(
+    facts: ReportFacts, export: Artifact, values: Mapping[str, str] | None, whole: str
+) -> str:
+    """A whole program; the prompt is spelt out as the model was trained on it.
 
-
-def _snippet(prompt: str, frame: Framing, export: Artifact) -> str:
-    """A whole program; the prompt is spelt out as the model was trained on it."""
-    asked = frame.inner(prompt)
-    framed = [frame.prefix, frame.suffix] if asked != prompt else ["", ""]
-    before, after = (repr(part) for part in framed)
-    folder = repr(export.path or export.name)
+    ``values`` are of the prompt's columns; None where only the chat template can write a prompt,
+    which is ``whole``.
+    """
+    spelt = [f"prompt = {whole!r}  # as the model's chat template writes it"]
+    if values is not None:
+        terms = []
+        for piece in parse(facts.prompt["text"], "prompt.json: text"):
+            terms += [repr(piece.literal)] if piece.literal else []
+            terms += [f"values[{piece.field!r}]"] if piece.field is not None else []
+        spelt = [f"values = {dict(values)!r}", f"prompt = {' + '.join(terms)}"]
+    lines = "\n".join(spelt)
+    prefix = "".join(f"{token}, " for token in _prefix_ids(facts.prompt))
+    longest = facts.recipe.get("eval", {}).get("max_new_tokens", 256)
     return f"""import onnxruntime_genai as og
 
-model = og.Model({folder})
+model = og.Model({export.path or export.name!r})
 tokenizer = og.Tokenizer(model)
-text = {asked!r}
-prompt = {before} + text + {after}
+{lines}
+tokens = [{prefix}*tokenizer.encode(prompt)]
 
 params = og.GeneratorParams(model)
-params.set_search_options(do_sample=False, max_length=512)
+params.set_search_options(do_sample=False, max_length=len(tokens) + {longest})
 generator = og.Generator(model, params)
-generator.append_tokens(tokenizer.encode(prompt))
+generator.append_tokens(tokens)
 stream = tokenizer.create_stream()
 while not generator.is_done():
     generator.generate_next_token()
     print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
 print()"""
+
+
+def _prefix_ids(prompt: Mapping[str, Any]) -> Sequence[int]:
+    """Ids before the prompt's own; none where its text begins with them."""
+    texts = {token: text for text, token in prompt.get("control_tokens", {}).items()}
+    prefix = prompt.get("prefix_ids", ())
+    begins = "".join(texts.get(token, "") for token in prefix)
+    return () if begins and str(prompt["text"]).startswith(begins) else prefix
 
 
 def _figures(facts: ReportFacts, export: Artifact) -> str:
@@ -166,6 +201,7 @@ def _data(facts: ReportFacts) -> str:
 def _limits(facts: ReportFacts, export: Artifact) -> str:
     sentences = [
         cut_off_sentence(facts, export),
+        same_reference_sentence(facts),
         *baseline_sentences(facts),
         export_sentence(facts, export),
     ]

@@ -23,7 +23,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test row: what was asked, what was expected, what was answered."""
+    """One test row: what was asked (less the template around it), expected and answered."""
 
     id: int
     ask: str
@@ -40,14 +40,12 @@ class Cases:
         wrong_total: how many there are.
         right: some rows that all of them got right, with the base model's answer beside it.
         total: rows of the test split that were evaluated.
-        frame: the template around every prompt, left out of ``ask``.
     """
 
     wrong: Sequence[Case]
     wrong_total: int
     right: Sequence[Case]
     total: int
-    frame: Framing
 
 
 def cases(facts: ReportFacts) -> Cases:
@@ -56,7 +54,7 @@ def cases(facts: ReportFacts) -> Cases:
     before = [a.name for a in facts.of_kind("base") if a.name in facts.predictions]
     table = {name: {row.id: row for row in facts.predictions[name]} for name in ours + before}
     ids = list(table[ours[0]]) if ours else []
-    frame = framing(table[ours[0]][id_].prompt for id_ in ids)
+    frame = framing(facts.prompt)
 
     def rows(id_: int, names: Sequence[str]) -> list[tuple[str, Prediction]]:
         return [(name, table[name][id_]) for name in names if id_ in table[name]]
@@ -69,7 +67,6 @@ def cases(facts: ReportFacts) -> Cases:
         wrong_total=len(wrong),
         right=[_case(rows(id_, ours + before), frame) for id_ in right],
         total=len(ids),
-        frame=frame,
     )
 
 

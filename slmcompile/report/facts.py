@@ -73,6 +73,8 @@ class Artifact:
         peak_memory_bytes: largest resident set while evaluating.
         rows, test_rows: rows it was measured on, and rows of the test split.
         labels, test_labels: the same of their labels; None where labels are no fixed set.
+        turns: trained turns of those rows.
+        references: different answers that those rows ask for.
         agreement: share of rows that an export answers as the tuned model does.
         parity: an export's logits against the tuned model's on a few rows, given the references.
         path: where the artifact lies, relative to the project.
@@ -90,6 +92,8 @@ class Artifact:
     test_rows: int | None = None
     labels: int | None = None
     test_labels: int | None = None
+    turns: int | None = None
+    references: int | None = None
     agreement: float | None = None
 
     def metric(self, name: str) -> float | None:
@@ -125,6 +129,7 @@ class ReportFacts:
         recipe: the effective configuration.
         gates: verdicts, in the recipe's order.
         data_report: the data stage's ``data_report.json``.
+        prompt: the data stage's ``prompt.json``.
         training: the training record (curve, best_step, tokens_per_second, …).
         artifacts: measured artifacts, the tuned model first.
         predictions: artifact → its predictions on the same test rows.
@@ -143,6 +148,7 @@ class ReportFacts:
     data_name: str = ""
     data_license: str = "unknown"
     data_report: Mapping[str, Any] = field(default_factory=dict)
+    prompt: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Sequence[Artifact] = ()
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
@@ -183,7 +189,7 @@ _STRUCTURED = frozenset({"gates", "artifacts", "predictions", "comparisons"})
 
 
 _BESIDE_METRICS = (
-    *("rows", "test_rows", "labels", "test_labels"),
+    *("rows", "test_rows", "labels", "test_labels", "turns", "references"),
     *("size_bytes", "tokens_per_second", "peak_memory_bytes", "agreement"),
 )
 
@@ -214,6 +220,11 @@ def measured_on(artifact: Artifact) -> str:
     if artifact.rows is None:
         return ""
     rows = _of(artifact.rows, artifact.test_rows, "test row")
+    if artifact.turns is not None and artifact.turns > artifact.rows:
+        rows += (
+            f" with {artifact.turns:,} trained turns (answers are to the last of each row, "
+            "perplexity is of all)"
+        )
     if artifact.labels is None:
         return rows
     drawn = ""

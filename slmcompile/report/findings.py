@@ -120,6 +120,17 @@ def _row(count: int) -> str:
     return "row" if count == 1 else "rows"
 
 
+def same_reference_sentence(facts: ReportFacts) -> str | None:
+    """Says that one answer is right everywhere, so that no figure tells of the task; or None."""
+    tuned = facts.tuned
+    if tuned is None or tuned.references != 1 or not tuned.rows or tuned.rows < 2:
+        return None
+    return (
+        f"All {tuned.rows:,} test rows measured ask for the same answer: whoever always gives it "
+        "is right everywhere, and no figure here tells whether the task was learnt."
+    )
+
+
 def losses(facts: ReportFacts, export: Artifact) -> list[tuple[str, Difference]]:
     """Metrics at which an export is surely worse than the tuned model, the largest loss first."""
     tuned = facts.tuned
@@ -221,6 +232,7 @@ def all_findings(facts: ReportFacts) -> list[str]:
     made = facts.of_kind("tuned", "export")
     sentences = [
         *(cut_off_sentence(facts, artifact) for artifact in made),
+        same_reference_sentence(facts),
         *baseline_sentences(facts),
         *(export_sentence(facts, export) for export in facts.of_kind("export")),
         overfitting_sentence(facts.training),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from slmcompile.data.template import parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,37 +18,25 @@ class Framing:
 
     def inner(self, prompt: str) -> str:
         """The part of a prompt that is its own."""
-        if not prompt.startswith(self.prefix) or not prompt.endswith(self.suffix):
+        both = len(self.prefix) + len(self.suffix)
+        if (
+            len(prompt) < both
+            or not prompt.startswith(self.prefix)
+            or not prompt.endswith(self.suffix)
+        ):
             return prompt
         return prompt[len(self.prefix) : len(prompt) - len(self.suffix)]
 
 
-def framing(prompts: Iterable[str]) -> Framing:
-    """The common frame of several different prompts; empty for fewer than two.
+def framing(prompt: Mapping[str, Any]) -> Framing:
+    """The frame that the template puts around its columns.
 
-    The frame ends at a line or a word, so that prompts which happen to begin with the same letters
-    keep them.
+    Args:
+        prompt: content of ``prompt.json``; the frame is empty where only the model's chat template
+            writes the prompt.
     """
-    distinct = sorted(set(prompts))
-    if len(distinct) < 2:
+    if not prompt.get("text"):
         return Framing("", "")
-    prefix = _to_boundary(_common_start(distinct[0], distinct[-1]))
-    backwards = sorted(prompt[len(prefix) :][::-1] for prompt in distinct)
-    suffix = _common_start(backwards[0], backwards[-1])[::-1]
-    starts = [at for at in (suffix.find("\n"), suffix.find("<|")) if at >= 0]
-    return Framing(prefix, suffix[min(starts) :] if starts else "")
-
-
-def _common_start(first: str, last: str) -> str:
-    """What the first and the last of sorted strings share, and so all between them."""
-    pairs = zip(first, last, strict=False)
-    length = next((at for at, (one, other) in enumerate(pairs) if one != other), None)
-    return first[: min(len(first), len(last)) if length is None else length]
-
-
-def _to_boundary(prefix: str) -> str:
-    for end in ("\n", "|>", ": "):
-        at = prefix.rfind(end)
-        if at >= 0:
-            return prefix[: at + len(end)]
-    return ""
+    pieces = parse(prompt["text"], "prompt.json: text")
+    last = pieces[-1]
+    return Framing(pieces[0].literal, last.literal if last.field is None else "")

@@ -46,7 +46,12 @@ def run(context: Context) -> Result:
             f"{of}labels": len({row.label for row in part})
             for of, part in (("", rows), ("test_", test))
         }
-    artifacts = {name: {**over, **found.metrics} for name, found in measured.items()}
+    beside = {
+        **over,
+        "turns": sum(row.trained_turns for row in rows),
+        "references": len({row.completion for row in rows}),
+    }
+    artifacts = {name: {**beside, **found.metrics} for name, found in measured.items()}
     write_json(context.out / "metrics.json", {"format_version": "1.1", "artifacts": artifacts})
     lines = [
         json.dumps({"artifact": name, **record}, ensure_ascii=False) + "\n"

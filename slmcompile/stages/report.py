@@ -28,7 +28,9 @@ def run(context: Context) -> Result:
     value = _facts(context)
     for path, text in build(facts_from(value)).items():
         write_text(context.out / path, text)
-    summary = {name: value[name] for name in value if name not in {"predictions", "data_report"}}
+    summary = {
+        name: value[name] for name in value if name not in {"predictions", "data_report", "prompt"}
+    }
     write_json(context.out / "summary.json", {"format_version": "1.0", **summary})
     _track(context, facts_from(value))
     return Result()
@@ -61,6 +63,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_name": recipe["data"]["name"],
         "data_license": recipe["data"]["license"],
         "data_report": _read(context.inputs["data"] / "data_report.json"),
+        "prompt": _read(context.inputs["data"] / "prompt.json"),
         "training": _read(context.inputs["training"]),
         "artifacts": _artifacts(context, metrics, answers),
         "comparisons": [asdict(each) for each in found],

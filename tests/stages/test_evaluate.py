@@ -131,6 +131,7 @@ def test_committed_metrics_hold_nothing_of_the_machine(
     }
     beside = read_metrics({"evaluate-torch": out})["torch"]
     assert {"tokens_per_second", "peak_memory_bytes", "size_bytes", "exact_match_ci"} < set(beside)
+    assert (beside["turns"], beside["references"]) == (10, 4), "in the output folder alone"
 
 
 def test_the_data_stage_writes_what_check_15_needs_of_every_limit(done: Prepared) -> None:

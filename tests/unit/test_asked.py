@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import pytest
 
-from slmcompile.asked import of_lines, of_words, written
+from slmcompile.asked import example, of_lines, of_words, written
 from slmcompile.errors import BadDataError, UsageError
-from slmcompile.results import _values_in
 
 ONE, TWO = ["text"], ["question", "context"]
 
@@ -136,17 +136,30 @@ def test_an_empty_line_in_the_middle_is_named_so_that_answers_stay_beside_lines(
 
 
 @pytest.mark.parametrize(
-    ("template", "columns", "text", "values"),
+    ("template", "columns", "texts", "found"),
     [
-        ("Q: {q}\nC: {c}\nA: ", ["q", "c"], "Q: who\nC: a b\nA: ", {"q": "who", "c": "a b"}),
-        ("{q} {{}} {q} = ", ["q"], "on {} on = ", {"q": "on"}),
-        ("{q} {{}} {q} = ", ["q"], "on {} off = ", {}),
-        ("{my col}.", ["my col"], "a.b.", {"my col": "a.b"}),
-        ("{q}", ["q"], "\x1b[2J", {}),
-        (None, ["q"], "anything", {}),
+        ("Q: {q}\nC: {c}\nA: ", ["q", "c"], ["Q: who\nC: a b\nA: "],
+         (0, {"q": "who", "c": "a b"})),
+        ("{q} {{}} {q} = ", ["q"], ["on {} on = "], (0, {"q": "on"})),
+        ("{q} {{}} {q} = ", ["q"], ["on {} off = "], None),
+        ("{my col}.", ["my col"], ["a.b."], (0, {"my col": "a.b"})),
+        # What moves a cursor, what is empty, and what no row was.
+        ("{q}", ["q"], ["\x1b[2J", " ", "on"], (2, {"q": "on"})),
+        (None, ["q"], ["anything"], None),
+        ("{q}.", ["q"], [], None),
+        # The first that is short; the shortest where none is.
+        ("{q}.", ["q"], ["a" * 300 + ".", "bb.", "c."], (1, {"q": "bb"})),
+        ("{q}.", ["q"], ["a" * 300 + ".", "b" * 290 + "."], (1, {"q": "b" * 290})),
+        # A value cannot open a turn: such a prompt was several turns of a conversation.
+        ("<|u|>{q}<|e|>", ["q"], ["<|u|>hi<|e|><|u|>on<|e|>", "<|u|>off<|e|>"],
+         (1, {"q": "off"})),
+        ("<|u|>{q}<|e|>", ["q"], ["<|u|>hi<|e|><|u|>on<|e|>"], None),
     ],
-)
-def test_the_line_to_try_has_the_values_of_the_first_prompt(
-    template: str | None, columns: list[str], text: str, values: dict[str, str]
+)  # fmt: skip
+def test_an_example_is_a_prompt_that_a_person_can_ask_for(
+    template: str | None, columns: list[str], texts: list[str], found: Any
 ) -> None:
-    assert _values_in(text, {"text": template, "columns": columns}) == values
+    controls = {"<|u|>": 1, "<|e|>": 2}
+    prompt = {"format_version": "1.1", "text": template, "columns": columns,
+              "control_tokens": controls}  # fmt: skip
+    assert example(prompt, texts) == found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import html
 import itertools
@@ -48,6 +47,10 @@ from slmcompile.report.prompts import framing
 from slmcompile.report.text import escape, visible
 
 HOSTILE = "</td><script>alert(1)</script>\u202e`|` [x](http://e.example) @team \x1b[31m <!-- -->"
+PROMPT = {
+    "format_version": "1.1", "text": "<|user|>\n{text}<|end|>\n", "columns": ["text"],
+    "control_tokens": {"<|user|>": 1, "<|end|>": 2}, "prefix_ids": [],
+}  # fmt: skip
 VOID = {"meta", "br", "line", "circle", "rect", "polyline"}
 
 
@@ -99,6 +102,7 @@ def sample() -> ReportFacts:
         recipe={
             "data": {"task": "classification", "max_length": 96},
             "train": {"method": "lora"},
+            "eval": {"max_new_tokens": 16},
             "target": {"cpu-int8": {"execution_provider": "cpu", "precision": "int8"}},
             "model": {"source": {"type": "hub", "repo_id": "acme/tiny"}},
         },
@@ -129,6 +133,7 @@ def sample() -> ReportFacts:
                 ]}
             ],
         },
+        prompt=PROMPT,
         training={
             "curve": [
                 {"step": s, "loss": 2.0 / s, "learning_rate": 1e-3, "grad_norm": 1.0}
@@ -485,10 +490,22 @@ def test_rows_and_labels_measured_are_named_everywhere() -> None:
         ({"labels": 4, "test_labels": 12},
          "4 of 480 test rows, 4 of 12 labels (the most frequent, one row each)"),
         ({"rows": 480, "labels": 12, "test_labels": 12}, "480 test rows, 12 labels"),
+        ({"turns": 4}, "4 of 480 test rows"),
+        ({"turns": 1600}, "4 of 480 test rows with 1,600 trained turns (answers are to the last of "
+         "each row, perplexity is of all)"),
     ],
 )  # fmt: skip
 def test_how_a_sample_is_drawn_is_said_where_there_is_one(known: dict[str, int], said: str) -> None:
     assert measured_on(Artifact("torch", "tuned", **{"rows": 4, "test_rows": 480, **known})) == said
+
+
+def test_one_answer_that_is_right_everywhere_is_said() -> None:
+    facts = sample()
+    same = [dataclasses.replace(each, references=1) for each in facts.artifacts]
+    for path, text in build(dataclasses.replace(facts, artifacts=same)).items():
+        assert "All 10 test rows measured ask for the same answer" in text, path
+    for path, text in build(facts).items():
+        assert "ask for the same answer" not in text, path
 
 
 def test_what_nothing_is_measured_of_is_no_row_of_dashes() -> None:
@@ -552,14 +569,22 @@ def test_wrong_rows_come_first_and_equal_answers_stand_together() -> None:
     assert any("base" in answer.artifacts for answer in chosen.right[0].answers)
 
 
-@given(st.lists(st.text(), max_size=6), st.sampled_from(["", "<|user|>\n", "Phrase: "]),
-       st.sampled_from(["", "<|end|>\n", "\nTone:"]))  # fmt: skip
-def test_a_frame_and_its_inside_make_the_prompt(inner: list[str], before: str, after: str) -> None:
-    """Nothing of a prompt is lost by leaving the template out."""
-    prompts = [before + text + after for text in inner]
-    frame = framing(prompts)
-    for prompt in prompts:
-        assert frame.prefix + frame.inner(prompt) + frame.suffix == prompt
+@given(st.text(), st.text(), st.text(alphabet="a{}"), st.text(alphabet="a{}"))
+def test_the_frame_is_the_templates_and_nothing_of_a_value_is_lost(
+    value: str, other: str, before: str, after: str
+) -> None:
+    text = "{one} or {other}".join(part.replace("{", "{{").replace("}", "}}")
+                                   for part in (before, after))  # fmt: skip
+    frame = framing({"text": text})
+    assert (frame.prefix, frame.suffix) == (before, after)
+    assert frame.inner(f"{before}{value} or {other}{after}") == f"{value} or {other}"
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"), [(None, "aba"), ("{one}ab{one}", "aba"), ("ab{one}ba", "aba")]
+)
+def test_a_prompt_that_has_no_such_frame_is_shown_whole(text: str | None, prompt: str) -> None:
+    assert framing({"text": text}).inner(prompt) == prompt
 
 
 def test_equal_facts_give_equal_documents() -> None:
@@ -619,13 +644,62 @@ def test_the_card_has_a_hub_header_and_runs_the_real_prompt() -> None:
     assert "slmcompile generate tone --target cpu-int8 'turn on lamp 0'" in card
     (snippet,) = re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
     compile(snippet, "snippet", "exec")
-    text = re.findall(r"^text = (.+)$", snippet, flags=re.MULTILINE)[0]
-    before, after = re.findall(r"^prompt = (.+) \+ text \+ (.+)$", snippet, flags=re.MULTILINE)[0]
-    spelt_out = "".join(map(ast.literal_eval, (before, text, after)))
-    assert spelt_out == sample().predictions["cpu-int8"][0].prompt
+    assert spelt(snippet) == sample().predictions["cpu-int8"][0].prompt
+    assert "max_length=len(tokens) + 16)" in snippet
+    assert "It answers <code>on 0</code>." in card
+    assert "A value that spells a control token of the model (such as <code>" in card
     assert "cd" * 32 in card
     assert "30.0% of held-out answers are not exactly right (95 %: 25.0% to 35.0%)" in card
     assert "tf-idf and the fine-tuned model cannot be told apart" in card
+
+
+def spelt(snippet: str) -> str:
+    """The prompt that a card's program sends, by running the lines that write it."""
+    lines = re.findall(r"^(?:values|prompt) = .+$", snippet, flags=re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    return str(names["prompt"])
+
+
+def usage(prompt: dict[str, Any], *prompts: str) -> tuple[str, str]:
+    """The first two sections of a card whose export answered these prompts, and its program."""
+    rows = [Prediction(n, text, "on", "on", True) for n, text in enumerate(prompts)]
+    facts = dataclasses.replace(
+        sample(), prompt=PROMPT | prompt, predictions={"torch": rows, "cpu-int8": rows}
+    )
+    said = build(facts)[CARD].split("## How good")[0]
+    (snippet,) = re.findall(r"```python\n(.*?)\n```", said, flags=re.DOTALL)
+    compile(snippet, "snippet", "exec")
+    return said, snippet
+
+
+def test_the_card_asks_in_every_column() -> None:
+    prompt = {"text": "Q: {q}\nC: {the c}\nA:", "columns": ["q", "the c"], "prefix_ids": [5]}
+    said, snippet = usage(prompt, "Q: who\nC: it's a\nA:")
+    assert """slmcompile generate tone --target cpu-int8 q=who 'the c=it'"'"'s a'""" in said
+    assert spelt(snippet) == "Q: who\nC: it's a\nA:"
+    assert "tokens = [5, *tokenizer.encode(prompt)]" in snippet
+
+
+def test_the_card_claims_no_answer_to_what_nobody_asked() -> None:
+    """Of conversations of several turns no prompt is one that a person types."""
+    said, snippet = usage({}, "<|user|>\nhi<|end|>\nhello<|user|>\nlight on<|end|>\n")
+    assert "slmcompile generate tone --target cpu-int8 hello" in said
+    assert spelt(snippet) == "<|user|>\nhello<|end|>\n"
+    assert "It answers" not in said
+
+
+def test_a_prompt_of_a_chat_template_alone_stands_whole_in_the_card() -> None:
+    said, snippet = usage({"text": None}, "<|user|>\nhi<|end|>\n")
+    assert "slmcompile generate" not in said
+    assert spelt(snippet) == "<|user|>\nhi<|end|>\n"
+    assert "It answers <code>on</code>." in said
+
+
+def test_the_cards_program_writes_no_bos_twice() -> None:
+    controls = {"control_tokens": {"<s>": 1}, "prefix_ids": [1]}
+    assert "[1, *tok" in usage({"text": "{text}\n", **controls}, "hi\n")[1]
+    assert "[*tok" in usage({"text": "<s>{text}\n", **controls}, "<s>hi\n")[1]
 
 
 @pytest.mark.parametrize(
