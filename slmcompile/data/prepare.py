@@ -95,7 +95,16 @@ def prepare(
             examples.append(_Example(row, rendered, origin[number]))
         else:
             too_long.append(rendered)
-    splits = _split(examples, config, set(source))
+    try:
+        splits = _split(examples, config, set(source))
+    except BadDataError as error:
+        if not too_long:
+            raise
+        raise BadDataError(
+            f"{error.what}; {len(too_long)} of {len(kept)} rows are longer than data.max_length "
+            "and were dropped",
+            f"raise data.max_length, or {error.mend}",
+        ) from error
     prompt = describe_prompt(config, rendering, prefix, controls)
     written = [row for rows in splits.values() for row in rows]
     facts = row_facts(
@@ -230,10 +239,7 @@ def _split(examples: Sequence[_Example], config: Data, given: set[Split]) -> dic
             ]
     for split, rows in splits.items():
         if not rows:
-            raise BadDataError(
-                f"data.split: the {split} split has no rows left",
-                "add rows or raise data.max_length",
-            )
+            raise BadDataError(f"data.split: the {split} split has no rows left", "add rows")
     return splits
 
 

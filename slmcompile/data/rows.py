@@ -45,7 +45,8 @@ def twice(names: Iterable[str]) -> str:
 def listed(columns: Sequence[str]) -> str:
     """Names of columns for a message, the first of many."""
     more = f" and {len(columns) - _MOST_LISTED} more" if len(columns) > _MOST_LISTED else ""
-    return ", ".join(shortened(name, 40) for name in columns[:_MOST_LISTED]) + more
+    names = (shortened(name, 40) for name in columns[:_MOST_LISTED])
+    return ", ".join(repr(name) if "," in name else name for name in names) + more
 
 
 def column(row: SourceRow, name: str, renamed: Mapping[str, str]) -> Any:

@@ -117,5 +117,10 @@ def p_text(p: float) -> str:
 
 def interval_text(difference: Difference) -> str:
     """``-0.083 (95 %: -0.130 to -0.040), p = .002``."""
-    low, high = (f"{bound + 0.0:+.3f}" for bound in (difference.low, difference.high))
-    return f"{difference.value + 0.0:+.3f} (95 %: {low} to {high}), {p_text(difference.p)}"
+    value, low, high = map(signed, (difference.value, difference.low, difference.high))
+    return f"{value} (95 %: {low} to {high}), {p_text(difference.p)}"
+
+
+def signed(value: float) -> str:
+    """A difference to three decimals; to one digit where those would all be zero."""
+    return f"{value:+.1g}" if 0 < abs(value) < 0.0005 else f"{value + 0.0:+.3f}"

@@ -81,7 +81,7 @@ class Reason:
         return printable(self._sentence())
 
     def _sentence(self) -> str:
-        values = f"{short(self.old)} → {short(self.new)}"
+        values = " → ".join(short_pair(self.old, self.new))
         match self.cause:
             case "first_run" | "command":
                 return _ALONE[self.cause]
@@ -347,6 +347,9 @@ _SECTIONS: Mapping[str, str] = {
 _ELSEWHERE: Mapping[str, str] = {
     "task": "data.task",
     "label": "data.label",
+    "labelled": "data.label",
+    "label_steps": "data.normalize_labels",
+    "seed": "data.seed",
     "num_threads": "train.num_threads",
     "precision": "train.precision",
 }
@@ -364,8 +367,31 @@ def _recipe_key(section: str, key: str, stage: Stage) -> str:
 
 def short(value: Any) -> str:
     """A value as one short word for a person."""
+    text = _whole(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "…"
+
+
+def short_pair(old: Any, new: Any) -> tuple[str, str]:
+    """Two values as ``short`` has them; from where they differ, if it makes them look alike."""
+    pair = short(old), short(new)
+    if pair[0] != pair[1]:
+        return pair
+    if isinstance(old, float) and isinstance(new, float):
+        return repr(old), repr(new)
+    one, other = _whole(old), _whole(new)
+    pairs = enumerate(zip(one, other, strict=False))
+    alike = next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    at = max(0, alike - _BEFORE)
+    return short("…" * (at > 0) + one[at:]), short("…" * (at > 0) + other[at:])
+
+
+def _whole(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-    text = printable(text)
-    return text if len(text) <= 40 else text[:37] + "…"
+    return printable(text)
+
+
+_LONGEST = 40
+_BEFORE = 12
+"""Characters of a long value that are shown before where it differs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slmcompile.pipeline.changes import Reason, short
+from slmcompile.pipeline.changes import Reason, short_pair
 from slmcompile.planning.diff import Difference, KeyDifference, MetricDifference, StageDifference
 from slmcompile.printable import printable
 
@@ -44,7 +44,7 @@ def _key(key: KeyDifference) -> tuple[str, str, str]:
         where = key.new_where or "default"
     else:
         where = f"{key.old_where or 'default'} → {key.new_where or 'default'}"
-    return (f"~ {key.key}", f"{short(key.old)} → {short(key.new)}", where)
+    return (f"~ {key.key}", " → ".join(short_pair(key.old, key.new)), where)
 
 
 def _stage(stage: StageDifference) -> tuple[str, str, str]:

@@ -157,13 +157,14 @@ def _snippet(
         spelt = [f"values = {dict(values)!r}", f"prompt = {' + '.join(terms)}"]
     lines = "\n".join(spelt)
     prefix = "".join(f"{token}, " for token in _prefix_ids(facts.prompt))
+    tokens = f"[{prefix}*tokenizer.encode(prompt)]" if prefix else "tokenizer.encode(prompt)"
     longest = facts.recipe.get("eval", {}).get("max_new_tokens", 256)
     return f"""import onnxruntime_genai as og
 
 model = og.Model({export.path or export.name!r})
 tokenizer = og.Tokenizer(model)
 {lines}
-tokens = [{prefix}*tokenizer.encode(prompt)]
+tokens = {tokens}
 
 params = og.GeneratorParams(model)
 params.set_search_options(do_sample=False, max_length=len(tokens) + {longest})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slmcompile.metrics.compared import p_text
+from slmcompile.metrics.compared import p_text, signed
 from slmcompile.report.charts import interval
 from slmcompile.report.facts import (
     METRIC_WORDS,
@@ -92,8 +92,8 @@ def _against_tuned(facts: ReportFacts) -> Measure:
         found = facts.difference(artifact.name, tuned.name, metric) if tuned else None
         if found is None:
             return MISSING
-        note = f"{found.low:+.3f} to {found.high:+.3f}, {p_text(found.p)}"
-        return f'{found.value + 0.0:+.3f}<small class="ci">{escape(note)}</small>'
+        note = f"{signed(found.low)} to {signed(found.high)}, {p_text(found.p)}"
+        return f'{signed(found.value)}<small class="ci">{escape(note)}</small>'
 
     return Measure("Against fine-tuned", show, lambda artifact: show(artifact) != MISSING)
 

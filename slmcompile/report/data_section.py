@@ -24,7 +24,7 @@ def _counts(data: DataFacts) -> str:
         return ""
     total = sum(data.rows.values())
     parts = [f"{escape(split)} {count(n)}" for split, n in data.rows.items()]
-    happened = [f"{count(n)} {what}" for what, n in data.notes.items() if n]
+    happened = [f"{what}: {count(n)}" for what, n in data.notes.items() if n]
     quality = "; ".join(happened) if happened else "no duplicates, contradictions or leaks found"
     said = "".join(f"<p>{escape(line)}.</p>" for line in data.said)
     return f"<p>{count(total)} rows: {', '.join(parts)}. Checks: {escape(quality)}.</p>{said}"

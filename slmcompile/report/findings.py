@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slmcompile.metrics.compared import p_text
+from slmcompile.metrics.compared import p_text, signed
 from slmcompile.metrics.paired import Difference
 from slmcompile.report.facts import (
     HIGHER_IS_BETTER,
@@ -109,7 +109,7 @@ def _against(name: str, outcome: str, parts: Sequence[str]) -> str:
 def _rows(found: Difference, one: str, other: str) -> str:
     """The evidence of a comparison, ``one`` minus ``other``."""
     if found.only_one is None or found.only_other is None:
-        return f"difference {found.low:+.3f} to {found.high:+.3f} at 95 %, {p_text(found.p)}"
+        return f"difference {signed(found.low)} to {signed(found.high)} at 95 %, {p_text(found.p)}"
     return (
         f"{found.only_one} {_row(found.only_one)} only {one} has right, {found.only_other} only "
         f"{other}, {p_text(found.p)}"
@@ -216,7 +216,10 @@ def validation_sentence(training: Mapping[str, Any]) -> str | None:
     if points < _FEWEST_POINTS:
         many = f"{points} validation point{'s' * (points > 1)}"
         return f"Only {many}: too few to tell whether the model overfits."
-    return "Validation loss does not rise at the end: no sign of overfitting."
+    _, best = min(_validation(training), key=lambda point: point[1])
+    last = _validation(training)[-1][1]
+    ends = "at its lowest" if last <= best else f"within {_RISE:.0%} of its lowest"
+    return f"Validation loss ends {ends}: no sign of overfitting."
 
 
 def _validation(training: Mapping[str, Any]) -> list[tuple[int, float]]:

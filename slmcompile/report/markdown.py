@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import yaml
 
 from slmcompile.metrics.compared import interval_text
-from slmcompile.report.cases import Case, cases
+from slmcompile.report.cases import MOST_WRONG, Case, cases
 from slmcompile.report.data_facts import DataFacts, data_facts
 from slmcompile.report.facts import (
     METRICS,
@@ -128,7 +128,7 @@ def _gates(facts: ReportFacts) -> str:
 def _data(data: DataFacts) -> str:
     if not data.rows:
         return ""
-    happened = [f"{count(n)} {what}" for what, n in data.notes.items() if n]
+    happened = [f"{what}: {count(n)}" for what, n in data.notes.items() if n]
     rows = ", ".join(f"{prose(split)} {count(n)}" for split, n in data.rows.items())
     quality = "; ".join(happened) or "no duplicates, contradictions or leaks found"
     labels = f" {len(data.labels)} labels." if data.labels else ""
@@ -144,7 +144,10 @@ def _predictions(facts: ReportFacts) -> str:
         f"{count(chosen.wrong_total)} of {count(chosen.total)} test rows measured are wrong in "
         "at least one fine-tuned or exported model."
     )
-    rows = [row for case in chosen.wrong[:_MOST_CASES] for row in _case(case)]
+    shown = chosen.wrong[:_MOST_CASES]
+    if len(shown) < chosen.wrong_total:
+        lead += f" The first {len(shown)} are here; report.html has up to {MOST_WRONG}."
+    rows = [row for case in shown for row in _case(case)]
     heads = ["Input", "Reference", "Artifact", "Answer"]
     return f"{lead}\n\n{grid(heads, rows, [False] * 4)}"
 

@@ -199,6 +199,16 @@ def test_rows_that_cannot_fill_the_splits_are_refused(tmp_path: Path, base: Path
         Prepared(tmp_path, make_config(), base)
 
 
+def test_rows_dropped_as_too_long_are_named_where_too_few_are_left(
+    tmp_path: Path, base: Path
+) -> None:
+    long = [row | {"text": row["text"] * 30} for row in rows()[2:]]
+    write_jsonl(tmp_path / "project", [*rows()[:2], *long])
+    with pytest.raises(BadDataError, match=r"cannot fill 3 .*; 118 of 120 rows are longer") as told:
+        Prepared(tmp_path, make_config(max_length=64, too_long="drop"), base)
+    assert told.value.mend.startswith("raise data.max_length, or add rows")
+
+
 @pytest.mark.parametrize("repo_id", ["csv", "json"])
 def test_a_hub_name_without_owner_never_reaches_a_loader(
     tmp_path: Path, base: Path, repo_id: str

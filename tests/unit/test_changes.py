@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slmcompile.pipeline import state
-from slmcompile.pipeline.changes import Change, changes
+from slmcompile.pipeline.changes import Change, changes, identity_reasons, short_pair
 from slmcompile.pipeline.state import Cache, read_lock
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.project import Project
@@ -91,3 +91,32 @@ def test_no_more_is_looked_at_than_an_output_has(
     blobs(ran)[0].unlink()
     assert what(ran, "train") == ("run", [("edited", OUT)])
     assert len([path for path in looked if f"{OUT}/" in path]) <= 2 + 4
+
+
+def test_every_key_of_an_evaluation_is_named_as_the_recipe_has_it(ran: Project) -> None:
+    plan = compile_recipe(ran, "tiny", ())
+    stage = next(each for each in plan.own.stages if each.name == "evaluate-torch")
+    before = stage.identity()
+    before["config"] = dict.fromkeys(stage.config, "other")
+    named = {each.subject for each in identity_reasons(plan, stage, before, stage.identity())}
+    for key in named - {"eval.artifact"}:  # the stage's own name
+        section, _, name = key.partition(".")
+        assert name in plan.effective[section], key
+    assert {"data.seed", "data.normalize_labels", "data.label", "eval.limit"} <= named
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        ("a", "b", ("a", "b")),
+        (0.1, 0.2, ("0.1", "0.2")),
+        (0.12345678, 0.12345679, ("0.12345678", "0.12345679")),
+        ("x" * 60 + "a", "x" * 60 + "b", ("…" + "x" * 12 + "a", "…" + "x" * 12 + "b")),
+        ("x" * 60, "x" * 61, ("…" + "x" * 12, "…" + "x" * 13)),
+        (["parts/a-quite-long-name.jsonl", "parts/b-long-name.jsonl"],
+         ["parts/a-quite-long-name.jsonl", "parts/c-long-name.jsonl"],
+         ('…nl", "parts/b-long-name.jsonl"]', '…nl", "parts/c-long-name.jsonl"]')),
+    ],
+)  # fmt: skip
+def test_values_that_differ_are_shown_so(old: Any, new: Any, shown: tuple[str, str]) -> None:
+    assert short_pair(old, new) == shown
