@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -260,6 +261,13 @@ def test_generate_answers_words_lines_and_rows(work: Workplace) -> None:
     for words in (["--target", "cpu-fp23", "x"], ["txt=x"], [], ["x", "--file", "rows.jsonl"]):
         assert work.run("generate", "tiny", *words, code=Exit.USAGE).stdout == ""
     rows.unlink()
+
+
+def test_the_cards_program_answers_what_the_card_says(work: Workplace) -> None:
+    card = (work.root / "outputs/tiny/report/cards/cpu-fp32/README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
+    (answer,) = re.findall(r"It answers <code>(.*?)</code>", card)
+    assert command(work.root, sys.executable, "-c", program).stdout.strip() == answer
 
 
 def test_chat_answers_lines_and_takes_commands(work: Workplace) -> None:
