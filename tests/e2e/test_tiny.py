@@ -257,7 +257,7 @@ def test_generate_answers_words_lines_and_rows(work: Workplace) -> None:
     assert work.run("generate", "tiny", "--file", "rows.jsonl").stdout.split() == ["up", "on"]
     piped = ["generate", "tiny"]
     assert said(work, piped, "raise the blind\nturn on my lamp\n").split() == ["up", "on"]
-    assert said(work, piped, "raise the blind\n\nturn on my lamp\n", Exit.BAD_DATA) == ""
+    assert said(work, piped, "raise the blind\n\nturn on my lamp\n", Exit.BAD_DATA) == "up\n"
     for words in (["--target", "cpu-fp23", "x"], ["txt=x"], [], ["x", "--file", "rows.jsonl"]):
         assert work.run("generate", "tiny", *words, code=Exit.USAGE).stdout == ""
     rows.unlink()
