@@ -241,7 +241,7 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
             input_stages={role: made.address for role, made in inputs.items()},
             out=f"outputs/{name}/{stage_name}",
             metrics=f"{folder}/metrics/{metrics}.json" if metrics else None,
-            plots=f"{folder}/plots/{plots}.csv" if plots else None,
+            plots=f"{folder}/plots/{plots}.json" if plots else None,
         )
 
     torch, onnx = _versions(*_TORCH), _versions(*_ONNX)
@@ -316,10 +316,10 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         | {f"export-{target}": export for target, export in exports.items()}
         | results,
     )
-    # The curve holds times, so it lies beside the weights' folder and not in it.
+    # The record holds times, so it lies beside the weights' folder and not in it.
     report = replace(
         report,
-        inputs={**report.inputs, "training": train.metrics or ""},
+        inputs={**report.inputs, "training": train.plots or ""},
         input_stages={**report.input_stages, "training": train.address},
     )
     # Behind the report, so that a failed gate leaves nothing unwritten. Its output is constant, so

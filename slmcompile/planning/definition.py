@@ -24,7 +24,7 @@ EPOCHS: Mapping[str, int] = {
     "base": 1,
     "data": 4,
     "check": 1,
-    "train": 1,
+    "train": 2,
     "export": 1,
     "evaluate": 4,
     "report": 5,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,10 @@ class Result:
 
     Attributes:
         info: facts for the folder's manifest; the same in every equal run.
-        metrics: for the stage's DVC metrics file; may hold times.
-        plots: rows for the stage's DVC plots file.
+        metrics: for the stage's DVC metrics file: what compares between revisions.
+        plots: for the stage's DVC plots file: whatever else it has to say, times too.
     """
 
     info: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] | None = None
-    plots: Sequence[Mapping[str, Any]] = ()
+    plots: Mapping[str, Any] | None = None

@@ -6,9 +6,7 @@ folder into place. Knows nothing of recipes or DVC.
 
 from __future__ import annotations
 
-import csv
 import importlib
-import io
 import json
 import os
 import shutil
@@ -162,7 +160,7 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
         info.update(result.info)
         texts = finished.Texts(
             artifact.json_text(result.metrics or {}) if spec["metrics"] else None,
-            _csv(result.plots) if spec["plots"] else None,
+            artifact.json_text(result.plots or {}) if spec["plots"] else None,
         )
         _write_texts(project, spec, texts)
     return result.metrics or {}
@@ -205,15 +203,6 @@ def _runtime(project: Project, spec: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return runtime
-
-
-def _csv(rows: Any) -> str:
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _keep_spec(project: Project, path: Path) -> None:

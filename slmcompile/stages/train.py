@@ -13,7 +13,7 @@ from slmcompile.stages.context import Context, Result
 from slmcompile.stages.track import stage_tracker
 from slmcompile.stages.trained import ADAPTER, MODEL
 from slmcompile.training.loop import train
-from slmcompile.training.record import TrainRuntime
+from slmcompile.training.record import COMPARABLE, TrainRuntime
 
 
 def run(context: Context) -> Result:
@@ -34,11 +34,12 @@ def run(context: Context) -> Result:
             context.progress,
             tracker.log,
         )
-        metrics = record.to_json()
-        summary = {name: value for name, value in metrics.items() if name != "curve"}
+        whole = record.to_json()
+        summary = {name: value for name, value in whole.items() if name != "curve"}
         tracker.summary({name: value for name, value in summary.items() if value is not None})
     finally:
         tracker.finish()
-    shown = ("step", "loss", "eval_loss", "learning_rate", "grad_norm")
-    plots = [{name: row[name] for name in shown if name in row} for row in metrics["curve"]]
-    return Result(metrics={"format_version": "1.0", **metrics}, plots=plots)
+    return Result(
+        metrics={"format_version": "2.0", **{name: whole[name] for name in COMPARABLE}},
+        plots={"format_version": "1.0", **whole},
+    )

@@ -51,9 +51,9 @@ class CurvePoint:
     seconds: float
     eval_loss: float | None = None
 
-    def to_json(self) -> dict[str, float]:
-        """The point as JSON; ``eval_loss`` only where it was measured."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def to_json(self) -> dict[str, float | None]:
+        """The point as JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,13 @@ class TrainingRecord:
     resumed_from: int | None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values."""
+        """The record as plain JSON values; every point of the curve with the same keys."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "curve"}
         return {**values, "curve": [point.to_json() for point in self.curve]}
+
+
+COMPARABLE = (
+    *("best_eval_loss", "best_step", "saved_step", "train_loss_first", "train_loss_last"),
+    *("steps", "epochs", "tokens", "trained_tokens", "trainable_parameters", "total_parameters"),
+)
+"""What of a record compares between revisions: nothing of the machine or the moment."""

@@ -78,6 +78,7 @@ def test_a_run_measures_a_model_that_learnt_its_task(work: Workplace) -> None:
     assert "tiny/train: step" in done.stderr
     training = json.loads((work.root / "pipelines/tiny/metrics/train.json").read_text())
     assert training["train_loss_last"] < 0.5 * training["train_loss_first"]
+    assert not [name for name in training if name.endswith(("seconds", "per_second", "bytes"))]
     # Four labels: chance is 0.25, and a model that sees the wrong tokens stays near it.
     assert work.metrics("torch")["exact_match"] >= 0.9
     assert work.metrics("base")["exact_match"] <= 0.3
@@ -86,6 +87,17 @@ def test_a_run_measures_a_model_that_learnt_its_task(work: Workplace) -> None:
     assert exported["cut_off"] == 0.0
     assert json.loads(done.stdout)["artifacts"]["cpu-fp32"]["agreement"] == 1.0
     assert exported["perplexity"] == pytest.approx(work.metrics("torch")["perplexity"], rel=1e-3)
+
+
+def test_dvc_draws_the_curve(work: Workplace) -> None:
+    drawn = json.loads(command(work.root, "dvc", "plots", "show", "--json").stdout)["data"]
+    (found,) = next(plot for name, plot in drawn.items() if name.endswith("loss"))
+    points = found["content"]["data"]["values"]
+    curve = json.loads((work.root / "pipelines/tiny/plots/train.json").read_text())["curve"]
+    for name in ("loss", "eval_loss"):
+        values = [point["dvc_inferred_y_value"] for point in points if point["field"] == name]
+        assert values == [point[name] for point in curve]
+    assert sum(point["eval_loss"] is not None for point in curve) > 3
 
 
 def test_every_artifact_is_whole_and_says_what_is_in_it(work: Workplace) -> None:
@@ -355,7 +367,7 @@ def test_kill_in_the_middle_of_training_resumes_to_the_same_bytes(
     assert not (killed.root / "outputs/tiny/train").exists()
     wait_until_nothing_runs_in(killed.root)
     killed.run("run", "tiny", *overrides)
-    training = json.loads((killed.root / "pipelines/tiny/metrics/train.json").read_text())
+    training = json.loads((killed.root / "pipelines/tiny/plots/train.json").read_text())
     assert training["resumed_from"]
     assert killed.adapter() == work.adapter()
 
