@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -83,7 +84,15 @@ def _look(source: Source, wanted: tuple[tuple[str, str], ...]) -> _Looked:
         found = _label_error(row, source.data)
         if found is not None:
             return _Looked("", "data.label", found)
+    if source.data.task == "extraction" and seen.rows and not _some_json(seen.rows, source.data):
+        what = f"{seen.rows[0].where}: the answer is no JSON, and none is of the rows seen"
+        mend = "set data.task=generation, or let the template write whole JSON answers"
+        return _Looked("", "data.task", BadDataError(what, mend))
     return _Looked(_seen(seen))
+
+
+def _some_json(rows: Sequence[SourceRow], data: Data) -> bool:
+    return any(parse_json(answer_of(row, data))[0] for row in rows)
 
 
 def _wanted(data: Data) -> list[tuple[str, str]]:

@@ -301,6 +301,16 @@ def test_a_label_that_the_answers_do_not_have_is_found_by_plan(
     assert (right.outcome == "refuted") == (completion == "{label}")
 
 
+def test_extraction_of_answers_that_are_no_json_is_refused(project: Path) -> None:
+    """Every model's valid_json would be 0, the references' too."""
+    edits = ["data.task=extraction", "data.label=null", "eval.metrics=[exact_match]"]
+    found = verdict(6, planned(project, *edits, "data.template.completion='{label}}}'"))
+    assert (found.outcome, found.where) == ("refuted", f"override {edits[0]!r}: data.task")
+    assert found.evidence.startswith("data/tiny/commands.jsonl:1: the answer is no JSON")
+    found = verdict(6, planned(project, *edits, """data.template.completion='"{label}"'"""))
+    assert found.outcome != "refuted"
+
+
 def test_a_missing_column_ends_plan_with_exit_65_and_its_nearest_name(project: Path) -> None:
     done = slmcompile(project, "plan", "tiny", "data.template.prompt='{txt} = '", check=False)
     assert done.returncode == Exit.BAD_DATA
