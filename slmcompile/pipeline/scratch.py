@@ -28,7 +28,7 @@ def work_fingerprint(
 
     Args:
         spec: a stage's spec.
-        manifests: the manifest of every input that is a folder, by role.
+        manifests: the manifest of every input, by role.
         files: SHA-256 of the project files that the spec lists, by path.
     """
     names, read = spec.get("names", ()), spec.get("files", ())

@@ -113,7 +113,8 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
         if not path.exists():
             raise MissingError(f"{path}: input {role} is missing", "run the recipe as a whole")
     files = {path: artifact.sha256_file(project.root / path) for path in spec.get("files", ())}
-    fingerprint = work_fingerprint(spec, manifests, files)
+    read = {role: _alone(path) for role, path in inputs.items() if path.is_file()}
+    fingerprint = work_fingerprint(spec, {**manifests, **read}, files)
     with work_lock(project, fingerprint, progress.say):
         with finished.found(project, kind, fingerprint, progress.say) as done:
             if done is not None:
@@ -142,6 +143,12 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
         # Checkpoints are of no use once the artifact stands.
         shutil.rmtree(scratch, ignore_errors=True)
     return {name: measured[name] for name in _WORK if name in measured}
+
+
+def _alone(path: Path) -> dict[str, Any]:
+    """An input that is a file, in a manifest's form."""
+    entry = {"size": path.stat().st_size, "sha256": artifact.sha256_file(path)}
+    return {"files": {path.name: entry}}
 
 
 def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mapping[str, Any]:

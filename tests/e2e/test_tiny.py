@@ -275,6 +275,20 @@ def test_generate_answers_words_lines_and_rows(work: Workplace) -> None:
     rows.unlink()
 
 
+def test_a_report_is_of_the_record_that_lies_here(work: Workplace) -> None:
+    """And is not taken from the run before, whose times were others."""
+    record = work.root / "pipelines/tiny/plots/train.json"
+    content = record.read_text()
+    report = work.root / "outputs/tiny/report/report.html"
+    before = report.read_text()
+    record.write_text(json.dumps(json.loads(content) | {"wall_seconds": 7380.0}))
+    work.run("exec", "pipelines/tiny/plan/report.json")
+    assert "2 h 03 min" in report.read_text()
+    record.write_text(content)
+    work.run("exec", "pipelines/tiny/plan/report.json")
+    assert report.read_text() == before
+
+
 def test_the_cards_program_answers_what_the_card_says(work: Workplace) -> None:
     card = (work.root / "outputs/tiny/report/cards/cpu-fp32/README.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
