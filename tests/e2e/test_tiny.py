@@ -287,6 +287,7 @@ def test_a_report_is_of_the_record_that_lies_here(work: Workplace) -> None:
     record.write_text(content)
     work.run("exec", "pipelines/tiny/plan/report.json")
     assert report.read_text() == before
+    assert work.ran() == {"report"}
 
 
 def test_the_cards_program_answers_what_the_card_says(work: Workplace) -> None:
