@@ -66,6 +66,30 @@ def write_bytes(path: Path, data: bytes) -> None:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+        _remove_left(path)
+
+
+def _remove_left(path: Path) -> None:
+    """Removes siblings that killed processes have left of writing this file."""
+    before, after = f".{path.name}.", ".part"
+    for entry in os.scandir(path.parent):
+        if entry.name.startswith(before) and entry.name.endswith(after):
+            pid = entry.name[len(before) : -len(after)]
+            if pid.isdecimal() and not _lives(int(pid)):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process has this number, or nobody can tell."""
+    if os.name != "posix":  # elsewhere the same call ends it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager

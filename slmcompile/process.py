@@ -13,6 +13,8 @@ from typing import Literal
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+STARTED_BY = "SLMCOMPILE_STARTED_BY"
+"""Environment variable: the process, as ``mark`` names it, whose end ends the stages behind it."""
 GIVEN_BACK = 1 << 20
 """Bytes from which a freed block goes back to the system."""
 
@@ -21,16 +23,18 @@ def die_with_parent() -> None:
     """Ends this process when the process that started it ends, so that no orphan writes on.
 
     DVC starts a stage through a shell. Where the shell stays in between, the kernel's parent-death
-    signal speaks of the shell alone, so the grandparent is watched as well.
+    signal speaks of the shell alone, so the grandparent is watched as well. Both may have ended
+    before this process can ask, so a run also names itself to what it starts (``STARTED_BY``).
     """
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
     signal_on_parent_death(signal.SIGKILL)
-    if os.getppid() != parent:
+    started_by = os.environ.get(STARTED_BY, "")
+    if os.getppid() != parent or not _is_there(started_by):
         os.kill(os.getpid(), signal.SIGKILL)
-    grandparent = _parent_of(parent)
-    threading.Thread(target=_watch, args=(parent, grandparent), daemon=True).start()
+    watched = parent, _parent_of(parent), started_by
+    threading.Thread(target=_watch, args=watched, daemon=True).start()
 
 
 def signal_on_parent_death(number: int) -> None:
@@ -71,16 +75,36 @@ def prepare_to_compute() -> None:
             mallopt(option, GIVEN_BACK)
 
 
-def _watch(parent: int, grandparent: int | None) -> None:
-    while os.getppid() == parent and _parent_of(parent) == grandparent:
+def mark(pid: int) -> str:
+    """A process by its number and the tick it started at; empty where none has the number."""
+    started = _stat(pid, _STARTED)
+    return "" if started is None else f"{pid}:{started}"
+
+
+def _watch(parent: int, grandparent: int | None, started_by: str) -> None:
+    while os.getppid() == parent and _parent_of(parent) == grandparent and _is_there(started_by):
         time.sleep(0.25)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _is_there(marked: str) -> bool:
+    """Whether a process that ``mark`` named lives; nobody named is there."""
+    pid = marked.partition(":")[0]
+    return not marked or (pid.isdecimal() and mark(int(pid)) == marked)
+
+
 def _parent_of(pid: int) -> int | None:
+    return _stat(pid, _PARENT)
+
+
+# Places in /proc/PID/stat behind the name (proc_pid_stat(5)).
+_PARENT, _STARTED = 1, 19
+
+
+def _stat(pid: int, place: int) -> int | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        return int(stat.rpartition(")")[2].split()[1])
+        return int(stat.rpartition(")")[2].split()[place])
     except (OSError, ValueError, IndexError):
         return None
 

@@ -28,7 +28,7 @@ from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.pipeline.writable import missing_of
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.process import python_module, signal_on_parent_death
+from slmcompile.process import STARTED_BY, mark, python_module, signal_on_parent_death
 from slmcompile.project import Project
 from slmcompile.revision import in_git
 
@@ -49,6 +49,7 @@ def dvc_ready(project: Project, progress: IO[str] | None) -> Iterator[subprocess
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "DVC_NO_ANALYTICS": "1",
         "PYTHONWARNINGS": "ignore",
+        STARTED_BY: mark(os.getpid()),
     }
     with subprocess.Popen(
         python_module("slmcompile.pipeline.dvc_child"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,16 @@ def test_text_is_never_written_through_a_link(tmp_path: Path) -> None:
     write_text(tmp_path / "dvc.yaml", "new")
     assert victim.read_text(encoding="utf-8") == "kept"
     assert (tmp_path / "dvc.yaml").read_text(encoding="utf-8") == "new"
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_its_next_write(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                           capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    left = tmp_path / f".torch.json.{ended}.part"
+    others = [tmp_path / f".torch.json.{os.getppid()}.part", tmp_path / f".base.json.{ended}.part",
+              tmp_path / ".torch.json.x.part"]  # fmt: skip
+    for path in (left, *others):
+        path.write_text("{")
+    write_text(tmp_path / "torch.json", "{}\n")
+    assert not left.exists(), "nobody is going to finish it"
+    assert all(path.exists() for path in others), "written by somebody alive, or of another file"
