@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def _remove_left(path: Path) -> None:
-    """Removes siblings that killed processes have left of writing this file."""
+    """Removes siblings that killed processes have left of writing this file, where it may."""
     before, after = f".{path.name}.", ".part"
-    for entry in os.scandir(path.parent):
-        if entry.name.startswith(before) and entry.name.endswith(after):
+    with suppress(OSError):  # a folder that can be written and not listed
+        for entry in path.parent.iterdir():
             pid = entry.name[len(before) : -len(after)]
-            if pid.isdecimal() and not _lives(int(pid)):
-                Path(entry.path).unlink(missing_ok=True)
+            left = entry.name == f"{before}{pid}{after}" and pid.isdecimal()
+            if left and not _lives(int(pid)):
+                entry.unlink(missing_ok=True)
 
 
 def _lives(pid: int) -> bool:

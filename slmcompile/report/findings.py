@@ -207,7 +207,8 @@ def overfitting_sentence(training: Mapping[str, Any]) -> str | None:
 
 def validation_sentence(training: Mapping[str, Any]) -> str | None:
     """What validation loss tells of overfitting; None where it was not measured."""
-    points = len(_validation(training))
+    measured = [loss for _, loss in _validation(training)]
+    points = len(measured)
     if not points:
         return None
     rising = overfitting_sentence(training)
@@ -216,9 +217,7 @@ def validation_sentence(training: Mapping[str, Any]) -> str | None:
     if points < _FEWEST_POINTS:
         many = f"{points} validation point{'s' * (points > 1)}"
         return f"Only {many}: too few to tell whether the model overfits."
-    _, best = min(_validation(training), key=lambda point: point[1])
-    last = _validation(training)[-1][1]
-    ends = "at its lowest" if last <= best else f"within {_RISE:.0%} of its lowest"
+    ends = "at its lowest" if measured[-1] <= min(measured) else f"within {_RISE:.0%} of its lowest"
     return f"Validation loss ends {ends}: no sign of overfitting."
 
 
