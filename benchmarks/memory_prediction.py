@@ -32,9 +32,9 @@ from slmcompile.checks.memory import rows_of
 from slmcompile.checks.memory_model import decoder_of, evaluation_memory, training_memory
 from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.trainable import trainable
+from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row, read_split, write_split
 from slmcompile.process import prepare_to_compute, thread_count
-from slmcompile.progress import Silent
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.schema import Eval, Recipe, Train

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
+from slmcompile.console.progress import Silent
 from slmcompile.data.store import Row, read_split, write_split
 from slmcompile.process import thread_count
-from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Lora, Train
 from slmcompile.training.adapter import attach
 from slmcompile.training.base_model import load_base_model

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slmcompile.api import PlannedRun, RunResult, apply, compile, plan, run
-    from slmcompile.errors import SlmcompileError
+    from slmcompile.console.errors import SlmcompileError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Loaded on first use, so that `slmcompile --help` and `exec` do not pay for Hydra.
     if name == "SlmcompileError":
-        from slmcompile.errors import SlmcompileError
+        from slmcompile.console.errors import SlmcompileError
 
         return SlmcompileError
     if name in __all__:

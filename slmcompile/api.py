@@ -14,7 +14,7 @@ from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.known import context_of
 from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.registry import Finding, all_checks
-from slmcompile.errors import MissingError, RefusedError, SlmcompileError
+from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.changes import Change, changes
 from slmcompile.pipeline.last_overrides import last_overrides

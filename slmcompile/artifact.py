@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from slmcompile.errors import CorruptError, MissingError
+from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.regular_file import read_output_json
 
 FORMAT_VERSION = "1.0"

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from slmcompile.console.errors import BadDataError, UsageError
+from slmcompile.console.printable import shortened, shows_itself
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import parse
-from slmcompile.errors import BadDataError, UsageError
-from slmcompile.printable import shortened, shows_itself
 
 Values = dict[str, str]
 """Column of the prompt → text."""

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slmcompile import streams
-from slmcompile.errors import Exit, SlmcompileError, UsageError
-from slmcompile.printable import printable
-from slmcompile.terminal import fitted, print_json, tell
+from slmcompile.console import streams
+from slmcompile.console.errors import Exit, SlmcompileError, UsageError
+from slmcompile.console.printable import printable
+from slmcompile.console.terminal import fitted, print_json, tell
 
 
 class _Parser(argparse.ArgumentParser):
@@ -412,7 +412,7 @@ def _result_json(result: Any) -> dict[str, Any]:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    from slmcompile.errors import StaleError
+    from slmcompile.console.errors import StaleError
     from slmcompile.pipeline.emit import overrides_path
     from slmcompile.pipeline.last_overrides import how_to_clear
     from slmcompile.pipeline.sync import compile_recipe, sync, write_specs

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from slmcompile import api
 from slmcompile.checks.judge import refusal
-from slmcompile.errors import Exit, SlmcompileError, UsageError
+from slmcompile.console.errors import Exit, SlmcompileError, UsageError
+from slmcompile.console.printable import printable
+from slmcompile.console.terminal import fitted, print_json, tell
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.planning.text import plan_text, stage_lines, summary
-from slmcompile.printable import printable
 from slmcompile.project import Project, find_project
-from slmcompile.terminal import fitted, print_json, tell
 
 if TYPE_CHECKING:
     from slmcompile.planning.diff import Difference

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, TypeVar
 
-from slmcompile.errors import MissingError
+from slmcompile.console.errors import MissingError
 from slmcompile.hub_errors import hub_errors
 from slmcompile.recipe.schema import COMMIT_PATTERN, HubData, HubModel
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from slmcompile.errors import BadRecipeError, MissingError
+from slmcompile.console.errors import BadRecipeError, MissingError
 
 # huggingface_hub lets its HTTP library's errors through, and has changed that library from
 # requests (before 1.0) to httpx and httpx2 (1.x); their error classes share no base.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.artifact import saying_what_is_missing, write_bytes, write_text
-from slmcompile.errors import MissingError, RefusedError
+from slmcompile.console.errors import MissingError, RefusedError
 from slmcompile.process import python_module
 from slmcompile.project import Project
 from slmcompile.recipe.schema_files import write_schemas

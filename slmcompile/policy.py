@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from slmcompile.errors import BadRecipeError, UsageError
+from slmcompile.console.errors import BadRecipeError, UsageError
 from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.schema import DisplayName, ProjectPath, Section
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes

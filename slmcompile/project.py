@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from slmcompile.errors import BadRecipeError, UsageError
+from slmcompile.console.errors import BadRecipeError, UsageError
 from slmcompile.recipe.schema import ID_PATTERN
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.errors import RefusedError
+from slmcompile.console.errors import RefusedError
 
 _FLAGS = (
     os.O_RDONLY

@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from slmcompile.errors import CorruptError, MissingError, RefusedError, UsageError
+from slmcompile.console.errors import CorruptError, MissingError, RefusedError, UsageError
 
 _SETTINGS = (
     "core.fsmonitor=false",

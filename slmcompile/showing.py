@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from slmcompile.errors import MissingError, SlmcompileError
+from slmcompile.console.errors import MissingError, SlmcompileError
 from slmcompile.metrics.compared import Comparison, comparisons
 from slmcompile.metrics.gates import Verdict, judge
 from slmcompile.pipeline.committed import (

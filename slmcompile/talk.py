@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from slmcompile import artifact
 from slmcompile.asked import Values, form, of_lines, of_words
-from slmcompile.errors import CorruptError, MissingError, SlmcompileError, UsageError
+from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, UsageError
+from slmcompile.console.printable import printable
+from slmcompile.console.terminal import tell
 from slmcompile.pipeline.committed import (
     Committed,
     changed_since,
@@ -26,10 +28,8 @@ from slmcompile.pipeline.committed import (
     outdated,
     read_committed,
 )
-from slmcompile.printable import printable
 from slmcompile.project import Project, find_project, nearest
 from slmcompile.regular_file import read_output_json
-from slmcompile.terminal import tell
 
 if TYPE_CHECKING:
     from slmcompile.inference.onnx_model import OnnxModel

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from slmcompile.console.progress import Silent
 from slmcompile.data.prepare import prepare
 from slmcompile.data.store import Row, read_split
-from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Data
 from slmcompile.splits import SPLITS
 

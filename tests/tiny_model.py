@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.fetch import fetch
+from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.progress import Silent
 from slmcompile.recipe.schema import RandomModel
 from tests.tiny_tokenizer import TEXT
 

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 
 from slmcompile.base.fetch import fetch
-from slmcompile.progress import Silent
+from slmcompile.console.progress import Silent
 from slmcompile.recipe.schema import RandomModel
 
 TEXT = """please turn on the lamp in the kitchen and tell me when it is done

@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from slmcompile.errors import BadRecipeError, RefusedError
+from slmcompile.console.errors import BadRecipeError, RefusedError
 
 
 def contained(project: Path, name: str, key: str) -> Path:

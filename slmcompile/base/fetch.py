@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.layout import complete
+from slmcompile.console.progress import Progress
 from slmcompile.hub_commit import at_commit
-from slmcompile.progress import Progress
 from slmcompile.recipe.schema import FolderModel, HubModel, ModelSource, PackageModel
 
 

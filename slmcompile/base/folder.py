@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slmcompile.base.containment import contained, regular_file
 from slmcompile.base.layout import ALLOWED, CHAT_TEMPLATES, refuse_unsafe
-from slmcompile.errors import BadRecipeError
+from slmcompile.console.errors import BadRecipeError
 from slmcompile.recipe.schema import FolderModel
 
 _KEY = "model.source.path"

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from slmcompile.errors import BadRecipeError
-from slmcompile.inference.quiet import quiet
+from slmcompile.console.errors import BadRecipeError
+from slmcompile.console.quiet import quiet
 
 _QUANTISATION = ("quantization_config", "_pre_quantization_dtype")
 

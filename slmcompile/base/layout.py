@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import write_json
-from slmcompile.errors import BadRecipeError, CorruptError, RefusedError
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadRecipeError, CorruptError, RefusedError
+from slmcompile.console.printable import shortened
 
 ALLOWED = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
 """File names that a source may contribute, at the top level only: no code, no pickle."""

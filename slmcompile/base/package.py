@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 from slmcompile.artifact import sha256_file
 from slmcompile.base.gguf import convert_gguf
-from slmcompile.errors import BadRecipeError, CorruptError, MissingError
+from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
+from slmcompile.console.progress import Progress
 from slmcompile.process import python_module
-from slmcompile.progress import Progress
 from slmcompile.recipe.schema import PackageModel
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.containment import contained, regular_file
-from slmcompile.inference.quiet import quiet
+from slmcompile.console.quiet import quiet
 from slmcompile.recipe.schema import RandomModel
 
 PAD, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 
 
 @check(

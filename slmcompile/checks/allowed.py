@@ -8,7 +8,7 @@ from slmcompile.checks.architecture import architecture_of
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.licences import is_known, nearest
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.policy import FILE, within_roots
 from slmcompile.recipe.schema import HubData, HubModel
 

@@ -13,13 +13,13 @@ from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
+from slmcompile.console.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.data.control_tokens import ControlTokens, control_tokens, strings
 from slmcompile.data.conversations import guarded, read_conversation, reasoning_apart
 from slmcompile.data.guard import Guard, SpelledError
 from slmcompile.data.messages import chat_messages
 from slmcompile.data.rows import SourceRow
 from slmcompile.data.template import parse
-from slmcompile.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
 from slmcompile.regular_file import read_regular
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.process import python_module
 from slmcompile.recipe.schema import HubData
 

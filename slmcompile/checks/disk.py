@@ -12,7 +12,7 @@ from slmcompile.checks.architecture import Architecture, architecture_of
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.trainable import Trainable, trainable
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.recipe.schema import Recipe, Target
 
 GB = 1e9

@@ -9,7 +9,7 @@ from typing import Any
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Check, Finding, Verdict, all_checks
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.planning.definition import Plan
 from slmcompile.remembered import Remembered
 

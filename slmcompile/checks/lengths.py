@@ -5,7 +5,7 @@ from __future__ import annotations
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.metrics.registry import METRICS
 
 DROPPED = 0.2

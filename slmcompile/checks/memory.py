@@ -16,7 +16,7 @@ from slmcompile.checks.memory_model import (
 )
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.trainable import trainable
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.recipe.schema import Recipe
 from slmcompile.training.schedule import plan_steps
 

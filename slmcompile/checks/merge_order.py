@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.planning.definition import Stage
 
 

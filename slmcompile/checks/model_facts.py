@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.layout import MAX_CONFIG, tied_once, weight_headers
-from slmcompile.errors import SlmcompileError
+from slmcompile.console.errors import SlmcompileError
 from slmcompile.regular_file import read_output_json
 
 _MOST = 1 << 31

@@ -6,7 +6,7 @@ import re
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.errors import CorruptError, Exit
+from slmcompile.console.errors import CorruptError, Exit
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import Reference, references, short
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 
 if TYPE_CHECKING:
     from slmcompile.checks.context import CheckContext

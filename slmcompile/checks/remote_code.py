@@ -9,7 +9,7 @@ from typing import Any
 from slmcompile.base.layout import MAX_CONFIG, refuse_unsafe, weight_headers
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.recipe.schema import FolderModel, RandomModel
 from slmcompile.regular_file import read_json
 

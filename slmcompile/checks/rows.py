@@ -12,12 +12,12 @@ from slmcompile.checks.first_rows import FirstRows, Source, first_rows_of
 from slmcompile.checks.label_writings import answer_of, said_of_case
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.undecided import needs_rows
+from slmcompile.console.errors import BadDataError, Exit, SlmcompileError
+from slmcompile.console.printable import shortened
 from slmcompile.data.conversations import read_conversation
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
-from slmcompile.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.metrics.labels import label_of, parse_json
-from slmcompile.printable import shortened
 from slmcompile.project import nearest
 from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, TextTemplate
 from slmcompile.splits import SPLITS

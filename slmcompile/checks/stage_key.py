@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.planning.definition import EPOCHS, Plan, Stage
 from slmcompile.planning.names import without_names
 from slmcompile.recipe.schema import SHA256_PATTERN

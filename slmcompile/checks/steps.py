@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.stated import contradicts
+from slmcompile.console.errors import Exit
 from slmcompile.data.compression import compression_of
-from slmcompile.errors import Exit
 from slmcompile.recipe.schema import FileData, MessagesTemplate, Train
 from slmcompile.training.schedule import plan_steps
 

@@ -6,7 +6,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 
 _WRITES_PROMPT = {"text": "prompt", "chat": "user", "messages": "column"}
 

@@ -9,8 +9,8 @@ from typing import Any
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.stated import contradicts
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.formats import format_of
-from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
 from slmcompile.splits import SPLITS
 from slmcompile.training.target_modules import matches

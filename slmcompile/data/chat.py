@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from slmcompile.console.errors import BadDataError, BadRecipeError
 from slmcompile.data.chat_render import template_text
 from slmcompile.data.control_tokens import strings
 from slmcompile.data.conversations import (
@@ -35,7 +36,6 @@ from slmcompile.data.rows import (
 from slmcompile.data.template import escape, fields, fill, parse
 from slmcompile.data.tokenizer import Tokenizer, special_tokens, token_text
 from slmcompile.data.turns import Turn, render_turns, require_written, thinking_needed
-from slmcompile.errors import BadDataError, BadRecipeError
 from slmcompile.recipe.schema import ChatTemplate, MessagesTemplate
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError
 from slmcompile.data.chat_limits import ASKED_CHARACTERS, ASKED_REQUESTS, cpu_seconds
 from slmcompile.data.control_tokens import strings
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError
 from slmcompile.process import python_module
 
 Message = dict[str, Any]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from slmcompile.errors import BadDataError
+from slmcompile.console.errors import BadDataError
 
 LARGEST = 2 << 30
 """Bytes that a compressed file may unpack to."""

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slmcompile.console.errors import BadDataError
+from slmcompile.console.printable import shortened
 from slmcompile.data.chat_render import Message
 from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.formats import json_value
 from slmcompile.data.guard import Guard
 from slmcompile.data.rows import SourceRow, column
 from slmcompile.data.tool_calls import read_calls, read_tools
-from slmcompile.errors import BadDataError
-from slmcompile.printable import shortened
 from slmcompile.recipe.schema import MessagesTemplate
 
 ROLES = ("system", "user", "assistant", "tool")

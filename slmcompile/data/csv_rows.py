@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from itertools import islice, takewhile
 from typing import Any
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.rows import SourceRow, listed, twice
-from slmcompile.errors import BadDataError
 
 _LOOKED_AT = 64 << 10
 _ROWS = 20

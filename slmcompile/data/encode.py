@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.control_tokens import ControlTokens, split_at
 from slmcompile.data.rows import Rendered, Stop
 from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.errors import BadDataError
 
 _DECODE = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import codecs
 
-from slmcompile.errors import BadDataError
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadDataError
+from slmcompile.console.printable import shortened
 
 _ONE_BYTE = ("iso8859", "cp125")
 _SHOWN = 60

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from slmcompile.errors import BadDataError, RefusedError
+from slmcompile.console.errors import BadDataError, RefusedError
 from slmcompile.regular_file import linked_file
 
 

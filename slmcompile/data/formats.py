@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.compression import compression_of, read_all, without_compression
 from slmcompile.data.csv_rows import find_delimiter, parse_csv
 from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
 from slmcompile.data.rows import SourceRow, twice
-from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import FileData
 from slmcompile.strict_json import decoder
 

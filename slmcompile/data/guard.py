@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.control_tokens import (
     ControlTokens,
     Spelling,
@@ -21,7 +22,6 @@ from slmcompile.data.control_tokens import (
 )
 from slmcompile.data.rows import Rendered, SourceRow, as_text
 from slmcompile.data.template import Part, Piece, parts
-from slmcompile.errors import BadDataError
 
 AS_TEXT = "remove it, or set data.special_tokens=text to have it encoded as text"
 

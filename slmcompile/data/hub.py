@@ -10,8 +10,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slmcompile.console.errors import BadDataError, MissingError, RefusedError
 from slmcompile.data.rows import SourceRow
-from slmcompile.errors import BadDataError, MissingError, RefusedError
 from slmcompile.recipe.schema import HubData
 
 

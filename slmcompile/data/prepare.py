@@ -10,6 +10,8 @@ from typing import Any
 from slmcompile.artifact import write_json
 from slmcompile.checks.data_facts import Stratum
 from slmcompile.checks.model_facts import read_context_length
+from slmcompile.console.errors import BadDataError
+from slmcompile.console.progress import Progress
 from slmcompile.data.describe import how_read, report
 from slmcompile.data.duplicates import contradictions, first_of_each
 from slmcompile.data.encode import Encoded, encode, prefix_ids
@@ -23,10 +25,8 @@ from slmcompile.data.source import read
 from slmcompile.data.split import Item, assign, smallest_stratum
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
-from slmcompile.errors import BadDataError
 from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.normal_label import normal_answer, normal_text
-from slmcompile.progress import Progress
 from slmcompile.recipe.schema import Data, TextTemplate
 from slmcompile.splits import SPLITS, Split
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from slmcompile.console.errors import CorruptError, UsageError
 from slmcompile.data.control_tokens import (
     RULE,
     ControlTokens,
@@ -20,7 +21,6 @@ from slmcompile.data.control_tokens import (
 from slmcompile.data.messages import conversation
 from slmcompile.data.rows import Rendering
 from slmcompile.data.template import Piece, parse, parts
-from slmcompile.errors import CorruptError, UsageError
 from slmcompile.recipe.schema import Data
 
 FORMAT_VERSION = "1.1"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data import chat
 from slmcompile.data.guard import Guard, literals
 from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop
 from slmcompile.data.template import Piece, fields, parse
 from slmcompile.data.tokenizer import Tokenizer, token_text
-from slmcompile.errors import BadDataError
 from slmcompile.recipe.schema import Template, TextTemplate
 
 

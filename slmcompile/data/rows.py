@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from slmcompile.errors import BadDataError
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadDataError
+from slmcompile.console.printable import shortened
 
 _MOST_LISTED = 20
 _MOST_COMPARED = 200

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slmcompile.console.errors import BadRecipeError
 from slmcompile.data import hub
 from slmcompile.data.formats import ReadFile, read_file
 from slmcompile.data.rows import SourceRow
-from slmcompile.errors import BadRecipeError
 from slmcompile.hub_commit import at_commit
 from slmcompile.recipe.schema import Data, FileData
 from slmcompile.splits import SPLITS, Split

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.normalise import normalised
-from slmcompile.errors import BadDataError
 from slmcompile.splits import Split
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from string import Formatter
 
-from slmcompile.errors import BadRecipeError, RefusedError
+from slmcompile.console.errors import BadRecipeError, RefusedError
 
 # A brace, not of a pair, before a quote, a bracket or a line's end: JSON and not a column.
 _OPENS_TEXT = re.compile(r"(?<!\{)(?:\{\{)*\{(?=\s*[\"'\[]|[ \t]*[\r\n])")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from slmcompile.console.errors import BadRecipeError, CorruptError
 from slmcompile.data import control_tokens as control
-from slmcompile.errors import BadRecipeError, CorruptError
 
 
 class Tokenizer(Protocol):

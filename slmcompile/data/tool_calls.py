@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slmcompile.console.errors import BadDataError
+from slmcompile.console.printable import shortened
 from slmcompile.data.formats import json_value
-from slmcompile.errors import BadDataError
-from slmcompile.printable import shortened
 
 _CALL = {"id", "type", "index", "function"}
 _FORM = 'write {"function": {"name": "…", "arguments": {…}}}'

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.chat_render import Message, Outcome, Request, render_all
 from slmcompile.data.conversations import Conversation
 from slmcompile.data.rows import SourceRow
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.errors import BadDataError
 
 _LINKS = {"name", "tool_call_id"}
 """Fields by which a tool's answer points to its call; a template may do without."""

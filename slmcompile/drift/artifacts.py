@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.artifact import verify
+from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.drift.finding import Finding, folded, listed
-from slmcompile.errors import CorruptError, MissingError
 from slmcompile.pipeline.state import (
     Cache,
     Here,

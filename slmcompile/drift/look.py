@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from slmcompile.console.printable import printable
+from slmcompile.console.terminal import print_json
 from slmcompile.drift import artifacts, files
 from slmcompile.drift.finding import Finding
 from slmcompile.hub_commit import commit_of
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.printable import printable
 from slmcompile.project import Project, find_project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.schema import HubData, HubModel
-from slmcompile.terminal import print_json
 
 
 def drift(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slmcompile.errors import StageFailedError
-from slmcompile.inference.quiet import quiet
+from slmcompile.console.errors import StageFailedError
+from slmcompile.console.quiet import quiet
 from slmcompile.recipe.schema import Target
 
 

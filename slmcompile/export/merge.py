@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.bitsandbytes_import import import_bitsandbytes
-from slmcompile.errors import CorruptError, StageFailedError
-from slmcompile.inference.quiet import quiet
+from slmcompile.console.errors import CorruptError, StageFailedError
+from slmcompile.console.quiet import quiet
 from slmcompile.vector_maths import choose_kernels
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from slmcompile.console.errors import StageFailedError
 from slmcompile.data.control_tokens import split_at
 from slmcompile.data.same_ids import read_as_token
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.errors import StageFailedError
 from slmcompile.inference.batching import padded_right, similar_length
 from slmcompile.inference.onnx_model import OnnxModel
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from slmcompile.console.errors import CorruptError, UsageError
 from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.errors import CorruptError, UsageError
 from slmcompile.inference.batching import (
     equal_length,
     padded_right,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slmcompile.artifact import write_text
-from slmcompile.errors import CorruptError
+from slmcompile.console.errors import CorruptError
 from slmcompile.project import Project
 from slmcompile.regular_file import read_regular
 

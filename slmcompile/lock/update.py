@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from slmcompile.errors import SlmcompileError
+from slmcompile.console.errors import SlmcompileError
 from slmcompile.hub_commit import commit_of
 from slmcompile.lock.file import NAME, read_lock, write_lock
 from slmcompile.lock.references import Reference, references, short

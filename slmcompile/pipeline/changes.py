@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any, Literal
 
 from slmcompile.artifact import MANIFEST, read_manifest
-from slmcompile.errors import CorruptError
+from slmcompile.console.errors import CorruptError
+from slmcompile.console.printable import printable
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.failure import failed_on
 from slmcompile.pipeline.scratch import work_fingerprint
@@ -31,7 +32,6 @@ from slmcompile.pipeline.state import (
     read_lock,
 )
 from slmcompile.planning.definition import CONSTANT_OUTPUT, Plan, Stage
-from slmcompile.printable import printable
 from slmcompile.project import Project
 
 Action = Literal["run", "restore", "unchanged"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.errors import MissingError
+from slmcompile.console.errors import MissingError
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.emit import overrides_path, runtime_path
 from slmcompile.pipeline.specs import read_spec

@@ -22,7 +22,13 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from slmcompile.errors import Exit, LockedError, MissingError, SlmcompileError, StageFailedError
+from slmcompile.console.errors import (
+    Exit,
+    LockedError,
+    MissingError,
+    SlmcompileError,
+    StageFailedError,
+)
 from slmcompile.pipeline import dvc_lock
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure

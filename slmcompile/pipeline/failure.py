@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import MANIFEST, saying_what_is_missing, write_json
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.state import md5_file
 from slmcompile.project import Project

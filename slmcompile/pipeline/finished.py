@@ -29,7 +29,7 @@ from slmcompile.artifact import (
     verify,
     write_json,
 )
-from slmcompile.errors import CorruptError, SlmcompileError
+from slmcompile.console.errors import CorruptError, SlmcompileError
 from slmcompile.pipeline.locks import kept_work, kept_work_alone
 from slmcompile.pipeline.state import Cache, md5_file, object_path, read_lock
 from slmcompile.planning.definition import CONSTANT_OUTPUT

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slmcompile.errors import RefusedError
+from slmcompile.console.errors import RefusedError
 from slmcompile.project import Project
 from slmcompile.regular_file import check_inside, open_regular
 

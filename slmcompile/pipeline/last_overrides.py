@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from slmcompile.errors import SlmcompileError
+from slmcompile.console.errors import SlmcompileError
 from slmcompile.pipeline.sync import read_overrides
 from slmcompile.project import Project
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from slmcompile.artifact import saying_what_is_missing
-from slmcompile.errors import LockedError
+from slmcompile.console.errors import LockedError
 from slmcompile.project import Project
 from slmcompile.regular_file import check_inside
 

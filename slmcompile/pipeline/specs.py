@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from slmcompile.errors import RefusedError
+from slmcompile.console.errors import RefusedError
 from slmcompile.pipeline.state import Locked
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project

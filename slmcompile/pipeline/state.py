@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from slmcompile.errors import CorruptError, RefusedError, SlmcompileError
+from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError
 from slmcompile.file_hash import file_hash
 from slmcompile.project import Project
 from slmcompile.recipe.limits import MAX_BYTES

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from slmcompile.artifact import saying_what_is_missing, write_text
-from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError, StaleError
+from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError, StaleError
 from slmcompile.file_hash import file_hash
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slmcompile.artifact import as_missing
-from slmcompile.errors import MissingError
+from slmcompile.console.errors import MissingError
 from slmcompile.pipeline.state import Cache
 from slmcompile.project import Project
 

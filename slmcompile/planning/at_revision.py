@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slmcompile.artifact import saying_what_is_missing
-from slmcompile.errors import RefusedError, SlmcompileError
+from slmcompile.console.errors import RefusedError, SlmcompileError
 from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import NAME as LOCK
 from slmcompile.lock.pin import pin

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from slmcompile.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
+from slmcompile.console.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
 from slmcompile.file_hash import file_hash
 from slmcompile.metrics.registry import ALWAYS_MEASURED
 from slmcompile.planning.canonical import digest

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from slmcompile.errors import UsageError
+from slmcompile.console.errors import UsageError
 from slmcompile.pipeline.measured import Tree, WorkingTree, measured_metrics
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.at_revision import plan_at

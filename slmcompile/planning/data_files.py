@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from slmcompile.errors import BadDataError, BadRecipeError
+from slmcompile.console.errors import BadDataError, BadRecipeError
 from slmcompile.planning.project_files import contained, look, permitted
 from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slmcompile.errors import SlmcompileError
+from slmcompile.console.errors import SlmcompileError
 from slmcompile.pipeline import journal
 from slmcompile.pipeline.changes import (
     Action,

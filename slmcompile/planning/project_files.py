@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
-from slmcompile.errors import BadDataError, MissingError, RefusedError
+from slmcompile.console.errors import BadDataError, MissingError, RefusedError
 from slmcompile.policy import FILE, load_policy
 from slmcompile.project import Project
 from slmcompile.regular_file import check_inside, leads_out, linked_file

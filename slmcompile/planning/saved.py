@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.artifact import sha256_file, write_json
-from slmcompile.errors import CorruptError, StaleError, UsageError
+from slmcompile.console.errors import CorruptError, StaleError, UsageError
 from slmcompile.pipeline.changes import Change
 from slmcompile.pipeline.emit import overrides_path
 from slmcompile.planning.canonical import digest

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from slmcompile.errors import StaleError, UsageError
+from slmcompile.console.errors import StaleError, UsageError
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import nearest

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slmcompile.errors import StaleError
+from slmcompile.console.errors import StaleError
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan
 from slmcompile.planning.saved import SavedPlan, hashes, state_hashes

@@ -13,7 +13,7 @@ from typing import Any
 
 from slmcompile.api import plan
 from slmcompile.checks.judge import refusal
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.planning.text import summary
 from slmcompile.project import Project
 

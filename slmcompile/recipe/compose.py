@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from packaging.version import Version
 
-from slmcompile.errors import BadRecipeError, RefusedError
+from slmcompile.console.errors import BadRecipeError, RefusedError
 from slmcompile.project import Project
 from slmcompile.recipe.interpolation import Resolution
 from slmcompile.recipe.merge import lay_over

@@ -13,8 +13,8 @@ from typing import Any
 
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 
-from slmcompile.errors import BadRecipeError, RefusedError
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadRecipeError, RefusedError
+from slmcompile.console.printable import shortened
 from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.policy_keys import refuse_policy
 from slmcompile.recipe.yaml_file import YamlFile

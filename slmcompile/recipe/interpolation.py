@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from slmcompile.errors import BadRecipeError, RefusedError, all_of
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadRecipeError, RefusedError, all_of
+from slmcompile.console.printable import shortened
 from slmcompile.recipe.limits import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from slmcompile.recipe.merge import MISSING
 from slmcompile.recipe.places import in_order

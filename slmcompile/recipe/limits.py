@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from slmcompile.errors import BadRecipeError, RefusedError
-from slmcompile.printable import shortened, shows_itself
+from slmcompile.console.errors import BadRecipeError, RefusedError
+from slmcompile.console.printable import shortened, shows_itself
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from slmcompile.printable import shortened
+from slmcompile.console.printable import shortened
 from slmcompile.recipe.peer_names import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.schema import Recipe
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from slmcompile.errors import BadRecipeError
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadRecipeError
+from slmcompile.console.printable import shortened
 from slmcompile.recipe.names import kinds_at
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.schema import SECTIONS_OF

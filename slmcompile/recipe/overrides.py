@@ -17,8 +17,8 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from slmcompile.errors import BadRecipeError, RefusedError
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadRecipeError, RefusedError
+from slmcompile.console.printable import shortened
 from slmcompile.recipe.defaults import check_option, refuse_escape, refuse_repeated
 from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.limits import INSTANTIATE_KEYS, MAX_DEPTH, check_value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from slmcompile.errors import BadRecipeError
+from slmcompile.console.errors import BadRecipeError
 from slmcompile.recipe.overrides import is_override
 
 _LINE = re.compile(r"(.*?):(\d+): ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from slmcompile.errors import RefusedError
+from slmcompile.console.errors import RefusedError
 
 _POLICY = re.compile(r"(^((override|optional)\s+)*|@)/?policy([/.@:]|$)")
 

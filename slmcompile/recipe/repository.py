@@ -19,7 +19,7 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
-from slmcompile.errors import BadRecipeError, RefusedError
+from slmcompile.console.errors import BadRecipeError, RefusedError
 from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.defaults import Entry, parse_defaults, refuse_escape
 from slmcompile.recipe.limits import MAX_BYTES

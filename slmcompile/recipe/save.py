@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from slmcompile.artifact import write_text
-from slmcompile.errors import BadRecipeError, UsageError
+from slmcompile.console.errors import BadRecipeError, UsageError
 from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml

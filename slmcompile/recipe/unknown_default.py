@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from hydra.core.override_parser.types import Override
 
-from slmcompile.errors import BadRecipeError
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadRecipeError
+from slmcompile.console.printable import shortened
 from slmcompile.project import nearest
 from slmcompile.recipe.defaults import Entry
 from slmcompile.recipe.overrides import shown

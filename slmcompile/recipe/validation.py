@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from slmcompile.errors import BadRecipeError, all_of
-from slmcompile.printable import shortened
+from slmcompile.console.errors import BadRecipeError, all_of
+from slmcompile.console.printable import shortened
 from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.names import nested_group, section_at, suggest
 from slmcompile.recipe.other_kind import key_of_another_type, section_of_another_method

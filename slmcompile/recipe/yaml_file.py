@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 from omegaconf._utils import get_yaml_loader
 
-from slmcompile.errors import BadRecipeError, RefusedError, all_of
-from slmcompile.printable import shortened, shows_itself
+from slmcompile.console.errors import BadRecipeError, RefusedError, all_of
+from slmcompile.console.printable import shortened, shows_itself
 from slmcompile.recipe.limits import (
     MAX_BYTES,
     MAX_DEPTH,

@@ -11,7 +11,7 @@ from slmcompile.checks.device import detect, stated
 from slmcompile.checks.judge import judge, probes, refusal, sentence
 from slmcompile.checks.known import recipe_of
 from slmcompile.checks.model_facts import read_model_facts
-from slmcompile.errors import CorruptError
+from slmcompile.console.errors import CorruptError
 from slmcompile.policy import load_policy
 from slmcompile.project import Project
 from slmcompile.stages.context import Context, Result

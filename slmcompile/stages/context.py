@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slmcompile.progress import Progress
+from slmcompile.console.progress import Progress
 
 
 @dataclass(frozen=True)

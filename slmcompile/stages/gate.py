@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slmcompile.artifact import write_text
-from slmcompile.errors import GateFailedError
+from slmcompile.console.errors import GateFailedError
 from slmcompile.metrics.compared import TUNED, comparisons
 from slmcompile.metrics.gates import judge
 from slmcompile.recipe.schema import Gate

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile import artifact
-from slmcompile.errors import CorruptError, MissingError, SlmcompileError, StaleError
+from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, StaleError
+from slmcompile.console.progress import Console
 from slmcompile.pipeline import finished, journal
 from slmcompile.pipeline.emit import runtime_path
 from slmcompile.pipeline.failure import clear_failure, write_failure
@@ -29,7 +30,6 @@ from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
 from slmcompile.planning.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
 from slmcompile.process import die_with_parent, prepare_to_compute
-from slmcompile.progress import Console
 from slmcompile.project import Project
 from slmcompile.stages.context import Context, Result
 from slmcompile.surroundings import leave_out_what_changes_results

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.redact import redact, secrets_of
+from slmcompile.console.redact import redact, secrets_of
 from slmcompile.tracking.protocol import Tracker
 
 QUEUE_LENGTH = 4096

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from slmcompile.console.redact import redact, secrets_of
 from slmcompile.recipe.schema import Track
-from slmcompile.redact import redact, secrets_of
 from slmcompile.surroundings import less_online
 from slmcompile.tracking.guarded import GuardedTracker
 from slmcompile.tracking.nothing import NoTracker

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from slmcompile.artifact import saying_what_is_missing, write_json
-from slmcompile.errors import BadRecipeError
+from slmcompile.console.errors import BadRecipeError
 from slmcompile.recipe.schema import Lora
 from slmcompile.training.target_modules import leaf, matched, patterns_of
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.store import IGNORED, Row, read_split, split_file
-from slmcompile.errors import BadDataError
 
 if TYPE_CHECKING:
     import torch

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slmcompile.artifact import saying_what_is_missing, verify, write_json, write_manifest
-from slmcompile.errors import CorruptError
-from slmcompile.progress import Progress
+from slmcompile.console.errors import CorruptError
+from slmcompile.console.progress import Progress
 
 if TYPE_CHECKING:
     import torch

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from slmcompile.errors import MissingError
+from slmcompile.console.errors import MissingError
+from slmcompile.console.progress import Progress
 from slmcompile.process import thread_count
-from slmcompile.progress import Progress
 from slmcompile.recipe.schema import Train
 from slmcompile.training import hot_path
 from slmcompile.training.adapter import attach, write_adapter

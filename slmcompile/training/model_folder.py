@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from slmcompile.artifact import saying_what_is_missing, write_json
-from slmcompile.inference.quiet import quiet
+from slmcompile.console.quiet import quiet
 
 CONFIG_FILE = "config.json"
 _OF_THE_BASE = ("tokenizer", "special", "chat_template", "generation_config")

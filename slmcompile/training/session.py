@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from slmcompile.console.errors import StageFailedError
 from slmcompile.data.store import Row
-from slmcompile.errors import StageFailedError
 from slmcompile.recipe.schema import Train
 from slmcompile.training.batches import collate, epoch_batches, sorted_batches
 from slmcompile.training.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from tests.projects import environment, make_repository, slmcompile
 
 ROWS = Path("data/tiny/commands.jsonl")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from tests.projects import environment, make_repository, slmcompile
 
 DATA = ("run", "tiny", "--select", "+data")
@@ -91,7 +91,7 @@ FILLS_UP = """
 import os, sys
 from pathlib import Path
 from slmcompile import api
-from slmcompile.errors import SlmcompileError
+from slmcompile.console.errors import SlmcompileError
 
 def fill(planned):
     disk = os.statvfs(".")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from slmcompile import artifact
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.pipeline import journal
 from slmcompile.project import Project
 from tests.projects import command, commit, environment, make_repository, slmcompile

@@ -19,7 +19,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["slmcompile.recipe", "slmcompile.planning"]):
-    from slmcompile.errors import SlmcompileError
+    from slmcompile.console.errors import SlmcompileError
     from slmcompile.pipeline.sync import compile_recipe
     from slmcompile.project import Project
 

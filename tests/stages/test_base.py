@@ -20,14 +20,14 @@ import pytest
 
 from slmcompile.artifact import sha256_file
 from slmcompile.base.fetch import fetch
-from slmcompile.errors import (
+from slmcompile.console.errors import (
     BadRecipeError,
     CorruptError,
     MissingError,
     RefusedError,
     SlmcompileError,
 )
-from slmcompile.progress import Silent
+from slmcompile.console.progress import Silent
 from slmcompile.recipe.schema import FolderModel, PackageModel, RandomModel
 from tests.tiny_model import make_base
 
@@ -505,8 +505,8 @@ _FETCH = """
 import sys
 from pathlib import Path
 from slmcompile.base.fetch import fetch
-from slmcompile.errors import SlmcompileError
-from slmcompile.progress import Silent
+from slmcompile.console.errors import SlmcompileError
+from slmcompile.console.progress import Silent
 from slmcompile.recipe.schema import HubModel
 source = HubModel(type="hub", repo_id=sys.argv[1], revision=sys.argv[2])
 try:

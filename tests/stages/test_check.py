@@ -11,9 +11,9 @@ import pytest
 
 import slmcompile.data.prepare as program
 from slmcompile.base.fetch import fetch
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.console.progress import Silent
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.progress import Silent
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Data, RandomModel
 from slmcompile.stages import check

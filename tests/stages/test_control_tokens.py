@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from slmcompile.console.errors import BadDataError, StageFailedError
+from slmcompile.console.progress import Silent
 from slmcompile.data.control_tokens import split_at
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
-from slmcompile.errors import BadDataError, StageFailedError
 from slmcompile.export.export import export
 from slmcompile.export.parity import require_tokenizer
 from slmcompile.inference import onnx_model
-from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Target
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, write_jsonl
 from tests.tiny_model import make_adapter, make_base

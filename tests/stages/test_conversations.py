@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from slmcompile.base.layout import complete
+from slmcompile.console.errors import BadDataError, BadRecipeError
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import load_tokenizer
-from slmcompile.errors import BadDataError, BadRecipeError
 from tests.data_stage import Prepared, make_config, write_jsonl
 from tests.tiny_model import make_base
 from tests.tiny_tokenizer import CHATML, REASONING, make_tokenizer

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import slmcompile.data.chat_render as chat_render
+from slmcompile.console.errors import RefusedError
 from slmcompile.data.chat_render import Request, render_all
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.store import IGNORED
 from slmcompile.data.tokenizer import load_tokenizer
-from slmcompile.errors import RefusedError
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, rows, write_jsonl
 from tests.projects import plant_modules
 from tests.tiny_tokenizer import CHATML, DEFAULT_SYSTEM, GEMMA, make_tokenizer

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
+from slmcompile.console.progress import Silent
 from slmcompile.data.prepare import prepare
-from slmcompile.errors import BadDataError, BadRecipeError, RefusedError
-from slmcompile.progress import Silent
 from slmcompile.stages import data
 from slmcompile.stages.context import Context
 from tests.data_stage import CHAT, Prepared, make_config, rows, write_jsonl
@@ -233,8 +233,8 @@ def test_a_hub_that_cannot_be_reached_is_missing_and_no_local_folder_stands_in(
     program = (
         "import sys\nfrom pathlib import Path\n"
         "from slmcompile.data.prepare import prepare\n"
-        "from slmcompile.errors import MissingError\n"
-        "from slmcompile.progress import Silent\n"
+        "from slmcompile.console.errors import MissingError\n"
+        "from slmcompile.console.progress import Silent\n"
         "from slmcompile.recipe.schema import Data\n"
         "try:\n"
         "    prepare(Data.model_validate_json(sys.argv[1]), Path('project'), Path('base'),"
@@ -264,7 +264,7 @@ def test_preparing_text_rows_imports_no_torch(tmp_path: Path, project: Path, bas
     program = (
         "import sys\nfrom pathlib import Path\n"
         "from slmcompile.data.prepare import prepare\n"
-        "from slmcompile.progress import Silent\n"
+        "from slmcompile.console.progress import Silent\n"
         "from slmcompile.recipe.schema import Data\n"
         "prepare(Data.model_validate_json(sys.argv[1]), Path('project'), Path('base'),"
         " Path('.'), Silent())\n"

@@ -22,7 +22,7 @@ ROWS = [{"text": f"row {n}", "answer": "x"} for n in range(50)]
 PROGRAM = """
 import json, sys
 from slmcompile.data.hub import read_split
-from slmcompile.errors import SlmcompileError
+from slmcompile.console.errors import SlmcompileError
 from slmcompile.recipe.schema import HubData
 source = HubData.model_validate_json(sys.argv[1])
 for name, slice_ in source.splits.items():

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.normalise import normalised
 from slmcompile.data.store import IGNORED
-from slmcompile.errors import BadDataError
 from tests.data_stage import DEVICES, Prepared, make_config, rows, write_jsonl
 from tests.tiny_tokenizer import make_tokenizer
 

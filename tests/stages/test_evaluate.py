@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from slmcompile.checks.data_facts import read_data_facts
+from slmcompile.console.progress import Silent
 from slmcompile.inference.protocol import Generated
 from slmcompile.metrics.baselines import LINEAR, NEAREST
-from slmcompile.progress import Silent
 from slmcompile.stages import evaluate
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.evaluations import read_metrics, read_predictions

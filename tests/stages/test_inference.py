@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from slmcompile import talk
+from slmcompile.console.errors import CorruptError
+from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import load_tokenizer
-from slmcompile.errors import CorruptError
 from slmcompile.export.export import export
 from slmcompile.inference import onnx_model, torch_model
 from slmcompile.inference.batching import equal_length, similar_length, until_stop
 from slmcompile.inference.protocol import Generated, LanguageModel
-from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Target
 from tests.tiny_model import make_adapter, make_base, make_rows
 

@@ -18,8 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from slmcompile.data.store import IGNORED, read_split, write_split
-from slmcompile.errors import (
+from slmcompile.console.errors import (
     BadDataError,
     BadRecipeError,
     CorruptError,
@@ -27,7 +26,8 @@ from slmcompile.errors import (
     SlmcompileError,
     StageFailedError,
 )
-from slmcompile.progress import Silent
+from slmcompile.console.progress import Silent
+from slmcompile.data.store import IGNORED, read_split, write_split
 from slmcompile.recipe.schema import Lora, Train
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime

@@ -16,10 +16,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from slmcompile.console.errors import CorruptError, SlmcompileError, StageFailedError
+from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split, write_split
-from slmcompile.errors import CorruptError, SlmcompileError, StageFailedError
 from slmcompile.export.merge import load_merged
-from slmcompile.progress import Silent
 from slmcompile.recipe.schema import Lora, Quantization, Train
 from slmcompile.splits import SPLITS
 from slmcompile.stages import evaluate, export

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.pipeline.state import Cache, read_lock
 from slmcompile.project import Project
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 
 REFUSED, BAD, USAGE, DATA = Exit.REFUSED, Exit.BAD_RECIPE, Exit.USAGE, Exit.BAD_DATA
 ON = "defaults: [tiny, _self_]\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.artifact import MANIFEST, verify, write_manifest, write_text
-from slmcompile.errors import CorruptError
+from slmcompile.console.errors import CorruptError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slmcompile.asked import example, of_lines, of_words, written
-from slmcompile.errors import BadDataError, UsageError
+from slmcompile.console.errors import BadDataError, UsageError
 
 ONE, TWO = ["text"], ["question", "context"]
 

@@ -17,7 +17,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.device import Device
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.cli import main
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.lock.file import NAME, lock_text
 from slmcompile.lock.update import update_lock
 from slmcompile.pipeline import drive

@@ -13,10 +13,10 @@ import pytest
 from slmcompile import api
 from slmcompile.checks.judge import refusal
 from slmcompile.cli import _carry_out, main
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.console.terminal import fitted
 from slmcompile.project import Project
 from slmcompile.results import ArtifactResult
-from slmcompile.terminal import fitted
 from tests.projects import make_project
 
 

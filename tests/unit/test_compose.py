@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import BadRecipeError, Exit, RefusedError, SlmcompileError, UsageError
+from slmcompile.console.errors import (
+    BadRecipeError,
+    Exit,
+    RefusedError,
+    SlmcompileError,
+    UsageError,
+)
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from tests.projects import make_project

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slmcompile.console.errors import BadDataError, UsageError
 from slmcompile.data.control_tokens import (
     ControlTokens,
     control_tokens,
@@ -21,7 +22,6 @@ from slmcompile.data.guard import Guard, blank
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.rows import Rendered, SourceRow
 from slmcompile.data.template import Part, parse
-from slmcompile.errors import BadDataError, UsageError
 
 CHATML = ControlTokens({"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2})
 # Few letters, so that tokens overlap, hold each other and are spelled across borders.

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import slmcompile.planning.data_files as data_files
-from slmcompile.errors import BadDataError, BadRecipeError, RefusedError, SlmcompileError
+from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError, SlmcompileError
 from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from slmcompile import api
+from slmcompile.console.errors import Exit, RefusedError
 from slmcompile.data.files import contained
-from slmcompile.errors import Exit, RefusedError
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.policy import FILE
 from slmcompile.project import Project

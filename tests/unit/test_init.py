@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.cli import main
-from slmcompile.errors import MissingError, RefusedError
+from slmcompile.console.errors import MissingError, RefusedError
 from slmcompile.init import init
 from tests.projects import make_project
 

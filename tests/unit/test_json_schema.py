@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from slmcompile.cli import main
-from slmcompile.errors import UsageError
+from slmcompile.console.errors import UsageError
 from slmcompile.init import init
 from slmcompile.project import Project
 from slmcompile.recipe import schema

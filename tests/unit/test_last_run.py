@@ -12,8 +12,8 @@ import yaml
 from slmcompile import showing, talk
 from slmcompile.artifact import write_manifest
 from slmcompile.cli import main
+from slmcompile.console.errors import Exit, GateFailedError, MissingError, SlmcompileError
 from slmcompile.drift.look import drift
-from slmcompile.errors import Exit, GateFailedError, MissingError, SlmcompileError
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.committed import outdated, read_committed
 from slmcompile.pipeline.failure import write_failure

@@ -10,7 +10,7 @@ import huggingface_hub.constants
 import pytest
 
 from slmcompile.cli import main
-from slmcompile.errors import BadRecipeError, CorruptError, MissingError
+from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
 from slmcompile.hub_commit import commit_of
 from slmcompile.lock.file import NAME, lock_text, parse_lock, read_lock
 from slmcompile.lock.update import update_lock

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from slmcompile.console.errors import Exit, LockedError, RefusedError
 from slmcompile.drift.files import dvc_lock as drifted
-from slmcompile.errors import Exit, LockedError, RefusedError
 from slmcompile.pipeline import dvc_lock
 from slmcompile.pipeline.locks import other_runs, project_lock, recipe_lock, work_lock
 from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.console.terminal import tell
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.project import Project
 from slmcompile.recipe.names import paths_by_name
 from slmcompile.recipe.peer_names import ABSENT, DIFFERS, KEYS, SECTIONS
-from slmcompile.terminal import tell
 from tests.projects import make_project
 
 ON = "defaults: [tiny, _self_]\n"

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from slmcompile.errors import BadDataError, BadRecipeError, RefusedError
+from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
 from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.planning.canonical import canonical_json, digest

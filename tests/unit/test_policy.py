@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import BadRecipeError, RefusedError, UsageError
+from slmcompile.console.errors import BadRecipeError, RefusedError, UsageError
 from slmcompile.policy import FILE, Policy, load_policy, within_roots
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose

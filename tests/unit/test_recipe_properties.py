@@ -17,7 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slmcompile.errors import Exit, SlmcompileError
+from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.pipeline.emit import generated_files, runtime_path
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.survey import survey

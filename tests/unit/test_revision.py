@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import BadRecipeError, RefusedError, SlmcompileError, UsageError
+from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError, UsageError
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning import at_revision
 from slmcompile.planning.at_revision import plan_at

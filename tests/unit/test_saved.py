@@ -15,7 +15,7 @@ import pytest
 import slmcompile.planning.builder as builder
 from slmcompile import api
 from slmcompile.cli import main
-from slmcompile.errors import CorruptError, RefusedError, SlmcompileError, StaleError
+from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
 from slmcompile.pipeline import drive
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning import definition

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.cli import main
-from slmcompile.errors import StaleError, UsageError
+from slmcompile.console.errors import StaleError, UsageError
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.drive import _targets
 from slmcompile.pipeline.sync import compile_recipe

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slmcompile.console.errors import BadDataError
 from slmcompile.data.normalise import normalised
 from slmcompile.data.split import Item, assign
-from slmcompile.errors import BadDataError
 from slmcompile.splits import Split
 
 RATIOS: dict[Split, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}

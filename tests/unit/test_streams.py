@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from tests.projects import environment, make_project
 
 PLAN = [sys.executable, "-m", "slmcompile", "plan", "tiny"]
@@ -113,7 +113,7 @@ def _read(terminal: int) -> bytes:
 
 
 def prepared(code: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
-    program = f"from slmcompile import streams\n{code}"
+    program = f"from slmcompile.console import streams\n{code}"
     env = os.environ | {"PYTHONIOENCODING": "utf-8"}
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.run(

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slmcompile.data.prompt import prompt_pieces
-from slmcompile.data.rows import SourceRow, as_text
-from slmcompile.data.template import doubled, escape, fields, fill, parse
-from slmcompile.errors import (
+from slmcompile.console.errors import (
     BadDataError,
     BadRecipeError,
     CorruptError,
     RefusedError,
     UsageError,
 )
+from slmcompile.data.prompt import prompt_pieces
+from slmcompile.data.rows import SourceRow, as_text
+from slmcompile.data.template import doubled, escape, fields, fill, parse
 
 KEY = "data.template.prompt"
 

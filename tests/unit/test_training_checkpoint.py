@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from slmcompile.errors import CorruptError
-from slmcompile.progress import Silent
+from slmcompile.console.errors import CorruptError
+from slmcompile.console.progress import Silent
 from slmcompile.training.checkpoint import TENSOR_FILES, Checkpoint, CheckpointFolder
 
 

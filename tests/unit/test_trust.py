@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from slmcompile.errors import CorruptError
+from slmcompile.console.errors import CorruptError
+from slmcompile.console.printable import json_text
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.printable import json_text
 from slmcompile.project import Project
 from tests.pretend import pretend_run
 from tests.projects import REPOSITORY, make_project

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import MissingError
+from slmcompile.console.errors import MissingError
 from slmcompile.pipeline.locks import recipe_lock
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.pipeline.torn_lock import keep_or_put_back

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.checks.first_rows import LIMIT, first_rows
-from slmcompile.errors import BadDataError, RefusedError
+from slmcompile.console.errors import BadDataError, RefusedError
 from tests.data_stage import make_config, rows
 
 ROWS = [row | {"note": "é" * 50} for row in rows() * 20]

@@ -32,7 +32,7 @@ from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.checks.trainable import trainable
 from slmcompile.checks.vocabulary import Vocabulary, read_vocabulary
 from slmcompile.cli import main
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.cost import cost_line, cost_of

@@ -16,7 +16,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.device import Device
 from slmcompile.checks.exportable import ARCHITECTURES, PAIRS
 from slmcompile.checks.judge import probes
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project

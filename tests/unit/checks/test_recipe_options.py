@@ -8,7 +8,7 @@ import pytest
 
 from slmcompile.checks.keys import leaves
 from slmcompile.checks.voided import PAIRS
-from slmcompile.errors import BadRecipeError, Exit
+from slmcompile.console.errors import BadRecipeError, Exit
 from slmcompile.planning.definition import Pipeline
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Train

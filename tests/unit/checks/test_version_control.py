@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.errors import Exit
+from slmcompile.console.errors import Exit
 from slmcompile.project import Project
 from tests.projects import command, commit, make_repository
 from tests.unit.checks.judging import context, judged, make

@@ -6,9 +6,9 @@ import re
 import sys
 from typing import IO, Any
 
-from slmcompile.errors import SlmcompileError
-from slmcompile.printable import json_text
-from slmcompile.streams import carries
+from slmcompile.console.errors import SlmcompileError
+from slmcompile.console.printable import json_text
+from slmcompile.console.streams import carries
 
 _COLUMNS = re.compile(r".*\S {2,}(?=\S)")
 

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from slmcompile.redact import redact
+from slmcompile.console.redact import redact
 
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"

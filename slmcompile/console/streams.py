@@ -17,8 +17,8 @@ import os
 import sys
 from typing import Any, TextIO
 
-from slmcompile.errors import BadDataError, MissingError
-from slmcompile.printable import escaped_character
+from slmcompile.console.errors import BadDataError, MissingError
+from slmcompile.console.printable import escaped_character
 
 _ASCII = {
     "→": "->", "↺": "<", "≈": "~", "…": "...", "–": "-", "—": "-", "−": "-", "─": "-", "×": "x",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from slmcompile.printable import printable, shortened
+from slmcompile.console.printable import printable, shortened
 
 _LONGEST = 1000
 """Characters of either line of an error."""
