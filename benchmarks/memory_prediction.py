@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from slmcompile.artifact import write_json
 from slmcompile.checks.architecture import architecture
 from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.interval import Interval
@@ -34,6 +33,7 @@ from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.trainable import trainable
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row, read_split, write_split
+from slmcompile.files.artifact import write_json
 from slmcompile.process import prepare_to_compute, thread_count
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose

@@ -272,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has what it wanted.
         return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001 (the one case with a traceback, and exit 70)
-        from slmcompile.artifact import as_missing
+        from slmcompile.files.artifact import as_missing
 
         missing = isinstance(error, OSError) and as_missing(error, Path(error.filename or "."))
         if missing:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from slmcompile.artifact import saying_what_is_missing, write_bytes, write_text
 from slmcompile.console.errors import MissingError, RefusedError
+from slmcompile.files.artifact import saying_what_is_missing, write_bytes, write_text
+from slmcompile.files.revision import in_git
+from slmcompile.files.safe_read import read_regular
 from slmcompile.process import python_module
 from slmcompile.project import Project
 from slmcompile.recipe.schema_files import write_schemas
-from slmcompile.regular_file import read_regular
-from slmcompile.revision import in_git
 
 _EXAMPLE_DATA = {"tiny": "tiny", "quickstart": "voice-intents"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from slmcompile.artifact import write_text
+from slmcompile.files.artifact import write_text
 from slmcompile.pipeline import finished
 from slmcompile.project import Project
 from slmcompile.report.overview import overview

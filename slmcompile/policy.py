@@ -17,11 +17,11 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from slmcompile.console.errors import BadRecipeError, UsageError
+from slmcompile.files.revision import read_blob, resolve
+from slmcompile.files.safe_read import check_inside, linked_file
 from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.schema import DisplayName, ProjectPath, Section
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes
-from slmcompile.regular_file import check_inside, linked_file
-from slmcompile.revision import read_blob, resolve
 
 FILE = "conf/policy/default.yaml"
 _MAX_BLOB = 256 * 1024

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.asked import example, written
+from slmcompile.files.safe_read import read_output_json
 from slmcompile.metrics.compared import TUNED, agreement
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
-from slmcompile.regular_file import read_output_json
 from slmcompile.stages.evaluations import read_predictions
 
 

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slmcompile import artifact
 from slmcompile.asked import Values, form, of_lines, of_words
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import tell
+from slmcompile.files import artifact
+from slmcompile.files.safe_read import read_output_json
 from slmcompile.pipeline.committed import (
     Committed,
     changed_since,
@@ -29,7 +30,6 @@ from slmcompile.pipeline.committed import (
     read_committed,
 )
 from slmcompile.project import Project, find_project, nearest
-from slmcompile.regular_file import read_output_json
 
 if TYPE_CHECKING:
     from slmcompile.inference.onnx_model import OnnxModel

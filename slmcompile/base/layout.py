@@ -15,9 +15,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import write_json
 from slmcompile.console.errors import BadRecipeError, CorruptError, RefusedError
 from slmcompile.console.printable import shortened
+from slmcompile.files.artifact import write_json
 
 ALLOWED = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
 """File names that a source may contribute, at the top level only: no code, no pickle."""

@@ -13,10 +13,10 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from slmcompile.artifact import sha256_file
 from slmcompile.base.gguf import convert_gguf
 from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
 from slmcompile.console.progress import Progress
+from slmcompile.files.artifact import sha256_file
 from slmcompile.process import python_module
 from slmcompile.recipe.schema import PackageModel
 

@@ -20,8 +20,8 @@ from slmcompile.data.guard import Guard, SpelledError
 from slmcompile.data.messages import chat_messages
 from slmcompile.data.rows import SourceRow
 from slmcompile.data.template import parse
+from slmcompile.files.safe_read import read_regular
 from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
-from slmcompile.regular_file import read_regular
 
 _HEAD = 256 << 10
 """Bytes of ``tokenizer.json``, of which the added tokens come before a vocabulary of megabytes."""

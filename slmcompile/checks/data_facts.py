@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmcompile.regular_file import read_output_json
+from slmcompile.files.safe_read import read_output_json
 
 _MAX_BYTES = 8 << 20
 

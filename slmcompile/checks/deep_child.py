@@ -55,10 +55,10 @@ def _limit(cpu_seconds: int, memory_bytes: int) -> None:
 
 def _read_rows(data: dict[str, Any], project: Path, base: Path, roots: list[str]) -> dict[str, Any]:
     """``data_report`` as the ``data`` stage would write it, or the error it would end with."""
-    from slmcompile import artifact
     from slmcompile.console.errors import SlmcompileError
     from slmcompile.console.progress import Silent
     from slmcompile.data.prepare import prepare
+    from slmcompile.files import artifact
     from slmcompile.recipe.schema import Data
 
     config = Data.model_validate_json(json.dumps({"name": "data", **data}))

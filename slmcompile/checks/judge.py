@@ -10,8 +10,8 @@ from typing import Any
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Check, Finding, Verdict, all_checks
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.files.memo import Remembered
 from slmcompile.planning.definition import Plan
-from slmcompile.remembered import Remembered
 
 _remembered: Remembered[dict[int, Verdict]] = Remembered(kept=4096)
 

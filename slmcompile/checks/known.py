@@ -12,12 +12,12 @@ from slmcompile.checks.data_facts import read_data_facts
 from slmcompile.checks.device import detect, stated
 from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.console.errors import RefusedError
+from slmcompile.files.safe_read import check_inside
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan
 from slmcompile.policy import load_policy
 from slmcompile.project import Project
 from slmcompile.recipe.schema import FolderModel, Recipe
-from slmcompile.regular_file import check_inside
 
 
 def context_of(

@@ -10,7 +10,7 @@ from typing import Any
 
 from slmcompile.base.layout import MAX_CONFIG, tied_once, weight_headers
 from slmcompile.console.errors import SlmcompileError
-from slmcompile.regular_file import read_output_json
+from slmcompile.files.safe_read import read_output_json
 
 _MOST = 1 << 31
 

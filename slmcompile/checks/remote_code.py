@@ -10,8 +10,8 @@ from slmcompile.base.layout import MAX_CONFIG, refuse_unsafe, weight_headers
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.files.safe_read import read_json
 from slmcompile.recipe.schema import FolderModel, RandomModel
-from slmcompile.regular_file import read_json
 
 _MAX_CONFIGS = 2 * MAX_CONFIG
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})

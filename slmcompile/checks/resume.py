@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import MANIFEST
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
+from slmcompile.files.artifact import MANIFEST
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.planning.definition import Stage
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmcompile.console.errors import BadDataError, RefusedError
-from slmcompile.regular_file import linked_file
+from slmcompile.files.safe_read import linked_file
 
 
 def contained(project: Path, path: str, roots: Sequence[str] = ()) -> Path:

@@ -19,8 +19,8 @@ from slmcompile.data.csv_rows import find_delimiter, parse_csv
 from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
 from slmcompile.data.rows import SourceRow, twice
+from slmcompile.files.strict_json import decoder
 from slmcompile.recipe.schema import FileData
-from slmcompile.strict_json import decoder
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FORMATS = {

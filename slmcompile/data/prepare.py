@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import write_json
 from slmcompile.checks.data_facts import Stratum
 from slmcompile.checks.model_facts import read_context_length
 from slmcompile.console.errors import BadDataError
@@ -25,6 +24,7 @@ from slmcompile.data.source import read
 from slmcompile.data.split import Item, assign, smallest_stratum
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
+from slmcompile.files.artifact import write_json
 from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.normal_label import normal_answer, normal_text
 from slmcompile.recipe.schema import Data, TextTemplate

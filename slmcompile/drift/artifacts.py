@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slmcompile.artifact import verify
 from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.drift.finding import Finding, folded, listed
+from slmcompile.files.artifact import verify
 from slmcompile.pipeline.state import (
     Cache,
     Here,

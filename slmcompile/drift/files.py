@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from slmcompile.drift.finding import Finding, folded
+from slmcompile.files.safe_read import read_or_none
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import references, short
 from slmcompile.pipeline import state as ran
@@ -19,7 +20,6 @@ from slmcompile.pipeline.sync import sync
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Recipe
-from slmcompile.regular_file import read_or_none
 
 _MAX_CONSTRAINTS = 1 << 20
 _OTHER = ("is not what its recipe gives", "files are not what the recipe gives")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import write_json
 from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.console.quiet import quiet
@@ -17,6 +16,7 @@ from slmcompile.export.builder import build
 from slmcompile.export.merge import is_adapter, load_merged
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
 from slmcompile.export.tokenizer import write_tokenizer
+from slmcompile.files.artifact import write_json
 from slmcompile.inference import onnx_model
 from slmcompile.recipe.schema import Target
 

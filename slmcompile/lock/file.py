@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slmcompile.artifact import write_text
 from slmcompile.console.errors import CorruptError
+from slmcompile.files.artifact import write_text
+from slmcompile.files.safe_read import read_regular
 from slmcompile.project import Project
-from slmcompile.regular_file import read_regular
 
 NAME = "slmcompile.lock"
 FORMAT_VERSION = "1.0"

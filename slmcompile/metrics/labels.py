@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from slmcompile.strict_json import decoder
+from slmcompile.files.strict_json import decoder
 
 _DECODER = decoder()
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from slmcompile.artifact import MANIFEST, read_manifest
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
+from slmcompile.files.artifact import MANIFEST, read_manifest
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.failure import failed_on
 from slmcompile.pipeline.scratch import work_fingerprint

@@ -29,6 +29,7 @@ from slmcompile.console.errors import (
     SlmcompileError,
     StageFailedError,
 )
+from slmcompile.files.revision import in_git
 from slmcompile.pipeline import dvc_lock
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
@@ -36,7 +37,6 @@ from slmcompile.pipeline.writable import missing_of
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.process import STARTED_BY, mark, python_module, signal_on_parent_death
 from slmcompile.project import Project
-from slmcompile.revision import in_git
 
 _KEPT_LINES = 200
 _EXITED = re.compile(r"exited with (\d+)$")

@@ -12,9 +12,9 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 
-from slmcompile.artifact import saying_what_is_missing
+from slmcompile.files.artifact import saying_what_is_missing
+from slmcompile.files.safe_read import read_or_none
 from slmcompile.project import Project
-from slmcompile.regular_file import read_or_none
 
 LIST = ".dvc/tmp/rwlock"
 _GUARD = f"{LIST}.lock"

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import MANIFEST, saying_what_is_missing, write_json
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.files.artifact import MANIFEST, saying_what_is_missing, write_json
+from slmcompile.files.safe_read import read_json
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.state import md5_file
 from slmcompile.project import Project
-from slmcompile.regular_file import read_json
 
 _STOPPED = frozenset({Exit.INTERRUPTED, Exit.TERMINATED})
 """Ends that say nothing of the stage."""

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import (
+from slmcompile.console.errors import CorruptError, SlmcompileError
+from slmcompile.files.artifact import (
     MANIFEST,
     MAX_MANIFEST,
     appearing,
@@ -29,12 +30,11 @@ from slmcompile.artifact import (
     verify,
     write_json,
 )
-from slmcompile.console.errors import CorruptError, SlmcompileError
+from slmcompile.files.safe_read import check_inside, leads_out, read_json
 from slmcompile.pipeline.locks import kept_work, kept_work_alone
 from slmcompile.pipeline.state import Cache, md5_file, object_path, read_lock
 from slmcompile.planning.definition import CONSTANT_OUTPUT
 from slmcompile.project import Project
-from slmcompile.regular_file import check_inside, leads_out, read_json
 
 _FORMAT_VERSION = "1.0"
 _FORGOTTEN = 14 * 86400.0

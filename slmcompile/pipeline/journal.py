@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import RefusedError
+from slmcompile.files.safe_read import check_inside, open_regular
 from slmcompile.project import Project
-from slmcompile.regular_file import check_inside, open_regular
 
 _NAME = ".slmcompile/journal.jsonl"
 _MOST_BYTES = 4 << 20

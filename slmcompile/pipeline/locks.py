@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from slmcompile.artifact import saying_what_is_missing
 from slmcompile.console.errors import LockedError
+from slmcompile.files.artifact import saying_what_is_missing
+from slmcompile.files.safe_read import check_inside
 from slmcompile.project import Project
-from slmcompile.regular_file import check_inside
 
 # No recipe's name begins with a dot.
 _PROJECT = ".project"

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from slmcompile.files.safe_read import read_or_none
 from slmcompile.pipeline.specs import parse_spec
 from slmcompile.pipeline.state import Locked, md5_file, md5_text, parse_lock
 from slmcompile.planning.canonical import canonical_json
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
-from slmcompile.regular_file import read_or_none
 
 _MAX_TEXT = 4 << 20
 _LARGEST = 1e300

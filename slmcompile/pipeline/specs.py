@@ -14,11 +14,11 @@ from itertools import islice
 from typing import Any
 
 from slmcompile.console.errors import RefusedError
+from slmcompile.files.safe_read import check_inside, read_or_none
 from slmcompile.pipeline.state import Locked
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
 from slmcompile.recipe.limits import is_bounded
-from slmcompile.regular_file import check_inside, read_or_none
 
 SPEC_STORE = "specs"
 """Folder below ``.slmcompile`` with the spec of every stage that ran here, named by its MD5."""
@@ -39,7 +39,7 @@ def old_spec(
         if data and hashlib.md5(data, usedforsecurity=False).hexdigest() == md5:
             return parse_spec(data)
     if history:
-        from slmcompile.revision import find_version
+        from slmcompile.files.revision import find_version
 
         found = find_version(project.root, stage.spec_path, md5, largest=_MAX_BYTES)
         return parse_spec(found[1]) if found else None
@@ -87,7 +87,7 @@ def _spec_that_wrote(project: Project, out: str, *, history: bool) -> dict[str, 
         if name in kept:
             return parse_spec(kept)
     if history:
-        from slmcompile.revision import history as revisions
+        from slmcompile.files.revision import history as revisions
 
         for revision in revisions(project.root, path, 5):
             committed = revision.text(path)

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError
-from slmcompile.file_hash import file_hash
+from slmcompile.files.file_hash import file_hash
+from slmcompile.files.memo import Remembered
+from slmcompile.files.safe_read import check_inside, read_json, read_or_none, read_regular
 from slmcompile.project import Project
 from slmcompile.recipe.limits import MAX_BYTES
-from slmcompile.regular_file import check_inside, read_json, read_or_none, read_regular
-from slmcompile.remembered import Remembered
 
 _MAX_CONFIG = 256 << 10
 _MAX_PATH = 512

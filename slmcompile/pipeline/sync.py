@@ -11,9 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from slmcompile.artifact import saying_what_is_missing, write_text
 from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError, StaleError
-from slmcompile.file_hash import file_hash
+from slmcompile.files.artifact import saying_what_is_missing, write_text
+from slmcompile.files.file_hash import file_hash
+from slmcompile.files.memo import Remembered
+from slmcompile.files.safe_read import check_inside, read_regular
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
 from slmcompile.pipeline.locks import other_runs, project_lock
@@ -26,8 +28,6 @@ from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.repository import Answers
 from slmcompile.recipe.schema import FileData, FolderModel, HubData, HubModel
-from slmcompile.regular_file import check_inside, read_regular
-from slmcompile.remembered import Remembered
 
 _plans: Remembered[tuple[Answers, Plan]] = Remembered(kept=4096)
 _SHARED = re.compile(r"^(base|data)-[0-9a-f]{8}$")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from slmcompile.artifact import saying_what_is_missing, write_bytes
+from slmcompile.files.artifact import saying_what_is_missing, write_bytes
+from slmcompile.files.safe_read import read_regular
 from slmcompile.pipeline.locks import other_runs
 from slmcompile.pipeline.state import is_cut
 from slmcompile.planning.definition import Plan
 from slmcompile.project import Project
 from slmcompile.recipe.limits import MAX_BYTES
-from slmcompile.regular_file import read_regular
 
 _COPIES = "dvc.lock"
 """Folder of the copies, in the ignored scratch folder."""

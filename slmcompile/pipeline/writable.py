@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from slmcompile.artifact import as_missing
 from slmcompile.console.errors import MissingError
+from slmcompile.files.artifact import as_missing
 from slmcompile.pipeline.state import Cache
 from slmcompile.project import Project
 

@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slmcompile.artifact import saying_what_is_missing
 from slmcompile.console.errors import RefusedError, SlmcompileError
+from slmcompile.files.artifact import saying_what_is_missing
+from slmcompile.files.revision import Entry, Revision
 from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import NAME as LOCK
 from slmcompile.lock.pin import pin
@@ -31,7 +32,6 @@ from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.schema import FileData, FolderModel, RandomModel, Recipe
-from slmcompile.revision import Entry, Revision
 
 _MOST_FILES = 10_000
 _MOST_BYTES = 64 * 1024 * 1024
@@ -183,7 +183,7 @@ def _matched(project: Project, path: str, held: Mapping[str, Entry]) -> list[str
 
 def _from_cache(project: Project, revision: Revision, entry: Entry, to: Path) -> None:
     """A file that DVC tracks, out of its cache; left missing where the cache lacks it."""
-    from slmcompile.revision import read_blob
+    from slmcompile.files.revision import read_blob
 
     tracked = parse_stage(read_blob(revision.root, entry.blob)) if entry.size <= MAX_BYTES else None
     cache = Cache(project)

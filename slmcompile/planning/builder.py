@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from slmcompile.console.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
-from slmcompile.file_hash import file_hash
+from slmcompile.files.file_hash import file_hash
 from slmcompile.metrics.registry import ALWAYS_MEASURED
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.data_files import followed, glob_folders, keys_of

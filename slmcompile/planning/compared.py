@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmcompile.console.errors import UsageError
+from slmcompile.files.revision import resolve
 from slmcompile.pipeline.measured import Tree, WorkingTree, measured_metrics
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.at_revision import plan_at
@@ -15,7 +16,6 @@ from slmcompile.planning.diff import Difference, Metrics, Side, compare, side_of
 from slmcompile.planning.saved import load
 from slmcompile.project import Project
 from slmcompile.recipe.schema import ID_PATTERN
-from slmcompile.revision import resolve
 
 
 def is_plan_file(project: Project, text: str) -> bool:

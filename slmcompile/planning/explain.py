@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slmcompile.console.errors import SlmcompileError
+from slmcompile.files.revision import find_version
 from slmcompile.pipeline import journal
 from slmcompile.pipeline.changes import (
     Action,
@@ -26,7 +27,6 @@ from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.pipeline.specs import replaced_spec
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project
-from slmcompile.revision import find_version
 
 _LARGEST_HASHED = 64 * 1024 * 1024
 _LATER = frozenset({"first_run", "output", "edited", "cache"})

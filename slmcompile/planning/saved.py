@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import sha256_file, write_json
 from slmcompile.console.errors import CorruptError, StaleError, UsageError
+from slmcompile.files.artifact import sha256_file, write_json
+from slmcompile.files.safe_read import check_inside, read_regular
 from slmcompile.pipeline.changes import Change
 from slmcompile.pipeline.emit import overrides_path
 from slmcompile.planning.canonical import digest
@@ -22,7 +23,6 @@ from slmcompile.planning.definition import Pipeline, Plan
 from slmcompile.planning.diff import Side, StageState
 from slmcompile.planning.plan_document import Document, check_size, read_document
 from slmcompile.project import Project
-from slmcompile.regular_file import check_inside, read_regular
 
 FORMAT_VERSION = "1.0"
 _LARGEST = 4 << 20

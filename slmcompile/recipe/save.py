@@ -9,8 +9,8 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from slmcompile.artifact import write_text
 from slmcompile.console.errors import BadRecipeError, UsageError
+from slmcompile.files.artifact import write_text
 from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slmcompile.artifact import write_text
 from slmcompile.console.errors import UsageError
+from slmcompile.files.artifact import write_text
 from slmcompile.project import find_project, nearest
 from slmcompile.recipe.json_schema import schema_files
 

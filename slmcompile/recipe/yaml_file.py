@@ -23,6 +23,7 @@ from omegaconf._utils import get_yaml_loader
 
 from slmcompile.console.errors import BadRecipeError, RefusedError, all_of
 from slmcompile.console.printable import shortened, shows_itself
+from slmcompile.files.safe_read import read_regular
 from slmcompile.recipe.limits import (
     MAX_BYTES,
     MAX_DEPTH,
@@ -31,7 +32,6 @@ from slmcompile.recipe.limits import (
     refuse_code,
     refuse_number,
 )
-from slmcompile.regular_file import read_regular
 
 KeyPath = tuple[str, ...]
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import write_json, write_text
 from slmcompile.data.sample import sample
 from slmcompile.data.store import Row, read_split
+from slmcompile.files.artifact import write_json, write_text
 from slmcompile.inference.protocol import LanguageModel
 from slmcompile.metrics.baselines import LINEAR, answers_of_labels, predict_baselines
 from slmcompile.metrics.labels import label_of

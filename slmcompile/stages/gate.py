@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slmcompile.artifact import write_text
 from slmcompile.console.errors import GateFailedError
+from slmcompile.files.artifact import write_text
 from slmcompile.metrics.compared import TUNED, comparisons
 from slmcompile.metrics.gates import judge
 from slmcompile.recipe.schema import Gate

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import sha256_file, write_json, write_text
+from slmcompile.files.artifact import sha256_file, write_json, write_text
 from slmcompile.metrics.compared import TUNED, Rows, agreement, comparisons, interval_text
 from slmcompile.metrics.gates import judge
 from slmcompile.recipe.schema import Gate

@@ -17,9 +17,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slmcompile import artifact
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, StaleError
 from slmcompile.console.progress import Console
+from slmcompile.files import artifact
 from slmcompile.pipeline import finished, journal
 from slmcompile.pipeline.emit import runtime_path
 from slmcompile.pipeline.failure import clear_failure, write_failure

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.artifact import sha256_file
+from slmcompile.files.artifact import sha256_file
 from slmcompile.tracking.protocol import TrackedRun
 
 

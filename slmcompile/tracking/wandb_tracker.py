@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from slmcompile.artifact import sha256_file
+from slmcompile.files.artifact import sha256_file
 from slmcompile.recipe.schema import Track
 from slmcompile.surroundings import leave_out_what_trackers_must_not_see
 from slmcompile.tracking.protocol import TrackedRun

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from slmcompile.artifact import saying_what_is_missing, write_json
 from slmcompile.console.errors import BadRecipeError
+from slmcompile.files.artifact import saying_what_is_missing, write_json
 from slmcompile.recipe.schema import Lora
 from slmcompile.training.target_modules import leaf, matched, patterns_of
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slmcompile.artifact import saying_what_is_missing, verify, write_json, write_manifest
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.progress import Progress
+from slmcompile.files.artifact import saying_what_is_missing, verify, write_json, write_manifest
 
 if TYPE_CHECKING:
     import torch

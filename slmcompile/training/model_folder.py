@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from slmcompile.artifact import saying_what_is_missing, write_json
 from slmcompile.console.quiet import quiet
+from slmcompile.files.artifact import saying_what_is_missing, write_json
 
 CONFIG_FILE = "config.json"
 _OF_THE_BASE = ("tokenizer", "special", "chat_template", "generation_config")

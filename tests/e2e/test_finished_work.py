@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from slmcompile import artifact
+from slmcompile.files import artifact
 from tests.e2e.test_tiny import Workplace
 from tests.projects import commit, environment, make_repository
 

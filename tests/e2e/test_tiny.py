@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from slmcompile import artifact
 from slmcompile.console.errors import Exit
+from slmcompile.files import artifact
 from slmcompile.pipeline import journal
 from slmcompile.project import Project
 from tests.projects import command, commit, environment, make_repository, slmcompile

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from slmcompile.artifact import sha256_file
 from slmcompile.base.fetch import fetch
 from slmcompile.console.errors import (
     BadRecipeError,
@@ -28,6 +27,7 @@ from slmcompile.console.errors import (
     SlmcompileError,
 )
 from slmcompile.console.progress import Silent
+from slmcompile.files.artifact import sha256_file
 from slmcompile.recipe.schema import FolderModel, PackageModel, RandomModel
 from tests.tiny_model import make_base
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from slmcompile.artifact import sha256_file
 from slmcompile.console.errors import BadDataError, CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.export import export
 from slmcompile.export.merge import load_merged
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
 from slmcompile.export.tokenizer import portable
+from slmcompile.files.artifact import sha256_file
 from slmcompile.inference import onnx_model
 from slmcompile.recipe.schema import Target
 from tests.tiny_model import make_adapter, make_base, make_rows

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from slmcompile.artifact import sha256_file, write_manifest
 from slmcompile.console.redact import HIDDEN, redact, secrets_of
+from slmcompile.files.artifact import sha256_file, write_manifest
 from slmcompile.recipe.schema import Track
 from slmcompile.tracking import Tracker, open_tracker, wandb_tracker
 from slmcompile.tracking.guarded import GuardedTracker

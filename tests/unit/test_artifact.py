@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.artifact import MANIFEST, verify, write_manifest, write_text
 from slmcompile.console.errors import CorruptError
+from slmcompile.files.artifact import MANIFEST, verify, write_manifest, write_text
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
-from slmcompile.artifact import replacing
 from slmcompile.cli import main
 from slmcompile.drift import files
 from slmcompile.drift.finding import Finding
 from slmcompile.drift.look import drift
+from slmcompile.files.artifact import replacing
 from slmcompile.lock.file import NAME
 from slmcompile.lock.update import update_lock
 from slmcompile.pipeline.sync import compile_recipe, sync

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile import artifact
+from slmcompile.files import artifact
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.finished import Texts
 from slmcompile.pipeline.locks import kept_work

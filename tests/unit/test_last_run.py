@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from slmcompile import showing, talk
-from slmcompile.artifact import write_manifest
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit, GateFailedError, MissingError, SlmcompileError
 from slmcompile.drift.look import drift
+from slmcompile.files.artifact import write_manifest
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.committed import outdated, read_committed
 from slmcompile.pipeline.failure import write_failure

@@ -310,7 +310,7 @@ def test_a_plan_is_made_anew_when_its_rows_or_a_package_changed(
 def test_a_data_file_is_hashed_anew_when_it_changed_in_the_same_tick(tmp_path: Path) -> None:
     import os
 
-    from slmcompile.file_hash import file_hash
+    from slmcompile.files.file_hash import file_hash
 
     path = tmp_path / "rows.jsonl"
     found: list[str] = []

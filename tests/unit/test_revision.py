@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError, UsageError
+from slmcompile.files.revision import find_version, resolve
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning import at_revision
 from slmcompile.planning.at_revision import plan_at
 from slmcompile.project import Project
-from slmcompile.revision import find_version, resolve
 from tests.projects import REPOSITORY, command, commit, make_repository
 
 RECIPE = "recipes/tiny.yaml"

@@ -67,7 +67,7 @@ def test_a_torn_write_is_set_aside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["state.json", *(f"{n}.safetensors" for n in TENSOR_FILES)])
 def test_a_file_that_the_manifest_leaves_out_is_missed(tmp_path: Path, name: str) -> None:
-    from slmcompile.artifact import write_manifest
+    from slmcompile.files.artifact import write_manifest
 
     folder = opened(tmp_path)
     folder.save(checkpoint(1))

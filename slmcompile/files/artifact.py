@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError, MissingError
-from slmcompile.regular_file import read_output_json
+from slmcompile.files.safe_read import read_output_json
 
 FORMAT_VERSION = "1.0"
 MANIFEST = "manifest.json"

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
-from slmcompile.regular_file import open_regular
+from slmcompile.files.safe_read import open_regular
 
 _SETTLED_NS = 2_000_000_000  # coarser than the ticks of the file systems in use (FAT: 2 s)
 _KEPT = 4096
