@@ -34,7 +34,7 @@ from slmcompile.checks.trainable import trainable
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row, read_split, write_split
 from slmcompile.files.artifact import write_json
-from slmcompile.process import prepare_to_compute, thread_count
+from slmcompile.machine.process import prepare_to_compute, thread_count
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.schema import Eval, Recipe, Train

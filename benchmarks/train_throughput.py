@@ -23,7 +23,7 @@ import torch
 
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import Row, read_split, write_split
-from slmcompile.process import thread_count
+from slmcompile.machine.process import thread_count
 from slmcompile.recipe.schema import Lora, Train
 from slmcompile.training.adapter import attach
 from slmcompile.training.base_model import load_base_model

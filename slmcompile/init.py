@@ -12,7 +12,7 @@ from slmcompile.console.errors import MissingError, RefusedError
 from slmcompile.files.artifact import saying_what_is_missing, write_bytes, write_text
 from slmcompile.files.revision import in_git
 from slmcompile.files.safe_read import read_regular
-from slmcompile.process import python_module
+from slmcompile.machine.process import python_module
 from slmcompile.project import Project
 from slmcompile.recipe.schema_files import write_schemas
 

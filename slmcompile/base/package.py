@@ -17,7 +17,7 @@ from slmcompile.base.gguf import convert_gguf
 from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
 from slmcompile.console.progress import Progress
 from slmcompile.files.artifact import sha256_file
-from slmcompile.process import python_module
+from slmcompile.machine.process import python_module
 from slmcompile.recipe.schema import PackageModel
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")

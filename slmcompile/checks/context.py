@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from slmcompile.checks.data_facts import DataFacts
-from slmcompile.checks.device import Device
 from slmcompile.checks.model_facts import ModelFacts
+from slmcompile.machine.device import Device
 from slmcompile.planning.definition import Plan
 from slmcompile.policy import Policy
 from slmcompile.project import Project

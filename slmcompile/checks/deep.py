@@ -18,7 +18,7 @@ from typing import Any
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.process import python_module
+from slmcompile.machine.process import python_module
 from slmcompile.recipe.schema import HubData
 
 REFUTED_ALREADY = "the rows and the model, because a check refutes the recipe already"

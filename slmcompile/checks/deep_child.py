@@ -17,7 +17,7 @@ from typing import Any
 
 def main(request_file: str, answer_file: str) -> int:
     """Answers one request."""
-    from slmcompile.process import die_with_parent
+    from slmcompile.machine.process import die_with_parent
 
     die_with_parent()
     request = json.loads(Path(request_file).read_text(encoding="utf-8"))

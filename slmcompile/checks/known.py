@@ -9,10 +9,10 @@ from typing import Any
 
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import read_data_facts
-from slmcompile.checks.device import detect, stated
 from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.console.errors import RefusedError
 from slmcompile.files.safe_read import check_inside
+from slmcompile.machine.device import detect, stated
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan
 from slmcompile.policy import load_policy

@@ -19,7 +19,7 @@ from slmcompile.checks.interval import Interval, exactly, larger
 from slmcompile.checks.model_facts import size_in
 from slmcompile.checks.trainable import Trainable
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
-from slmcompile.process import GIVEN_BACK
+from slmcompile.machine.process import GIVEN_BACK
 from slmcompile.recipe.schema import Eval, Train
 from slmcompile.training.sizes import LOGITS_AT_ONCE, SHORT_ROW
 

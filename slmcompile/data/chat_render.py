@@ -14,7 +14,7 @@ from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileEr
 from slmcompile.data.chat_limits import ASKED_CHARACTERS, ASKED_REQUESTS, cpu_seconds
 from slmcompile.data.control_tokens import strings
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.process import python_module
+from slmcompile.machine.process import python_module
 
 Message = dict[str, Any]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.drift.finding import Finding, folded, listed
 from slmcompile.files.artifact import verify
+from slmcompile.machine.process import python_module
 from slmcompile.pipeline.state import (
     Cache,
     Here,
@@ -22,7 +23,6 @@ from slmcompile.pipeline.state import (
     read_lock,
 )
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.process import python_module
 from slmcompile.project import Project
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from slmcompile.bitsandbytes_import import import_bitsandbytes
 from slmcompile.console.errors import CorruptError, StageFailedError
 from slmcompile.console.quiet import quiet
-from slmcompile.vector_maths import choose_kernels
+from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
+from slmcompile.machine.vector_maths import choose_kernels
 
 
 def is_adapter(trained: Path) -> bool:

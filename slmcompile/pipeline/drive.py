@@ -30,12 +30,12 @@ from slmcompile.console.errors import (
     StageFailedError,
 )
 from slmcompile.files.revision import in_git
+from slmcompile.machine.process import STARTED_BY, mark, python_module, signal_on_parent_death
 from slmcompile.pipeline import dvc_lock
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.pipeline.writable import missing_of
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.process import STARTED_BY, mark, python_module, signal_on_parent_death
 from slmcompile.project import Project
 
 _KEPT_LINES = 200

@@ -20,6 +20,8 @@ from typing import Any
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, StaleError
 from slmcompile.console.progress import Console
 from slmcompile.files import artifact
+from slmcompile.machine.process import die_with_parent, prepare_to_compute
+from slmcompile.machine.surroundings import leave_out_what_changes_results
 from slmcompile.pipeline import finished, journal
 from slmcompile.pipeline.emit import runtime_path
 from slmcompile.pipeline.failure import clear_failure, write_failure
@@ -29,10 +31,8 @@ from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
 from slmcompile.planning.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
-from slmcompile.process import die_with_parent, prepare_to_compute
 from slmcompile.project import Project
 from slmcompile.stages.context import Context, Result
-from slmcompile.surroundings import leave_out_what_changes_results
 
 # Only these stages may use the network; every other one runs with the hubs' own off switch on.
 FETCHING = frozenset({"base", "data"})

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.redact import redact, secrets_of
+from slmcompile.machine.surroundings import less_online
 from slmcompile.recipe.schema import Track
-from slmcompile.surroundings import less_online
 from slmcompile.tracking.guarded import GuardedTracker
 from slmcompile.tracking.nothing import NoTracker
 from slmcompile.tracking.protocol import TrackedRun, Tracker

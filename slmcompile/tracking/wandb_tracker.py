@@ -34,8 +34,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slmcompile.files.artifact import sha256_file
+from slmcompile.machine.surroundings import leave_out_what_trackers_must_not_see
 from slmcompile.recipe.schema import Track
-from slmcompile.surroundings import leave_out_what_trackers_must_not_see
 from slmcompile.tracking.protocol import TrackedRun
 
 _HOST = "https://api.wandb.ai"

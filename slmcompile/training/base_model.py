@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from slmcompile.bitsandbytes_import import import_bitsandbytes
 from slmcompile.console.errors import CorruptError
+from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
 from slmcompile.recipe.schema import Precision, Quantization
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from slmcompile.vector_maths import choose_kernels
+from slmcompile.machine.vector_maths import choose_kernels
 
 
 @contextmanager

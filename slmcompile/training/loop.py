@@ -20,7 +20,8 @@ import torch
 
 from slmcompile.console.errors import MissingError
 from slmcompile.console.progress import Progress
-from slmcompile.process import thread_count
+from slmcompile.machine.process import thread_count
+from slmcompile.machine.signals import StopRequest, stop_on_signals
 from slmcompile.recipe.schema import Train
 from slmcompile.training import hot_path
 from slmcompile.training.adapter import attach, write_adapter
@@ -39,7 +40,6 @@ from slmcompile.training.model_folder import write_model
 from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
 from slmcompile.training.schedule import plan_steps
 from slmcompile.training.session import Session
-from slmcompile.training.stopping import StopRequest, stop_on_signals
 
 OnLog = Callable[[int, dict[str, float]], None]
 

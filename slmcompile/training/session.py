@@ -15,6 +15,7 @@ import torch
 
 from slmcompile.console.errors import StageFailedError
 from slmcompile.data.store import Row
+from slmcompile.machine.signals import StopRequest
 from slmcompile.recipe.schema import Train
 from slmcompile.training.batches import collate, epoch_batches, sorted_batches
 from slmcompile.training.checkpoint import Checkpoint
@@ -23,7 +24,6 @@ from slmcompile.training.loss import TrainedPositionLoss
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.record import CurvePoint
 from slmcompile.training.schedule import Schedule, build_optimizer, build_scheduler
-from slmcompile.training.stopping import StopRequest
 
 
 @dataclass

@@ -24,7 +24,7 @@ def get_kernel(name, version):
     Path(__file__).with_name("canary").touch()
 """
 CHILD = """
-from slmcompile.bitsandbytes_import import import_bitsandbytes
+from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
 import_bitsandbytes()
 import_bitsandbytes()
 import sys

@@ -14,12 +14,12 @@ import pytest
 
 from slmcompile import api
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.device import Device
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.lock.file import NAME, lock_text
 from slmcompile.lock.update import update_lock
+from slmcompile.machine.device import Device
 from slmcompile.pipeline import drive
 from slmcompile.planning.definition import Plan
 from slmcompile.policy import FILE, Policy

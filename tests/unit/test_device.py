@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 from pathlib import Path
-from slmcompile.checks.device import detect
+from slmcompile.machine.device import detect
 print(detect(Path(".")).memory_bytes)
 """
 

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from slmcompile.process import STARTED_BY, mark
+from slmcompile.machine.process import STARTED_BY, mark
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 STAGE = """
 import sys, time
-from slmcompile.process import die_with_parent
+from slmcompile.machine.process import die_with_parent
 die_with_parent()
 print("began", flush=True)
 time.sleep(60)

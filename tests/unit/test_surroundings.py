@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from slmcompile.surroundings import leave_out_what_changes_results
+from slmcompile.machine.surroundings import leave_out_what_changes_results
 
 CHANGING = {
     "ACCELERATE_MIXED_PRECISION": "bf16",

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.device import Device
 from slmcompile.checks.exportable import ARCHITECTURES, PAIRS
 from slmcompile.checks.judge import probes
 from slmcompile.console.errors import Exit
 from slmcompile.files.artifact import read_manifest, write_manifest
+from slmcompile.machine.device import Device
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.project import Project

@@ -1,0 +1,1 @@
+"""The process, the device and the environment that a program runs in."""
