@@ -10,7 +10,7 @@ from typing import Any
 
 from slmcompile.base.layout import complete
 from slmcompile.console.progress import Progress
-from slmcompile.hub_commit import at_commit
+from slmcompile.hub.commit import at_commit
 from slmcompile.recipe.schema import FolderModel, HubModel, ModelSource, PackageModel
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slmcompile.base.layout import ALLOWED, CHAT_TEMPLATES, refuse_code, refuse_unsafe
 from slmcompile.console.progress import Progress
-from slmcompile.hub_errors import hub_errors
+from slmcompile.hub.errors import hub_errors
 from slmcompile.recipe.schema import HubModel
 
 

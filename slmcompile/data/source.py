@@ -10,7 +10,7 @@ from slmcompile.console.errors import BadRecipeError
 from slmcompile.data import hub
 from slmcompile.data.formats import ReadFile, read_file
 from slmcompile.data.rows import SourceRow
-from slmcompile.hub_commit import at_commit
+from slmcompile.hub.commit import at_commit
 from slmcompile.recipe.schema import Data, FileData
 from slmcompile.splits import SPLITS, Split
 

@@ -8,7 +8,7 @@ from slmcompile.console.printable import printable
 from slmcompile.console.terminal import print_json
 from slmcompile.drift import artifacts, files
 from slmcompile.drift.finding import Finding
-from slmcompile.hub_commit import commit_of
+from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.pipeline.sync import compile_recipe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slmcompile.hub_commit import is_commit
+from slmcompile.hub.commit import is_commit
 from slmcompile.lock.file import NAME, Lock, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.project import Project

@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slmcompile.hub_commit import RepoKind, is_commit
+from slmcompile.hub.commit import RepoKind, is_commit
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.definition import Plan
 from slmcompile.recipe.schema import (

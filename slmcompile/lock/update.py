@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from slmcompile.console.errors import SlmcompileError
-from slmcompile.hub_commit import commit_of
+from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, read_lock, write_lock
 from slmcompile.lock.references import Reference, references, short
 from slmcompile.planning.builder import build

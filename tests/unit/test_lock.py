@@ -11,7 +11,7 @@ import pytest
 
 from slmcompile.cli import main
 from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
-from slmcompile.hub_commit import commit_of
+from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, lock_text, parse_lock, read_lock
 from slmcompile.lock.update import update_lock
 from slmcompile.pipeline.sync import compile_recipe

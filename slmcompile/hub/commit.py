@@ -6,7 +6,7 @@ import re
 from typing import Any, Literal, TypeVar
 
 from slmcompile.console.errors import MissingError
-from slmcompile.hub_errors import hub_errors
+from slmcompile.hub.errors import hub_errors
 from slmcompile.recipe.schema import COMMIT_PATTERN, HubData, HubModel
 
 RepoKind = Literal["model", "dataset"]

@@ -1,0 +1,1 @@
+"""Commits and errors of the Hugging Face hub."""
