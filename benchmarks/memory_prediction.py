@@ -26,7 +26,6 @@ from typing import Any, Literal, cast
 
 from slmcompile.checks.architecture import architecture
 from slmcompile.checks.data_facts import DataFacts
-from slmcompile.checks.interval import Interval
 from slmcompile.checks.memory import rows_of
 from slmcompile.checks.memory_model import decoder_of, evaluation_memory, training_memory
 from slmcompile.checks.model_facts import read_model_facts
@@ -38,6 +37,7 @@ from slmcompile.machine.process import prepare_to_compute, thread_count
 from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.schema import Eval, Recipe, Train
+from slmcompile.shapes.interval import Interval
 from slmcompile.splits import SPLITS
 
 ROOT = Path(__file__).parent.parent

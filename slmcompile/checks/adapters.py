@@ -12,7 +12,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.trainable import Trainable, patterns, trainable
 from slmcompile.recipe.schema import Lora
-from slmcompile.training.target_modules import leaf, matched
+from slmcompile.shapes.target_modules import leaf, matched
 
 LOW_COVERAGE = 0.5
 """Share of the linear layers below which the evidence says so."""

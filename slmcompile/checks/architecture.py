@@ -16,7 +16,7 @@ from slmcompile.base.random_shapes import random_config, random_shapes
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.recipe.schema import RandomModel
-from slmcompile.training.target_modules import leaf
+from slmcompile.shapes.target_modules import leaf
 
 _EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings"})
 _HEADS = frozenset({"lm_head", "embed_out"})

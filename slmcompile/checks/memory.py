@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from slmcompile.checks.architecture import architecture_of
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts
-from slmcompile.checks.interval import Interval, larger
 from slmcompile.checks.memory_model import (
     Rows,
     decoder_of,
@@ -18,6 +17,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.checks.trainable import trainable
 from slmcompile.console.errors import Exit
 from slmcompile.recipe.schema import Recipe
+from slmcompile.shapes.interval import Interval, larger
 from slmcompile.training.schedule import plan_steps
 
 GB = 1e9

@@ -15,13 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.checks.architecture import Architecture
-from slmcompile.checks.interval import Interval, exactly, larger
 from slmcompile.checks.model_facts import size_in
 from slmcompile.checks.trainable import Trainable
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.machine.process import GIVEN_BACK
 from slmcompile.recipe.schema import Eval, Train
-from slmcompile.training.sizes import LOGITS_AT_ONCE, SHORT_ROW
+from slmcompile.shapes.interval import Interval, exactly, larger
+from slmcompile.shapes.sizes import LOGITS_AT_ONCE, SHORT_ROW
 
 MB = 1 << 20
 LIBRARIES = Interval(480 * MB, 710 * MB)

@@ -9,7 +9,7 @@ from math import prod
 
 from slmcompile.checks.architecture import Architecture
 from slmcompile.recipe.schema import Lora, Train
-from slmcompile.training.target_modules import matched, patterns_of
+from slmcompile.shapes.target_modules import matched, patterns_of
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from typing import Any
 
 from slmcompile.checks.architecture import Architecture, architecture_of
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.interval import Interval, exactly
 from slmcompile.checks.memory import predict, shown
 from slmcompile.checks.trainable import trainable
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.measured import Work, earlier_runs, seconds_of
+from slmcompile.shapes.interval import Interval, exactly
 from slmcompile.training.schedule import plan_steps
 
 INSTANT = frozenset({"check", "gate", "report"})

@@ -12,10 +12,10 @@ from math import log
 from statistics import median
 from typing import Any
 
-from slmcompile.checks.interval import Interval, exactly
 from slmcompile.pipeline import journal
 from slmcompile.planning.definition import Stage
 from slmcompile.project import Project
+from slmcompile.shapes.interval import Interval, exactly
 
 _LATEST = 3
 """Times that a median is taken of."""

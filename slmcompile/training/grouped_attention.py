@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from slmcompile.training.sizes import SHORT_ROW
+from slmcompile.shapes.sizes import SHORT_ROW
 
 NAME = "slmcompile_grouped"
 _ELSEWHERE = ("softcap", "s_aux", "position_bias", "cache", "is_causal")

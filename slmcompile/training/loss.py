@@ -17,8 +17,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from slmcompile.shapes.sizes import LOGITS_AT_ONCE
 from slmcompile.training.batches import Batch
-from slmcompile.training.sizes import LOGITS_AT_ONCE
 
 
 class FrozenHeadLoss(torch.autograd.Function):

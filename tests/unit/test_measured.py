@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from slmcompile import api
-from slmcompile.checks.interval import Interval, exactly
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.cost import cost_line
 from slmcompile.planning.definition import Stage
 from slmcompile.planning.measured import Work, earlier_runs, seconds_of
 from slmcompile.project import Project
+from slmcompile.shapes.interval import Interval, exactly
 from tests.projects import make_project
 
 FULL = Work(tokens=15_000, parameters=100_000, full=False)

@@ -17,7 +17,6 @@ from slmcompile.checks.architecture import architecture, architecture_of
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.disk import export_bytes
-from slmcompile.checks.interval import Interval
 from slmcompile.checks.known import context_of
 from slmcompile.checks.memory import predict
 from slmcompile.checks.memory_model import (
@@ -38,6 +37,7 @@ from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.cost import cost_line, cost_of
 from slmcompile.project import Project
 from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train
+from slmcompile.shapes.interval import Interval
 from tests.projects import make_project
 
 SMALL = RandomModel(

@@ -1,0 +1,1 @@
+"""Plain records of sizes and ranges that estimates and programs share."""
