@@ -34,11 +34,11 @@ from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row, read_split, write_split
 from slmcompile.files.artifact import write_json
 from slmcompile.machine.process import prepare_to_compute, thread_count
-from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Eval, Recipe, Train
+from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.interval import Interval
-from slmcompile.splits import SPLITS
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("lora", "qlora", "full")

@@ -40,7 +40,7 @@ MANY = """
 import json, resource, sys, time
 from pathlib import Path
 from slmcompile.planning.survey import survey
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 def rss():
     fields = Path("/proc/self/statm").read_text().split()

@@ -21,7 +21,7 @@ from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync
 from slmcompile.planning.cost import Cost, cost_of
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project, find_project
+from slmcompile.recipe.project import Project, find_project
 from slmcompile.results import ArtifactResult, read_results
 
 

@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _recipes(command: str) -> str:
     """What there is to name behind a command."""
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
 
     try:
         names = find_project().names()
@@ -220,7 +220,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser, commands = _parser()
     words = list(sys.argv[1:] if argv is None else argv)
     if words and not words[0].startswith("-") and words[0] not in commands:
-        from slmcompile.project import nearest
+        from slmcompile.recipe.project import nearest
 
         mend = nearest("commands:", words[0], list(commands))
         raise UsageError(f"slmcompile: {words[0]!r} is no command", mend)
@@ -314,7 +314,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 def _plan_all(arguments: argparse.Namespace) -> int:
     from slmcompile.planning.survey import exit_code, survey, survey_json, survey_text
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
 
     if arguments.recipe or not arguments.all:
         raise UsageError("plan: name one recipe, or --all", "slmcompile plan --all")
@@ -338,7 +338,7 @@ def _plan_all(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from slmcompile import api
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
 
     project = find_project()
     recipe, overrides = arguments.recipe, arguments.overrides
@@ -360,7 +360,7 @@ def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
     """Runs something that returns a ``RunResult`` and shows what came out, and no more."""
     from slmcompile.checks.judge import refusal
     from slmcompile.planning.text import plan_text
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
     from slmcompile.results import read_results, results_table, try_it
 
     project = find_project()
@@ -416,7 +416,7 @@ def _sync(arguments: argparse.Namespace) -> int:
     from slmcompile.pipeline.emit import overrides_path
     from slmcompile.pipeline.last_overrides import how_to_clear
     from slmcompile.pipeline.sync import compile_recipe, sync, write_specs
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
 
     project = find_project()
     if arguments.specs:
@@ -442,7 +442,7 @@ def _sync(arguments: argparse.Namespace) -> int:
 
 
 def _exec(arguments: argparse.Namespace) -> int:
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
     from slmcompile.stages.runner import execute
 
     execute(find_project(), arguments.spec)
@@ -452,7 +452,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from slmcompile import showing
     from slmcompile.planning.compared import is_plan_file
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
 
     project = find_project()
     if is_plan_file(project, arguments.recipe):
@@ -537,7 +537,7 @@ def _checks(arguments: argparse.Namespace) -> int:
 
 def _overview(_: argparse.Namespace) -> int:
     from slmcompile.overview import write_overview
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
 
     print(f"overview  {write_overview(find_project())}")
     return Exit.DONE

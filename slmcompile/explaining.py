@@ -23,7 +23,7 @@ from slmcompile.console.terminal import fitted, print_json, tell
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.planning.text import plan_text, stage_lines, summary
-from slmcompile.project import Project, find_project
+from slmcompile.recipe.project import Project, find_project
 
 if TYPE_CHECKING:
     from slmcompile.planning.diff import Difference

@@ -13,7 +13,7 @@ from slmcompile.files.artifact import saying_what_is_missing, write_bytes, write
 from slmcompile.files.revision import in_git
 from slmcompile.files.safe_read import read_regular
 from slmcompile.machine.process import python_module
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema_files import write_schemas
 
 _EXAMPLE_DATA = {"tiny": "tiny", "quickstart": "voice-intents"}

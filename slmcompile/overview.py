@@ -7,7 +7,7 @@ from typing import Any
 
 from slmcompile.files.artifact import write_text
 from slmcompile.pipeline import finished
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.report.overview import overview
 
 

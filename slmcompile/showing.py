@@ -16,7 +16,7 @@ from slmcompile.pipeline.committed import (
     outdated,
     read_committed,
 )
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
 from slmcompile.report.findings import all_findings

@@ -29,7 +29,7 @@ from slmcompile.pipeline.committed import (
     outdated,
     read_committed,
 )
-from slmcompile.project import Project, find_project, nearest
+from slmcompile.recipe.project import Project, find_project, nearest
 
 if TYPE_CHECKING:
     from slmcompile.inference.onnx_model import OnnxModel

@@ -16,7 +16,7 @@ from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
 from slmcompile.pipeline.sync import sync
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 
 def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:

@@ -9,7 +9,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.licences import is_known, nearest
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
-from slmcompile.policy import FILE, within_roots
+from slmcompile.recipe.policy import FILE, within_roots
 from slmcompile.recipe.schema import HubData, HubModel
 
 _UNKNOWN = frozenset({"", "unknown", "other", "none", "noassertion", "tbd"})

@@ -11,8 +11,8 @@ from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.machine.device import Device
 from slmcompile.planning.definition import Plan
-from slmcompile.policy import Policy
-from slmcompile.project import Project
+from slmcompile.recipe.policy import Policy
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
 
 

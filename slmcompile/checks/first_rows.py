@@ -19,7 +19,7 @@ from slmcompile.data.files import contained
 from slmcompile.data.formats import format_of, not_empty, parse
 from slmcompile.data.rows import SourceRow
 from slmcompile.recipe.schema import Data, FileData
-from slmcompile.splits import Split
+from slmcompile.recipe.splits import Split
 
 LIMIT = 64 << 10
 """Bytes read of a file."""

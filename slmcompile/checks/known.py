@@ -15,8 +15,8 @@ from slmcompile.files.safe_read import check_inside
 from slmcompile.machine.device import detect, stated
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan
-from slmcompile.policy import load_policy
-from slmcompile.project import Project
+from slmcompile.recipe.policy import load_policy
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import FolderModel, Recipe
 
 

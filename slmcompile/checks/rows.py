@@ -18,9 +18,9 @@ from slmcompile.data.conversations import read_conversation
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
 from slmcompile.metrics.labels import label_of, parse_json
-from slmcompile.project import nearest
+from slmcompile.recipe.project import nearest
 from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, TextTemplate
-from slmcompile.splits import SPLITS
+from slmcompile.recipe.splits import SPLITS
 
 GIVEN_AWAY = 0.9
 """Share of rows with their answer in the prompt from which that looks like a mistake."""

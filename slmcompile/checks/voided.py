@@ -12,8 +12,8 @@ from slmcompile.checks.stated import contradicts
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.formats import format_of
 from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
+from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.target_modules import matches
-from slmcompile.splits import SPLITS
 
 _ALL = frozenset(SPLITS)
 

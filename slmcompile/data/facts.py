@@ -19,7 +19,7 @@ from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.metrics.labels import label_of
 from slmcompile.recipe.schema import Data, MessagesTemplate
-from slmcompile.splits import Split
+from slmcompile.recipe.splits import Split
 
 Splits = Mapping[Split, Sequence[Row]]
 

@@ -28,7 +28,7 @@ from slmcompile.files.artifact import write_json
 from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.normal_label import normal_answer, normal_text
 from slmcompile.recipe.schema import Data, TextTemplate
-from slmcompile.splits import SPLITS, Split
+from slmcompile.recipe.splits import SPLITS, Split
 
 
 @dataclass(frozen=True, slots=True)

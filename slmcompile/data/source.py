@@ -12,7 +12,7 @@ from slmcompile.data.formats import ReadFile, read_file
 from slmcompile.data.rows import SourceRow
 from slmcompile.hub.commit import at_commit
 from slmcompile.recipe.schema import Data, FileData
-from slmcompile.splits import SPLITS, Split
+from slmcompile.recipe.splits import SPLITS, Split
 
 
 @dataclass(frozen=True, slots=True)

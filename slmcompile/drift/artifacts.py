@@ -23,7 +23,7 @@ from slmcompile.pipeline.state import (
     read_lock,
 )
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from slmcompile.pipeline.last_overrides import how_to_clear
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.sync import sync
 from slmcompile.planning.definition import Plan
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
 
 _MAX_CONSTRAINTS = 1 << 20

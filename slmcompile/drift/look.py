@@ -12,8 +12,8 @@ from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.project import Project, find_project
 from slmcompile.recipe.compose import compose
+from slmcompile.recipe.project import Project, find_project
 from slmcompile.recipe.schema import HubData, HubModel
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from slmcompile.console.errors import CorruptError
 from slmcompile.files.artifact import write_text
 from slmcompile.files.safe_read import read_regular
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 NAME = "slmcompile.lock"
 FORMAT_VERSION = "1.0"

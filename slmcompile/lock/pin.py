@@ -7,8 +7,8 @@ from dataclasses import replace
 from slmcompile.hub.commit import is_commit
 from slmcompile.lock.file import NAME, Lock, read_lock
 from slmcompile.lock.references import hub_reference
-from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import HubData, HubModel
 
 

@@ -10,8 +10,8 @@ from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, read_lock, write_lock
 from slmcompile.lock.references import Reference, references, short
 from slmcompile.planning.builder import build
-from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
+from slmcompile.recipe.project import Project
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _resolve(reference: Reference, where: str) -> str:
 
 def answer(recipes: Sequence[str], *, upgrade: bool) -> str:
     """Runs ``slmcompile lock`` in the current project and says what it did."""
-    from slmcompile.project import find_project
+    from slmcompile.recipe.project import find_project
 
     done = update_lock(find_project(), recipes, upgrade=upgrade)
     return "".join(f"{line}\n" for line in done.lines()) or f"{NAME} is up to date\n"

@@ -32,7 +32,7 @@ from slmcompile.pipeline.state import (
     read_lock,
 )
 from slmcompile.planning.definition import CONSTANT_OUTPUT, Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 Action = Literal["run", "restore", "unchanged"]
 Cause = Literal[

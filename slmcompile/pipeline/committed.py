@@ -19,7 +19,7 @@ from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.state import Locked, md5_file, read_lock
 from slmcompile.pipeline.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _OF_THE_RECIPE = frozenset({"key", "package", "epoch", "file", "command"})
 """Causes of a change that lie in the recipe, its files and its environment, not in outputs."""

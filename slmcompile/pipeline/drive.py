@@ -36,7 +36,7 @@ from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.pipeline.writable import missing_of
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _KEPT_LINES = 200
 _EXITED = re.compile(r"exited with (\d+)$")

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from slmcompile.files.artifact import saying_what_is_missing
 from slmcompile.files.safe_read import read_or_none
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 LIST = ".dvc/tmp/rwlock"
 _GUARD = f"{LIST}.lock"

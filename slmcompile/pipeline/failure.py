@@ -15,7 +15,7 @@ from slmcompile.files.artifact import MANIFEST, saying_what_is_missing, write_js
 from slmcompile.files.safe_read import read_json
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.state import md5_file
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _STOPPED = frozenset({Exit.INTERRUPTED, Exit.TERMINATED})
 """Ends that say nothing of the stage."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from slmcompile.console.errors import RefusedError
 from slmcompile.files.safe_read import check_inside, open_regular
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _NAME = ".slmcompile/journal.jsonl"
 _MOST_BYTES = 4 << 20

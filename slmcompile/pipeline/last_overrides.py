@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from slmcompile.console.errors import SlmcompileError
 from slmcompile.pipeline.sync import read_overrides
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 
 def last_overrides(project: Project, name: str) -> tuple[str, ...]:

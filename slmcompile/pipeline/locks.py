@@ -16,7 +16,7 @@ from typing import BinaryIO
 from slmcompile.console.errors import LockedError
 from slmcompile.files.artifact import saying_what_is_missing
 from slmcompile.files.safe_read import check_inside
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 # No recipe's name begins with a dot.
 _PROJECT = ".project"

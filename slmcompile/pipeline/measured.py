@@ -16,7 +16,7 @@ from slmcompile.pipeline.specs import parse_spec
 from slmcompile.pipeline.state import Locked, md5_file, md5_text, parse_lock
 from slmcompile.planning.canonical import canonical_json
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _MAX_TEXT = 4 << 20
 _LARGEST = 1e300

@@ -12,7 +12,7 @@ from typing import Any
 
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.names import content_names, without_names
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _IDENTITY = ("schema", "kind", "epoch", "packages")
 _FOR_PEOPLE = {"data": frozenset({"data_report.json"})}

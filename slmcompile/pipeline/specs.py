@@ -17,8 +17,8 @@ from slmcompile.console.errors import RefusedError
 from slmcompile.files.safe_read import check_inside, read_or_none
 from slmcompile.pipeline.state import Locked
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
 from slmcompile.recipe.limits import is_bounded
+from slmcompile.recipe.project import Project
 
 SPEC_STORE = "specs"
 """Folder below ``.slmcompile`` with the spec of every stage that ran here, named by its MD5."""

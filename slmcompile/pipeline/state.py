@@ -23,8 +23,8 @@ from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileErro
 from slmcompile.files.file_hash import file_hash
 from slmcompile.files.memo import Remembered
 from slmcompile.files.safe_read import check_inside, read_json, read_or_none, read_regular
-from slmcompile.project import Project
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.project import Project
 
 _MAX_CONFIG = 256 << 10
 _MAX_PATH = 512

@@ -23,9 +23,9 @@ from slmcompile.pipeline.specs import read_spec
 from slmcompile.planning.builder import build, same_packages
 from slmcompile.planning.data_files import is_glob
 from slmcompile.planning.definition import Plan
-from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.repository import Answers
 from slmcompile.recipe.schema import FileData, FolderModel, HubData, HubModel
 

@@ -14,8 +14,8 @@ from slmcompile.files.safe_read import read_regular
 from slmcompile.pipeline.locks import other_runs
 from slmcompile.pipeline.state import is_cut
 from slmcompile.planning.definition import Plan
-from slmcompile.project import Project
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.project import Project
 
 _COPIES = "dvc.lock"
 """Folder of the copies, in the ignored scratch folder."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from slmcompile.console.errors import MissingError
 from slmcompile.files.artifact import as_missing
 from slmcompile.pipeline.state import Cache
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _ERRNO = re.compile(r"\[Errno (\d+)\] ([^:]+)(?:: '([^']+)')?")
 _DATABASE = {

@@ -28,9 +28,9 @@ from slmcompile.planning.builder import build
 from slmcompile.planning.data_files import files_matched, fixed_folder, is_glob, matches
 from slmcompile.planning.definition import Plan
 from slmcompile.planning.project_files import look
-from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import FileData, FolderModel, RandomModel, Recipe
 
 _MOST_FILES = 10_000

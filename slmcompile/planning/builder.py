@@ -24,8 +24,8 @@ from slmcompile.planning.canonical import digest
 from slmcompile.planning.data_files import followed, glob_folders, keys_of
 from slmcompile.planning.definition import Pipeline, Plan, Stage
 from slmcompile.planning.project_files import files_below, inside
-from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import (
     Data,
     FileData,

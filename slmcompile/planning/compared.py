@@ -14,7 +14,7 @@ from slmcompile.planning.at_revision import plan_at
 from slmcompile.planning.definition import Plan
 from slmcompile.planning.diff import Difference, Metrics, Side, compare, side_of
 from slmcompile.planning.saved import load
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import ID_PATTERN
 
 

@@ -16,12 +16,12 @@ from pathlib import PurePosixPath
 
 from slmcompile.console.errors import BadDataError, BadRecipeError
 from slmcompile.planning.project_files import contained, look, permitted
-from slmcompile.project import Project
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import is_override
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import FileData
+from slmcompile.recipe.splits import Split
 from slmcompile.recipe.yaml_file import KeyPath
-from slmcompile.splits import Split
 
 MOST_FILES = 1000
 """Files that a glob may match."""

@@ -26,7 +26,7 @@ from slmcompile.pipeline.changes import (
 from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.pipeline.specs import replaced_spec
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 _LARGEST_HASHED = 64 * 1024 * 1024
 _LATER = frozenset({"first_run", "output", "edited", "cache"})

@@ -14,7 +14,7 @@ from typing import Any
 
 from slmcompile.pipeline import journal
 from slmcompile.planning.definition import Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.shapes.interval import Interval, exactly
 
 _LATEST = 3

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from slmcompile.console.errors import BadDataError, MissingError, RefusedError
 from slmcompile.files.safe_read import check_inside, leads_out, linked_file
-from slmcompile.policy import FILE, load_policy
-from slmcompile.project import Project
+from slmcompile.recipe.policy import FILE, load_policy
+from slmcompile.recipe.project import Project
 
 _LOOKED_AT = 1000  # files at most, for a hint
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")

@@ -22,7 +22,7 @@ from slmcompile.planning.canonical import digest
 from slmcompile.planning.definition import Pipeline, Plan
 from slmcompile.planning.diff import Side, StageState
 from slmcompile.planning.plan_document import Document, check_size, read_document
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 FORMAT_VERSION = "1.0"
 _LARGEST = 4 << 20

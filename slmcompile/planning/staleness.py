@@ -14,7 +14,7 @@ from slmcompile.console.errors import StaleError
 from slmcompile.pipeline.changes import Change
 from slmcompile.planning.definition import Plan
 from slmcompile.planning.saved import SavedPlan, hashes, state_hashes
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 
 def check_files(project: Project, saved: SavedPlan) -> None:

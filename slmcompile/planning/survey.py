@@ -15,7 +15,7 @@ from slmcompile.api import plan
 from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.planning.text import summary
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 # What a reader of the exit code must hear of first.
 _WORST = (

@@ -23,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from packaging.version import Version
 
 from slmcompile.console.errors import BadRecipeError, RefusedError
-from slmcompile.project import Project
 from slmcompile.recipe.interpolation import Resolution
 from slmcompile.recipe.merge import lay_over
 from slmcompile.recipe.overrides import (
@@ -34,6 +33,7 @@ from slmcompile.recipe.overrides import (
     shown,
 )
 from slmcompile.recipe.policy_keys import refuse_policy
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.repository import Answers, VettedRepository
 from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.unknown_default import explain_defaults

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from slmcompile.policy import Policy
+from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.schema import Recipe
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from slmcompile.policy import Policy
-from slmcompile.recipe.peer_names import KEYS as PEERS
+from slmcompile.recipe.other_tools import KEYS as PEERS
+from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.schema import Recipe
 
 _INTRODUCTION = """\

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from slmcompile.console.printable import shortened
-from slmcompile.recipe.peer_names import ABSENT, DIFFERS, KEYS, SECTIONS
+from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.schema import Recipe
 
 # Ratios of difflib. A guess that misleads costs more than the list of the keys.

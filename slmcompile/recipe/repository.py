@@ -21,9 +21,9 @@ from omegaconf import OmegaConf
 
 from slmcompile.console.errors import BadRecipeError, RefusedError
 from slmcompile.files.safe_read import check_inside, read_regular
-from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.defaults import Entry, parse_defaults, refuse_escape
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.project import Project, builtin_conf
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml
 
 # A defaults list that names itself, or doubles at every step, is stopped here.

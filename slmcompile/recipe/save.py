@@ -11,10 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from slmcompile.console.errors import BadRecipeError, UsageError
 from slmcompile.files.artifact import write_text
-from slmcompile.project import Project, builtin_conf
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml
 from slmcompile.recipe.merge import lay_over
+from slmcompile.recipe.project import Project, builtin_conf
 from slmcompile.recipe.schema import ID_PATTERN
 from slmcompile.recipe.schema_files import editor_line
 

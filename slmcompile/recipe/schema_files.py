@@ -6,8 +6,8 @@ from pathlib import Path
 
 from slmcompile.console.errors import UsageError
 from slmcompile.files.artifact import write_text
-from slmcompile.project import find_project, nearest
 from slmcompile.recipe.json_schema import schema_files
+from slmcompile.recipe.project import find_project, nearest
 
 FOLDER = "schema"
 

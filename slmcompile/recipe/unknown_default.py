@@ -12,9 +12,9 @@ from hydra.core.override_parser.types import Override
 
 from slmcompile.console.errors import BadRecipeError
 from slmcompile.console.printable import shortened
-from slmcompile.project import nearest
 from slmcompile.recipe.defaults import Entry
 from slmcompile.recipe.overrides import shown
+from slmcompile.recipe.project import nearest
 from slmcompile.recipe.repository import VettedRepository
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.splits import SPLITS
+from slmcompile.recipe.splits import SPLITS
 
 
 @dataclass(frozen=True, slots=True)

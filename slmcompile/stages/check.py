@@ -12,8 +12,8 @@ from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.console.errors import CorruptError
 from slmcompile.files.artifact import write_text
 from slmcompile.machine.device import detect, stated
-from slmcompile.policy import load_policy
-from slmcompile.project import Project
+from slmcompile.recipe.policy import load_policy
+from slmcompile.recipe.project import Project
 from slmcompile.stages.context import Context, Result
 
 

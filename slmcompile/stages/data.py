@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from slmcompile.policy import load_policy
-from slmcompile.project import Project
+from slmcompile.recipe.policy import load_policy
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Data
 from slmcompile.stages.context import Context, Result
 

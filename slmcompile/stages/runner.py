@@ -31,7 +31,7 @@ from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
 from slmcompile.planning.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.stages.context import Context, Result
 
 # Only these stages may use the network; every other one runs with the hubs' own off switch on.

@@ -20,7 +20,7 @@ import pytest
 from slmcompile.console.errors import Exit
 from slmcompile.files import artifact
 from slmcompile.pipeline import journal
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.projects import command, commit, environment, make_repository, slmcompile
 
 EVALUATIONS = {"evaluate-base", "evaluate-baselines", "evaluate-cpu-fp32", "evaluate-torch"}

@@ -14,7 +14,7 @@ from slmcompile.base.fetch import fetch
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.progress import Silent
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Data, RandomModel
 from slmcompile.stages import check
 from slmcompile.stages.context import Context

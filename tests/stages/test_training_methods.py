@@ -21,7 +21,7 @@ from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split, write_split
 from slmcompile.export.merge import load_merged
 from slmcompile.recipe.schema import Lora, Quantization, Train
-from slmcompile.splits import SPLITS
+from slmcompile.recipe.splits import SPLITS
 from slmcompile.stages import evaluate, export
 from slmcompile.stages import train as train_stage
 from slmcompile.stages.context import Context

@@ -18,7 +18,7 @@ import yaml
 
 from slmcompile.console.errors import Exit
 from slmcompile.pipeline.state import Cache, read_lock
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 REFUSED = Exit.REFUSED
 BRACKETS = "[" * 100_000

@@ -12,7 +12,7 @@ from slmcompile.pipeline import state
 from slmcompile.pipeline.changes import Change, changes, identity_reasons, short_pair
 from slmcompile.pipeline.state import Cache, read_lock
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import make_project
 

@@ -22,8 +22,8 @@ from slmcompile.lock.update import update_lock
 from slmcompile.machine.device import Device
 from slmcompile.pipeline import drive
 from slmcompile.planning.definition import Plan
-from slmcompile.policy import FILE, Policy
-from slmcompile.project import Project
+from slmcompile.recipe.policy import FILE, Policy
+from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_project
 
 

@@ -15,7 +15,7 @@ from slmcompile.checks.judge import refusal
 from slmcompile.cli import _carry_out, main
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.terminal import fitted
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.results import ArtifactResult
 from tests.projects import make_project
 

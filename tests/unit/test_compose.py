@@ -13,8 +13,8 @@ from slmcompile.console.errors import (
     SlmcompileError,
     UsageError,
 )
-from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
+from slmcompile.recipe.project import Project
 from tests.projects import make_project
 
 

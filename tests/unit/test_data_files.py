@@ -17,7 +17,7 @@ from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.planning.data_files import matches
 from slmcompile.planning.definition import Plan, Stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.projects import commit, make_project, make_repository
 from tests.unit.checks.data_contexts import planned, verdict
 

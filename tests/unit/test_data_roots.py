@@ -10,8 +10,8 @@ from slmcompile import api
 from slmcompile.console.errors import Exit, RefusedError
 from slmcompile.data.files import contained
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.policy import FILE
-from slmcompile.project import Project
+from slmcompile.recipe.policy import FILE
+from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_project
 
 PATH = "data/far/rows/a.jsonl"

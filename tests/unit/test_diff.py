@@ -15,7 +15,7 @@ from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.planning.diff import Difference
 from slmcompile.planning.diff_text import diff_text
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import commit, make_repository
 

@@ -21,7 +21,7 @@ from slmcompile.files.artifact import replacing
 from slmcompile.lock.file import NAME
 from slmcompile.lock.update import update_lock
 from slmcompile.pipeline.sync import compile_recipe, sync
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.hub import serving
 from tests.pretend import pretend_run
 from tests.projects import command, make_repository, plant_modules

@@ -12,7 +12,7 @@ import pytest
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.state import Cache, read_lock
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import make_project
 

@@ -16,7 +16,7 @@ from slmcompile.planning import definition
 from slmcompile.planning.explain import Explanation, RootCause, explain, to_json
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.planning.selection import find_stage
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import commit, make_project, make_repository
 

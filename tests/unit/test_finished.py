@@ -12,7 +12,7 @@ from slmcompile.files import artifact
 from slmcompile.pipeline import finished
 from slmcompile.pipeline.finished import Texts
 from slmcompile.pipeline.locks import kept_work
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 WORK = "ab" * 32
 OUT = "outputs/r/train"

@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from slmcompile.cli import main
 from slmcompile.console.errors import UsageError
 from slmcompile.init import init
-from slmcompile.project import Project
 from slmcompile.recipe import schema
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.json_schema import groups, recipe_schema, schema_files
 from slmcompile.recipe.key_docs import key_docs
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.save import write_recipe
 from slmcompile.recipe.schema_files import editor_line
 from slmcompile.recipe.yaml_file import read_yaml

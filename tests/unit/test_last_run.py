@@ -20,7 +20,7 @@ from slmcompile.pipeline.failure import write_failure
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.planning.explain import explain
 from slmcompile.planning.explain_text import explain_text
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.results import ArtifactResult, results_table
 from tests.pretend import pretend_run
 from tests.projects import make_project

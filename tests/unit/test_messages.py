@@ -9,9 +9,9 @@ import pytest
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.terminal import tell
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.project import Project
 from slmcompile.recipe.names import paths_by_name
-from slmcompile.recipe.peer_names import ABSENT, DIFFERS, KEYS, SECTIONS
+from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
+from slmcompile.recipe.project import Project
 from tests.projects import make_project
 
 ON = "defaults: [tiny, _self_]\n"

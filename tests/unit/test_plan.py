@@ -18,7 +18,7 @@ from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.planning.canonical import canonical_json, digest
 from slmcompile.planning.definition import Plan
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
 from tests.projects import REPOSITORY, make_project
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import BadRecipeError, RefusedError, UsageError
-from slmcompile.policy import FILE, Policy, load_policy, within_roots
-from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
+from slmcompile.recipe.policy import FILE, Policy, load_policy, within_roots
+from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_project
 
 

@@ -21,11 +21,11 @@ from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.pipeline.emit import generated_files, runtime_path
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.survey import survey
-from slmcompile.project import Project
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml
 from slmcompile.recipe.names import paths_by_name
 from slmcompile.recipe.overrides import parse_overrides
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.yaml_file import parse_yaml
 from tests.projects import make_project
 

@@ -14,7 +14,7 @@ from slmcompile.files.revision import find_version, resolve
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning import at_revision
 from slmcompile.planning.at_revision import plan_at
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.projects import REPOSITORY, command, commit, make_repository
 
 RECIPE = "recipes/tiny.yaml"

@@ -21,7 +21,7 @@ from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning import definition
 from slmcompile.planning.canonical import digest
 from slmcompile.planning.saved import load
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import make_project
 

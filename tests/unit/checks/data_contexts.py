@@ -15,7 +15,7 @@ from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Finding, Verdict, all_checks
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 
 GOOD = RowFacts(
     least_trained=2,

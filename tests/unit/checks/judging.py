@@ -14,7 +14,7 @@ from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.projects import make_project
 
 

@@ -35,7 +35,7 @@ from slmcompile.machine.device import Device
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.cost import cost_line, cost_of
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train
 from slmcompile.shapes.interval import Interval
 from tests.projects import make_project

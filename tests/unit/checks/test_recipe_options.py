@@ -10,7 +10,7 @@ from slmcompile.checks.keys import leaves
 from slmcompile.checks.voided import PAIRS
 from slmcompile.console.errors import BadRecipeError, Exit
 from slmcompile.planning.definition import Pipeline
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Train
 from tests.projects import slmcompile
 from tests.unit.checks.judging import context, judged, make, recipe_file

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import Exit
-from slmcompile.project import Project
+from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_repository
 from tests.unit.checks.judging import context, judged, make
 

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from slmcompile.console.errors import BadRecipeError, UsageError
 from slmcompile.files.revision import read_blob, resolve
 from slmcompile.files.safe_read import check_inside, linked_file
-from slmcompile.project import Project, builtin_conf
+from slmcompile.recipe.project import Project, builtin_conf
 from slmcompile.recipe.schema import DisplayName, ProjectPath, Section
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes
 

@@ -83,8 +83,8 @@ class Project:
 
 def builtin_conf() -> Path:
     """The built-in groups: inside the installed package, or the checkout's own ``conf/``."""
-    packaged = Path(__file__).parent / "conf"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "conf"
+    packaged = Path(__file__).parents[1] / "conf"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
 
 
 def find_project(start: Path | None = None) -> Project:
