@@ -24,9 +24,9 @@ import torch
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import Row, read_split, write_split
 from slmcompile.machine.process import thread_count
+from slmcompile.models.adapter import attach
+from slmcompile.models.base_model import load_base_model
 from slmcompile.recipe.schema import Lora, Train
-from slmcompile.training.adapter import attach
-from slmcompile.training.base_model import load_base_model
 from slmcompile.training.batches import epoch_batches
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainRuntime

@@ -23,7 +23,7 @@ from slmcompile.data.rows import Rendered, Rendering, as_text
 from slmcompile.data.store import Row
 from slmcompile.data.template import Part
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.export.tokenizer import portable
+from slmcompile.models.tokenizer_files import portable
 from slmcompile.recipe.schema import Data, MessagesTemplate
 
 SAMPLE = 64

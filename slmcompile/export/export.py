@@ -13,11 +13,11 @@ from slmcompile.console.progress import Progress
 from slmcompile.console.quiet import quiet
 from slmcompile.data.store import Row
 from slmcompile.export.builder import build
-from slmcompile.export.merge import is_adapter, load_merged
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
-from slmcompile.export.tokenizer import write_tokenizer
 from slmcompile.files.artifact import write_json
 from slmcompile.inference import onnx_model
+from slmcompile.models.merge import is_adapter, load_merged
+from slmcompile.models.tokenizer_files import write_tokenizer
 from slmcompile.recipe.schema import Target
 
 

@@ -28,7 +28,7 @@ def load(base: Path, trained: Path | None, threads: int, precision: Precision) -
     """
     import torch
 
-    from slmcompile.export.merge import load_merged
+    from slmcompile.models.merge import load_merged
 
     torch.set_num_threads(threads)
     model = load_merged(base, trained)

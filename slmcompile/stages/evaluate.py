@@ -122,8 +122,8 @@ def _load(context: Context) -> tuple[LanguageModel, Callable[[list[int]], str], 
         exported = onnx_model.load(inputs["export"], threads=threads)
         return exported, exported.decode, _size(inputs["export"])
     from slmcompile.data.tokenizer import load_tokenizer
-    from slmcompile.export.merge import is_adapter
     from slmcompile.inference import torch_model
+    from slmcompile.models.merge import is_adapter
 
     base = inputs["base"]
     trained = trained_weights(inputs["train"]) if "train" in inputs else None

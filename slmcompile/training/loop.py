@@ -22,21 +22,21 @@ from slmcompile.console.errors import MissingError
 from slmcompile.console.progress import Progress
 from slmcompile.machine.process import thread_count
 from slmcompile.machine.signals import StopRequest, stop_on_signals
-from slmcompile.recipe.schema import Train
-from slmcompile.training import hot_path
-from slmcompile.training.adapter import attach, write_adapter
-from slmcompile.training.base_model import (
+from slmcompile.models.adapter import attach, write_adapter
+from slmcompile.models.base_model import (
     DTYPES,
     checkpoint_activations,
     import_libraries,
     load_base_model,
 )
+from slmcompile.models.model_folder import write_model
+from slmcompile.recipe.schema import Train
+from slmcompile.training import hot_path
 from slmcompile.training.batches import read_rows
 from slmcompile.training.checkpoint import CheckpointFolder
 from slmcompile.training.determinism import deterministic
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.memory import PhaseMemory
-from slmcompile.training.model_folder import write_model
 from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
 from slmcompile.training.schedule import plan_steps
 from slmcompile.training.session import Session

@@ -13,11 +13,11 @@ import pytest
 from slmcompile.console.errors import BadDataError, CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.export import export
-from slmcompile.export.merge import load_merged
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
-from slmcompile.export.tokenizer import portable
 from slmcompile.files.artifact import sha256_file
 from slmcompile.inference import onnx_model
+from slmcompile.models.merge import load_merged
+from slmcompile.models.tokenizer_files import portable
 from slmcompile.recipe.schema import Target
 from tests.tiny_model import make_adapter, make_base, make_rows
 

@@ -194,7 +194,7 @@ def test_both_score_alike_and_as_the_definition_says(
     base, adapter, _ = folders
     rows = make_rows(base)
     reference, tokens = 0.0, 0
-    from slmcompile.export.merge import load_merged
+    from slmcompile.models.merge import load_merged
 
     model = load_merged(base, adapter)
     for row in rows:

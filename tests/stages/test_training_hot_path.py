@@ -10,9 +10,9 @@ import torch
 import transformers
 
 from slmcompile.data.store import IGNORED, Row
+from slmcompile.models.adapter import attach
 from slmcompile.recipe.schema import Lora
 from slmcompile.training import hot_path
-from slmcompile.training.adapter import attach
 from slmcompile.training.batches import collate
 from slmcompile.training.loss import TrainedPositionLoss
 from slmcompile.training.master_weights import MasterWeights

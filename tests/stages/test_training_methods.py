@@ -19,15 +19,15 @@ from safetensors.torch import load_file, save_file
 from slmcompile.console.errors import CorruptError, SlmcompileError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split, write_split
-from slmcompile.export.merge import load_merged
+from slmcompile.models.base_model import load_base_model
+from slmcompile.models.merge import load_merged
+from slmcompile.models.model_folder import write_model
 from slmcompile.recipe.schema import Lora, Quantization, Train
 from slmcompile.recipe.splits import SPLITS
 from slmcompile.stages import evaluate, export
 from slmcompile.stages import train as train_stage
 from slmcompile.stages.context import Context
-from slmcompile.training.base_model import load_base_model
 from slmcompile.training.loop import train
-from slmcompile.training.model_folder import write_model
 from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests import tiny_model
 from tests.stages.tiny_training import make_base, make_data

@@ -1,7 +1,7 @@
 """All trained weights as a model folder in the hub's layout, byte for byte the same every time.
 
 Knows transformers' file format; knows nothing of the loop. The adapters' counterpart is
-``slmcompile.training.adapter``.
+``slmcompile.models.adapter``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Opens, merges and writes model weights."""
