@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from slmcompile.metrics.confidence import wilson
 from slmcompile.metrics.exact_match import is_correct, valid_json
-from slmcompile.metrics.interval import wilson
 from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.registry import METRICS
 

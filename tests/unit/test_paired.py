@@ -9,8 +9,8 @@ import pytest
 
 from slmcompile.metrics.classification import f1_macro
 from slmcompile.metrics.compared import METRICS, agreement, compared, comparisons, p_text
+from slmcompile.metrics.confidence import wilson
 from slmcompile.metrics.gates import judge
-from slmcompile.metrics.interval import wilson
 from slmcompile.metrics.paired import mcnemar, newcombe, of_f1, of_perplexity, of_right
 from slmcompile.metrics.perplexity import perplexity
 from slmcompile.metrics.score import cut_off, score
