@@ -9,9 +9,9 @@ from typing import Any
 
 from slmcompile.asked import example, written
 from slmcompile.files.safe_read import read_output_json
-from slmcompile.metrics.compared import TUNED, agreement
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.scoring.compared import TUNED, agreement
 from slmcompile.stages.evaluations import read_predictions
 
 

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slmcompile.console.errors import MissingError, SlmcompileError
-from slmcompile.metrics.compared import Comparison, comparisons
-from slmcompile.metrics.gates import Verdict, judge
 from slmcompile.pipeline.committed import (
     changed_since,
     made_as_asked,
@@ -21,6 +19,8 @@ from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
 from slmcompile.report.findings import all_findings
 from slmcompile.results import ArtifactResult, read_answers, read_results, results_table
+from slmcompile.scoring.compared import Comparison, comparisons
+from slmcompile.scoring.gates import Verdict, judge
 
 _FIRST = ("baselines", "base", "torch")
 

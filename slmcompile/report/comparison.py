@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slmcompile.metrics.compared import p_text, signed
 from slmcompile.report.charts import interval
 from slmcompile.report.facts import (
     METRIC_WORDS,
@@ -20,6 +19,7 @@ from slmcompile.report.facts import (
 from slmcompile.report.findings import best_baseline
 from slmcompile.report.markup import Column, Group, Line, table
 from slmcompile.report.text import MISSING, escape, is_number, number, size
+from slmcompile.scoring.compared import p_text, signed
 
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Fine-tuned", ("tuned",)),

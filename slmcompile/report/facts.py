@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmcompile.metrics.compared import Comparison
-from slmcompile.metrics.paired import Difference
+from slmcompile.scoring.compared import Comparison
+from slmcompile.scoring.paired import Difference
 
 Kind = Literal["tuned", "base", "export", "baseline"]
 

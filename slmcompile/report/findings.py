@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slmcompile.metrics.compared import p_text, signed
-from slmcompile.metrics.paired import Difference
 from slmcompile.report.facts import (
     HIGHER_IS_BETTER,
     METRIC_WORDS,
@@ -20,6 +18,8 @@ from slmcompile.report.facts import (
     ReportFacts,
 )
 from slmcompile.report.text import is_number, number
+from slmcompile.scoring.compared import p_text, signed
+from slmcompile.scoring.paired import Difference
 
 SMALL = 0.01
 """A loss that chance does not explain and that is no larger than this is no finding: of a share

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import yaml
 
-from slmcompile.metrics.compared import interval_text
 from slmcompile.report.cases import MOST_WRONG, Case, cases
 from slmcompile.report.data_facts import DataFacts, data_facts
 from slmcompile.report.facts import (
@@ -21,6 +20,7 @@ from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.method import fine_tuned, overridden
 from slmcompile.report.text import MISSING, count, is_number, number, size
+from slmcompile.scoring.compared import interval_text
 
 _NAMES = dict(METRICS)
 _MOST_CASES = 8

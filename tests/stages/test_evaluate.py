@@ -11,7 +11,7 @@ import pytest
 from slmcompile.checks.data_facts import read_data_facts
 from slmcompile.console.progress import Silent
 from slmcompile.inference.protocol import Generated
-from slmcompile.metrics.baselines import LINEAR, NEAREST
+from slmcompile.scoring.baselines import LINEAR, NEAREST
 from slmcompile.stages import evaluate
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.evaluations import read_metrics, read_predictions

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slmcompile.data.store import Row
-from slmcompile.metrics.baselines import LINEAR, NEAREST, predict_baselines
 from slmcompile.metrics.classification import accuracy, f1_macro
 from slmcompile.metrics.confidence import wilson
 from slmcompile.metrics.exact_match import is_correct
 from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.perplexity import perplexity
 from slmcompile.metrics.registry import METRICS
-from slmcompile.metrics.score import score, score_labels
+from slmcompile.scoring.baselines import LINEAR, NEAREST, predict_baselines
+from slmcompile.scoring.score import score, score_labels
 
 labels = st.sampled_from(["on", "off", "set"])
 answers = st.lists(st.tuples(st.none() | labels | st.just("other"), labels), min_size=1)

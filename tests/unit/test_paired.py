@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from slmcompile.metrics.classification import f1_macro
-from slmcompile.metrics.compared import METRICS, agreement, compared, comparisons, p_text
 from slmcompile.metrics.confidence import wilson
-from slmcompile.metrics.gates import judge
-from slmcompile.metrics.paired import mcnemar, newcombe, of_f1, of_perplexity, of_right
 from slmcompile.metrics.perplexity import perplexity
-from slmcompile.metrics.score import cut_off, score
 from slmcompile.recipe.schema import Gate
+from slmcompile.scoring.compared import METRICS, agreement, compared, comparisons, p_text
+from slmcompile.scoring.gates import judge
+from slmcompile.scoring.paired import mcnemar, newcombe, of_f1, of_perplexity, of_right
+from slmcompile.scoring.score import cut_off, score
 
 
 @pytest.mark.parametrize(("one", "other", "p"), [

@@ -17,8 +17,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slmcompile.metrics.compared import Comparison
-from slmcompile.metrics.paired import of_perplexity, of_right
 from slmcompile.report.build import build
 from slmcompile.report.cases import cases
 from slmcompile.report.charts import Series, line_chart, tick_label, ticks
@@ -45,6 +43,8 @@ from slmcompile.report.overview import overview
 from slmcompile.report.page import page
 from slmcompile.report.prompts import framing
 from slmcompile.report.text import escape, visible
+from slmcompile.scoring.compared import Comparison
+from slmcompile.scoring.paired import of_perplexity, of_right
 
 HOSTILE = "</td><script>alert(1)</script>\u202e`|` [x](http://e.example) @team \x1b[31m <!-- -->"
 PROMPT = {

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slmcompile.data.store import Row
-from slmcompile.metrics.tfidf import Floats, Vocabulary, dense, fit
+from slmcompile.scoring.tfidf import Floats, Vocabulary, dense, fit
 
 NEAREST = "nearest-neighbour"
 LINEAR = "tf-idf"

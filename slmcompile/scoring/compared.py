@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.metrics.labels import parse_json
-from slmcompile.metrics.paired import Difference, of_f1, of_perplexity, of_right
+from slmcompile.scoring.paired import Difference, of_f1, of_perplexity, of_right
 
 Rows = Sequence[Mapping[str, Any]]
 """Lines of ``predictions.jsonl`` of one artifact, in the order of the test rows."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.metrics.compared import TUNED, Comparison, interval_text
-from slmcompile.metrics.paired import Difference
 from slmcompile.metrics.registry import METRICS
 from slmcompile.recipe.schema import Gate
+from slmcompile.scoring.compared import TUNED, Comparison, interval_text
+from slmcompile.scoring.paired import Difference
 
 
 @dataclass(frozen=True)

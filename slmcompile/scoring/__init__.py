@@ -1,0 +1,1 @@
+"""Metrics over answers: baselines, paired tests, gates."""
