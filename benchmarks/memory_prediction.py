@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from slmcompile.base.facts import read_model_facts
 from slmcompile.checks.architecture import architecture
 from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.memory import rows_of
 from slmcompile.checks.memory_model import decoder_of, evaluation_memory, training_memory
-from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.trainable import trainable
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row, read_split, write_split

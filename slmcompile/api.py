@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from slmcompile.base.facts import read_model_facts
 from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.known import context_of
-from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
 from slmcompile.pipeline import finished

@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
+from slmcompile.base.facts import ModelFacts
 from slmcompile.base.random_shapes import random_config, random_shapes
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.recipe.schema import RandomModel
 from slmcompile.shapes.target_modules import leaf
 

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slmcompile.base.facts import ModelFacts
 from slmcompile.base.layout import CHAT_TEMPLATES
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.first_rows import Source, first_rows_of
-from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.console.errors import BadDataError, Exit, SlmcompileError

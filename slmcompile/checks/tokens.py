@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.console.errors import Exit

@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from slmcompile.base.facts import size_in
 from slmcompile.checks.architecture import architecture_of
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.model_facts import size_in
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 
 _FILE = "tokenizer.json"

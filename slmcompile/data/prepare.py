@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slmcompile.base.facts import read_context_length
 from slmcompile.checks.data_facts import Stratum
-from slmcompile.checks.model_facts import read_context_length
 from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.data.describe import how_read, report

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slmcompile.base.facts import read_model_facts
 from slmcompile.base.random_init import make_random
 from slmcompile.base.random_shapes import random_config, random_shapes
-from slmcompile.checks.model_facts import read_model_facts
 from slmcompile.recipe.schema import RandomModel
 
 

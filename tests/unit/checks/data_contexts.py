@@ -7,11 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts, RowFacts, SameIds, Stratum
 from slmcompile.checks.judge import judge
 from slmcompile.checks.known import context_of
-from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Finding, Verdict, all_checks
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.known import context_of
-from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe

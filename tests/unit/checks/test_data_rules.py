@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.data_facts import DataFacts, OneLabel, SameIds, Stratum, Writing
-from slmcompile.checks.model_facts import ModelFacts
 from slmcompile.console.errors import Exit
 from tests.projects import make_project, slmcompile
 from tests.unit.checks.data_contexts import MODEL, data_facts, finding, planned, verdict

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slmcompile import api
+from slmcompile.base.facts import ModelFacts, read_model_facts, size_in
 from slmcompile.base.random_shapes import random_shapes
 from slmcompile.checks import vocabulary
 from slmcompile.checks.architecture import architecture, architecture_of
@@ -25,7 +26,6 @@ from slmcompile.checks.memory_model import (
     evaluation_memory,
     training_memory,
 )
-from slmcompile.checks.model_facts import ModelFacts, read_model_facts, size_in
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.checks.trainable import trainable
 from slmcompile.checks.vocabulary import Vocabulary, read_vocabulary
