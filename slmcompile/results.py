@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.asked import example, written
+from slmcompile.data.asked import example, written
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.planning.definition import Plan, Stage
 from slmcompile.recipe.project import Project

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slmcompile.asked import Values, form, of_lines, of_words
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import tell
+from slmcompile.data.asked import Values, form, of_lines, of_words
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.pipeline.committed import (

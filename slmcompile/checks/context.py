@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from slmcompile.base.facts import ModelFacts
-from slmcompile.checks.data_facts import DataFacts
+from slmcompile.data.report_facts import DataFacts
 from slmcompile.machine.device import Device
 from slmcompile.planning.definition import Plan
 from slmcompile.recipe.policy import Policy

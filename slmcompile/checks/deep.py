@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.data_facts import DataFacts
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.data.report_facts import DataFacts
 from slmcompile.machine.process import python_module
 from slmcompile.recipe.schema import HubData
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.data_facts import OneLabel
 from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.data.conversations import read_conversation
 from slmcompile.data.label_writings import several_writings
+from slmcompile.data.report_facts import OneLabel
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fill, parse
 from slmcompile.metrics.normal_label import normal_answer

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from slmcompile.checks.architecture import architecture_of
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.memory_model import (
     Rows,
     decoder_of,
@@ -16,6 +15,7 @@ from slmcompile.checks.memory_model import (
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.trainable import trainable
 from slmcompile.console.errors import Exit
+from slmcompile.data.report_facts import DataFacts
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.interval import Interval, larger
 from slmcompile.training.schedule import plan_steps

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from slmcompile.checks.data_facts import RowFacts
 from slmcompile.console.printable import shortened
 from slmcompile.data.csv_rows import delimiter_name
 from slmcompile.data.duplicates import Contradiction
 from slmcompile.data.formats import ReadFile
+from slmcompile.data.report_facts import RowFacts
 from slmcompile.data.rows import ConversationFacts, Stop
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer

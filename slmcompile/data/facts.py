@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from slmcompile.checks.data_facts import RowFacts, SameIds, Stratum
 from slmcompile.data.label_writings import several_writings
 from slmcompile.data.normalise import normalised
+from slmcompile.data.report_facts import RowFacts, SameIds, Stratum
 from slmcompile.data.rows import Rendered, Rendering, Stop, as_text
 from slmcompile.data.sample import longest_of_first
 from slmcompile.data.store import IGNORED, Row

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.facts import read_context_length
-from slmcompile.checks.data_facts import Stratum
 from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.data.describe import how_read, report
@@ -18,6 +17,7 @@ from slmcompile.data.facts import row_facts
 from slmcompile.data.guard import guard_of
 from slmcompile.data.prompt import describe_prompt
 from slmcompile.data.render import render
+from slmcompile.data.report_facts import Stratum
 from slmcompile.data.rows import Rendered, as_text
 from slmcompile.data.same_ids import compare
 from slmcompile.data.source import read

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.checks.data_facts import SameIds
 from slmcompile.data.chat_render import Message, Request, render_all
 from slmcompile.data.control_tokens import ControlTokens, split_at
 from slmcompile.data.prompt import prompt_pieces
+from slmcompile.data.report_facts import SameIds
 from slmcompile.data.rows import Rendered, Rendering, as_text
 from slmcompile.data.store import Row
 from slmcompile.data.template import Part

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from slmcompile.asked import example, written
+from slmcompile.data.asked import example, written
 from slmcompile.data.template import parse
 from slmcompile.report.data_facts import data_facts
 from slmcompile.report.facts import METRICS, Artifact, ReportFacts, measured_on

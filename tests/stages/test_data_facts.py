@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import slmcompile.data.prepare as program
-from slmcompile.checks.data_facts import RowFacts, read_data_facts
 from slmcompile.data.encode import Encoded, encode
+from slmcompile.data.report_facts import RowFacts, read_data_facts
 from slmcompile.data.store import IGNORED
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, rows, write_jsonl
 from tests.tiny_tokenizer import CHATML, GEMMA, make_tokenizer

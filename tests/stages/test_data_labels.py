@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slmcompile.checks.data_facts import read_data_facts
 from slmcompile.console.progress import Silent
+from slmcompile.data.report_facts import read_data_facts
 from slmcompile.inference.protocol import Generated
 from slmcompile.metrics.labels import label_of
 from slmcompile.stages import evaluate

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from slmcompile.checks.data_facts import read_data_facts
 from slmcompile.console.progress import Silent
+from slmcompile.data.report_facts import read_data_facts
 from slmcompile.inference.protocol import Generated
 from slmcompile.scoring.baselines import LINEAR, NEAREST
 from slmcompile.stages import evaluate

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slmcompile.asked import example, of_lines, of_words, written
 from slmcompile.console.errors import BadDataError, UsageError
+from slmcompile.data.asked import example, of_lines, of_words, written
 
 ONE, TWO = ["text"], ["question", "context"]
 

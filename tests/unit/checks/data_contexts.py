@@ -9,10 +9,10 @@ from typing import Any
 
 from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.data_facts import DataFacts, RowFacts, SameIds, Stratum
 from slmcompile.checks.judge import judge
 from slmcompile.checks.known import context_of
 from slmcompile.checks.registry import Finding, Verdict, all_checks
+from slmcompile.data.report_facts import DataFacts, RowFacts, SameIds, Stratum
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.recipe.project import Project

@@ -11,8 +11,8 @@ import pytest
 
 from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.data_facts import DataFacts, OneLabel, SameIds, Stratum, Writing
 from slmcompile.console.errors import Exit
+from slmcompile.data.report_facts import DataFacts, OneLabel, SameIds, Stratum, Writing
 from tests.projects import make_project, slmcompile
 from tests.unit.checks.data_contexts import MODEL, data_facts, finding, planned, verdict
 

@@ -16,7 +16,6 @@ from slmcompile.base.random_shapes import random_shapes
 from slmcompile.checks import vocabulary
 from slmcompile.checks.architecture import architecture, architecture_of
 from slmcompile.checks.context import CheckContext
-from slmcompile.checks.data_facts import DataFacts
 from slmcompile.checks.disk import export_bytes
 from slmcompile.checks.known import context_of
 from slmcompile.checks.memory import predict
@@ -31,6 +30,7 @@ from slmcompile.checks.trainable import trainable
 from slmcompile.checks.vocabulary import Vocabulary, read_vocabulary
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit
+from slmcompile.data.report_facts import DataFacts
 from slmcompile.machine.device import Device
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe

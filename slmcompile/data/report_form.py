@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from slmcompile.checks.data_facts import RowFacts
+from slmcompile.data.report_facts import RowFacts
 
 _PAIRS = {"validation_in_train", "test_in_train", "test_in_validation"}
 _Count = Annotated[int, Field(ge=0, lt=2**53)]

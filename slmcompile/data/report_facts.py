@@ -190,7 +190,7 @@ def read_data_facts(folder: Path) -> DataFacts | None:
     the folder may be a stranger's.
     """
     # Here, as plans of what has not run yet need no types of it.
-    from slmcompile.checks.report_form import ReportForm
+    from slmcompile.data.report_form import ReportForm
 
     try:
         # pydantic's own parser of JSON would take a kilobyte for each pair of brackets.
