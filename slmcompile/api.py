@@ -20,7 +20,7 @@ from slmcompile.pipeline.changes import Change, changes
 from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync
 from slmcompile.planning.cost import Cost, cost_of
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.results import ArtifactResult, read_results
 

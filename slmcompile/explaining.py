@@ -21,8 +21,8 @@ from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import fitted, print_json, tell
 from slmcompile.pipeline.changes import Change
-from slmcompile.planning.definition import Plan, Stage
 from slmcompile.planning.text import plan_text, stage_lines, summary
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
 
 if TYPE_CHECKING:

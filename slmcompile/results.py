@@ -9,7 +9,7 @@ from typing import Any
 
 from slmcompile.data.asked import example, written
 from slmcompile.files.safe_read import read_output_json
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.scoring.compared import TUNED, agreement
 from slmcompile.stages.evaluations import read_predictions

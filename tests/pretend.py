@@ -15,7 +15,7 @@ import yaml
 from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
 from slmcompile.pipeline.sync import sync
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from slmcompile.base.facts import ModelFacts
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.machine.device import Device
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe

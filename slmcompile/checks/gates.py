@@ -8,7 +8,7 @@ from math import inf
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.metrics.registry import ALWAYS_MEASURED, METRICS
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.schema import Gate
 
 _RANGES: Mapping[str, tuple[float, float]] = {

@@ -11,7 +11,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Check, Finding, Verdict, all_checks
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.files.memo import Remembered
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.definition import Plan
 
 _remembered: Remembered[dict[int, Verdict]] = Remembered(kept=4096)
 

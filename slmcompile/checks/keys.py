@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 
 _READERS: tuple[tuple[str, str, str], ...] = (
     ("model.source", "base", "source"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
-from slmcompile.planning.definition import Stage
+from slmcompile.plans.definition import Stage
 
 
 @check(

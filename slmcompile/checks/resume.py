@@ -12,7 +12,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.console.errors import Exit
 from slmcompile.files.artifact import MANIFEST
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
-from slmcompile.planning.definition import Stage
+from slmcompile.plans.definition import Stage
 
 
 @check(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
-from slmcompile.planning.definition import EPOCHS, Plan, Stage
-from slmcompile.planning.names import without_names
+from slmcompile.plans.definition import EPOCHS, Plan, Stage
+from slmcompile.plans.names import without_names
 from slmcompile.recipe.schema import SHA256_PATTERN
 
 _COMPUTING = frozenset({"base", "data", "train", "export", "evaluate"})

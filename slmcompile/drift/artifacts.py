@@ -22,7 +22,7 @@ from slmcompile.pipeline.state import (
     md5_file,
     read_lock,
 )
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 
 

@@ -17,7 +17,7 @@ from slmcompile.pipeline.emit import overrides_path
 from slmcompile.pipeline.last_overrides import how_to_clear
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.sync import sync
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
 

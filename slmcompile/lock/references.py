@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slmcompile.hub.commit import RepoKind, is_commit
-from slmcompile.planning.canonical import digest
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.canonical import digest
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.schema import (
     FileData,
     FolderModel,

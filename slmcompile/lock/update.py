@@ -9,7 +9,7 @@ from slmcompile.console.errors import SlmcompileError
 from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, read_lock, write_lock
 from slmcompile.lock.references import Reference, references, short
-from slmcompile.planning.builder import build
+from slmcompile.plans.builder import build
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
 

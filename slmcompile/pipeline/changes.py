@@ -31,7 +31,7 @@ from slmcompile.pipeline.state import (
     md5_text,
     read_lock,
 )
-from slmcompile.planning.definition import CONSTANT_OUTPUT, Plan, Stage
+from slmcompile.plans.definition import CONSTANT_OUTPUT, Plan, Stage
 from slmcompile.recipe.project import Project
 
 Action = Literal["run", "restore", "unchanged"]

@@ -18,7 +18,7 @@ from slmcompile.pipeline.emit import overrides_path, runtime_path
 from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.state import Locked, md5_file, read_lock
 from slmcompile.pipeline.sync import compile_recipe, read_overrides, spec_paths
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 
 _OF_THE_RECIPE = frozenset({"key", "package", "epoch", "file", "command"})

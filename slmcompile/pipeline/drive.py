@@ -35,7 +35,7 @@ from slmcompile.pipeline import dvc_lock
 from slmcompile.pipeline.emit import dvc_yaml_path
 from slmcompile.pipeline.failure import clear_failure, read_failure
 from slmcompile.pipeline.writable import missing_of
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 
 _KEPT_LINES = 200

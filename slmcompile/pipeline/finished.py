@@ -33,7 +33,7 @@ from slmcompile.files.artifact import (
 from slmcompile.files.safe_read import check_inside, leads_out, read_json
 from slmcompile.pipeline.locks import kept_work, kept_work_alone
 from slmcompile.pipeline.state import Cache, md5_file, object_path, read_lock
-from slmcompile.planning.definition import CONSTANT_OUTPUT
+from slmcompile.plans.definition import CONSTANT_OUTPUT
 from slmcompile.recipe.project import Project
 
 _FORMAT_VERSION = "1.0"

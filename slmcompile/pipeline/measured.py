@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from slmcompile.files.safe_read import read_or_none
 from slmcompile.pipeline.specs import parse_spec
 from slmcompile.pipeline.state import Locked, md5_file, md5_text, parse_lock
-from slmcompile.planning.canonical import canonical_json
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.canonical import canonical_json
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 
 _MAX_TEXT = 4 << 20

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slmcompile.planning.canonical import digest
-from slmcompile.planning.names import content_names, without_names
+from slmcompile.plans.canonical import digest
+from slmcompile.plans.names import content_names, without_names
 from slmcompile.recipe.project import Project
 
 _IDENTITY = ("schema", "kind", "epoch", "packages")

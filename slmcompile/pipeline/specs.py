@@ -16,7 +16,7 @@ from typing import Any
 from slmcompile.console.errors import RefusedError
 from slmcompile.files.safe_read import check_inside, read_or_none
 from slmcompile.pipeline.state import Locked
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.project import Project
 

@@ -20,9 +20,9 @@ from slmcompile.lock.pin import pin
 from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
 from slmcompile.pipeline.locks import other_runs, project_lock
 from slmcompile.pipeline.specs import read_spec
-from slmcompile.planning.builder import build, same_packages
-from slmcompile.planning.data_files import is_glob
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.builder import build, same_packages
+from slmcompile.plans.data_files import is_glob
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project

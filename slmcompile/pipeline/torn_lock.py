@@ -13,7 +13,7 @@ from slmcompile.files.artifact import saying_what_is_missing, write_bytes
 from slmcompile.files.safe_read import read_regular
 from slmcompile.pipeline.locks import other_runs
 from slmcompile.pipeline.state import is_cut
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project
 

@@ -24,10 +24,10 @@ from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import NAME as LOCK
 from slmcompile.lock.pin import pin
 from slmcompile.pipeline.state import Cache, parse_stage
-from slmcompile.planning.builder import build
-from slmcompile.planning.data_files import files_matched, fixed_folder, is_glob, matches
-from slmcompile.planning.definition import Plan
-from slmcompile.planning.project_files import look
+from slmcompile.plans.builder import build
+from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
+from slmcompile.plans.definition import Plan
+from slmcompile.plans.project_files import look
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project

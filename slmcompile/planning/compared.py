@@ -11,9 +11,9 @@ from slmcompile.files.revision import resolve
 from slmcompile.pipeline.measured import Tree, WorkingTree, measured_metrics
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.at_revision import plan_at
-from slmcompile.planning.definition import Plan
 from slmcompile.planning.diff import Difference, Metrics, Side, compare, side_of
 from slmcompile.planning.saved import load
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import ID_PATTERN
 

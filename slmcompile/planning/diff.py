@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from slmcompile.pipeline.changes import Reason, identity_reasons
 from slmcompile.pipeline.specs import differences
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 
 Metrics = Mapping[str, Mapping[str, Any]]
 Status = Literal["added", "removed", "changed", "same"]

@@ -25,7 +25,7 @@ from slmcompile.pipeline.changes import (
 )
 from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.pipeline.specs import replaced_spec
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 
 _LARGEST_HASHED = 64 * 1024 * 1024

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from slmcompile.pipeline import journal
-from slmcompile.planning.definition import Stage
+from slmcompile.plans.definition import Stage
 from slmcompile.recipe.project import Project
 from slmcompile.shapes.interval import Interval, exactly
 

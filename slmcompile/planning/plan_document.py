@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from slmcompile.files.safe_read import leads_out
 from slmcompile.pipeline.changes import Action, Reason
-from slmcompile.planning.definition import EPOCHS, Stage
+from slmcompile.plans.definition import EPOCHS, Stage
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.schema import Identifier, Sha256
 

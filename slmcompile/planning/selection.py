@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from slmcompile.console.errors import StaleError, UsageError
 from slmcompile.pipeline.changes import Change
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import nearest
 
 _SYNTAX = "write a stage, a kind or a pattern (evaluate-*), alone or as +name, name+, 2+name"

@@ -12,8 +12,8 @@ from typing import Any
 
 from slmcompile.console.errors import StaleError
 from slmcompile.pipeline.changes import Change
-from slmcompile.planning.definition import Plan
 from slmcompile.planning.saved import SavedPlan, hashes, state_hashes
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 
 

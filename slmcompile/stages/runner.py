@@ -30,7 +30,7 @@ from slmcompile.pipeline.locks import work_lock
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.pipeline.specs import SPEC_STORE
 from slmcompile.pipeline.state import md5_file
-from slmcompile.planning.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
+from slmcompile.plans.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
 from slmcompile.recipe.project import Project
 from slmcompile.stages.context import Context, Result
 

@@ -21,7 +21,7 @@ from slmcompile.lock.file import NAME, lock_text
 from slmcompile.lock.update import update_lock
 from slmcompile.machine.device import Device
 from slmcompile.pipeline import drive
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.policy import FILE, Policy
 from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_project

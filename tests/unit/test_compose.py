@@ -127,7 +127,7 @@ def test_an_unknown_key_in_a_group_is_named_with_the_groups_line(project: Projec
     ],
 )
 def test_a_wrong_value_is_a_bad_recipe(project: Project, override: str, says: str) -> None:
-    from slmcompile.planning.builder import build
+    from slmcompile.plans.builder import build
 
     with pytest.raises(BadRecipeError) as caught:
         build(project, compose(project, "tiny", [override]))

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-import slmcompile.planning.data_files as data_files
+import slmcompile.plans.data_files as data_files
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError, SlmcompileError
 from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff
-from slmcompile.planning.data_files import matches
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.data_files import matches
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from tests.projects import commit, make_project, make_repository
 from tests.unit.checks.data_contexts import planned, verdict

@@ -12,10 +12,10 @@ import pytest
 
 from slmcompile.cli import main
 from slmcompile.pipeline.sync import compile_recipe, sync
-from slmcompile.planning import definition
 from slmcompile.planning.explain import Explanation, RootCause, explain, to_json
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.planning.selection import find_stage
+from slmcompile.plans import definition
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import commit, make_project, make_repository
@@ -122,7 +122,7 @@ def test_the_revision_that_has_the_old_bytes_is_named(tmp_path: Path) -> None:
 def test_a_package_and_an_epoch_are_root_causes(
     ran: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import slmcompile.planning.builder as builder
+    import slmcompile.plans.builder as builder
 
     known = builder._version
     monkeypatch.setattr(

@@ -12,8 +12,8 @@ import pytest
 from slmcompile import api
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.cost import cost_line
-from slmcompile.planning.definition import Stage
 from slmcompile.planning.measured import Work, earlier_runs, seconds_of
+from slmcompile.plans.definition import Stage
 from slmcompile.recipe.project import Project
 from slmcompile.shapes.interval import Interval, exactly
 from tests.projects import make_project

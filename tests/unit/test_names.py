@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slmcompile.planning.names import content_names, without_names
+from slmcompile.plans.names import content_names, without_names
 
 
 def test_only_the_ending_of_a_file_is_content() -> None:

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
 from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe, sync
-from slmcompile.planning.canonical import canonical_json, digest
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.canonical import canonical_json, digest
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
 from tests.projects import REPOSITORY, make_project

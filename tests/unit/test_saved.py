@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-import slmcompile.planning.builder as builder
+import slmcompile.plans.builder as builder
 from slmcompile import api
 from slmcompile.cli import main
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
 from slmcompile.pipeline import drive
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.planning import definition
-from slmcompile.planning.canonical import digest
 from slmcompile.planning.saved import load
+from slmcompile.plans import definition
+from slmcompile.plans.canonical import digest
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import make_project

@@ -13,8 +13,8 @@ from slmcompile.console.errors import StaleError, UsageError
 from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.drive import _targets
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.planning.definition import Plan
 from slmcompile.planning.selection import select, with_needed
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import make_project

@@ -12,7 +12,7 @@ from slmcompile.pipeline.locks import recipe_lock
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.pipeline.torn_lock import keep_or_put_back
 from slmcompile.pipeline.writable import check_writable, missing_of
-from slmcompile.planning.definition import Plan
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import make_project

@@ -18,7 +18,7 @@ from slmcompile.console.errors import Exit
 from slmcompile.files.artifact import read_manifest, write_manifest
 from slmcompile.machine.device import Device
 from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
-from slmcompile.planning.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Target
 from tests.unit.checks.judging import (

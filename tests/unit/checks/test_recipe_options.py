@@ -9,7 +9,7 @@ import pytest
 from slmcompile.checks.keys import leaves
 from slmcompile.checks.voided import PAIRS
 from slmcompile.console.errors import BadRecipeError, Exit
-from slmcompile.planning.definition import Pipeline
+from slmcompile.plans.definition import Pipeline
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Train
 from tests.projects import slmcompile

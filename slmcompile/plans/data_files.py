@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from slmcompile.console.errors import BadDataError, BadRecipeError
-from slmcompile.planning.project_files import contained, look, permitted
+from slmcompile.plans.project_files import contained, look, permitted
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.project import Project

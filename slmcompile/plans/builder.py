@@ -20,10 +20,10 @@ from pydantic import BaseModel
 from slmcompile.console.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
 from slmcompile.files.file_hash import file_hash
 from slmcompile.metrics.registry import ALWAYS_MEASURED
-from slmcompile.planning.canonical import digest
-from slmcompile.planning.data_files import followed, glob_folders, keys_of
-from slmcompile.planning.definition import Pipeline, Plan, Stage
-from slmcompile.planning.project_files import files_below, inside
+from slmcompile.plans.canonical import digest
+from slmcompile.plans.data_files import followed, glob_folders, keys_of
+from slmcompile.plans.definition import Pipeline, Plan, Stage
+from slmcompile.plans.project_files import files_below, inside
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import (

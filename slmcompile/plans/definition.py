@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slmcompile.planning.canonical import digest
-from slmcompile.planning.names import content_names, without_names
+from slmcompile.plans.canonical import digest
+from slmcompile.plans.names import content_names, without_names
 
 SPEC_SCHEMA = 1
 
