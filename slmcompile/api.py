@@ -15,14 +15,14 @@ from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.known import context_of
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
-from slmcompile.pipeline import finished
-from slmcompile.pipeline.changes import Change, changes
 from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync
 from slmcompile.planning.cost import Cost, cost_of
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.results import ArtifactResult, read_results
+from slmcompile.state import finished
+from slmcompile.state.changes import Change, changes
 
 
 @dataclass(frozen=True, repr=False)
@@ -211,9 +211,9 @@ def _run(
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
     from slmcompile.pipeline.drive import check_dvc, dvc_ready, reproduce
-    from slmcompile.pipeline.locks import recipe_lock
-    from slmcompile.pipeline.torn_lock import keep_or_put_back
-    from slmcompile.pipeline.writable import check_writable
+    from slmcompile.state.locks import recipe_lock
+    from slmcompile.state.torn_lock import keep_or_put_back
+    from slmcompile.state.writable import check_writable
 
     say = partial(print, file=progress, flush=True)
     with recipe_lock(found, asked.recipe), ExitStack() as started:

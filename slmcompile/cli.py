@@ -413,10 +413,10 @@ def _result_json(result: Any) -> dict[str, Any]:
 
 def _sync(arguments: argparse.Namespace) -> int:
     from slmcompile.console.errors import StaleError
-    from slmcompile.pipeline.emit import overrides_path
     from slmcompile.pipeline.last_overrides import how_to_clear
     from slmcompile.pipeline.sync import compile_recipe, sync, write_specs
     from slmcompile.recipe.project import find_project
+    from slmcompile.state.emit import overrides_path
 
     project = find_project()
     if arguments.specs:

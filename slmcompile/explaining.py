@@ -20,10 +20,10 @@ from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import fitted, print_json, tell
-from slmcompile.pipeline.changes import Change
 from slmcompile.planning.text import plan_text, stage_lines, summary
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
+from slmcompile.state.changes import Change
 
 if TYPE_CHECKING:
     from slmcompile.planning.diff import Difference

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from slmcompile.files.artifact import write_text
-from slmcompile.pipeline import finished
 from slmcompile.recipe.project import Project
 from slmcompile.report.overview import overview
+from slmcompile.state import finished
 
 
 def write_overview(project: Project) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from slmcompile.pipeline.specs import SPEC_STORE
-from slmcompile.pipeline.state import md5_file
 from slmcompile.pipeline.sync import sync
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.state.specs import SPEC_STORE
+from slmcompile.state.state import md5_file
 
 
 def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:

@@ -13,11 +13,11 @@ from slmcompile.console.errors import RefusedError
 from slmcompile.data.report_facts import read_data_facts
 from slmcompile.files.safe_read import check_inside
 from slmcompile.machine.device import detect, stated
-from slmcompile.pipeline.changes import Change
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.policy import load_policy
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import FolderModel, Recipe
+from slmcompile.state.changes import Change
 
 
 def context_of(

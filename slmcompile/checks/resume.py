@@ -11,8 +11,8 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.files.artifact import MANIFEST
-from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.plans.definition import Stage
+from slmcompile.state.scratch import scratch_folder, work_fingerprint
 
 
 @check(

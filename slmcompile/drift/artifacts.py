@@ -13,7 +13,9 @@ from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.drift.finding import Finding, folded, listed
 from slmcompile.files.artifact import verify
 from slmcompile.machine.process import python_module
-from slmcompile.pipeline.state import (
+from slmcompile.plans.definition import Plan, Stage
+from slmcompile.recipe.project import Project
+from slmcompile.state.state import (
     Cache,
     Here,
     Locked,
@@ -22,8 +24,6 @@ from slmcompile.pipeline.state import (
     md5_file,
     read_lock,
 )
-from slmcompile.plans.definition import Plan, Stage
-from slmcompile.recipe.project import Project
 
 
 @dataclass(frozen=True)

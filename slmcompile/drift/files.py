@@ -11,15 +11,15 @@ from slmcompile.drift.finding import Finding, folded
 from slmcompile.files.safe_read import read_or_none
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import references, short
-from slmcompile.pipeline import state as ran
-from slmcompile.pipeline.dvc_lock import LIST, is_damaged
-from slmcompile.pipeline.emit import overrides_path
 from slmcompile.pipeline.last_overrides import how_to_clear
-from slmcompile.pipeline.specs import read_spec
 from slmcompile.pipeline.sync import sync
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
+from slmcompile.state import state as ran
+from slmcompile.state.dvc_lock import LIST, is_damaged
+from slmcompile.state.emit import overrides_path
+from slmcompile.state.specs import read_spec
 
 _MAX_CONSTRAINTS = 1 << 20
 _OTHER = ("is not what its recipe gives", "files are not what the recipe gives")

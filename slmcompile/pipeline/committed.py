@@ -13,13 +13,13 @@ from typing import Any
 
 from slmcompile.console.errors import MissingError
 from slmcompile.files.safe_read import leads_out, read_json
-from slmcompile.pipeline.changes import changes
-from slmcompile.pipeline.emit import overrides_path, runtime_path
-from slmcompile.pipeline.specs import read_spec
-from slmcompile.pipeline.state import Locked, md5_file, read_lock
 from slmcompile.pipeline.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.state.changes import changes
+from slmcompile.state.emit import overrides_path, runtime_path
+from slmcompile.state.specs import read_spec
+from slmcompile.state.state import Locked, md5_file, read_lock
 
 _OF_THE_RECIPE = frozenset({"key", "package", "epoch", "file", "command"})
 """Causes of a change that lie in the recipe, its files and its environment, not in outputs."""

@@ -31,12 +31,12 @@ from slmcompile.console.errors import (
 )
 from slmcompile.files.revision import in_git
 from slmcompile.machine.process import STARTED_BY, mark, python_module, signal_on_parent_death
-from slmcompile.pipeline import dvc_lock
-from slmcompile.pipeline.emit import dvc_yaml_path
-from slmcompile.pipeline.failure import clear_failure, read_failure
-from slmcompile.pipeline.writable import missing_of
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.state import dvc_lock
+from slmcompile.state.emit import dvc_yaml_path
+from slmcompile.state.failure import clear_failure, read_failure
+from slmcompile.state.writable import missing_of
 
 _KEPT_LINES = 200
 _EXITED = re.compile(r"exited with (\d+)$")

@@ -17,9 +17,6 @@ from slmcompile.files.file_hash import file_hash
 from slmcompile.files.memo import Remembered
 from slmcompile.files.safe_read import check_inside, read_regular
 from slmcompile.lock.pin import pin
-from slmcompile.pipeline.emit import generated_files, overrides_path, runtime_path
-from slmcompile.pipeline.locks import other_runs, project_lock
-from slmcompile.pipeline.specs import read_spec
 from slmcompile.plans.builder import build, same_packages
 from slmcompile.plans.data_files import is_glob
 from slmcompile.plans.definition import Plan
@@ -28,6 +25,9 @@ from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.repository import Answers
 from slmcompile.recipe.schema import FileData, FolderModel, HubData, HubModel
+from slmcompile.state.emit import generated_files, overrides_path, runtime_path
+from slmcompile.state.locks import other_runs, project_lock
+from slmcompile.state.specs import read_spec
 
 _plans: Remembered[tuple[Answers, Plan]] = Remembered(kept=4096)
 _SHARED = re.compile(r"^(base|data)-[0-9a-f]{8}$")

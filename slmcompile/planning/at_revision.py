@@ -23,7 +23,6 @@ from slmcompile.files.revision import Entry, Revision
 from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import NAME as LOCK
 from slmcompile.lock.pin import pin
-from slmcompile.pipeline.state import Cache, parse_stage
 from slmcompile.plans.builder import build
 from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
 from slmcompile.plans.definition import Plan
@@ -32,6 +31,7 @@ from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import FileData, FolderModel, RandomModel, Recipe
+from slmcompile.state.state import Cache, parse_stage
 
 _MOST_FILES = 10_000
 _MOST_BYTES = 64 * 1024 * 1024

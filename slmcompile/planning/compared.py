@@ -8,7 +8,6 @@ from pathlib import Path
 
 from slmcompile.console.errors import UsageError
 from slmcompile.files.revision import resolve
-from slmcompile.pipeline.measured import Tree, WorkingTree, measured_metrics
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.at_revision import plan_at
 from slmcompile.planning.diff import Difference, Metrics, Side, compare, side_of
@@ -16,6 +15,7 @@ from slmcompile.planning.saved import load
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import ID_PATTERN
+from slmcompile.state.measured import Tree, WorkingTree, measured_metrics
 
 
 def is_plan_file(project: Project, text: str) -> bool:

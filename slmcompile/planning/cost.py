@@ -26,9 +26,9 @@ from slmcompile.checks.architecture import Architecture, architecture_of
 from slmcompile.checks.context import CheckContext
 from slmcompile.checks.memory import predict, shown
 from slmcompile.checks.trainable import trainable
-from slmcompile.pipeline.changes import Change
 from slmcompile.planning.measured import Work, earlier_runs, seconds_of
 from slmcompile.shapes.interval import Interval, exactly
+from slmcompile.state.changes import Change
 from slmcompile.training.schedule import plan_steps
 
 INSTANT = frozenset({"check", "gate", "report"})

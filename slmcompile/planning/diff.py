@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmcompile.pipeline.changes import Reason, identity_reasons
-from slmcompile.pipeline.specs import differences
 from slmcompile.plans.definition import Plan, Stage
+from slmcompile.state.changes import Reason, identity_reasons
+from slmcompile.state.specs import differences
 
 Metrics = Mapping[str, Mapping[str, Any]]
 Status = Literal["added", "removed", "changed", "same"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from slmcompile.console.printable import printable
-from slmcompile.pipeline.changes import Reason, short_pair
 from slmcompile.planning.diff import Difference, KeyDifference, MetricDifference, StageDifference
+from slmcompile.state.changes import Reason, short_pair
 
 _SHOWN = 3
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}

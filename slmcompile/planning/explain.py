@@ -14,8 +14,11 @@ from typing import Any
 
 from slmcompile.console.errors import SlmcompileError
 from slmcompile.files.revision import find_version
-from slmcompile.pipeline import journal
-from slmcompile.pipeline.changes import (
+from slmcompile.pipeline.last_overrides import last_overrides
+from slmcompile.plans.definition import Plan, Stage
+from slmcompile.recipe.project import Project
+from slmcompile.state import journal
+from slmcompile.state.changes import (
     Action,
     Change,
     Reason,
@@ -23,10 +26,7 @@ from slmcompile.pipeline.changes import (
     read_locks,
     spec_reasons,
 )
-from slmcompile.pipeline.last_overrides import last_overrides
-from slmcompile.pipeline.specs import replaced_spec
-from slmcompile.plans.definition import Plan, Stage
-from slmcompile.recipe.project import Project
+from slmcompile.state.specs import replaced_spec
 
 _LARGEST_HASHED = 64 * 1024 * 1024
 _LATER = frozenset({"first_run", "output", "edited", "cache"})
@@ -222,7 +222,7 @@ def _last_run(project: Project, plan: Plan, stage: Stage | None) -> LastRun | No
     locked = read_locks(project, plan)[stage.pipeline].get(stage.name)
     if locked is None:
         return None
-    from slmcompile.pipeline.specs import old_spec
+    from slmcompile.state.specs import old_spec
 
     md5 = locked.deps.get(stage.spec_path, "")
     spec = old_spec(project, stage, md5, history=True) or {}

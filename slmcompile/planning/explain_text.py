@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from slmcompile.console.printable import printable
-from slmcompile.pipeline.changes import short
 from slmcompile.pipeline.last_overrides import without_last
 from slmcompile.planning.explain import Explanation, LastRun, RootCause
+from slmcompile.state.changes import short
 
 _WILL = {
     "run": "will run",

@@ -12,10 +12,10 @@ from math import log
 from statistics import median
 from typing import Any
 
-from slmcompile.pipeline import journal
 from slmcompile.plans.definition import Stage
 from slmcompile.recipe.project import Project
 from slmcompile.shapes.interval import Interval, exactly
+from slmcompile.state import journal
 
 _LATEST = 3
 """Times that a median is taken of."""

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from slmcompile.files.safe_read import leads_out
-from slmcompile.pipeline.changes import Action, Reason
 from slmcompile.plans.definition import EPOCHS, Stage
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.schema import Identifier, Sha256
+from slmcompile.state.changes import Action, Reason
 
 _DEEPEST = 64
 _MOST_VALUES = 150_000

@@ -16,13 +16,13 @@ from typing import Any
 from slmcompile.console.errors import CorruptError, StaleError, UsageError
 from slmcompile.files.artifact import sha256_file, write_json
 from slmcompile.files.safe_read import check_inside, read_regular
-from slmcompile.pipeline.changes import Change
-from slmcompile.pipeline.emit import overrides_path
 from slmcompile.planning.diff import Side, StageState
 from slmcompile.planning.plan_document import Document, check_size, read_document
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.definition import Pipeline, Plan
 from slmcompile.recipe.project import Project
+from slmcompile.state.changes import Change
+from slmcompile.state.emit import overrides_path
 
 FORMAT_VERSION = "1.0"
 _LARGEST = 4 << 20

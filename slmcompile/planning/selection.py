@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from slmcompile.console.errors import StaleError, UsageError
-from slmcompile.pipeline.changes import Change
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import nearest
+from slmcompile.state.changes import Change
 
 _SYNTAX = "write a stage, a kind or a pattern (evaluate-*), alone or as +name, name+, 2+name"
 _WORD = re.compile(r"(?:(?P<up>\d{0,9})\+)?(?P<name>[^+]+)(?:\+(?P<down>\d{0,9}))?")

@@ -22,17 +22,17 @@ from slmcompile.console.progress import Console
 from slmcompile.files import artifact
 from slmcompile.machine.process import die_with_parent, prepare_to_compute
 from slmcompile.machine.surroundings import leave_out_what_changes_results
-from slmcompile.pipeline import finished, journal
-from slmcompile.pipeline.emit import runtime_path
-from slmcompile.pipeline.failure import clear_failure, write_failure
-from slmcompile.pipeline.finished import Finished
-from slmcompile.pipeline.locks import work_lock
-from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
-from slmcompile.pipeline.specs import SPEC_STORE
-from slmcompile.pipeline.state import md5_file
 from slmcompile.plans.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
 from slmcompile.recipe.project import Project
 from slmcompile.stages.context import Context, Result
+from slmcompile.state import finished, journal
+from slmcompile.state.emit import runtime_path
+from slmcompile.state.failure import clear_failure, write_failure
+from slmcompile.state.finished import Finished
+from slmcompile.state.locks import work_lock
+from slmcompile.state.scratch import scratch_folder, work_fingerprint
+from slmcompile.state.specs import SPEC_STORE
+from slmcompile.state.state import md5_file
 
 # Only these stages may use the network; every other one runs with the hubs' own off switch on.
 FETCHING = frozenset({"base", "data"})

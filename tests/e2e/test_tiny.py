@@ -19,8 +19,8 @@ import pytest
 
 from slmcompile.console.errors import Exit
 from slmcompile.files import artifact
-from slmcompile.pipeline import journal
 from slmcompile.recipe.project import Project
+from slmcompile.state import journal
 from tests.projects import command, commit, environment, make_repository, slmcompile
 
 EVALUATIONS = {"evaluate-base", "evaluate-baselines", "evaluate-cpu-fp32", "evaluate-torch"}
@@ -409,7 +409,7 @@ def processes_in(folder: Path) -> list[int]:
 
 
 def test_two_runs_of_one_recipe_do_not_meet(work: Workplace) -> None:
-    from slmcompile.pipeline.locks import recipe_lock
+    from slmcompile.state.locks import recipe_lock
 
     with recipe_lock(Project(work.root), "tiny"):
         done = work.run("run", "tiny", code=Exit.LOCKED)

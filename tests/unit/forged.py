@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 
 from slmcompile.console.errors import Exit
-from slmcompile.pipeline.state import Cache, read_lock
 from slmcompile.recipe.project import Project
+from slmcompile.state.state import Cache, read_lock
 
 REFUSED = Exit.REFUSED
 BRACKETS = "[" * 100_000

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from slmcompile.pipeline import state
-from slmcompile.pipeline.changes import Change, changes, identity_reasons, short_pair
-from slmcompile.pipeline.state import Cache, read_lock
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.recipe.project import Project
+from slmcompile.state import state
+from slmcompile.state.changes import Change, changes, identity_reasons, short_pair
+from slmcompile.state.state import Cache, read_lock
 from tests.pretend import pretend_run
 from tests.projects import make_project
 

@@ -12,12 +12,12 @@ import yaml
 
 import slmcompile.plans.data_files as data_files
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError, SlmcompileError
-from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.plans.data_files import matches
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.state.emit import generated_files
 from tests.projects import commit, make_project, make_repository
 from tests.unit.checks.data_contexts import planned, verdict
 

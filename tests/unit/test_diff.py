@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from slmcompile.cli import main
-from slmcompile.pipeline.state import md5_file
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.planning.diff import Difference
 from slmcompile.planning.diff_text import diff_text
 from slmcompile.recipe.project import Project
+from slmcompile.state.state import md5_file
 from tests.pretend import pretend_run
 from tests.projects import commit, make_repository
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.pipeline.changes import changes
-from slmcompile.pipeline.state import Cache, read_lock
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.recipe.project import Project
+from slmcompile.state.changes import changes
+from slmcompile.state.state import Cache, read_lock
 from tests.pretend import pretend_run
 from tests.projects import make_project
 
@@ -115,7 +115,7 @@ def write(content: bytes) -> Callable[[Path], object]:
 def test_a_remembered_run_that_is_none_is_not_used(
     ran: Project, make: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slmcompile.pipeline.state._run_key", lambda *_: "key")
+    monkeypatch.setattr("slmcompile.state.state._run_key", lambda *_: "key")
     folder = Cache(ran).root / "runs/ke/key"
     folder.mkdir(parents=True)
     make(folder / "x")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from slmcompile.files import artifact
-from slmcompile.pipeline import finished
-from slmcompile.pipeline.finished import Texts
-from slmcompile.pipeline.locks import kept_work
 from slmcompile.recipe.project import Project
+from slmcompile.state import finished
+from slmcompile.state.finished import Texts
+from slmcompile.state.locks import kept_work
 
 WORK = "ab" * 32
 OUT = "outputs/r/train"

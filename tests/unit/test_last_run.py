@@ -14,14 +14,14 @@ from slmcompile.cli import main
 from slmcompile.console.errors import Exit, GateFailedError, MissingError, SlmcompileError
 from slmcompile.drift.look import drift
 from slmcompile.files.artifact import write_manifest
-from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.committed import outdated, read_committed
-from slmcompile.pipeline.failure import write_failure
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.planning.explain import explain
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.recipe.project import Project
 from slmcompile.results import ArtifactResult, results_table
+from slmcompile.state.changes import changes
+from slmcompile.state.failure import write_failure
 from tests.pretend import pretend_run
 from tests.projects import make_project
 

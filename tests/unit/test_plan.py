@@ -14,12 +14,12 @@ import pytest
 from pydantic import BaseModel
 
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
-from slmcompile.pipeline.emit import generated_files
 from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.plans.canonical import canonical_json, digest
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
+from slmcompile.state.emit import generated_files
 from tests.projects import REPOSITORY, make_project
 
 HEAVY = (
@@ -69,7 +69,7 @@ def test_the_same_recipe_gives_the_same_bytes_wherever_and_however(
     code = (
         "import sys, json\n"
         "from slmcompile.api import compile\n"
-        "from slmcompile.pipeline.emit import generated_files\n"
+        "from slmcompile.state.emit import generated_files\n"
         "print(json.dumps(generated_files(compile('quickstart'))))"
     )
     environment = os.environ | {"PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo", "LC_ALL": "C"}

@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.pipeline.emit import generated_files, runtime_path
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.survey import survey
 from slmcompile.recipe.compose import compose
@@ -27,6 +26,7 @@ from slmcompile.recipe.names import paths_by_name
 from slmcompile.recipe.overrides import parse_overrides
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.yaml_file import parse_yaml
+from slmcompile.state.emit import generated_files, runtime_path
 from tests.projects import make_project
 
 bounded = settings(

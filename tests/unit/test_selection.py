@@ -10,12 +10,12 @@ import pytest
 
 from slmcompile.cli import main
 from slmcompile.console.errors import StaleError, UsageError
-from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.drive import _targets
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.selection import select, with_needed
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
+from slmcompile.state.changes import changes
 from tests.pretend import pretend_run
 from tests.projects import make_project
 

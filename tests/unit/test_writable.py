@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import MissingError
-from slmcompile.pipeline.locks import recipe_lock
 from slmcompile.pipeline.sync import compile_recipe
-from slmcompile.pipeline.torn_lock import keep_or_put_back
-from slmcompile.pipeline.writable import check_writable, missing_of
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
+from slmcompile.state.locks import recipe_lock
+from slmcompile.state.torn_lock import keep_or_put_back
+from slmcompile.state.writable import check_writable, missing_of
 from tests.pretend import pretend_run
 from tests.projects import make_project
 

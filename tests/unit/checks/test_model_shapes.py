@@ -32,12 +32,12 @@ from slmcompile.cli import main
 from slmcompile.console.errors import Exit
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.machine.device import Device
-from slmcompile.pipeline.changes import changes
 from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.cost import cost_line, cost_of
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train
 from slmcompile.shapes.interval import Interval
+from slmcompile.state.changes import changes
 from tests.projects import make_project
 
 SMALL = RandomModel(

@@ -17,10 +17,10 @@ from slmcompile.checks.judge import probes
 from slmcompile.console.errors import Exit
 from slmcompile.files.artifact import read_manifest, write_manifest
 from slmcompile.machine.device import Device
-from slmcompile.pipeline.scratch import scratch_folder, work_fingerprint
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Target
+from slmcompile.state.scratch import scratch_folder, work_fingerprint
 from tests.unit.checks.judging import (
     context,
     data_facts,

@@ -13,9 +13,9 @@ from typing import Any
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.files.artifact import MANIFEST, saying_what_is_missing, write_json
 from slmcompile.files.safe_read import read_json
-from slmcompile.pipeline.specs import read_spec
-from slmcompile.pipeline.state import md5_file
 from slmcompile.recipe.project import Project
+from slmcompile.state.specs import read_spec
+from slmcompile.state.state import md5_file
 
 _STOPPED = frozenset({Exit.INTERRUPTED, Exit.TERMINATED})
 """Ends that say nothing of the stage."""

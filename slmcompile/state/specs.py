@@ -15,10 +15,10 @@ from typing import Any
 
 from slmcompile.console.errors import RefusedError
 from slmcompile.files.safe_read import check_inside, read_or_none
-from slmcompile.pipeline.state import Locked
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.project import Project
+from slmcompile.state.state import Locked
 
 SPEC_STORE = "specs"
 """Folder below ``.slmcompile`` with the spec of every stage that ran here, named by its MD5."""

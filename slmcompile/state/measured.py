@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from slmcompile.files.safe_read import read_or_none
-from slmcompile.pipeline.specs import parse_spec
-from slmcompile.pipeline.state import Locked, md5_file, md5_text, parse_lock
 from slmcompile.plans.canonical import canonical_json
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.state.specs import parse_spec
+from slmcompile.state.state import Locked, md5_file, md5_text, parse_lock
 
 _MAX_TEXT = 4 << 20
 _LARGEST = 1e300

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from slmcompile.files.artifact import saying_what_is_missing, write_bytes
 from slmcompile.files.safe_read import read_regular
-from slmcompile.pipeline.locks import other_runs
-from slmcompile.pipeline.state import is_cut
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project
+from slmcompile.state.locks import other_runs
+from slmcompile.state.state import is_cut
 
 _COPIES = "dvc.lock"
 """Folder of the copies, in the ignored scratch folder."""

@@ -18,11 +18,13 @@ from typing import Any, Literal
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
 from slmcompile.files.artifact import MANIFEST, read_manifest
-from slmcompile.pipeline import finished
-from slmcompile.pipeline.failure import failed_on
-from slmcompile.pipeline.scratch import work_fingerprint
-from slmcompile.pipeline.specs import differences, old_spec, replaced_spec
-from slmcompile.pipeline.state import (
+from slmcompile.plans.definition import CONSTANT_OUTPUT, Plan, Stage
+from slmcompile.recipe.project import Project
+from slmcompile.state import finished
+from slmcompile.state.failure import failed_on
+from slmcompile.state.scratch import work_fingerprint
+from slmcompile.state.specs import differences, old_spec, replaced_spec
+from slmcompile.state.state import (
     Cache,
     Here,
     Locked,
@@ -31,8 +33,6 @@ from slmcompile.pipeline.state import (
     md5_text,
     read_lock,
 )
-from slmcompile.plans.definition import CONSTANT_OUTPUT, Plan, Stage
-from slmcompile.recipe.project import Project
 
 Action = Literal["run", "restore", "unchanged"]
 Cause = Literal[

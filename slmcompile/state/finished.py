@@ -31,10 +31,10 @@ from slmcompile.files.artifact import (
     write_json,
 )
 from slmcompile.files.safe_read import check_inside, leads_out, read_json
-from slmcompile.pipeline.locks import kept_work, kept_work_alone
-from slmcompile.pipeline.state import Cache, md5_file, object_path, read_lock
 from slmcompile.plans.definition import CONSTANT_OUTPUT
 from slmcompile.recipe.project import Project
+from slmcompile.state.locks import kept_work, kept_work_alone
+from slmcompile.state.state import Cache, md5_file, object_path, read_lock
 
 _FORMAT_VERSION = "1.0"
 _FORGOTTEN = 14 * 86400.0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from slmcompile.console.errors import MissingError
 from slmcompile.files.artifact import as_missing
-from slmcompile.pipeline.state import Cache
 from slmcompile.recipe.project import Project
+from slmcompile.state.state import Cache
 
 _ERRNO = re.compile(r"\[Errno (\d+)\] ([^:]+)(?:: '([^']+)')?")
 _DATABASE = {

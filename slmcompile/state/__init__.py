@@ -1,0 +1,1 @@
+"""What DVC remembers and what a killed run left: locks, specs, changes, journal."""
