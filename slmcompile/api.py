@@ -15,8 +15,8 @@ from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.known import context_of
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
-from slmcompile.pipeline.last_overrides import last_overrides
-from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync
+from slmcompile.execution.last_overrides import last_overrides
+from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
 from slmcompile.planning.cost import Cost, cost_of
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
@@ -210,7 +210,7 @@ def _run(
     check: Callable[[PlannedRun], None] | None = None,
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
-    from slmcompile.pipeline.drive import check_dvc, dvc_ready, reproduce
+    from slmcompile.execution.repro import check_dvc, dvc_ready, reproduce
     from slmcompile.state.locks import recipe_lock
     from slmcompile.state.torn_lock import keep_or_put_back
     from slmcompile.state.writable import check_writable

@@ -413,8 +413,8 @@ def _result_json(result: Any) -> dict[str, Any]:
 
 def _sync(arguments: argparse.Namespace) -> int:
     from slmcompile.console.errors import StaleError
-    from slmcompile.pipeline.last_overrides import how_to_clear
-    from slmcompile.pipeline.sync import compile_recipe, sync, write_specs
+    from slmcompile.execution.last_overrides import how_to_clear
+    from slmcompile.execution.sync import compile_recipe, sync, write_specs
     from slmcompile.recipe.project import find_project
     from slmcompile.state.emit import overrides_path
 

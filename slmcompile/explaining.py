@@ -110,7 +110,7 @@ def _asked_about(
 
     A shared stage may be called by the address that plans print; any recipe that has it will do.
     """
-    from slmcompile.pipeline.sync import compile_recipe
+    from slmcompile.execution.sync import compile_recipe
     from slmcompile.planning.selection import find_stage
 
     recipe, slash, name = address.partition("/")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slmcompile.console.errors import MissingError, SlmcompileError
-from slmcompile.pipeline.committed import (
+from slmcompile.execution.committed import (
     changed_since,
     made_as_asked,
     made_before,

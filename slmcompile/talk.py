@@ -19,9 +19,7 @@ from slmcompile.console.errors import CorruptError, MissingError, SlmcompileErro
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import tell
 from slmcompile.data.asked import Values, form, of_lines, of_words
-from slmcompile.files import artifact
-from slmcompile.files.safe_read import read_output_json
-from slmcompile.pipeline.committed import (
+from slmcompile.execution.committed import (
     Committed,
     changed_since,
     made_as_asked,
@@ -29,6 +27,8 @@ from slmcompile.pipeline.committed import (
     outdated,
     read_committed,
 )
+from slmcompile.files import artifact
+from slmcompile.files.safe_read import read_output_json
 from slmcompile.recipe.project import Project, find_project, nearest
 
 if TYPE_CHECKING:

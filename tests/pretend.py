@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from slmcompile.pipeline.sync import sync
+from slmcompile.execution.sync import sync
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.state.specs import SPEC_STORE

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from slmcompile.drift.finding import Finding, folded
+from slmcompile.execution.last_overrides import how_to_clear
+from slmcompile.execution.sync import sync
 from slmcompile.files.safe_read import read_or_none
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import references, short
-from slmcompile.pipeline.last_overrides import how_to_clear
-from slmcompile.pipeline.sync import sync
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe

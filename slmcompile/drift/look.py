@@ -8,10 +8,10 @@ from slmcompile.console.printable import printable
 from slmcompile.console.terminal import print_json
 from slmcompile.drift import artifacts, files
 from slmcompile.drift.finding import Finding
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import hub_reference
-from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.recipe.schema import HubData, HubModel

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slmcompile.console.errors import UsageError
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.files.revision import resolve
-from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.at_revision import plan_at
 from slmcompile.planning.diff import Difference, Metrics, Side, compare, side_of
 from slmcompile.planning.saved import load

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slmcompile.console.errors import SlmcompileError
+from slmcompile.execution.last_overrides import last_overrides
 from slmcompile.files.revision import find_version
-from slmcompile.pipeline.last_overrides import last_overrides
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.state import journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from slmcompile.console.printable import printable
-from slmcompile.pipeline.last_overrides import without_last
+from slmcompile.execution.last_overrides import without_last
 from slmcompile.planning.explain import Explanation, LastRun, RootCause
 from slmcompile.state.changes import short
 

@@ -20,7 +20,7 @@ import atheris
 
 with atheris.instrument_imports(include=["slmcompile.recipe", "slmcompile.planning"]):
     from slmcompile.console.errors import SlmcompileError
-    from slmcompile.pipeline.sync import compile_recipe
+    from slmcompile.execution.sync import compile_recipe
     from slmcompile.recipe.project import Project
 
 MODEL = "name: m\nsource: {type: random, tokenizer_text: text}\n"

@@ -13,7 +13,7 @@ import slmcompile.data.prepare as program
 from slmcompile.base.fetch import fetch
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.progress import Silent
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Data, RandomModel
 from slmcompile.stages import check

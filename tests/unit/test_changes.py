@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.state import state
 from slmcompile.state.changes import Change, changes, identity_reasons, short_pair

@@ -17,10 +17,10 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.execution import repro as drive
 from slmcompile.lock.file import NAME, lock_text
 from slmcompile.lock.update import update_lock
 from slmcompile.machine.device import Device
-from slmcompile.pipeline import drive
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.policy import FILE, Policy
 from slmcompile.recipe.project import Project

@@ -12,7 +12,7 @@ import yaml
 
 import slmcompile.plans.data_files as data_files
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError, SlmcompileError
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.plans.data_files import matches
 from slmcompile.plans.definition import Plan, Stage

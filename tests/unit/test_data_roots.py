@@ -9,7 +9,7 @@ import pytest
 from slmcompile import api
 from slmcompile.console.errors import Exit, RefusedError
 from slmcompile.data.files import contained
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_project

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slmcompile.cli import main
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.planning.compared import diff
 from slmcompile.planning.diff import Difference
 from slmcompile.planning.diff_text import diff_text

@@ -17,10 +17,10 @@ from slmcompile.cli import main
 from slmcompile.drift import files
 from slmcompile.drift.finding import Finding
 from slmcompile.drift.look import drift
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.files.artifact import replacing
 from slmcompile.lock.file import NAME
 from slmcompile.lock.update import update_lock
-from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.recipe.project import Project
 from tests.hub import serving
 from tests.pretend import pretend_run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
 from slmcompile.state.state import Cache, read_lock

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.cli import main
-from slmcompile.pipeline.sync import compile_recipe, sync
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.planning.explain import Explanation, RootCause, explain, to_json
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.planning.selection import find_stage

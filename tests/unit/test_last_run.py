@@ -13,9 +13,9 @@ from slmcompile import showing, talk
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit, GateFailedError, MissingError, SlmcompileError
 from slmcompile.drift.look import drift
+from slmcompile.execution.committed import outdated, read_committed
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.files.artifact import write_manifest
-from slmcompile.pipeline.committed import outdated, read_committed
-from slmcompile.pipeline.sync import compile_recipe, sync
 from slmcompile.planning.explain import explain
 from slmcompile.planning.explain_text import explain_text
 from slmcompile.recipe.project import Project

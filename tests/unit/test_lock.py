@@ -11,10 +11,10 @@ import pytest
 
 from slmcompile.cli import main
 from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.hub.commit import commit_of
 from slmcompile.lock.file import NAME, lock_text, parse_lock, read_lock
 from slmcompile.lock.update import update_lock
-from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from tests.hub import Hub, serving
 from tests.projects import REPOSITORY, command, commit, make_project

@@ -10,7 +10,7 @@ import pytest
 
 from slmcompile.console.errors import Exit, LockedError, RefusedError
 from slmcompile.drift.files import dvc_lock as drifted
-from slmcompile.pipeline.sync import compile_recipe, remove_orphans, sync
+from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
 from slmcompile.recipe.project import Project
 from slmcompile.state import dvc_lock
 from slmcompile.state.locks import other_runs, project_lock, recipe_lock, work_lock

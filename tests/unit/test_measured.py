@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slmcompile import api
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.planning.cost import cost_line
 from slmcompile.planning.measured import Work, earlier_runs, seconds_of
 from slmcompile.plans.definition import Stage

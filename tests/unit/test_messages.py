@@ -8,7 +8,7 @@ import pytest
 
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.terminal import tell
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.names import paths_by_name
 from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.project import Project

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
-from slmcompile.pipeline.sync import compile_recipe, sync
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.plans.canonical import canonical_json, digest
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.planning.survey import survey
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError, UsageError
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.files.revision import find_version, resolve
-from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning import at_revision
 from slmcompile.planning.at_revision import plan_at
 from slmcompile.recipe.project import Project

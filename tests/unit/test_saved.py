@@ -16,8 +16,8 @@ import slmcompile.plans.builder as builder
 from slmcompile import api
 from slmcompile.cli import main
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
-from slmcompile.pipeline import drive
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution import repro as drive
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.planning.saved import load
 from slmcompile.plans import definition
 from slmcompile.plans.canonical import digest

@@ -10,8 +10,8 @@ import pytest
 
 from slmcompile.cli import main
 from slmcompile.console.errors import StaleError, UsageError
-from slmcompile.pipeline.drive import _targets
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.repro import _targets
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.planning.selection import select, with_needed
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project

@@ -24,7 +24,7 @@ import pytest
 
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import json_text
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import REPOSITORY, make_project

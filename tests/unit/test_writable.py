@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import MissingError
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.state.locks import recipe_lock

@@ -13,7 +13,7 @@ from slmcompile.checks.judge import judge
 from slmcompile.checks.known import context_of
 from slmcompile.checks.registry import Finding, Verdict, all_checks
 from slmcompile.data.report_facts import DataFacts, RowFacts, SameIds, Stratum
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
 

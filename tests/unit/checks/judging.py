@@ -12,7 +12,7 @@ from slmcompile.checks.context import CheckContext
 from slmcompile.checks.known import context_of
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.data.report_facts import DataFacts
-from slmcompile.pipeline.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
 from tests.projects import make_project

@@ -31,8 +31,8 @@ from slmcompile.checks.vocabulary import Vocabulary, read_vocabulary
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit
 from slmcompile.data.report_facts import DataFacts
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.machine.device import Device
-from slmcompile.pipeline.sync import compile_recipe
 from slmcompile.planning.cost import cost_line, cost_of
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train

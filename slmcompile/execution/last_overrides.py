@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from slmcompile.console.errors import SlmcompileError
-from slmcompile.pipeline.sync import read_overrides
+from slmcompile.execution.sync import read_overrides
 from slmcompile.recipe.project import Project
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.console.errors import MissingError
+from slmcompile.execution.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.files.safe_read import leads_out, read_json
-from slmcompile.pipeline.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes

@@ -58,7 +58,7 @@ def dvc_ready(project: Project, progress: IO[str] | None) -> Iterator[subprocess
         STARTED_BY: mark(os.getpid()),
     }
     with subprocess.Popen(
-        python_module("slmcompile.pipeline.dvc_child"),
+        python_module("slmcompile.execution.dvc_child"),
         cwd=project.root,
         stdin=subprocess.PIPE,
         stdout=progress,

@@ -1,0 +1,1 @@
+"""Brings the generated files in line and has DVC execute them."""
