@@ -12,11 +12,11 @@ from typing import IO, Any
 
 from slmcompile.base.facts import read_model_facts
 from slmcompile.checks.judge import judge, refusal
-from slmcompile.checks.known import context_of
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
 from slmcompile.execution.last_overrides import last_overrides
 from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
+from slmcompile.facts.gather import context_of
 from slmcompile.planning.cost import Cost, cost_of
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
@@ -117,7 +117,7 @@ def _planned(
     context = context_of(project, compiled, happening, policy_from)
     findings = judge(context)
     if deep:
-        from slmcompile.checks.deep import REFUTED_ALREADY, deepened
+        from slmcompile.facts.deep import REFUTED_ALREADY, deepened
 
         # What a check has refused must not be opened by a child process either.
         refused = refusal(findings) is not None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
+from slmcompile.facts.context import CheckContext
 
 
 @check(

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 
-from slmcompile.checks.architecture import Architecture, architecture_of
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.trainable import Trainable, patterns, trainable
+from slmcompile.facts.architecture import Architecture, architecture_of
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Lora
 from slmcompile.shapes.target_modules import leaf, matched
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slmcompile.checks.architecture import architecture_of
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.licences import is_known, nearest
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
+from slmcompile.facts.architecture import architecture_of
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.policy import FILE, within_roots
 from slmcompile.recipe.schema import HubData, HubModel
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from slmcompile.base.facts import ModelFacts
 from slmcompile.base.layout import CHAT_TEMPLATES
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
@@ -20,6 +19,7 @@ from slmcompile.data.guard import Guard, SpelledError
 from slmcompile.data.messages import chat_messages
 from slmcompile.data.rows import SourceRow
 from slmcompile.data.template import parse
+from slmcompile.facts.context import CheckContext
 from slmcompile.files.safe_read import read_regular
 from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
 

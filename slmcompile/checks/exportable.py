@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import RandomModel
 
 BUILDER = "onnxruntime-genai 0.18"

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.compression import compression_of, opened
 from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
 from slmcompile.data.formats import format_of, not_empty, parse
 from slmcompile.data.rows import SourceRow
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Data, FileData
 from slmcompile.recipe.splits import Split
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.facts.context import CheckContext
 from slmcompile.metrics.registry import ALWAYS_MEASURED, METRICS
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.schema import Gate

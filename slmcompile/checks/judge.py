@@ -7,9 +7,9 @@ import marshal
 from collections.abc import Iterable
 from typing import Any
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Check, Finding, Verdict, all_checks
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.facts.context import CheckContext
 from slmcompile.files.memo import Remembered
 from slmcompile.plans.definition import Plan
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
+from slmcompile.facts.context import CheckContext
 from slmcompile.plans.definition import Plan, Stage
 
 _READERS: tuple[tuple[str, str, str], ...] = (

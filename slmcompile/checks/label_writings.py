@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
@@ -14,6 +13,7 @@ from slmcompile.data.label_writings import several_writings
 from slmcompile.data.report_facts import OneLabel
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fill, parse
+from slmcompile.facts.context import CheckContext
 from slmcompile.metrics.normal_label import normal_answer
 from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from slmcompile.checks.architecture import architecture_of
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.memory_model import (
     Rows,
     decoder_of,
@@ -16,6 +14,8 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.checks.trainable import trainable
 from slmcompile.console.errors import Exit
 from slmcompile.data.report_facts import DataFacts
+from slmcompile.facts.architecture import architecture_of
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.interval import Interval, larger
 from slmcompile.training.schedule import plan_steps

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.base.facts import size_in
-from slmcompile.checks.architecture import Architecture
 from slmcompile.checks.trainable import Trainable
+from slmcompile.facts.architecture import Architecture
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.machine.process import GIVEN_BACK
 from slmcompile.recipe.schema import Eval, Train

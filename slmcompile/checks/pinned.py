@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import CorruptError, Exit
+from slmcompile.facts.context import CheckContext
 from slmcompile.lock.file import NAME, read_lock
 from slmcompile.lock.references import Reference, references, short
 

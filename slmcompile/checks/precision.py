@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Recipe
 
 _NATIVE = {"bf16": ("amx_bf16", "avx512_bf16", "bf16")}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from slmcompile.console.errors import Exit
 
 if TYPE_CHECKING:
-    from slmcompile.checks.context import CheckContext
+    from slmcompile.facts.context import CheckContext
 
 Outcome = Literal["proved", "refuted", "needs_probe"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.layout import MAX_CONFIG, refuse_unsafe, weight_headers
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.facts.context import CheckContext
 from slmcompile.files.safe_read import read_json
 from slmcompile.recipe.schema import FolderModel, RandomModel
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
+from slmcompile.facts.context import CheckContext
 from slmcompile.files.artifact import MANIFEST
 from slmcompile.plans.definition import Stage
 from slmcompile.state.scratch import scratch_folder, work_fingerprint

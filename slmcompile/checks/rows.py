@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from slmcompile.base.layout import CHAT_TEMPLATES
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.first_rows import FirstRows, Source, first_rows_of
 from slmcompile.checks.label_writings import answer_of, said_of_case
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
@@ -17,6 +16,7 @@ from slmcompile.console.printable import shortened
 from slmcompile.data.conversations import read_conversation
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
+from slmcompile.facts.context import CheckContext
 from slmcompile.metrics.labels import label_of, parse_json
 from slmcompile.recipe.project import nearest
 from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, TextTemplate

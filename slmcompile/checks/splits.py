@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.console.errors import Exit
+from slmcompile.facts.context import CheckContext
 
 LEAKED = 0.01
 """Share of a split's rows whose prompt stands in another. They can move a metric by as much as

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
+from slmcompile.facts.context import CheckContext
 from slmcompile.plans.definition import EPOCHS, Plan, Stage
 from slmcompile.plans.names import without_names
 from slmcompile.recipe.schema import SHA256_PATTERN

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slmcompile.checks.context import CheckContext
+from slmcompile.facts.context import CheckContext
 
 _UNSTATED, _FILE, _RECIPE, _OVERRIDE = range(4)
 _BY_OVERRIDE = "override "

@@ -6,11 +6,11 @@ from functools import lru_cache
 from math import ceil
 from pathlib import Path, PurePosixPath
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.stated import contradicts
 from slmcompile.console.errors import Exit
 from slmcompile.data.compression import compression_of
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import FileData, MessagesTemplate, Train
 from slmcompile.training.schedule import plan_steps
 

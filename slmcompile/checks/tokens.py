@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from slmcompile.base.facts import ModelFacts
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.undecided import needs_rows
 from slmcompile.console.errors import Exit
+from slmcompile.facts.context import CheckContext
 
 _WRITES_PROMPT = {"text": "prompt", "chat": "user", "messages": "column"}
 

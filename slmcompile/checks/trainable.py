@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
-from slmcompile.checks.architecture import Architecture
+from slmcompile.facts.architecture import Architecture
 from slmcompile.recipe.schema import Lora, Train
 from slmcompile.shapes.target_modules import matched, patterns_of
 

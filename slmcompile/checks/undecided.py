@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, needs_probe
+from slmcompile.facts.context import CheckContext
 
 
 def needs_rows(context: CheckContext) -> Verdict:

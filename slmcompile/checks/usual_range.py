@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import sqrt
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Lora
 
 _ADAPTER = (1e-5, 5e-3)

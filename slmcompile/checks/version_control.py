@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import CorruptError, Exit, MissingError, RefusedError
+from slmcompile.facts.context import CheckContext
 from slmcompile.files.revision import ignored, in_git, tracked
 
 _GIT_FAILS = (CorruptError, MissingError, RefusedError)

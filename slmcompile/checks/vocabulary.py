@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.facts import size_in
-from slmcompile.checks.architecture import architecture_of
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.facts.architecture import architecture_of
+from slmcompile.facts.context import CheckContext
 
 _FILE = "tokenizer.json"
 _MAX_BYTES = 48 << 20

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.stated import contradicts
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.formats import format_of
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
 from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.target_modules import matches

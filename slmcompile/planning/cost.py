@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.checks.architecture import Architecture, architecture_of
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.memory import predict, shown
 from slmcompile.checks.trainable import trainable
+from slmcompile.facts.architecture import Architecture, architecture_of
+from slmcompile.facts.context import CheckContext
 from slmcompile.planning.measured import Work, earlier_runs, seconds_of
 from slmcompile.shapes.interval import Interval, exactly
 from slmcompile.state.changes import Change

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from slmcompile.base.facts import read_model_facts
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.judge import judge, probes, refusal, sentence
-from slmcompile.checks.known import recipe_of
 from slmcompile.console.errors import CorruptError
 from slmcompile.data.report_facts import read_data_facts
+from slmcompile.facts.context import CheckContext
+from slmcompile.facts.gather import recipe_of
 from slmcompile.files.artifact import write_text
 from slmcompile.machine.device import detect, stated
 from slmcompile.recipe.policy import load_policy

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import slmcompile
-from slmcompile.checks import deep, deep_child
-from slmcompile.checks.deep import deepened
 from slmcompile.checks.registry import Finding
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.facts import deep, deep_child
+from slmcompile.facts.deep import deepened
 from tests.projects import command, environment, make_project, plant_modules
 from tests.tiny_model import make_base
 from tests.unit.checks.data_contexts import planned

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from slmcompile import api
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution import repro as drive
+from slmcompile.facts.context import CheckContext
 from slmcompile.lock.file import NAME, lock_text
 from slmcompile.lock.update import update_lock
 from slmcompile.machine.device import Device
@@ -274,7 +274,7 @@ def test_a_false_parameter_count_is_refuted(project: Project) -> None:
 
 def test_the_check_stage_judges_size_where_a_spec_has_no_licence(project: Project) -> None:
     recipe = api.compile("tiny", project=project.root).effective
-    from slmcompile.checks.known import recipe_of
+    from slmcompile.facts.gather import recipe_of
 
     bare = {**recipe, "model": {"source": recipe["model"]["source"]}}
     context = CheckContext(

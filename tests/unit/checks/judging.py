@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.facts import ModelFacts
-from slmcompile.checks.context import CheckContext
-from slmcompile.checks.known import context_of
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.facts.context import CheckContext
+from slmcompile.facts.gather import context_of
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
 from tests.projects import make_project

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from slmcompile.base.facts import ModelFacts
-from slmcompile.checks.context import CheckContext
 from slmcompile.console.errors import Exit
 from slmcompile.data.report_facts import DataFacts, OneLabel, SameIds, Stratum, Writing
+from slmcompile.facts.context import CheckContext
 from tests.projects import make_project, slmcompile
 from tests.unit.checks.data_contexts import MODEL, data_facts, finding, planned, verdict
 

@@ -14,10 +14,7 @@ from slmcompile import api
 from slmcompile.base.facts import ModelFacts, read_model_facts, size_in
 from slmcompile.base.random_shapes import random_shapes
 from slmcompile.checks import vocabulary
-from slmcompile.checks.architecture import architecture, architecture_of
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.disk import export_bytes
-from slmcompile.checks.known import context_of
 from slmcompile.checks.memory import predict
 from slmcompile.checks.memory_model import (
     Rows,
@@ -32,6 +29,9 @@ from slmcompile.cli import main
 from slmcompile.console.errors import Exit
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.facts.architecture import architecture, architecture_of
+from slmcompile.facts.context import CheckContext
+from slmcompile.facts.gather import context_of
 from slmcompile.machine.device import Device
 from slmcompile.planning.cost import cost_line, cost_of
 from slmcompile.recipe.project import Project

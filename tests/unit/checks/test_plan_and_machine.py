@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.checks.exportable import ARCHITECTURES, PAIRS
 from slmcompile.checks.judge import probes
 from slmcompile.console.errors import Exit
+from slmcompile.facts.context import CheckContext
 from slmcompile.files.artifact import read_manifest, write_manifest
 from slmcompile.machine.device import Device
 from slmcompile.plans.definition import Plan, Stage

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slmcompile.base.facts import read_model_facts
-from slmcompile.checks.context import CheckContext
 from slmcompile.console.errors import RefusedError
 from slmcompile.data.report_facts import read_data_facts
+from slmcompile.facts.context import CheckContext
 from slmcompile.files.safe_read import check_inside
 from slmcompile.machine.device import detect, stated
 from slmcompile.plans.definition import Plan

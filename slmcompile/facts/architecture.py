@@ -14,7 +14,7 @@ from typing import Any
 
 from slmcompile.base.facts import ModelFacts
 from slmcompile.base.random_shapes import random_config, random_shapes
-from slmcompile.checks.context import CheckContext
+from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import RandomModel
 from slmcompile.shapes.target_modules import leaf
 

@@ -1,6 +1,6 @@
 """The program behind ``plan --deep``: a pass over the data and the model without weights, apart.
 
-Runs as ``python -m slmcompile.checks.deep_child REQUEST ANSWER`` with limits on CPU time and
+Runs as ``python -m slmcompile.facts.deep_child REQUEST ANSWER`` with limits on CPU time and
 memory, reads one JSON file and writes the other. Writes nothing else but the rows, into a
 temporary folder; runs no code of a model or a data set and uses no network.
 """

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slmcompile.checks.context import CheckContext
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.data.report_facts import DataFacts
+from slmcompile.facts.context import CheckContext
 from slmcompile.machine.process import python_module
 from slmcompile.recipe.schema import HubData
 
@@ -82,7 +82,7 @@ def _ask_child(request: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
         asked, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         asked.write_text(json.dumps(request), encoding="utf-8")
         process = subprocess.Popen(
-            python_module("slmcompile.checks.deep_child", str(asked), str(answer)),
+            python_module("slmcompile.facts.deep_child", str(asked), str(answer)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

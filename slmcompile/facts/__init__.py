@@ -1,0 +1,1 @@
+"""What checks may know: gathered from files, without torch and without running anything."""
