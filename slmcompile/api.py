@@ -14,10 +14,10 @@ from slmcompile.base.facts import read_model_facts
 from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
+from slmcompile.estimate.time import Cost, cost_of
 from slmcompile.execution.last_overrides import last_overrides
 from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
 from slmcompile.facts.gather import context_of
-from slmcompile.planning.cost import Cost, cost_of
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.results import ArtifactResult, read_results

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.checks.trainable import Trainable, patterns, trainable
+from slmcompile.estimate.trainable import Trainable, patterns, trainable
 from slmcompile.facts.architecture import Architecture, architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Lora

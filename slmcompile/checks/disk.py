@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.checks.trainable import Trainable, trainable
 from slmcompile.console.errors import Exit
+from slmcompile.estimate.trainable import Trainable, trainable
 from slmcompile.facts.architecture import Architecture, architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Recipe, Target

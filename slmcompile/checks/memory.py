@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from slmcompile.checks.memory_model import (
+from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.console.errors import Exit
+from slmcompile.data.report_facts import DataFacts
+from slmcompile.estimate.memory import (
     Rows,
     decoder_of,
     evaluation_memory,
     training_memory,
 )
-from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.checks.trainable import trainable
-from slmcompile.console.errors import Exit
-from slmcompile.data.report_facts import DataFacts
+from slmcompile.estimate.steps import plan_steps
+from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.interval import Interval, larger
-from slmcompile.training.schedule import plan_steps
 
 GB = 1e9
 _SHORTEST = 8

@@ -10,9 +10,9 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.checks.stated import contradicts
 from slmcompile.console.errors import Exit
 from slmcompile.data.compression import compression_of
+from slmcompile.estimate.steps import plan_steps
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import FileData, MessagesTemplate, Train
-from slmcompile.training.schedule import plan_steps
 
 _COUNTED_BYTES = 16 << 20
 """Largest file whose lines are counted while planning (about 10 ms)."""

@@ -8,8 +8,8 @@ from slmcompile.api import PlannedRun
 from slmcompile.checks.judge import by_weight, sentence
 from slmcompile.checks.registry import Finding
 from slmcompile.console.printable import printable
+from slmcompile.estimate.time import cost_line
 from slmcompile.execution.last_overrides import without_last
-from slmcompile.planning.cost import cost_line
 from slmcompile.state.changes import Change
 
 _SIGNS = {"run": "~", "restore": "↺", "unchanged": "="}

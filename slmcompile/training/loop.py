@@ -20,6 +20,7 @@ import torch
 
 from slmcompile.console.errors import MissingError
 from slmcompile.console.progress import Progress
+from slmcompile.estimate.steps import plan_steps
 from slmcompile.machine.process import thread_count
 from slmcompile.machine.signals import StopRequest, stop_on_signals
 from slmcompile.models.adapter import attach, write_adapter
@@ -38,7 +39,6 @@ from slmcompile.training.determinism import deterministic
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.memory import PhaseMemory
 from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
-from slmcompile.training.schedule import plan_steps
 from slmcompile.training.session import Session
 
 OnLog = Callable[[int, dict[str, float]], None]

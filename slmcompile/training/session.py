@@ -15,6 +15,7 @@ import torch
 
 from slmcompile.console.errors import StageFailedError
 from slmcompile.data.store import Row
+from slmcompile.estimate.steps import Schedule, build_optimizer, build_scheduler
 from slmcompile.machine.signals import StopRequest
 from slmcompile.recipe.schema import Train
 from slmcompile.training.batches import collate, epoch_batches, sorted_batches
@@ -23,7 +24,6 @@ from slmcompile.training.determinism import restore_rng_states, rng_states
 from slmcompile.training.loss import TrainedPositionLoss
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.record import CurvePoint
-from slmcompile.training.schedule import Schedule, build_optimizer, build_scheduler
 
 
 @dataclass

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from slmcompile import api
+from slmcompile.estimate.earlier_runs import Work, earlier_runs, seconds_of
+from slmcompile.estimate.time import cost_line
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.planning.cost import cost_line
-from slmcompile.planning.measured import Work, earlier_runs, seconds_of
 from slmcompile.plans.definition import Stage
 from slmcompile.recipe.project import Project
 from slmcompile.shapes.interval import Interval, exactly

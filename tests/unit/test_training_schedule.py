@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from slmcompile.estimate.steps import build_optimizer, build_scheduler, plan_steps
 from slmcompile.recipe.schema import Train
-from slmcompile.training.schedule import build_optimizer, build_scheduler, plan_steps
 
 
 @pytest.mark.parametrize(

@@ -16,24 +16,24 @@ from slmcompile.base.random_shapes import random_shapes
 from slmcompile.checks import vocabulary
 from slmcompile.checks.disk import export_bytes
 from slmcompile.checks.memory import predict
-from slmcompile.checks.memory_model import (
+from slmcompile.checks.registry import Verdict, all_checks
+from slmcompile.checks.vocabulary import Vocabulary, read_vocabulary
+from slmcompile.cli import main
+from slmcompile.console.errors import Exit
+from slmcompile.data.report_facts import DataFacts
+from slmcompile.estimate.memory import (
     Rows,
     decoder_of,
     evaluation_memory,
     training_memory,
 )
-from slmcompile.checks.registry import Verdict, all_checks
-from slmcompile.checks.trainable import trainable
-from slmcompile.checks.vocabulary import Vocabulary, read_vocabulary
-from slmcompile.cli import main
-from slmcompile.console.errors import Exit
-from slmcompile.data.report_facts import DataFacts
+from slmcompile.estimate.time import cost_line, cost_of
+from slmcompile.estimate.trainable import trainable
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.facts.architecture import architecture, architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.facts.gather import context_of
 from slmcompile.machine.device import Device
-from slmcompile.planning.cost import cost_line, cost_of
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train
 from slmcompile.shapes.interval import Interval

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.base.facts import size_in
-from slmcompile.checks.trainable import Trainable
+from slmcompile.estimate.trainable import Trainable
 from slmcompile.facts.architecture import Architecture
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.machine.process import GIVEN_BACK

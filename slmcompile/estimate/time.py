@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.checks.memory import predict, shown
-from slmcompile.checks.trainable import trainable
+from slmcompile.estimate.earlier_runs import Work, earlier_runs, seconds_of
+from slmcompile.estimate.steps import plan_steps
+from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import Architecture, architecture_of
 from slmcompile.facts.context import CheckContext
-from slmcompile.planning.measured import Work, earlier_runs, seconds_of
 from slmcompile.shapes.interval import Interval, exactly
 from slmcompile.state.changes import Change
-from slmcompile.training.schedule import plan_steps
 
 INSTANT = frozenset({"check", "gate", "report"})
 """Kinds that take a second or two, whatever the recipe."""

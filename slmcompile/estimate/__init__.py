@@ -1,0 +1,1 @@
+"""Predictions from shapes: optimizer steps, memory, time, cost."""
