@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from slmcompile.base.facts import read_model_facts
-from slmcompile.checks.memory import rows_of
+from slmcompile.checks.rules.memory import rows_of
 from slmcompile.console.progress import Silent
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.data.store import IGNORED, Row, read_split, write_split

@@ -47,7 +47,7 @@ MODULES: tuple[str, ...] = (
     "usual_range",
     "version_control",
     "vocabulary",
-    "voided",
+    "no_effect",
 )
 """Modules of ``slmcompile.checks`` that register rules."""
 
@@ -159,5 +159,5 @@ def check(
 def all_checks() -> tuple[Check, ...]:
     """Every rule, by number."""
     for module in MODULES:
-        importlib.import_module(f"slmcompile.checks.{module}")
+        importlib.import_module(f"slmcompile.checks.rules.{module}")
     return tuple(_CHECKS[number] for number in sorted(_CHECKS))

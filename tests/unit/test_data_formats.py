@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import slmcompile.data.compression as compression
-from slmcompile.checks.first_rows import first_rows
+from slmcompile.checks.rules.first_rows import first_rows
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.csv_rows import find_delimiter, parse_csv
 from slmcompile.data.formats import ReadFile, read_file

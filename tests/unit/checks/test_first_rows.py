@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.checks.first_rows import LIMIT, first_rows
+from slmcompile.checks.rules.first_rows import LIMIT, first_rows
 from slmcompile.console.errors import BadDataError, RefusedError
 from tests.data_stage import make_config, rows
 

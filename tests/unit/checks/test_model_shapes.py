@@ -13,11 +13,11 @@ import pytest
 from slmcompile import api
 from slmcompile.base.facts import ModelFacts, read_model_facts, size_in
 from slmcompile.base.random_shapes import random_shapes
-from slmcompile.checks import vocabulary
-from slmcompile.checks.disk import export_bytes
-from slmcompile.checks.memory import predict
 from slmcompile.checks.registry import Verdict, all_checks
-from slmcompile.checks.vocabulary import Vocabulary, read_vocabulary
+from slmcompile.checks.rules import vocabulary
+from slmcompile.checks.rules.disk import export_bytes
+from slmcompile.checks.rules.memory import predict
+from slmcompile.checks.rules.vocabulary import Vocabulary, read_vocabulary
 from slmcompile.cli import main
 from slmcompile.console.errors import Exit
 from slmcompile.data.report_facts import DataFacts

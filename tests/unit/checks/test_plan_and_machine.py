@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from slmcompile.checks.exportable import ARCHITECTURES, PAIRS
 from slmcompile.checks.judge import probes
+from slmcompile.checks.rules.exportable import ARCHITECTURES, PAIRS
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.files.artifact import read_manifest, write_manifest

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from slmcompile.checks.keys import leaves
-from slmcompile.checks.voided import PAIRS
+from slmcompile.checks.rules.keys import leaves
+from slmcompile.checks.rules.no_effect import PAIRS
 from slmcompile.console.errors import BadRecipeError, Exit
 from slmcompile.plans.definition import Pipeline
 from slmcompile.recipe.project import Project

@@ -9,9 +9,9 @@ from typing import Any
 
 from slmcompile.base.facts import ModelFacts
 from slmcompile.base.layout import CHAT_TEMPLATES
-from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.checks.undecided import needs_rows
+from slmcompile.checks.rules.first_rows import Source, first_rows_of
+from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.data.control_tokens import ControlTokens, control_tokens, strings
 from slmcompile.data.conversations import guarded, read_conversation, reasoning_apart

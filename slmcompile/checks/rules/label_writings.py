@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from slmcompile.checks.first_rows import Source, first_rows_of
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.checks.undecided import needs_rows
+from slmcompile.checks.rules.first_rows import Source, first_rows_of
+from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.data.conversations import read_conversation
 from slmcompile.data.label_writings import several_writings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.checks.undecided import needs_rows
+from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from slmcompile.checks.licences import is_known, nearest
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.checks.rules.licences import is_known, nearest
 from slmcompile.console.errors import Exit
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext

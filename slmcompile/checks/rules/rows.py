@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from slmcompile.base.layout import CHAT_TEMPLATES
-from slmcompile.checks.first_rows import FirstRows, Source, first_rows_of
-from slmcompile.checks.label_writings import answer_of, said_of_case
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.checks.undecided import needs_rows
+from slmcompile.checks.rules.first_rows import FirstRows, Source, first_rows_of
+from slmcompile.checks.rules.label_writings import answer_of, said_of_case
+from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.console.printable import shortened
 from slmcompile.data.conversations import read_conversation
