@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from slmcompile.checks.precedence import contradicts
 from slmcompile.checks.registry import Verdict, check, proved, refuted
-from slmcompile.checks.stated import contradicts
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.formats import format_of
 from slmcompile.facts.context import CheckContext

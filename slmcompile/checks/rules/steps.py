@@ -6,8 +6,8 @@ from functools import lru_cache
 from math import ceil
 from pathlib import Path, PurePosixPath
 
+from slmcompile.checks.precedence import contradicts
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.checks.stated import contradicts
 from slmcompile.console.errors import Exit
 from slmcompile.data.compression import compression_of
 from slmcompile.estimate.steps import plan_steps
