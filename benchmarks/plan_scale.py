@@ -39,7 +39,7 @@ with initialize_config_dir(sys.argv[1] + "/recipes", version_base="1.3"):
 MANY = """
 import json, resource, sys, time
 from pathlib import Path
-from slmcompile.planning.survey import survey
+from slmcompile.explain.plan_all import survey
 from slmcompile.recipe.project import Project
 
 def rss():

@@ -17,10 +17,10 @@ from slmcompile.console.errors import MissingError, RefusedError, SlmcompileErro
 from slmcompile.estimate.time import Cost, cost_of
 from slmcompile.execution.last_overrides import last_overrides
 from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
+from slmcompile.explain.results import ArtifactResult, read_results
 from slmcompile.facts.gather import context_of
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
-from slmcompile.results import ArtifactResult, read_results
 from slmcompile.state import finished
 from slmcompile.state.changes import Change, changes
 
@@ -177,7 +177,7 @@ def apply(
         StaleError: something that the plan was made from has changed since (exit 4).
         SlmcompileError: as ``run``.
     """
-    from slmcompile.planning import saved, staleness
+    from slmcompile.explain import saved, staleness
 
     found = replace(find_project(project), policy_from=policy_from)
     asked = saved.load(path)
@@ -289,7 +289,7 @@ def _hold_to_policy(found: Project, compiled: Plan, policy_from: str | None) -> 
 
 def _selected(planned: PlannedRun, select: Sequence[str]) -> tuple[PlannedRun, tuple[Stage, ...]]:
     """What a selection runs, and the plan of that alone."""
-    from slmcompile.planning import selection
+    from slmcompile.explain import selection
 
     only = selection.with_needed(
         planned.plan, planned.changes, selection.select(planned.plan, select)
@@ -304,7 +304,7 @@ def save_plan(project: Project, planned: PlannedRun, to: Path, select: Sequence[
     Raises:
         StaleError: the selection could not run by itself (exit 4).
     """
-    from slmcompile.planning.saved import save
+    from slmcompile.explain.saved import save
 
     if select:
         _selected(planned, select)

@@ -313,7 +313,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _plan_all(arguments: argparse.Namespace) -> int:
-    from slmcompile.planning.survey import exit_code, survey, survey_json, survey_text
+    from slmcompile.explain.plan_all import exit_code, survey, survey_json, survey_text
     from slmcompile.recipe.project import find_project
 
     if arguments.recipe or not arguments.all:
@@ -359,9 +359,9 @@ def _apply(arguments: argparse.Namespace) -> int:
 def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
     """Runs something that returns a ``RunResult`` and shows what came out, and no more."""
     from slmcompile.checks.judge import refusal
-    from slmcompile.planning.text import plan_text
+    from slmcompile.explain.plan_text import plan_text
+    from slmcompile.explain.results import read_results, results_table, try_it
     from slmcompile.recipe.project import find_project
-    from slmcompile.results import read_results, results_table, try_it
 
     project = find_project()
     to = sys.stderr if arguments.json else sys.stdout
@@ -451,7 +451,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from slmcompile import showing
-    from slmcompile.planning.compared import is_plan_file
+    from slmcompile.explain.sides import is_plan_file
     from slmcompile.recipe.project import find_project
 
     project = find_project()

@@ -20,13 +20,13 @@ from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import fitted, print_json, tell
-from slmcompile.planning.text import plan_text, stage_lines, summary
+from slmcompile.explain.plan_text import plan_text, stage_lines, summary
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.state.changes import Change
 
 if TYPE_CHECKING:
-    from slmcompile.planning.diff import Difference
+    from slmcompile.explain.diff import Difference
 
 
 def plan(arguments: Namespace) -> int:
@@ -44,7 +44,7 @@ def plan(arguments: Namespace) -> int:
         shown = replace(planned, changes=kept)
     difference = None
     if arguments.against:
-        from slmcompile.planning.compared import against
+        from slmcompile.explain.sides import against
 
         difference = against(project, planned.plan, arguments.against)
     error = refusal(planned.findings, shown=sys.stdout.isatty() and not arguments.json)
@@ -70,7 +70,7 @@ def _plan_json(
     if select:
         document["select"] = list(select)
     if difference is not None:
-        from slmcompile.planning.diff import to_json
+        from slmcompile.explain.diff import to_json
 
         document["against"] = to_json(difference)
     return document
@@ -81,7 +81,7 @@ def _print_plan(shown: api.PlannedRun, left_out: int, difference: Difference | N
     if left_out:
         print(f"Not selected: {left_out} stages.", flush=True)
     if difference is not None:
-        from slmcompile.planning.diff_text import diff_text
+        from slmcompile.explain.diff_text import diff_text
 
         print(fitted(f"\n{diff_text(difference)}"), flush=True)
 
@@ -89,8 +89,8 @@ def _print_plan(shown: api.PlannedRun, left_out: int, difference: Difference | N
 def why(arguments: Namespace) -> int:
     """Prints the root causes for one stage or a whole recipe."""
     from slmcompile.drift.files import lock
-    from slmcompile.planning import explain
-    from slmcompile.planning.explain_text import explain_text
+    from slmcompile.explain import why as explain
+    from slmcompile.explain.why_text import explain_text
 
     project = find_project()
     compiled, stage = _asked_about(project, arguments.stage, arguments.overrides)
@@ -111,7 +111,7 @@ def _asked_about(
     A shared stage may be called by the address that plans print; any recipe that has it will do.
     """
     from slmcompile.execution.sync import compile_recipe
-    from slmcompile.planning.selection import find_stage
+    from slmcompile.explain.selection import find_stage
 
     recipe, slash, name = address.partition("/")
     if not re.fullmatch(r"(base|data)-[0-9a-f]{8}", recipe) or recipe in project.names():
@@ -129,9 +129,9 @@ def _asked_about(
 
 def diff(arguments: Namespace) -> int:
     """Prints what differs between two plans."""
-    from slmcompile.planning import compared
-    from slmcompile.planning.diff import to_json
-    from slmcompile.planning.diff_text import diff_text
+    from slmcompile.explain import sides as compared
+    from slmcompile.explain.diff import to_json
+    from slmcompile.explain.diff_text import diff_text
 
     difference = compared.diff(find_project(), (arguments.old, arguments.new))
     if arguments.json:
@@ -143,7 +143,7 @@ def diff(arguments: Namespace) -> int:
 
 def show_plan(path: Path, *, as_json: bool) -> int:
     """Prints a saved plan."""
-    from slmcompile.planning.saved import load
+    from slmcompile.explain.saved import load
 
     saved = load(path)
     if as_json:
@@ -166,7 +166,7 @@ def show_plan(path: Path, *, as_json: bool) -> int:
 def _chosen(
     plan: Plan, changes: tuple[Change, ...], selectors: Sequence[str]
 ) -> tuple[Change, ...]:
-    from slmcompile.planning.selection import select
+    from slmcompile.explain.selection import select
 
     chosen = {stage.address for stage in select(plan, selectors)}
     return tuple(change for change in changes if change.stage.address in chosen)

@@ -14,11 +14,11 @@ from slmcompile.execution.committed import (
     outdated,
     read_committed,
 )
+from slmcompile.explain.results import ArtifactResult, read_answers, read_results, results_table
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
 from slmcompile.report.findings import all_findings
-from slmcompile.results import ArtifactResult, read_answers, read_results, results_table
 from slmcompile.scoring.compared import Comparison, comparisons
 from slmcompile.scoring.gates import Verdict, judge
 

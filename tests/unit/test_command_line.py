@@ -15,8 +15,8 @@ from slmcompile.checks.judge import refusal
 from slmcompile.cli import _carry_out, main
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.terminal import fitted
+from slmcompile.explain.results import ArtifactResult
 from slmcompile.recipe.project import Project
-from slmcompile.results import ArtifactResult
 from tests.projects import make_project
 
 

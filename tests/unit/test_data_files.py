@@ -13,7 +13,7 @@ import yaml
 import slmcompile.plans.data_files as data_files
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError, SlmcompileError
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.planning.compared import diff
+from slmcompile.explain.sides import diff
 from slmcompile.plans.data_files import matches
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project

@@ -11,9 +11,9 @@ import pytest
 
 from slmcompile.cli import main
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.planning.compared import diff
-from slmcompile.planning.diff import Difference
-from slmcompile.planning.diff_text import diff_text
+from slmcompile.explain.diff import Difference
+from slmcompile.explain.diff_text import diff_text
+from slmcompile.explain.sides import diff
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import md5_file
 from tests.pretend import pretend_run

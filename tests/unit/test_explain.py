@@ -12,9 +12,9 @@ import pytest
 
 from slmcompile.cli import main
 from slmcompile.execution.sync import compile_recipe, sync
-from slmcompile.planning.explain import Explanation, RootCause, explain, to_json
-from slmcompile.planning.explain_text import explain_text
-from slmcompile.planning.selection import find_stage
+from slmcompile.explain.selection import find_stage
+from slmcompile.explain.why import Explanation, RootCause, explain, to_json
+from slmcompile.explain.why_text import explain_text
 from slmcompile.plans import definition
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run

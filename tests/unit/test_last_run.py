@@ -15,11 +15,11 @@ from slmcompile.console.errors import Exit, GateFailedError, MissingError, Slmco
 from slmcompile.drift.look import drift
 from slmcompile.execution.committed import outdated, read_committed
 from slmcompile.execution.sync import compile_recipe, sync
+from slmcompile.explain.results import ArtifactResult, results_table
+from slmcompile.explain.why import explain
+from slmcompile.explain.why_text import explain_text
 from slmcompile.files.artifact import write_manifest
-from slmcompile.planning.explain import explain
-from slmcompile.planning.explain_text import explain_text
 from slmcompile.recipe.project import Project
-from slmcompile.results import ArtifactResult, results_table
 from slmcompile.state.changes import changes
 from slmcompile.state.failure import write_failure
 from tests.pretend import pretend_run

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.planning.survey import survey
+from slmcompile.explain.plan_all import survey
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml
 from slmcompile.recipe.names import paths_by_name

@@ -11,9 +11,9 @@ import pytest
 
 from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError, UsageError
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain import at_revision
+from slmcompile.explain.at_revision import plan_at
 from slmcompile.files.revision import find_version, resolve
-from slmcompile.planning import at_revision
-from slmcompile.planning.at_revision import plan_at
 from slmcompile.recipe.project import Project
 from tests.projects import REPOSITORY, command, commit, make_repository
 

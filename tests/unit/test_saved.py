@@ -18,7 +18,7 @@ from slmcompile.cli import main
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
 from slmcompile.execution import repro as drive
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.planning.saved import load
+from slmcompile.explain.saved import load
 from slmcompile.plans import definition
 from slmcompile.plans.canonical import digest
 from slmcompile.recipe.project import Project

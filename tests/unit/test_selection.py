@@ -12,7 +12,7 @@ from slmcompile.cli import main
 from slmcompile.console.errors import StaleError, UsageError
 from slmcompile.execution.repro import _targets
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.planning.selection import select, with_needed
+from slmcompile.explain.selection import select, with_needed
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError, StaleError, UsageError
+from slmcompile.explain.diff import Side, StageState
+from slmcompile.explain.document import Document, check_size, read_document
 from slmcompile.files.artifact import sha256_file, write_json
 from slmcompile.files.safe_read import check_inside, read_regular
-from slmcompile.planning.diff import Side, StageState
-from slmcompile.planning.plan_document import Document, check_size, read_document
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.definition import Pipeline, Plan
 from slmcompile.recipe.project import Project

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slmcompile.console.printable import printable
-from slmcompile.planning.diff import Difference, KeyDifference, MetricDifference, StageDifference
+from slmcompile.explain.diff import Difference, KeyDifference, MetricDifference, StageDifference
 from slmcompile.state.changes import Reason, short_pair
 
 _SHOWN = 3

@@ -14,7 +14,7 @@ from typing import Any
 from slmcompile.api import plan
 from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.planning.text import summary
+from slmcompile.explain.plan_text import summary
 from slmcompile.recipe.project import Project
 
 # What a reader of the exit code must hear of first.

@@ -6,7 +6,7 @@ import shlex
 
 from slmcompile.console.printable import printable
 from slmcompile.execution.last_overrides import without_last
-from slmcompile.planning.explain import Explanation, LastRun, RootCause
+from slmcompile.explain.why import Explanation, LastRun, RootCause
 from slmcompile.state.changes import short
 
 _WILL = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from slmcompile.console.errors import UsageError
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain.at_revision import plan_at
+from slmcompile.explain.diff import Difference, Metrics, Side, compare, side_of
+from slmcompile.explain.saved import load
 from slmcompile.files.revision import resolve
-from slmcompile.planning.at_revision import plan_at
-from slmcompile.planning.diff import Difference, Metrics, Side, compare, side_of
-from slmcompile.planning.saved import load
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import ID_PATTERN

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from slmcompile.console.errors import StaleError
-from slmcompile.planning.saved import SavedPlan, hashes, state_hashes
+from slmcompile.explain.saved import SavedPlan, hashes, state_hashes
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import Change

@@ -1,0 +1,1 @@
+"""What commands say about plans: why, diff, saved plans, selection, text."""
