@@ -131,8 +131,8 @@ def child(order: Path) -> None:
 
 
 def _train(folder: Path, base: Path, config: Train) -> int:
-    from slmcompile.stages.trained import ADAPTER, MODEL
     from slmcompile.training.loop import train
+    from slmcompile.training.outputs import ADAPTER, MODEL
     from slmcompile.training.record import TrainRuntime
 
     out = folder / "trained" / (MODEL if config.method == "full" else ADAPTER)

@@ -25,7 +25,7 @@ from slmcompile.metrics.perplexity import perplexity
 from slmcompile.scoring.baselines import LINEAR, answers_of_labels, predict_baselines
 from slmcompile.scoring.score import Scores, cut_off, is_correct, score, score_labels
 from slmcompile.stages.context import Context, Result
-from slmcompile.stages.trained import trained_weights
+from slmcompile.training.outputs import trained_weights
 
 SPEED_TOKENS = 64
 """Tokens decoded, one prompt at a time, to measure speed."""

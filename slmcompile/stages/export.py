@@ -7,7 +7,7 @@ import json
 from slmcompile.data.store import read_split
 from slmcompile.recipe.schema import Target
 from slmcompile.stages.context import Context, Result
-from slmcompile.stages.trained import trained_weights
+from slmcompile.training.outputs import trained_weights
 
 PARITY_ROWS = 8
 """Test rows on which the export's logits are compared with torch's, those first in which a value

@@ -11,8 +11,8 @@ import json
 from slmcompile.recipe.schema import Train
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.track import stage_tracker
-from slmcompile.stages.trained import ADAPTER, MODEL
 from slmcompile.training.loop import train
+from slmcompile.training.outputs import ADAPTER, MODEL
 from slmcompile.training.record import COMPARABLE, TrainRuntime
 
 
