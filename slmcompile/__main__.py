@@ -1,5 +1,5 @@
 """``python -m slmcompile``."""
 
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 
 raise SystemExit(main())

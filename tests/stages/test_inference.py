@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile import talk
+from slmcompile.cli import generate as talk
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row

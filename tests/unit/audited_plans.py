@@ -43,7 +43,7 @@ def watch(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def main() -> None:
-    from slmcompile.cli import main as slmcompile
+    from slmcompile.cli.main import main as slmcompile
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     sys.addaudithook(watch)

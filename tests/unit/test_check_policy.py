@@ -14,7 +14,7 @@ import pytest
 
 from slmcompile import api
 from slmcompile.checks.registry import Verdict, all_checks
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution import repro as drive
 from slmcompile.facts.context import CheckContext

@@ -12,7 +12,7 @@ import pytest
 
 from slmcompile import api
 from slmcompile.checks.judge import refusal
-from slmcompile.cli import _carry_out, main
+from slmcompile.cli.main import _carry_out, main
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.terminal import fitted
 from slmcompile.explain.results import ArtifactResult

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.diff import Difference
 from slmcompile.explain.diff_text import diff_text

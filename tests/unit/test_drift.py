@@ -13,7 +13,7 @@ import huggingface_hub.constants
 import pytest
 import yaml
 
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.drift import files
 from slmcompile.drift.finding import Finding
 from slmcompile.drift.look import drift

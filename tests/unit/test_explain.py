@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.explain.selection import find_stage
 from slmcompile.explain.why import Explanation, RootCause, explain, to_json

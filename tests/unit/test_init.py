@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.cli import main
+from slmcompile.cli.init import init
+from slmcompile.cli.main import main
 from slmcompile.console.errors import MissingError, RefusedError
-from slmcompile.init import init
 from tests.projects import make_project
 
 OURS = b"/outputs/\n/.slmcompile/\n"

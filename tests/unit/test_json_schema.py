@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
-from slmcompile.cli import main
+from slmcompile.cli.init import init
+from slmcompile.cli.main import main
 from slmcompile.console.errors import UsageError
-from slmcompile.init import init
 from slmcompile.recipe import schema
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.json_schema import groups, recipe_schema, schema_files

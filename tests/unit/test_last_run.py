@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slmcompile import showing, talk
-from slmcompile.cli import main
+from slmcompile.cli import generate as talk
+from slmcompile.cli import show as showing
+from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit, GateFailedError, MissingError, SlmcompileError
 from slmcompile.drift.look import drift
 from slmcompile.execution.committed import outdated, read_committed

@@ -9,7 +9,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.hub.commit import commit_of

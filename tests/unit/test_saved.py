@@ -14,7 +14,7 @@ import pytest
 
 import slmcompile.plans.builder as builder
 from slmcompile import api
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
 from slmcompile.execution import repro as drive
 from slmcompile.execution.sync import compile_recipe

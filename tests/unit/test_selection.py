@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.console.errors import StaleError, UsageError
 from slmcompile.execution.repro import _targets
 from slmcompile.execution.sync import compile_recipe

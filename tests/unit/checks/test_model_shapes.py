@@ -18,7 +18,7 @@ from slmcompile.checks.rules import vocabulary
 from slmcompile.checks.rules.disk import export_bytes
 from slmcompile.checks.rules.memory import predict
 from slmcompile.checks.rules.vocabulary import Vocabulary, read_vocabulary
-from slmcompile.cli import main
+from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.estimate.memory import (

@@ -80,8 +80,8 @@ def init(recipe: str | None = None, folder: Path | None = None) -> Started:
 
 def _examples() -> Path:
     """Recipes and data that travel in the wheel; in a checkout, the checkout's own."""
-    packaged = Path(__file__).parent / "examples"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent
+    packaged = Path(__file__).parents[1] / "examples"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2]
 
 
 def _version_control(root: Path) -> Iterator[str]:

@@ -293,7 +293,7 @@ def _answer(argv: Sequence[str] | None) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from slmcompile import explaining
+    from slmcompile.cli import plan as explaining
 
     if arguments.all or not arguments.recipe:
         return _plan_all(arguments)
@@ -301,13 +301,13 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _why(arguments: argparse.Namespace) -> int:
-    from slmcompile import explaining
+    from slmcompile.cli import plan as explaining
 
     return explaining.why(arguments)
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from slmcompile import explaining
+    from slmcompile.cli import plan as explaining
 
     return explaining.diff(arguments)
 
@@ -450,13 +450,13 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from slmcompile import showing
+    from slmcompile.cli import show as showing
     from slmcompile.explain.sides import is_plan_file
     from slmcompile.recipe.project import find_project
 
     project = find_project()
     if is_plan_file(project, arguments.recipe):
-        from slmcompile.explaining import show_plan
+        from slmcompile.cli.plan import show_plan
 
         return show_plan(Path(arguments.recipe), as_json=arguments.json)
     shown = showing.look(project, arguments.recipe)
@@ -468,7 +468,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from slmcompile.talk import generate
+    from slmcompile.cli.generate import generate
 
     generate(
         arguments.recipe,
@@ -482,14 +482,14 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 
 def _chat(arguments: argparse.Namespace) -> int:
-    from slmcompile.talk import chat
+    from slmcompile.cli.generate import chat
 
     chat(arguments.recipe, arguments.target, arguments.max_new_tokens)
     return Exit.DONE
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from slmcompile.init import init
+    from slmcompile.cli.init import init
 
     done = init(arguments.recipe)
     lines = [*done.set_up, *(f"wrote {path}" for path in done.written)]
@@ -536,7 +536,7 @@ def _checks(arguments: argparse.Namespace) -> int:
 
 
 def _overview(_: argparse.Namespace) -> int:
-    from slmcompile.overview import write_overview
+    from slmcompile.cli.overview import write_overview
     from slmcompile.recipe.project import find_project
 
     print(f"overview  {write_overview(find_project())}")
