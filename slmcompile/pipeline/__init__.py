@@ -1,1 +1,0 @@
-"""Plan → DVC: generated files, what DVC remembers, and driving ``dvc repro``."""

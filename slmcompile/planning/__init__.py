@@ -1,1 +1,0 @@
-"""Recipe → plan: pure functions over frozen dataclasses."""
