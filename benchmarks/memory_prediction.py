@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from slmcompile.base.facts import read_model_facts
-from slmcompile.checks.rules.memory import rows_of
 from slmcompile.console.progress import Silent
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.data.store import IGNORED, Row, read_split, write_split
 from slmcompile.estimate.memory import decoder_of, evaluation_memory, training_memory
+from slmcompile.estimate.peak import rows_of
 from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture
 from slmcompile.files.artifact import write_json

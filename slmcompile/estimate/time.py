@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.checks.rules.memory import predict, shown
 from slmcompile.estimate.earlier_runs import Work, earlier_runs, seconds_of
+from slmcompile.estimate.peak import predict, shown
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import Architecture, architecture_of

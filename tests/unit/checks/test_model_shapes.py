@@ -16,7 +16,6 @@ from slmcompile.base.random_shapes import random_shapes
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.checks.rules import vocabulary
 from slmcompile.checks.rules.disk import export_bytes
-from slmcompile.checks.rules.memory import predict
 from slmcompile.checks.rules.vocabulary import Vocabulary, read_vocabulary
 from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit
@@ -27,6 +26,7 @@ from slmcompile.estimate.memory import (
     evaluation_memory,
     training_memory,
 )
+from slmcompile.estimate.peak import predict
 from slmcompile.estimate.time import cost_line, cost_of
 from slmcompile.estimate.trainable import trainable
 from slmcompile.execution.sync import compile_recipe

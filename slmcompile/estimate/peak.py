@@ -1,0 +1,82 @@
+"""Peak memory of the two stages that hold the model in torch, as intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slmcompile.data.report_facts import DataFacts
+from slmcompile.estimate.memory import Rows, decoder_of, evaluation_memory, training_memory
+from slmcompile.estimate.steps import plan_steps
+from slmcompile.estimate.trainable import trainable
+from slmcompile.facts.architecture import architecture_of
+from slmcompile.facts.context import CheckContext
+from slmcompile.recipe.schema import Recipe
+from slmcompile.shapes.interval import Interval, larger
+
+GB = 1e9
+_SHORTEST = 8
+"""Tokens of a row about which nothing is known yet; the schema allows no smaller limit."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak resident bytes of the two stages that hold the model in torch."""
+
+    training: Interval
+    evaluation: Interval
+
+    @property
+    def peak(self) -> Interval:
+        """Of the whole run."""
+        return larger(self.training, self.evaluation)
+
+    def peak_of(self, context: CheckContext) -> Interval:
+        """Of those of the two that will run."""
+        stages = (("train", self.training), ("evaluate", self.evaluation))
+        return larger(*(amount for kind, amount in stages if not context.idle(kind)))
+
+
+def predict(context: CheckContext) -> Memory | None:
+    """The interval now; None before the model's shapes are known, or if they are unfamiliar."""
+    model = architecture_of(context)
+    decoder = decoder_of(model) if model is not None else None
+    if model is None or decoder is None:
+        return None
+    recipe, rows = context.recipe, rows_of(context.recipe, context.data)
+    steps = plan_steps(recipe.train, rows.train).max_steps if rows.train else 1 << 30
+    found = trainable(recipe.train, model)
+    return Memory(
+        training_memory(recipe.train, model, decoder, found, rows, steps),
+        evaluation_memory(recipe.eval, recipe.train, model, decoder, rows),
+    )
+
+
+def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
+    """Lengths from the ``data`` stage's report, or no more than the recipe's limit before it.
+
+    A batch has rows of like length, so the longest one is between the 95th percentile and the
+    maximum. In conversations every assistant's turn is trained, not the last alone.
+    """
+    if data is None:
+        any_length = Interval(_SHORTEST, recipe.data.max_length)
+        return Rows(
+            any_length, Interval(1, recipe.data.max_length), any_length, None, None, varied=True
+        )
+    lengths = data.report["lengths"]
+    total, answer, prompt = lengths["total"], lengths["answer"], lengths["prompt"]
+    every = recipe.data.template.type == "messages"
+    test = data.rows["test"]
+    return Rows(
+        longest=Interval(total["percentiles"]["p95"], total["max"]),
+        trained=Interval(answer["min"], total["max"] if every else answer["max"]),
+        prompt=Interval(prompt["max"], prompt["max"]),
+        train=data.rows["train"],
+        test=test if recipe.eval.limit is None else min(test, recipe.eval.limit),
+        varied=total["min"] < total["max"],
+    )
+
+
+def shown(amount: Interval) -> str:
+    """``2.1–2.9 GB``."""
+    low, high = f"{amount.low / GB:.1f}", f"{amount.high / GB:.1f}"
+    return f"{low} GB" if low == high else f"{low}–{high} GB"
