@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from slmcompile.base.facts import read_model_facts
 from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
-from slmcompile.estimate.time import Cost, cost_of
-from slmcompile.execution.last_overrides import last_overrides
 from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
+from slmcompile.explain.planned import PlannedRun, counted, plan_compiled, to_json
 from slmcompile.explain.results import ArtifactResult, read_results
 from slmcompile.facts.gather import context_of
 from slmcompile.plans.definition import Plan, Stage
@@ -24,31 +22,18 @@ from slmcompile.recipe.project import Project, find_project
 from slmcompile.state import finished
 from slmcompile.state.changes import Change, changes
 
-
-@dataclass(frozen=True, repr=False)
-class PlannedRun:
-    """A compiled recipe, what running it would do and cost now, and what every check found.
-
-    Attributes:
-        plan: the compiled recipe.
-        changes: one entry per stage.
-        findings: one entry per check.
-        cost: of what will run.
-        undone: what was asked of ``--deep`` and could not be done.
-        last_overrides: those of the last run, which need not be this plan's.
-    """
-
-    plan: Plan
-    changes: tuple[Change, ...]
-    findings: tuple[Finding, ...]
-    cost: Cost
-    undone: str = ""
-    last_overrides: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        refuted = sum(finding.blocks for finding in self.findings)
-        checks = f", refuted by {refuted} checks" if refuted else ""
-        return f"<PlannedRun of {self.plan.recipe}: {_counted(self.changes)}{checks}>"
+__all__ = [
+    "PlannedRun",
+    "RunResult",
+    "apply",
+    "compile",
+    "plan",
+    "report_path",
+    "run",
+    "save_as",
+    "save_plan",
+    "to_json",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,13 +54,7 @@ class RunResult:
 
     def __repr__(self) -> str:
         measured = ", ".join(artifact.name for artifact in self.artifacts) or "nothing"
-        return f"<RunResult of {self.plan.recipe}: {_counted(self.changes)}; measured {measured}>"
-
-
-def _counted(changes: Sequence[Change]) -> str:
-    """``2 run, 9 unchanged``."""
-    counts = Counter(change.action for change in changes)
-    return ", ".join(f"{count} {action}" for action, count in counts.items()) or "no stages"
+        return f"<RunResult of {self.plan.recipe}: {counted(self.changes)}; measured {measured}>"
 
 
 def compile(recipe: str, overrides: Sequence[str] = (), *, project: Path | None = None) -> Plan:
@@ -107,25 +86,7 @@ def plan(
     """
     found = replace(find_project(project), policy_from=policy_from)
     compiled = compile_recipe(found, recipe, overrides)
-    return _planned(found, compiled, policy_from, deep=deep)
-
-
-def _planned(
-    project: Project, compiled: Plan, policy_from: str | None, *, deep: bool = False
-) -> PlannedRun:
-    happening = changes(project, compiled)
-    context = context_of(project, compiled, happening, policy_from)
-    findings = judge(context)
-    if deep:
-        from slmcompile.facts.deep import REFUTED_ALREADY, deepened
-
-        # What a check has refused must not be opened by a child process either.
-        refused = refusal(findings) is not None
-        context = replace(context, deep=REFUTED_ALREADY) if refused else deepened(context)
-        findings = judge(context)
-    cost = cost_of(context, happening)
-    last = last_overrides(project, compiled.recipe)
-    return PlannedRun(compiled, happening, findings, cost, context.deep or "", last)
+    return plan_compiled(found, compiled, policy_from, deep=deep)
 
 
 def run(
@@ -220,7 +181,7 @@ def _run(
         ready = started.enter_context(dvc_ready(found, progress))
         compiled = compile_recipe(found, asked.recipe, asked.overrides)
         keep_or_put_back(found, compiled, say)
-        planned = _planned(found, compiled, asked.policy_from)
+        planned = plan_compiled(found, compiled, asked.policy_from)
         if check:
             check(planned)
         only = None
@@ -322,52 +283,3 @@ def save_as(project: Project, recipe: str, overrides: Sequence[str], name: str) 
 
     compile_recipe(project, recipe, overrides)
     return write_recipe(project, recipe, overrides, name)
-
-
-def to_json(planned: PlannedRun) -> dict[str, Any]:
-    """A planned run for programs; ``format_version`` 1.0."""
-    fingerprints = planned.plan.fingerprints()
-    return {
-        "format_version": "1.0",
-        "recipe": planned.plan.recipe,
-        "overrides": list(planned.plan.overrides),
-        "last_overrides": list(planned.last_overrides),
-        "plan_id": planned.plan.plan_id,
-        "cost": planned.cost.to_json(),
-        "stages": [
-            {
-                "stage": change.stage.address,
-                "kind": change.stage.kind,
-                "action": change.action,
-                "taken_from": change.taken_from or None,
-                "fingerprint": fingerprints[change.stage.address],
-                "inputs": dict(change.stage.input_stages),
-                "reasons": [
-                    {
-                        "cause": reason.cause,
-                        "subject": reason.subject,
-                        "old": reason.old,
-                        "new": reason.new,
-                        "where": reason.where,
-                    }
-                    for reason in change.reasons
-                ],
-            }
-            for change in planned.changes
-        ],
-        "undone": planned.undone,
-        "checks": [
-            {
-                "number": finding.check.number,
-                "name": finding.check.name,
-                "outcome": finding.verdict.outcome,
-                "warning": finding.check.warning,
-                "evidence": finding.verdict.evidence,
-                "mend": finding.verdict.mend,
-                "where": finding.verdict.where,
-                "stage": finding.verdict.stage,
-                "exit_code": int(finding.code) if finding.blocks else 0,
-            }
-            for finding in planned.findings
-        ],
-    }

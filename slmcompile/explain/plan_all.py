@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from slmcompile.api import plan
 from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.plan_text import summary
+from slmcompile.explain.planned import plan_compiled
 from slmcompile.recipe.project import Project
 
 # What a reader of the exit code must hear of first.
@@ -49,9 +50,10 @@ class Surveyed:
 
 def survey(project: Project, policy_from: str | None = None) -> Iterator[Surveyed]:
     """Plans every recipe, by name; a recipe that cannot be planned stops no other."""
+    held = replace(project, policy_from=policy_from)
     for name in project.names():
         try:
-            planned = plan(name, project=project.root, policy_from=policy_from)
+            planned = plan_compiled(held, compile_recipe(held, name, ()), policy_from)
         except SlmcompileError as error:
             yield Surveyed(name, "", "", {}, error.with_traceback(None))
             continue

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slmcompile.api import PlannedRun
 from slmcompile.checks.judge import by_weight, sentence
 from slmcompile.checks.registry import Finding
 from slmcompile.console.printable import printable
 from slmcompile.estimate.time import cost_line
 from slmcompile.execution.last_overrides import without_last
+from slmcompile.explain.planned import PlannedRun
 from slmcompile.state.changes import Change
 
 _SIGNS = {"run": "~", "restore": "↺", "unchanged": "="}

@@ -1,0 +1,117 @@
+"""A compiled recipe, what running it would do and cost now, and what every check found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from slmcompile.checks.judge import judge, refusal
+from slmcompile.checks.registry import Finding
+from slmcompile.estimate.time import Cost, cost_of
+from slmcompile.execution.last_overrides import last_overrides
+from slmcompile.facts.gather import context_of
+from slmcompile.plans.definition import Plan
+from slmcompile.recipe.project import Project
+from slmcompile.state.changes import Change, changes
+
+
+@dataclass(frozen=True, repr=False)
+class PlannedRun:
+    """A compiled recipe, what running it would do and cost now, and what every check found.
+
+    Attributes:
+        plan: the compiled recipe.
+        changes: one entry per stage.
+        findings: one entry per check.
+        cost: of what will run.
+        undone: what was asked of ``--deep`` and could not be done.
+        last_overrides: those of the last run, which need not be this plan's.
+    """
+
+    plan: Plan
+    changes: tuple[Change, ...]
+    findings: tuple[Finding, ...]
+    cost: Cost
+    undone: str = ""
+    last_overrides: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        refuted = sum(finding.blocks for finding in self.findings)
+        checks = f", refuted by {refuted} checks" if refuted else ""
+        return f"<PlannedRun of {self.plan.recipe}: {counted(self.changes)}{checks}>"
+
+
+def counted(changes: Sequence[Change]) -> str:
+    """``2 run, 9 unchanged``."""
+    counts = Counter(change.action for change in changes)
+    return ", ".join(f"{count} {action}" for action, count in counts.items()) or "no stages"
+
+
+def plan_compiled(
+    project: Project, compiled: Plan, policy_from: str | None, *, deep: bool = False
+) -> PlannedRun:
+    """What a compiled recipe would do now, and what every check finds; writes nothing."""
+    happening = changes(project, compiled)
+    context = context_of(project, compiled, happening, policy_from)
+    findings = judge(context)
+    if deep:
+        from slmcompile.facts.deep import REFUTED_ALREADY, deepened
+
+        # What a check has refused must not be opened by a child process either.
+        refused = refusal(findings) is not None
+        context = replace(context, deep=REFUTED_ALREADY) if refused else deepened(context)
+        findings = judge(context)
+    cost = cost_of(context, happening)
+    last = last_overrides(project, compiled.recipe)
+    return PlannedRun(compiled, happening, findings, cost, context.deep or "", last)
+
+
+def to_json(planned: PlannedRun) -> dict[str, Any]:
+    """A planned run for programs; ``format_version`` 1.0."""
+    fingerprints = planned.plan.fingerprints()
+    return {
+        "format_version": "1.0",
+        "recipe": planned.plan.recipe,
+        "overrides": list(planned.plan.overrides),
+        "last_overrides": list(planned.last_overrides),
+        "plan_id": planned.plan.plan_id,
+        "cost": planned.cost.to_json(),
+        "stages": [
+            {
+                "stage": change.stage.address,
+                "kind": change.stage.kind,
+                "action": change.action,
+                "taken_from": change.taken_from or None,
+                "fingerprint": fingerprints[change.stage.address],
+                "inputs": dict(change.stage.input_stages),
+                "reasons": [
+                    {
+                        "cause": reason.cause,
+                        "subject": reason.subject,
+                        "old": reason.old,
+                        "new": reason.new,
+                        "where": reason.where,
+                    }
+                    for reason in change.reasons
+                ],
+            }
+            for change in planned.changes
+        ],
+        "undone": planned.undone,
+        "checks": [
+            {
+                "number": finding.check.number,
+                "name": finding.check.name,
+                "outcome": finding.verdict.outcome,
+                "warning": finding.check.warning,
+                "evidence": finding.verdict.evidence,
+                "mend": finding.verdict.mend,
+                "where": finding.verdict.where,
+                "stage": finding.verdict.stage,
+                "exit_code": int(finding.code) if finding.blocks else 0,
+            }
+            for finding in planned.findings
+        ],
+    }
