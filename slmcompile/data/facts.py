@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from slmcompile.data.label_writings import several_writings
+from slmcompile.data.labels import label_of
 from slmcompile.data.normalise import normalised
 from slmcompile.data.report_facts import RowFacts, SameIds, Stratum
 from slmcompile.data.rows import Rendered, Rendering, Stop, as_text
 from slmcompile.data.sample import longest_of_first
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.metrics.labels import label_of
 from slmcompile.recipe.schema import Data, MessagesTemplate
 from slmcompile.recipe.splits import Split
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from itertools import combinations
 
 from slmcompile.console.printable import shortened
+from slmcompile.data.labels import label_span
+from slmcompile.data.normal_label import STEPS, normal_json
 from slmcompile.data.report_facts import OneLabel, Writing
-from slmcompile.metrics.labels import label_span
-from slmcompile.metrics.normal_label import STEPS, normal_json
 from slmcompile.recipe.schema import LabelStep
 
 LISTED = 20

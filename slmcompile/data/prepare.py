@@ -15,6 +15,8 @@ from slmcompile.data.duplicates import contradictions, first_of_each
 from slmcompile.data.encode import Encoded, encode, prefix_ids
 from slmcompile.data.facts import row_facts
 from slmcompile.data.guard import guard_of
+from slmcompile.data.labels import label_of
+from slmcompile.data.normal_label import normal_answer, normal_text
 from slmcompile.data.prompt import describe_prompt
 from slmcompile.data.render import render
 from slmcompile.data.report_facts import Stratum
@@ -25,8 +27,6 @@ from slmcompile.data.split import Item, assign, smallest_stratum
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
 from slmcompile.files.artifact import write_json
-from slmcompile.metrics.labels import label_of
-from slmcompile.metrics.normal_label import normal_answer, normal_text
 from slmcompile.recipe.schema import Data, TextTemplate
 from slmcompile.recipe.splits import SPLITS, Split
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slmcompile.metrics.labels import parse_json, same_json
+from slmcompile.data.labels import parse_json, same_json
 
 
 def is_correct(task: str, prediction: str, reference: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.metrics.labels import parse_json
+from slmcompile.data.labels import parse_json
 from slmcompile.scoring.paired import Difference, of_f1, of_perplexity, of_right
 
 Rows = Sequence[Mapping[str, Any]]

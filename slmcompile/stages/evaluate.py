@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slmcompile.data.labels import label_of
+from slmcompile.data.normal_label import normal_answer
 from slmcompile.data.sample import sample
 from slmcompile.data.store import Row, read_split
 from slmcompile.files.artifact import write_json, write_text
 from slmcompile.inference.protocol import LanguageModel
 from slmcompile.machine.process import thread_count
-from slmcompile.metrics.labels import label_of
-from slmcompile.metrics.normal_label import normal_answer
 from slmcompile.metrics.perplexity import perplexity
 from slmcompile.scoring.baselines import LINEAR, answers_of_labels, predict_baselines
 from slmcompile.scoring.score import Scores, cut_off, is_correct, score, score_labels

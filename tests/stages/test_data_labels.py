@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from slmcompile.console.progress import Silent
+from slmcompile.data.labels import label_of
 from slmcompile.data.report_facts import read_data_facts
 from slmcompile.inference.protocol import Generated
-from slmcompile.metrics.labels import label_of
 from slmcompile.stages import evaluate
 from slmcompile.stages.context import Context
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, write_jsonl

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmcompile.data.label_writings import several_writings
-from slmcompile.metrics.labels import label_of, label_span
-from slmcompile.metrics.normal_label import STEPS, normal_answer, normal_json, normal_text
+from slmcompile.data.labels import label_of, label_span
+from slmcompile.data.normal_label import STEPS, normal_answer, normal_json, normal_text
 from slmcompile.recipe.schema import LabelStep
 
 

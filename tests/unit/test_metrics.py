@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slmcompile.data.labels import label_of
 from slmcompile.data.store import Row
 from slmcompile.metrics.classification import accuracy, f1_macro
 from slmcompile.metrics.confidence import wilson
 from slmcompile.metrics.exact_match import is_correct
-from slmcompile.metrics.labels import label_of
 from slmcompile.metrics.perplexity import perplexity
 from slmcompile.metrics.registry import METRICS
 from slmcompile.scoring.baselines import LINEAR, NEAREST, predict_baselines

@@ -10,11 +10,11 @@ from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.data.conversations import read_conversation
 from slmcompile.data.label_writings import several_writings
+from slmcompile.data.normal_label import normal_answer
 from slmcompile.data.report_facts import OneLabel
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fill, parse
 from slmcompile.facts.context import CheckContext
-from slmcompile.metrics.normal_label import normal_answer
 from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
 
 

@@ -14,10 +14,10 @@ from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.console.printable import shortened
 from slmcompile.data.conversations import read_conversation
+from slmcompile.data.labels import label_of, parse_json
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
 from slmcompile.facts.context import CheckContext
-from slmcompile.metrics.labels import label_of, parse_json
 from slmcompile.recipe.project import nearest
 from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, TextTemplate
 from slmcompile.recipe.splits import SPLITS

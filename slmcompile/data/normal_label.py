@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from slmcompile.metrics.labels import label_span
+from slmcompile.data.labels import label_span
 from slmcompile.recipe.schema import LabelStep
 
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
