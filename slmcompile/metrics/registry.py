@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from slmcompile.metrics.classification import accuracy, f1_macro
-from slmcompile.metrics.exact_match import exact_match
+from slmcompile.scoring.classification import accuracy, f1_macro
+from slmcompile.scoring.exact_match import exact_match
 
 LabelMetric = Callable[[Sequence[str | None], Sequence[str]], float]
 TextMetric = Callable[[str, Sequence[str], Sequence[str]], float]

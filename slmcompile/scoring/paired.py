@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from slmcompile.metrics.confidence import wilson
+from slmcompile.scoring.confidence import wilson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from slmcompile.data.labels import label_of
-from slmcompile.metrics.confidence import wilson
-from slmcompile.metrics.exact_match import is_correct, valid_json
 from slmcompile.metrics.registry import METRICS
+from slmcompile.scoring.confidence import wilson
+from slmcompile.scoring.exact_match import is_correct, valid_json
 
 Scores = dict[str, float | list[float]]
 

@@ -21,8 +21,8 @@ from slmcompile.data.store import Row, read_split
 from slmcompile.files.artifact import write_json, write_text
 from slmcompile.inference.protocol import LanguageModel
 from slmcompile.machine.process import thread_count
-from slmcompile.metrics.perplexity import perplexity
 from slmcompile.scoring.baselines import LINEAR, answers_of_labels, predict_baselines
+from slmcompile.scoring.perplexity import perplexity
 from slmcompile.scoring.score import Scores, cut_off, is_correct, score, score_labels
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights

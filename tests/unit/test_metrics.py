@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from slmcompile.data.labels import label_of
 from slmcompile.data.store import Row
-from slmcompile.metrics.classification import accuracy, f1_macro
-from slmcompile.metrics.confidence import wilson
-from slmcompile.metrics.exact_match import is_correct
-from slmcompile.metrics.perplexity import perplexity
 from slmcompile.metrics.registry import METRICS
 from slmcompile.scoring.baselines import LINEAR, NEAREST, predict_baselines
+from slmcompile.scoring.classification import accuracy, f1_macro
+from slmcompile.scoring.confidence import wilson
+from slmcompile.scoring.exact_match import is_correct
+from slmcompile.scoring.perplexity import perplexity
 from slmcompile.scoring.score import score, score_labels
 
 labels = st.sampled_from(["on", "off", "set"])

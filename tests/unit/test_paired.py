@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slmcompile.metrics.classification import f1_macro
-from slmcompile.metrics.confidence import wilson
-from slmcompile.metrics.perplexity import perplexity
 from slmcompile.recipe.schema import Gate
+from slmcompile.scoring.classification import f1_macro
 from slmcompile.scoring.compared import METRICS, agreement, compared, comparisons, p_text
+from slmcompile.scoring.confidence import wilson
 from slmcompile.scoring.gates import judge
 from slmcompile.scoring.paired import mcnemar, newcombe, of_f1, of_perplexity, of_right
+from slmcompile.scoring.perplexity import perplexity
 from slmcompile.scoring.score import cut_off, score
 
 
