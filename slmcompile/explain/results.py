@@ -9,6 +9,8 @@ from typing import Any
 
 from slmcompile.data.asked import example, written
 from slmcompile.files.safe_read import read_output_json
+from slmcompile.metrics import METRICS
+from slmcompile.metrics.metric import Metric
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.scoring.compared import TUNED, agreement
@@ -33,7 +35,7 @@ class ArtifactResult:
     stage: str = ""
 
     def __repr__(self) -> str:
-        measured = [each for each in _COLUMNS if _told(self.metrics.get(each[1]), each[1])]
+        measured = _columns([self])
         told = ", ".join(f"{head} {write(self.metrics[key], how)}" for head, key, how in measured)
         return f"<ArtifactResult {self.name}: {told or 'nothing measured'}>"
 
@@ -63,19 +65,26 @@ def read_answers(project: Project, evaluations: Iterable[Stage]) -> dict[str, li
     return read_predictions(folders)
 
 
-# Column heading, metric, how it is written.
-_COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("cut off", "cut_off", "share"),
-    ("size", "size_bytes", "size"),
-    ("exact match", "exact_match", "share"),
-    ("accuracy", "accuracy", "share"),
-    ("f1", "f1_macro", "share"),
-    ("perplexity", "perplexity", "number"),
-    ("valid json", "valid_json", "share"),
-    ("as torch", "agreement", "share"),
-    ("tokens/s", "tokens_per_second", "count"),
-    ("peak memory", "peak_memory_bytes", "size"),
-)
+_Column = tuple[str, str, str]
+"""Heading, measurement, how it is written."""
+
+
+def _columns(results: Sequence[ArtifactResult]) -> list[_Column]:
+    """Those that some artifact fills; what warns stands first."""
+    metrics = list(METRICS.values())
+    every: list[_Column] = [
+        *(_column(metric) for metric in metrics if metric.silent_at_zero),
+        ("size", "size_bytes", "size"),
+        *(_column(metric) for metric in metrics if not metric.silent_at_zero),
+        ("as torch", "agreement", "share"),
+        ("tokens/s", "tokens_per_second", "count"),
+        ("peak memory", "peak_memory_bytes", "size"),
+    ]
+    return [each for each in every if any(_told(result.metrics, each[1]) for result in results)]
+
+
+def _column(metric: Metric) -> _Column:
+    return metric.name.replace("_", " "), metric.name, "share" if metric.bounded else "number"
 
 
 def results_table(
@@ -85,11 +94,7 @@ def results_table(
 
     ``outdated`` says of an artifact what it was measured on that is no longer there.
     """
-    columns = [
-        column
-        for column in _COLUMNS
-        if any(_told(result.metrics.get(column[1]), column[1]) for result in results)
-    ]
+    columns = _columns(results)
     rows = [["artifact", *(heading for heading, _, _ in columns), "where"]]
     for result in results:
         if not any(metric in result.metrics for _, metric, _ in columns):
@@ -106,9 +111,11 @@ def results_table(
     return "\n".join(lines)
 
 
-def _told(value: Any, metric: str) -> bool:
+def _told(measured: Mapping[str, Any], name: str) -> bool:
     """Whether a measurement needs a column: that no answer was cut off does not."""
-    return bool(value) if metric == "cut_off" else value is not None
+    value = measured.get(name)
+    silent = name in METRICS and METRICS[name].silent_at_zero
+    return bool(value) if silent else value is not None
 
 
 def write(value: Any, how: str) -> str:

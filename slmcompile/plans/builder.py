@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from slmcompile.console.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
 from slmcompile.files.file_hash import file_hash
-from slmcompile.metrics.registry import ALWAYS_MEASURED
+from slmcompile.metrics import METRICS
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.data_files import followed, glob_folders, keys_of
 from slmcompile.plans.definition import Pipeline, Plan, Stage
@@ -141,7 +141,9 @@ def _wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
                 f"{where}: no artifact is called {gate.artifact!r}",
                 f"artifacts: {', '.join(known)}",
             )
-        elif gate.metric not in {*recipe.eval.metrics, *ALWAYS_MEASURED}:
+        elif gate.metric not in recipe.eval.metrics and not METRICS[gate.metric].always_of(
+            recipe.data.task
+        ):
             yield BadRecipeError(
                 f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
             )

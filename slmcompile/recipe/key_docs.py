@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from slmcompile.recipe.other_tools import KEYS as PEERS
 from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.schema import Recipe
+from slmcompile.registry.markers import NameIn
 
 _INTRODUCTION = """\
 <!-- Written by `slmcompile schema --docs` from slmcompile/recipe/schema.py. Do not edit. -->
@@ -98,16 +99,17 @@ def _type(field: FieldInfo) -> str:
         )
         if bound is not None
     ]
-    return f"{_words(field.annotation)}{', ' if bounds else ''}{', '.join(bounds)}"
+    kind = _choices(field.metadata) or _words(field.annotation)
+    return f"{kind}{', ' if bounds else ''}{', '.join(bounds)}"
 
 
 def _words(annotation: Any) -> str:
     """A type in words: `` `linear` or `cosine` ``, list of text, number."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _words(arguments[0])
+        return _choices(arguments[1:]) or _words(arguments[0])
     if origin is Literal:
-        return " or ".join(f"`{choice}`" for choice in arguments)
+        return _one_of(arguments)
     if origin in {Union, UnionType}:
         if all(_sections(part) for part in arguments):
             return "section, by `type`"
@@ -122,6 +124,15 @@ def _words(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
     return _WORDS.get(annotation, "value")
+
+
+def _choices(metadata: Iterable[Any]) -> str:
+    """The names that a table gives; empty where none stands in a type's metadata."""
+    return next((_one_of(part.names()) for part in metadata if isinstance(part, NameIn)), "")
+
+
+def _one_of(choices: Iterable[Any]) -> str:
+    return " or ".join(f"`{choice}`" for choice in choices)
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

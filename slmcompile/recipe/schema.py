@@ -5,8 +5,8 @@ Hugging Face ``TrainingArguments``, PEFT ``LoraConfig`` and onnxruntime-genai wh
 a name. A field marked ``cosmetic`` cannot change any result; it is kept out of every stage's spec
 and so out of every fingerprint.
 
-This module knows nothing of Hydra, files or stages and imports pydantic alone,
-but for the names of splits.
+This module knows nothing of Hydra, files or stages; what kinds of things there are it asks the
+tables (``metrics/``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from slmcompile.metrics import METRICS
 from slmcompile.recipe.splits import Split
+from slmcompile.registry.markers import NameIn
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -557,16 +559,16 @@ class Train(Section):
 
 # --- eval ------------------------------------------------------------------------------------
 
-Metric = Literal["exact_match", "accuracy", "f1_macro", "perplexity"]
-GateMetric = Literal[Metric, "cut_off"]
+MetricName = Annotated[str, NameIn(METRICS, lambda metric: metric.always == "never")]
+GateMetric = Annotated[str, NameIn(METRICS)]
 
 
 class Gate(Section):
     """A bar that an artifact must pass, or the run ends with exit 3."""
 
     metric: GateMetric = Field(
-        description="A metric of eval.metrics; or cut_off, the share of answers that ended at"
-        " eval.max_new_tokens, which is always measured."
+        description="A metric of eval.metrics; or one that is always measured: cut_off, the share"
+        " of answers that ended at eval.max_new_tokens, and valid_json of the task extraction."
     )
     artifact: Identifier = Field("torch", description="`torch` or the name of a target.")
     min: float | None = Field(None, description="Lowest value that passes.")
@@ -579,7 +581,7 @@ class Gate(Section):
 class Eval(Section):
     """What is measured on the test split, the same way for every artifact."""
 
-    metrics: tuple[Metric, ...] = Field(
+    metrics: tuple[MetricName, ...] = Field(
         ("exact_match", "accuracy", "f1_macro", "perplexity"),
         max_length=16,
         description="What is measured.",

@@ -14,8 +14,9 @@ import yaml
 
 from slmcompile.data.asked import example, written
 from slmcompile.data.template import parse
+from slmcompile.metrics import METRICS
 from slmcompile.report.data_facts import data_facts
-from slmcompile.report.facts import METRICS, Artifact, ReportFacts, measured_on
+from slmcompile.report.facts import Artifact, ReportFacts, measured_on
 from slmcompile.report.findings import (
     baseline_sentences,
     cut_off_sentence,
@@ -88,8 +89,8 @@ def _base_repository(facts: ReportFacts) -> str | None:
 
 def _results(facts: ReportFacts, export: Artifact) -> dict[str, Any]:
     metrics = [
-        {"type": key, "name": heading, "value": round(value, 4)}
-        for key, heading in METRICS
+        {"type": key, "name": metric.title, "value": round(value, 4)}
+        for key, metric in METRICS.items()
         if (value := export.metric(key)) is not None
     ]
     return {

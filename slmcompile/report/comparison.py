@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from slmcompile.metrics import METRICS
 from slmcompile.report.charts import interval
 from slmcompile.report.facts import (
-    METRIC_WORDS,
-    METRICS,
-    OF_THE_TASK,
     Artifact,
     GateVerdict,
     ReportFacts,
     measured_on,
+    metric_title,
     shown_metrics,
 )
 from slmcompile.report.findings import best_baseline
@@ -26,7 +25,6 @@ _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Exported, as shipped", ("export",)),
     ("For comparison", ("base", "baseline")),
 )
-_NAMES = dict(METRICS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,10 @@ class Measure:
 
 def measures(facts: ReportFacts) -> list[Measure]:
     """The columns that at least one artifact fills."""
-    best = {metric: best_baseline(facts, metric) for metric in OF_THE_TASK}
+    best = {key: best_baseline(facts, key) for key, metric in METRICS.items() if metric.of_task}
     columns = [
-        _metric(key, heading, best.get(key)) for key, heading in shown_metrics(facts.artifacts)
+        _metric(each.name, each.title, best.get(each.name))
+        for each in shown_metrics(facts.artifacts)
     ]
     columns += [
         _against_tuned(facts),
@@ -71,7 +70,7 @@ def _metric(key: str, heading: str, best: Artifact | None) -> Measure:
         value = artifact.metric(key)
         if value is None:
             return MISSING
-        shown = f'<span class="figure">{number(value, 2 if key == "perplexity" else 3)}</span>'
+        shown = f'<span class="figure">{number(value, METRICS[key].digits)}</span>'
         if artifact is best:
             shown = f'<span class="best">{shown}<span class="sign">†</span></span>'
         bounds = artifact.interval(key)
@@ -118,12 +117,13 @@ def artifact_table(facts: ReportFacts) -> str:
     rows = {told for artifact in facts.artifacts if (told := measured_on(artifact))}
     tested = f"the same {rows.pop()}" if len(rows) == 1 else "the test split"
     caption = f"Every artifact measured on {tested}; ranges are 95 % intervals."
-    marked = any(best_baseline(facts, metric) for metric in OF_THE_TASK)
+    marked = any(best_baseline(facts, key) for key, metric in METRICS.items() if metric.of_task)
     notes = ["† best of the comparisons at this measure."] if marked else []
     if facts.comparisons:
+        words = METRICS[facts.headline_metric].words
         notes.append(
-            f"Differences are of {METRIC_WORDS[facts.headline_metric]}, row by row: p is the chance"
-            " of one as large, if there were none."
+            f"Differences are of {words}, row by row: p is the chance of one as large, if there"
+            " were none."
         )
     if any(artifact.agreement is not None for artifact in facts.artifacts):
         notes.append("Same answer: the share of rows answered with the fine-tuned model's text.")
@@ -143,7 +143,7 @@ def gate_table(gates: list[GateVerdict]) -> str:
     lines = [
         Line(
             [
-                escape(_NAMES.get(gate.metric, gate.metric)),
+                escape(metric_title(gate.metric)),
                 escape(gate.artifact),
                 f"{escape(gate.bar)}{_small(gate.difference)}",
                 number(gate.value),

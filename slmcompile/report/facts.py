@@ -6,37 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from slmcompile.metrics import METRICS
+from slmcompile.metrics.metric import Metric
 from slmcompile.scoring.compared import Comparison
 from slmcompile.scoring.paired import Difference
 
 Kind = Literal["tuned", "base", "export", "baseline"]
-
-METRICS: tuple[tuple[str, str], ...] = (
-    ("exact_match", "Exact match"),
-    ("accuracy", "Accuracy"),
-    ("f1_macro", "F1 (macro)"),
-    ("perplexity", "Perplexity"),
-    ("valid_json", "Valid JSON"),
-    ("cut_off", "Cut off"),
-)
-"""Metric keys and their headings, in the order of every table. ``cut_off`` is the share of answers
-that ended at their limit, and a column only where there are any."""
-
-METRIC_WORDS = {
-    "exact_match": "exact match",
-    "accuracy": "accuracy",
-    "f1_macro": "macro F1",
-    "perplexity": "perplexity",
-    "valid_json": "valid JSON",
-    "cut_off": "answers cut off",
-}
-"""Metric keys as they stand in a sentence."""
-
-OF_THE_TASK = ("exact_match", "accuracy", "f1_macro")
-"""Metrics in 0…1 of whether answers are right."""
-
-HIGHER_IS_BETTER = (*OF_THE_TASK, "valid_json")
-"""Metrics in 0…1 of which more is better; of the others less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +143,8 @@ class ReportFacts:
     @property
     def headline_metric(self) -> str:
         """The first metric that the fine-tuned model was measured at."""
-        measured = (key for key, _ in METRICS if self.tuned and self.tuned.metric(key) is not None)
-        return next(measured, METRICS[0][0])
+        measured = (key for key in METRICS if self.tuned and self.tuned.metric(key) is not None)
+        return next(measured, next(iter(METRICS)))
 
     def difference(self, one: str, other: str, metric: str) -> Difference | None:
         """One artifact minus another at a metric, row by row; None where they were not compared."""
@@ -204,15 +179,21 @@ def artifact_of(
     return Artifact(name, kinds.get(name, "baseline"), metrics=metrics, **beside, **more)
 
 
-def shown_metrics(artifacts: Sequence[Artifact]) -> list[tuple[str, str]]:
-    """Keys and headings that a table of these artifacts has columns for."""
+def shown_metrics(artifacts: Sequence[Artifact]) -> list[Metric]:
+    """What a table of these artifacts has columns for."""
     return [
-        (key, heading)
-        for key, heading in METRICS
+        metric
+        for metric in METRICS.values()
         if any(
-            (a.metric(key) if key == "cut_off" else a.metric(key) is not None) for a in artifacts
+            value is not None and (value or not metric.silent_at_zero)
+            for value in (artifact.metric(metric.name) for artifact in artifacts)
         )
     ]
+
+
+def metric_title(name: str) -> str:
+    """A metric's heading; its name where this version does not know it."""
+    return METRICS[name].title if name in METRICS else name
 
 
 def measured_on(artifact: Artifact) -> str:

@@ -10,10 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slmcompile.metrics import METRICS
 from slmcompile.report.facts import (
-    HIGHER_IS_BETTER,
-    METRIC_WORDS,
-    OF_THE_TASK,
     Artifact,
     ReportFacts,
 )
@@ -49,7 +47,7 @@ def verdict(facts: ReportFacts) -> tuple[bool | None, str]:
 def best_baseline(facts: ReportFacts, metric: str) -> Artifact | None:
     """The strongest baseline, or the base model, at a metric."""
     measured = [a for a in facts.of_kind("baseline", "base") if a.metric(metric) is not None]
-    sign = 1.0 if metric in HIGHER_IS_BETTER else -1.0
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
     return max(measured, key=lambda a: sign * (a.metric(metric) or 0.0), default=None)
 
 
@@ -77,13 +75,15 @@ def baseline_sentences(facts: ReportFacts) -> list[str]:
     if tuned is None:
         return []
     seen = set()
-    for metric in (*OF_THE_TASK, "perplexity"):
+    for metric, entry in METRICS.items():
+        if not entry.tells_of_learning:
+            continue
         ours, best = tuned.metric(metric), best_baseline(facts, metric)
         theirs = best.metric(metric) if best else None
         if ours is None or best is None or theirs is None:
             continue
         found = facts.difference(best.name, tuned.name, metric)
-        behind = theirs >= ours if metric in HIGHER_IS_BETTER else theirs <= ours
+        behind = theirs >= ours if entry.higher_is_better else theirs <= ours
         if not behind and (found is None or found.significant):
             continue
         # Where a label is the whole answer, accuracy is exact match once more.
@@ -91,7 +91,7 @@ def baseline_sentences(facts: ReportFacts) -> list[str]:
         if same in seen:
             continue
         seen.add(same)
-        said = f"{METRIC_WORDS[metric]}: {number(theirs)} against {number(ours)}"
+        said = f"{entry.words}: {number(theirs)} against {number(ours)}"
         evidence = f" ({_rows(found, best.name, _OURS)})" if found else ""
         verb = "beats" if theirs != ours else "equals"
         outcome = verb if found is None or found.significant else ""
@@ -137,14 +137,14 @@ def losses(facts: ReportFacts, export: Artifact) -> list[tuple[str, Difference]]
     if tuned is None:
         return []
     found = []
-    for metric in METRIC_WORDS:
+    for metric, entry in METRICS.items():
         ours, theirs = export.metric(metric), tuned.metric(metric)
         difference = facts.difference(export.name, tuned.name, metric)
-        if metric == "cut_off" or ours is None or theirs is None or difference is None:
+        if entry.needs == "ending" or ours is None or theirs is None or difference is None:
             continue
-        drop = theirs - ours if metric in HIGHER_IS_BETTER else (ours - theirs) / ours
-        if difference.significant and drop > SMALL:
-            part = drop / theirs if metric in HIGHER_IS_BETTER else drop
+        drop = theirs - ours if entry.higher_is_better else ours - theirs
+        part = drop / max(ours, theirs, 1e-9)
+        if difference.significant and (drop / entry.span if entry.span else part) > SMALL:
             found.append((part, metric, difference))
     found.sort(key=lambda each: -each[0])
     return [(metric, difference) for _, metric, difference in found]
@@ -154,7 +154,11 @@ def lost_the_task(facts: ReportFacts, export: Artifact) -> bool:
     """Whether a gate of an export failed, or it answers surely worse than the tuned model."""
     if any(gate.artifact == export.name and not gate.passed for gate in facts.gates):
         return True
-    answers = {metric for metric in HIGHER_IS_BETTER if export.metric(metric) is not None}
+    answers = {
+        metric
+        for metric, entry in METRICS.items()
+        if entry.higher_is_better and export.metric(metric) is not None
+    }
     return any(not answers or metric in answers for metric, _ in losses(facts, export))
 
 
@@ -166,17 +170,17 @@ def export_sentence(facts: ReportFacts, export: Artifact) -> str | None:
     (metric, difference), *others = lost
     ours, theirs = export.metric(metric) or 0.0, tuned.metric(metric) or 0.0
     sentence = (
-        f"{export.name} loses {number(abs(theirs - ours))} of {METRIC_WORDS[metric]} against "
+        f"{export.name} loses {number(abs(theirs - ours))} of {METRICS[metric].words} against "
         f"{_OURS} ({number(ours)} against {number(theirs)}; "
         f"{_rows(difference, export.name, _OURS)})"
-        if metric in HIGHER_IS_BETTER
-        else f"{export.name} has a {METRIC_WORDS[metric]} of {number(ours)} against "
+        if METRICS[metric].higher_is_better
+        else f"{export.name} has a {METRICS[metric].words} of {number(ours)} against "
         f"{number(theirs)} of {_OURS} ({_rows(difference, export.name, _OURS)})"
     )
-    also = ", ".join(METRIC_WORDS[name] for name, _ in others)
+    also = ", ".join(METRICS[name].words for name, _ in others)
     sentence += f"; it is worse at {also} too." if also else "."
     gated = any(gate.artifact == export.name for gate in facts.gates)
-    bar = next((name for name, _ in lost if name in (*OF_THE_TASK, "perplexity")), None)
+    bar = next((name for name, _ in lost if METRICS[name].tells_of_learning), None)
     if gated or bar is None:
         return sentence
     line = f"{{metric: {bar}, artifact: {export.name}, max_drop: 0.02}}"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slmcompile.report.facts import METRICS, Artifact, ReportFacts
+from slmcompile.report.facts import Artifact, ReportFacts, metric_title
 from slmcompile.report.findings import best_baseline, lost_the_task
 from slmcompile.report.text import duration, is_number, number, size
-
-_NAMES = dict(METRICS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +52,4 @@ def _quality(facts: ReportFacts, metric: str) -> Item | None:
         *([f"base model {number(before)}"] if before is not None else []),
         *([f"{best.name} {number(best.metric(metric))}"] if best and best is not base else []),
     ]
-    return Item(_NAMES[metric], number(value), ", ".join(against) or "fine-tuned model")
+    return Item(metric_title(metric), number(value), ", ".join(against) or "fine-tuned model")

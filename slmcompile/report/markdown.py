@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import yaml
 
+from slmcompile.metrics import METRICS
 from slmcompile.report.cases import MOST_WRONG, Case, cases
 from slmcompile.report.data_facts import DataFacts, data_facts
 from slmcompile.report.facts import (
-    METRICS,
     Artifact,
     ReportFacts,
     measured_on,
+    metric_title,
     shown_metrics,
 )
 from slmcompile.report.findings import all_findings, verdict
@@ -22,7 +23,6 @@ from slmcompile.report.method import fine_tuned, overridden
 from slmcompile.report.text import MISSING, count, is_number, number, size
 from slmcompile.scoring.compared import interval_text
 
-_NAMES = dict(METRICS)
 _MOST_CASES = 8
 
 
@@ -76,16 +76,16 @@ def _results(facts: ReportFacts) -> str:
 def artifact_rows(facts: ReportFacts, artifacts: Sequence[Artifact]) -> str:
     """The comparison as a table."""
     metrics = shown_metrics(artifacts)
-    heads = ["Artifact", "Kind", *(heading for _, heading in metrics)]
+    heads = ["Artifact", "Kind", *(metric.title for metric in metrics)]
     compared = bool(facts.comparisons)
     if compared:
-        heads += [f"{_NAMES[facts.headline_metric]} against fine-tuned", "Same answer"]
+        heads += [f"{metric_title(facts.headline_metric)} against fine-tuned", "Same answer"]
     heads += ["Size", "Tokens/s", "Peak memory"]
     rows = [
         [
             prose(a.name),
             a.kind,
-            *(_metric(a, key) for key, _ in metrics),
+            *(_metric(a, metric.name) for metric in metrics),
             *(_against_tuned(facts, a) if compared else ()),
             size(a.size_bytes),
             number(a.tokens_per_second, 1),
@@ -99,7 +99,7 @@ def artifact_rows(facts: ReportFacts, artifacts: Sequence[Artifact]) -> str:
 
 def _metric(artifact: Artifact, key: str) -> str:
     value, bounds = artifact.metric(key), artifact.interval(key)
-    shown = number(value, 2 if key == "perplexity" else 3)
+    shown = number(value, METRICS[key].digits)
     return f"{shown} ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else shown
 
 
@@ -113,7 +113,7 @@ def _against_tuned(facts: ReportFacts, artifact: Artifact) -> tuple[str, str]:
 def _gates(facts: ReportFacts) -> str:
     rows = [
         [
-            _NAMES.get(gate.metric, prose(gate.metric)),
+            prose(metric_title(gate.metric)),
             prose(gate.artifact),
             prose(f"{gate.bar}; row by row {gate.difference}" if gate.difference else gate.bar),
             number(gate.value),

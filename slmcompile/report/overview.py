@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slmcompile.report.facts import METRICS, Artifact, ReportFacts, facts_from
+from slmcompile.report.facts import Artifact, ReportFacts, facts_from, metric_title
 from slmcompile.report.findings import best_baseline, verdict
 from slmcompile.report.headline import smallest_export
 from slmcompile.report.inert import prose
@@ -88,7 +88,7 @@ def _cells(facts: ReportFacts) -> list[str]:
     return [
         facts.model_name,
         gates,
-        dict(METRICS)[metric],
+        metric_title(metric),
         _value(facts.tuned, metric),
         _value(base, metric),
         f"{_value(best, metric)} {best.name}" if best else MISSING,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.data.labels import parse_json
-from slmcompile.scoring.paired import Difference, of_f1, of_perplexity, of_right
+from slmcompile.metrics import METRICS
+from slmcompile.scoring.measures import Rows
+from slmcompile.scoring.paired import Difference
+from slmcompile.scoring.score import measure_of
 
-Rows = Sequence[Mapping[str, Any]]
-"""Lines of ``predictions.jsonl`` of one artifact, in the order of the test rows."""
-
-METRICS = ("exact_match", "accuracy", "f1_macro", "perplexity", "valid_json", "cut_off")
 TUNED = "torch"
 
 
@@ -60,29 +58,14 @@ def compared(metric: str, one: Rows, other: Rows) -> Difference | None:
     """One artifact minus another; None where they did not answer the same rows, or not all of it.
 
     Args:
-        metric: one of ``METRICS``.
+        metric: a name of ``METRICS``.
         one: rows of the one.
         other: rows of the other.
     """
     if not _paired(one, other):
         return None
     try:
-        match metric:
-            case "exact_match" | "cut_off":
-                key = "correct" if metric == "exact_match" else metric
-                return of_right([bool(row[key]) for row in one], [bool(row[key]) for row in other])
-            case "accuracy":
-                return of_right(*(list(_right_labels(rows)) for rows in (one, other)))
-            case "valid_json":
-                return of_right(*([parse_json(_text(r))[0] for r in rows] for rows in (one, other)))
-            case "f1_macro":
-                ours, theirs = ([row["predicted_label"] for row in rows] for rows in (one, other))
-                return of_f1(ours, theirs, [row["label"] for row in one])
-            case "perplexity":
-                scores = [[(r["log_likelihood"], r["tokens"]) for r in s] for s in (one, other)]
-                return of_perplexity(*scores)
-            case _:
-                raise ValueError(metric)
+        return measure_of(METRICS[metric]).difference(one, other)
     except KeyError:
         return None
 
@@ -101,10 +84,6 @@ def _paired(one: Rows, other: Rows) -> bool:
 def _text(row: Mapping[str, Any]) -> str:
     """An answer as it is compared: its label in the declared writing."""
     return str(row["compared"]).strip()
-
-
-def _right_labels(rows: Rows) -> Iterator[bool]:
-    return (row["predicted_label"] == row["label"] for row in rows)
 
 
 def p_text(p: float) -> str:

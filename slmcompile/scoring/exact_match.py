@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from slmcompile.data.labels import parse_json, same_json
+from slmcompile.scoring.measures import Share
 
 
 def is_correct(task: str, prediction: str, reference: str) -> bool:
@@ -21,12 +20,4 @@ def is_correct(task: str, prediction: str, reference: str) -> bool:
     return prediction.strip() == reference.strip()
 
 
-def exact_match(task: str, predictions: Sequence[str], references: Sequence[str]) -> float:
-    """Share of correct answers, in [0, 1]."""
-    right = [is_correct(task, *pair) for pair in zip(predictions, references, strict=True)]
-    return sum(right) / len(right)
-
-
-def valid_json(predictions: Sequence[str]) -> float:
-    """Share of answers that are one JSON value, in [0, 1]."""
-    return sum(parse_json(prediction)[0] for prediction in predictions) / len(predictions)
+EXACT_MATCH = Share(lambda row: bool(row["correct"]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.metrics.registry import METRICS
+from slmcompile.metrics import METRICS
 from slmcompile.recipe.schema import Gate
 from slmcompile.scoring.compared import TUNED, Comparison, interval_text
 from slmcompile.scoring.paired import Difference

@@ -21,9 +21,10 @@ from slmcompile.data.store import Row, read_split
 from slmcompile.files.artifact import write_json, write_text
 from slmcompile.inference.protocol import LanguageModel
 from slmcompile.machine.process import thread_count
+from slmcompile.metrics.metric import Metric, Needs
 from slmcompile.scoring.baselines import LINEAR, answers_of_labels, predict_baselines
-from slmcompile.scoring.perplexity import perplexity
-from slmcompile.scoring.score import Scores, cut_off, is_correct, score, score_labels
+from slmcompile.scoring.exact_match import is_correct
+from slmcompile.scoring.score import OF_ANSWERS, OF_LABELS, score, wanted_metrics
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights
 
@@ -100,12 +101,14 @@ def _model(context: Context, rows: Sequence[Row]) -> dict[str, _Measured]:
         _record(context, row, decode(answer.ids)) | {"cut_off": answer.cut_off}
         for row, answer in zip(rows, answers, strict=True)
     ]
-    values = cut_off([answer.cut_off for answer in answers]) | _score(context, records)
-    if "perplexity" in config["metrics"]:
+    wanted = _wanted(context)
+    known: tuple[Needs, ...] = (*OF_ANSWERS, "ending")
+    if any(metric.needs == "likelihood" for metric in wanted):
+        known += ("likelihood",)
         scored = model.log_likelihood(rows)
         for record, (log_likelihood, tokens) in zip(records, scored, strict=True):
             record |= {"log_likelihood": log_likelihood, "tokens": tokens}
-        values["perplexity"] = perplexity(*(sum(part) for part in zip(*scored, strict=True)))
+    values: dict[str, Any] = {**score(records, wanted, known)}
     values["tokens_per_second"] = model.decode_speed(rows[0].prompt_ids, SPEED_TOKENS)
     values["peak_memory_bytes"] = _peak_memory()
     values["size_bytes"] = size
@@ -151,12 +154,11 @@ def _baselines(context: Context, rows: Sequence[Row]) -> dict[str, _Measured]:
     for name, texts in predict_baselines(train, rows).items():
         if name == LINEAR and whole is None:
             records = [_label_record(row, label) for row, label in zip(rows, texts, strict=True)]
-            labels = [row.label for row in rows]
-            found[name] = _Measured(score_labels(texts, labels, _wanted(context)), records)
+            found[name] = _Measured(score(records, _wanted(context), OF_LABELS), records)
             continue
         answers = [whole[label] for label in texts] if name == LINEAR and whole else texts
         records = [_record(context, row, text) for row, text in zip(rows, answers, strict=True)]
-        found[name] = _Measured(_score(context, records), records)
+        found[name] = _Measured(score(records, _wanted(context)), records)
     return found
 
 
@@ -190,16 +192,8 @@ def _label_record(row: Row, label: str) -> dict[str, Any]:
     }
 
 
-def _score(context: Context, records: Sequence[Mapping[str, Any]]) -> Scores:
-    config = context.config
-    answers = [record["compared"] for record in records]
-    references = [record["reference"] for record in records]
-    return score(config["task"], config["label"], answers, references, _wanted(context))
-
-
-def _wanted(context: Context) -> list[str]:
-    """Metrics of answers; perplexity is one of models."""
-    return [name for name in context.config["metrics"] if name != "perplexity"]
+def _wanted(context: Context) -> list[Metric]:
+    return wanted_metrics(context.config["metrics"], context.config["task"])
 
 
 def _peak_memory() -> int:

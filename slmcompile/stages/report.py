@@ -12,8 +12,9 @@ from slmcompile.files.artifact import sha256_file, write_json, write_text
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
-from slmcompile.scoring.compared import TUNED, Rows, agreement, comparisons, interval_text
+from slmcompile.scoring.compared import TUNED, agreement, comparisons, interval_text
 from slmcompile.scoring.gates import judge
+from slmcompile.scoring.measures import Rows
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.evaluations import read_metrics, read_predictions
 from slmcompile.stages.track import stage_tracker

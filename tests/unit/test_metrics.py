@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,13 +13,13 @@ from hypothesis import strategies as st
 
 from slmcompile.data.labels import label_of
 from slmcompile.data.store import Row
-from slmcompile.metrics.registry import METRICS
+from slmcompile.metrics import METRICS
 from slmcompile.scoring.baselines import LINEAR, NEAREST, predict_baselines
-from slmcompile.scoring.classification import accuracy, f1_macro
+from slmcompile.scoring.classification import ACCURACY, f1_macro
 from slmcompile.scoring.confidence import wilson
 from slmcompile.scoring.exact_match import is_correct
 from slmcompile.scoring.perplexity import perplexity
-from slmcompile.scoring.score import score, score_labels
+from slmcompile.scoring.score import OF_LABELS, measure_of, score, wanted_metrics
 
 labels = st.sampled_from(["on", "off", "set"])
 answers = st.lists(st.tuples(st.none() | labels | st.just("other"), labels), min_size=1)
@@ -76,7 +78,16 @@ def test_a_known_score() -> None:
         "what?",  # no JSON
         '{"intent": "on", "name": "b"}',  # wrong label
     ]
-    found = score("extraction", "intent", predictions, references, list(METRICS))
+    rows = [
+        {
+            "compared": prediction,
+            "correct": is_correct("extraction", prediction, reference),
+            "label": label_of(reference, "intent"),
+            "predicted_label": label_of(prediction, "intent"),
+        }
+        for prediction, reference in zip(predictions, references, strict=True)
+    ]
+    found = score(rows, METRICS.values())
     assert found["exact_match"] == 0.25
     assert found["accuracy"] == 0.5
     assert found["valid_json"] == 0.75
@@ -84,11 +95,27 @@ def test_a_known_score() -> None:
     assert found["f1_macro"] == pytest.approx(1 / 3)
     assert found["exact_match_ci"] == pytest.approx([0.0456, 0.6994], abs=1e-4)
     assert "perplexity" not in found
-    assert score("extraction", "intent", predictions, references, ["accuracy"]).keys() == {
+    asked = wanted_metrics(["accuracy"], "extraction")
+    assert score(rows, asked).keys() == {
         "accuracy",
         "accuracy_ci",
         "valid_json",
+        "valid_json_ci",
     }
+    assert [m.name for m in wanted_metrics(["accuracy"], "generation")] == ["accuracy", "cut_off"]
+
+
+def labelled(predictions: Sequence[str | None], references: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows that hold labels alone."""
+    return [
+        {"predicted_label": prediction, "label": reference}
+        for prediction, reference in zip(predictions, references, strict=True)
+    ]
+
+
+def accuracy(predictions: Sequence[str | None], references: Sequence[str]) -> float:
+    """The share of right labels."""
+    return ACCURACY.value(labelled(predictions, references))
 
 
 @settings(deadline=None)
@@ -132,8 +159,10 @@ def test_perplexity_of_known_likelihoods() -> None:
 def test_every_metric_says_how_it_is_computed_and_which_way_is_better() -> None:
     for name, metric in METRICS.items():
         assert metric.name == name
-        assert (metric.of_text is not None) == (metric.needs == "text")
-        assert (metric.of_labels is not None) == (metric.needs == "label")
+        measure = measure_of(metric)
+        assert callable(measure.value)
+        assert callable(measure.interval)
+        assert callable(measure.difference)
     lower = [name for name, metric in METRICS.items() if not metric.higher_is_better]
     assert lower == ["perplexity", "cut_off"]
 
@@ -199,6 +228,7 @@ def test_labels_that_are_no_classes_get_no_linear_baseline() -> None:
 
 
 def test_labels_alone_are_scored_against_labels() -> None:
-    found = score_labels(["on", "off", None], ["on", "on", "off"], list(METRICS))
+    rows = labelled(["on", "off", None], ["on", "on", "off"])
+    found = score(rows, METRICS.values(), OF_LABELS)
     assert found["accuracy"] == pytest.approx(1 / 3)
     assert found.keys() == {"accuracy", "accuracy_ci", "f1_macro"}

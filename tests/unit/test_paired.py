@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slmcompile.metrics import METRICS
 from slmcompile.recipe.schema import Gate
 from slmcompile.scoring.classification import f1_macro
-from slmcompile.scoring.compared import METRICS, agreement, compared, comparisons, p_text
+from slmcompile.scoring.compared import agreement, compared, comparisons, p_text
 from slmcompile.scoring.confidence import wilson
 from slmcompile.scoring.gates import judge
 from slmcompile.scoring.paired import mcnemar, newcombe, of_f1, of_perplexity, of_right
 from slmcompile.scoring.perplexity import perplexity
-from slmcompile.scoring.score import cut_off, score
+from slmcompile.scoring.score import OF_ANSWERS, score
 
 
 @pytest.mark.parametrize(("one", "other", "p"), [
@@ -145,16 +146,7 @@ def answered(
 
 def scored(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The metrics of rows, as ``evaluate`` computes them."""
-    answers, references = ([row[key] for row in rows] for key in ("compared", "reference"))
-    found: dict[str, Any] = score(
-        "extraction", None, answers, references, ["exact_match", "accuracy", "f1_macro"]
-    )
-    totals = [sum(row[key] for row in rows) for key in ("log_likelihood", "tokens")]
-    return (
-        found
-        | cut_off([row["cut_off"] for row in rows])
-        | {"perplexity": perplexity(totals[0], totals[1])}
-    )
+    return dict(score(rows, METRICS.values(), (*OF_ANSWERS, "ending", "likelihood")))
 
 
 REFERENCES = [str(n % 4) for n in range(80)]
@@ -211,7 +203,7 @@ def test_a_bar_on_a_drop_is_told_row_by_row_and_held_against_the_figures() -> No
 
 
 def test_answers_cut_off_are_open_to_gates() -> None:
-    measured = {"torch": scored(GOOD) | cut_off([True] + [False] * 79)}
+    measured = {"torch": scored(GOOD) | {"cut_off": 1 / 80}}
     (verdict,) = judge([Gate(metric="cut_off", max=0.0)], measured)
     assert not verdict.passed
     assert verdict.text == "cut_off of torch is 0.0125, bar ≤ 0"

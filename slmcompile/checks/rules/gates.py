@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import inf
-
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.facts.context import CheckContext
-from slmcompile.metrics.registry import ALWAYS_MEASURED, METRICS
+from slmcompile.metrics import METRICS
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.schema import Gate
-
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "exact_match": (0.0, 1.0),
-    "accuracy": (0.0, 1.0),
-    "f1_macro": (0.0, 1.0),
-    "perplexity": (1.0, inf),
-    "cut_off": (0.0, 1.0),
-}
-"""Smallest and largest value that a metric can take."""
 
 
 @check(
@@ -54,9 +42,9 @@ def _fault(plan: Plan | None, gate: Gate) -> tuple[str, str, str]:
             f"add {gate.metric} to eval.metrics",
             "metric",
         )
-    higher = METRICS[gate.metric].higher_is_better
-    low, high = _RANGES.get(gate.metric, (-inf, inf))
-    span = f"{low:g} to {high:g}" if high < inf else f"{low:g} upwards"
+    metric = METRICS[gate.metric]
+    higher, low, high = metric.higher_is_better, metric.low, metric.high
+    span = f"{low:g} to {high:g}" if metric.bounded else f"{low:g} upwards"
     if not higher and gate.min is not None:
         return (f"lower {gate.metric} is better, so min is no bar", "write max", "min")
     if higher and gate.max is not None:
@@ -82,7 +70,11 @@ def _measured(plan: Plan, gate: Gate) -> bool:
     found = {
         str(stage.config["artifact"])
         for stage in plan.stages()
-        if stage.kind == "evaluate" and gate.metric in {*stage.config["metrics"], *ALWAYS_MEASURED}
+        if stage.kind == "evaluate"
+        and (
+            gate.metric in stage.config["metrics"]
+            or METRICS[gate.metric].always_of(stage.config["task"])
+        )
     }
     return wanted <= found
 

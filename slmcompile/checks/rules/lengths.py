@@ -6,7 +6,7 @@ from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
-from slmcompile.metrics.registry import METRICS
+from slmcompile.metrics import METRICS
 
 DROPPED = 0.2
 """Share of rows dropped as too long from which what is left is another data set."""

@@ -1,0 +1,70 @@
+"""What is to be known of a metric before anything is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+Needs = Literal["text", "label", "likelihood", "ending"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: as in recipes and in ``metrics.json``.
+        title: its column's heading.
+        words: as it stands in a sentence.
+        place: where its column stands among the others; the first that was measured is the
+            headline of a report.
+        needs: what of an answer it is computed from: ``text`` compares whole answers, ``label``
+            labels, ``likelihood`` takes the model's own probabilities of the references,
+            ``ending`` how its answers ended.
+        program: ``package.module:name`` of a ``scoring.measures.Measure``.
+        higher_is_better: which way is better.
+        low, high: smallest and largest value that it can take.
+        of_task: whether it tells that answers are right, so that baselines are held against it.
+        always: whether it is measured whatever ``eval.metrics`` says, and so not named there:
+            never, of every task, or of extraction alone.
+        digits: decimals in a table.
+        silent_at_zero: whether a column of zeros says nothing and is left out.
+        packages: installed packages that its value depends on.
+        epoch: raised when its numbers change.
+    """
+
+    name: str
+    title: str
+    words: str
+    place: int
+    needs: Needs
+    program: str
+    higher_is_better: bool = True
+    low: float = 0.0
+    high: float = 1.0
+    of_task: bool = False
+    always: Literal["never", "every", "extraction"] = "never"
+    digits: int = 3
+    silent_at_zero: bool = False
+    packages: tuple[str, ...] = ()
+    epoch: int = 1
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it has a largest value."""
+        return self.high < inf
+
+    @property
+    def span(self) -> float | None:
+        """Largest minus smallest value; None where there is no largest."""
+        return self.high - self.low if self.bounded else None
+
+    @property
+    def tells_of_learning(self) -> bool:
+        """Whether a model that learnt the task is better at it, and not in its form alone."""
+        return self.of_task or self.needs == "likelihood"
+
+    def always_of(self, task: str) -> bool:
+        """Whether it is measured of a task without being asked for."""
+        return self.always in {"every", task}
