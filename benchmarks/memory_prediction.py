@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 from slmcompile.base.facts import read_model_facts
 from slmcompile.console.progress import Silent
@@ -34,14 +34,16 @@ from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture
 from slmcompile.files.artifact import write_json
 from slmcompile.machine.process import prepare_to_compute, thread_count
+from slmcompile.methods import METHODS
+from slmcompile.methods.keys import Train
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Eval, Recipe, Train
+from slmcompile.recipe.schema import Eval, Recipe
 from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.interval import Interval
 
 ROOT = Path(__file__).parent.parent
-METHODS = ("lora", "qlora", "full")
+MEASURED = ("lora", "qlora", "full")
 BATCHES = {64: 4, 256: 4, 1024: 2}
 """Rows of a batch, by their length in tokens."""
 
@@ -54,8 +56,8 @@ STEPS, STEPS_VARIED, TEST_ROWS, NEW_TOKENS = 2, 40, 2, 8
 def settings(name: str) -> tuple[Train, int]:
     """Train section and length of ``method/length[/checkpointing][/bf16][/varied]``."""
     method, length, *more = name.split("/")
-    config = Train(
-        method=cast(Literal["full", "lora", "qlora"], method),
+    config = METHODS[method].section(
+        method=method,
         max_steps=STEPS_VARIED if "varied" in more else STEPS,
         eval_steps=STEPS_VARIED // 2 if "varied" in more else 1,
         learning_rate=1e-5,
@@ -234,7 +236,7 @@ def measure(names: Sequence[str], base: Path) -> bool:
 
 def main() -> None:
     """Measures and prints."""
-    every = [f"{method}/{length}" for length in BATCHES for method in METHODS]
+    every = [f"{method}/{length}" for length in BATCHES for method in MEASURED]
     every += ["lora/1024/checkpointing", "lora/64/bf16", "lora/256/bf16"]
     every += ["lora/64/bf16/varied", "qlora/64/varied", "full/64/varied"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

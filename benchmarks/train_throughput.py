@@ -24,9 +24,10 @@ import torch
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import Row, read_split, write_split
 from slmcompile.machine.process import thread_count
+from slmcompile.methods.keys import Train
+from slmcompile.methods.lora import Lora, LoraTrain
 from slmcompile.models.adapter import attach
 from slmcompile.models.base_model import load_base_model
-from slmcompile.recipe.schema import Lora, Train
 from slmcompile.training.batches import epoch_batches
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainRuntime
@@ -75,10 +76,10 @@ def ours(config: Train, base: Path, data: Path, rows: list[Row]) -> Meter:
     return meter
 
 
-def plain(config: Train, base: Path, rows: list[Row], tokenizer: Any) -> Meter:
+def plain(config: LoraTrain, base: Path, rows: list[Row], tokenizer: Any) -> Meter:
     """One round of transformers.Trainer: padded batches, whole head, PEFT's own forward."""
     torch.manual_seed(config.seed)
-    model = attach(load_base_model(base, config.precision), config.lora or Lora())
+    model = attach(load_base_model(base, config.precision), config.lora)
 
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
@@ -138,7 +139,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     tokenizer = AutoTokenizer.from_pretrained(args.base, local_files_only=True)
     rows = read_split(args.data, "train")
-    config = Train(
+    config = LoraTrain(
         precision=args.precision,
         max_steps=args.steps,
         eval_steps=10**9,

@@ -15,11 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.base.facts import size_in
-from slmcompile.estimate.trainable import Trainable
-from slmcompile.facts.architecture import Architecture
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.machine.process import GIVEN_BACK
-from slmcompile.recipe.schema import Eval, Train
+from slmcompile.methods import METHODS
+from slmcompile.methods.keys import Train
+from slmcompile.recipe.schema import Eval
+from slmcompile.shapes.architecture import Architecture, Trainable
 from slmcompile.shapes.interval import Interval, exactly, larger
 from slmcompile.shapes.sizes import LOGITS_AT_ONCE, SHORT_ROW
 
@@ -46,8 +47,6 @@ STAYS = 0.4
 """Share of what generating takes that comes on top of what reading the weights took, at most."""
 STATE = Interval(1.0, 1.06)
 """Resident bytes for a byte of the optimizer's."""
-LOADING_QUANTISED = Interval(0.25, 0.6)
-"""What loading in 4 bits leaves behind, as a share of the file."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,7 @@ def training_memory(
         rows: lengths.
         steps: optimizer steps of the run.
     """
+    terms = METHODS[train.method].memory
     batch = _at_most(train.per_device_train_batch_size, rows.train)
     longest = rows.longest
     small = batch * longest.high * decoder.hidden * _item(train) < GIVEN_BACK
@@ -124,7 +124,7 @@ def training_memory(
         _kept(train, decoder, batch, longest.low), _kept(train, decoder, batch, longest.high)
     )
     state, gradients = _trained_state(train, found, steps), _gradients(train, found)
-    weights = exactly(_weights(train, model))
+    weights = exactly(terms.base(train, model))
     trained = exactly(batch) * rows.trained
     forward = (
         exactly(state - gradients) * STATE
@@ -135,10 +135,9 @@ def training_memory(
     if small:
         backward += kept * KEPT_SMALL_AFTER
     left = weights + larger(forward, backward) + _shapes(train, rows, steps)
-    if train.quantization is not None:
-        left += exactly(model.stored_bytes) * LOADING_QUANTISED
-    read_as = "F32" if train.method == "full" or train.precision == "fp32" else "BF16"
-    copied = model.stored_bytes if train.quantization else model.converted_bytes(read_as)
+    left += exactly(model.stored_bytes) * terms.left_by_loading
+    read_as = terms.read_as(train)
+    copied = model.stored_bytes if read_as is None else model.converted_bytes(read_as)
     return LIBRARIES + larger(left, weights + exactly(copied) * MAPPED)
 
 
@@ -156,24 +155,14 @@ def _item(train: Train) -> int:
     return 4 if train.precision == "fp32" else 2
 
 
-def _weights(train: Train, model: Architecture) -> float:
-    """Bytes of the base model as it is trained over; 4-bit blocks of 64 have a scale each."""
-    item = _item(train)
-    if train.quantization is None:
-        return model.parameters * (4 if train.method == "full" else item)
-    scale = 1 + 4 / 256 if train.quantization.bnb_4bit_use_double_quant else 4
-    quantised = model.linear_parameters * (0.5 + scale / 64)
-    return quantised + (model.parameters - model.linear_parameters) * item
-
-
 def _trained_state(train: Train, found: Trainable, steps: int) -> float:
     """Bytes beside the base model: what AdamW owns, the gradient, and the best weights so far.
 
     Masters, gradient and two moments are fp32; in bf16 the copies that are computed with, and
-    their gradient, come on top. Method full's masters are the base weights themselves.
+    their gradient, come on top. Masters of the base's own weights are those weights themselves.
     """
     count = found.parameters
-    masters = 0 if train.method == "full" else 4 * count
+    masters = 4 * (count - found.whole)
     copies = 4 * count if train.precision == "bf16" else 0
     best = 4 * count if train.load_best_model_at_end and steps > train.eval_steps else 0
     return masters + 12 * count + copies + best
@@ -210,15 +199,12 @@ def _kept(train: Train, decoder: Decoder, batch: int, longest: float) -> float:
 def _kept_by_a_layer(train: Train, decoder: Decoder) -> float:
     """Elements a token: what each operation keeps in the forms that training runs.
 
-    Two residual streams and two normed ones (one more each where the norm is trained and so not
-    fused); queries, keys, values and the attention's result; gate, up and their product; for every
-    adapted layer its low-rank activation. The probabilities of short rows come on top.
+    Two residual streams and two normed ones; queries, keys, values and the attention's result;
+    gate, up and their product; what the method adds. The probabilities of short rows come on top.
     """
     queries, keys = decoder.heads * decoder.width, decoder.key_heads * decoder.width
     elements = 4 * decoder.hidden + 2 * queries + 2 * keys + 3 * decoder.wide
-    if train.lora is None:
-        return elements + 2 * decoder.hidden
-    return elements + 7 * train.lora.r
+    return elements + METHODS[train.method].memory.kept(train, decoder.hidden)
 
 
 def _logits(decoder: Decoder, trained: Interval, found: Trainable) -> Interval:
@@ -242,7 +228,8 @@ def evaluation_memory(
     pages of the weights' file stay resident while it generates.
     """
     weights = 4.0 * model.parameters
-    copied = 0 if train.method == "full" else model.converted_bytes("F32")
+    own = METHODS[train.method].writes == "model"
+    copied = 0 if own else model.converted_bytes("F32")
     loading = exactly(copied) * MAPPED
     if train.precision == "bf16":
         loading = larger(loading, exactly(weights / 2))

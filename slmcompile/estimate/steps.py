@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slmcompile.recipe.schema import Train
+from slmcompile.methods.keys import Train
 
 if TYPE_CHECKING:
     import torch

@@ -26,8 +26,10 @@ from slmcompile.estimate.earlier_runs import Work, earlier_runs, seconds_of
 from slmcompile.estimate.peak import predict, shown
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.estimate.trainable import trainable
-from slmcompile.facts.architecture import Architecture, architecture_of
+from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods import METHODS
+from slmcompile.shapes.architecture import Architecture
 from slmcompile.shapes.interval import Interval, exactly
 from slmcompile.state.changes import Change
 
@@ -137,7 +139,7 @@ def _tokens(context: CheckContext, kind: str = "total") -> int | None:
 def _flops(context: CheckContext, model: Architecture, tokens: int) -> float:
     train = context.recipe.train
     found = trainable(train, model)
-    full = train.method == "full"
+    full = bool(found.whole)
     per_token = (6 if full else 4) * model.linear_parameters + 6 * found.adapter
     if train.gradient_checkpointing:
         per_token += 2 * model.linear_parameters
@@ -150,7 +152,7 @@ def _work(context: CheckContext, parameters: int | None, tokens: int | None) -> 
     """What training amounts to, as the journal writes it of earlier runs."""
     if parameters is None or tokens is None:
         return None
-    return Work(tokens, parameters, full=context.recipe.train.method == "full")
+    return Work(tokens, parameters, full=METHODS[context.recipe.train.method].writes == "model")
 
 
 def _time(

@@ -12,7 +12,7 @@ from typing import Any
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.inference.batching import equal_length, padded_right, similar_length
 from slmcompile.inference.protocol import Generated
-from slmcompile.recipe.schema import Precision
+from slmcompile.methods.keys import Precision
 
 
 def load(base: Path, trained: Path | None, threads: int, precision: Precision) -> TorchModel:

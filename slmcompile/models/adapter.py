@@ -16,7 +16,7 @@ from torch import nn
 
 from slmcompile.console.errors import BadRecipeError
 from slmcompile.files.artifact import saying_what_is_missing, write_json
-from slmcompile.recipe.schema import Lora
+from slmcompile.methods.lora import Lora
 from slmcompile.shapes.target_modules import leaf, matched, patterns_of
 
 CONFIG_FILE = "adapter_config.json"

@@ -15,7 +15,8 @@ import torch
 
 from slmcompile.console.errors import CorruptError
 from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
-from slmcompile.recipe.schema import Precision, Quantization
+from slmcompile.methods.keys import Precision
+from slmcompile.methods.qlora import Quantization
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

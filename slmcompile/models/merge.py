@@ -8,6 +8,7 @@ the base that it was quantised from. A model of which all weights were trained i
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from slmcompile.console.errors import CorruptError, StageFailedError
 from slmcompile.console.quiet import quiet
 from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
 from slmcompile.machine.vector_maths import choose_kernels
+from slmcompile.methods import METHODS
+from slmcompile.registry.table import program
+
+METHOD_FILE = "method.json"
+"""Names the method of an adapter that is not in PEFT's format."""
 
 
 def is_adapter(trained: Path) -> bool:
@@ -27,7 +33,7 @@ def load_merged(base: Path, trained: Path | None) -> Any:
 
     Args:
         base: base-model folder.
-        trained: PEFT adapter folder, to be merged into the base; or a model folder, which takes
+        trained: folder of an adapter, to be merged into the base; or a model folder, which takes
             the base's place; or None for the base itself.
 
     Raises:
@@ -59,6 +65,14 @@ def load_merged(base: Path, trained: Path | None) -> Any:
 
 
 def _merged(model: Any, adapter: Path) -> Any:
+    """By the method that wrote the adapter; PEFT's own format names none."""
+    if not (adapter / METHOD_FILE).is_file():
+        return merged_by_peft(model, adapter)
+    method = json.loads((adapter / METHOD_FILE).read_text(encoding="utf-8"))["method"]
+    return program(METHODS[method].program).merge(model, adapter)
+
+
+def merged_by_peft(model: Any, adapter: Path) -> Any:
     """Merges on one thread: hundreds of small products, whose sums then never depend on threads."""
     import torch
 

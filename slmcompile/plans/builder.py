@@ -19,6 +19,8 @@ from pydantic import BaseModel
 
 from slmcompile.console.errors import BadRecipeError, Exit, MissingError, SlmcompileError, all_of
 from slmcompile.files.file_hash import file_hash
+from slmcompile.methods import METHODS
+from slmcompile.methods.keys import Train
 from slmcompile.metrics import METRICS
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.data_files import followed, glob_folders, keys_of
@@ -35,7 +37,6 @@ from slmcompile.recipe.schema import (
     PackageModel,
     RandomModel,
     Recipe,
-    Train,
 )
 
 RESERVED = frozenset({"torch", "base", "baselines"})
@@ -43,11 +44,6 @@ _TEXT = ("transformers", "tokenizers")
 _TORCH = ("torch", "transformers", "peft")
 _ONNX = ("onnxruntime", "onnxruntime-genai")
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
-_TRAINING = {
-    "full": ("torch", "transformers"),
-    "lora": _TORCH,
-    "qlora": (*_TORCH, "bitsandbytes"),
-}
 
 
 def build(project: Project, composed: Composed) -> Plan:
@@ -254,7 +250,7 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         "train",
         "train",
         _typed(recipe.train),
-        _versions(*_TRAINING[recipe.train.method]),
+        _versions(*METHODS[recipe.train.method].packages),
         shared,
         metrics="train",
         plots="train",

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.schema import Recipe
+from slmcompile.registry.markers import by_name, sections_within
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 INTERPOLATION = r"\$\{[^}:]+\}"
@@ -41,9 +41,12 @@ def group_schema(group: str) -> dict[str, Any]:
     Raises:
         KeyError: the recipe has no such group.
     """
-    annotation: Any = Recipe.model_fields[group].annotation
-    description = Recipe.model_fields[group].description or ""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    field = Recipe.model_fields[group]
+    annotation: Any = field.annotation
+    description = field.description or ""
+    if marker := by_name(annotation, field.metadata):
+        generated = TypeAdapter(Annotated[annotation, marker]).json_schema()
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         generated = annotation.model_json_schema()
     else:  # a mapping of names to sections: the file holds one or more of its entries
         whole = Recipe.model_json_schema()
@@ -79,11 +82,8 @@ def schema_files() -> dict[str, str]:
 
 
 def _is_group(annotation: Any) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return True
-    if get_origin(annotation) in {Annotated, Union, UnionType}:
-        return any(_is_group(part) for part in get_args(annotation))
-    return get_origin(annotation) is dict and _is_group(get_args(annotation)[-1])
+    """A section, or a mapping of names to sections."""
+    return get_origin(annotation) is not tuple and bool(sections_within(annotation))
 
 
 def _document(generated: dict[str, Any], title: str, description: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from slmcompile.recipe.other_tools import KEYS as PEERS
 from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.schema import Recipe
-from slmcompile.registry.markers import NameIn
+from slmcompile.registry.markers import ByName, NameIn, by_name, sections_of, sections_within
 
 _INTRODUCTION = """\
 <!-- Written by `slmcompile schema --docs` from slmcompile/recipe/schema.py. Do not edit. -->
@@ -36,11 +36,34 @@ def key_docs() -> str:
     parts = [_INTRODUCTION]
     parts.append(f"\n## The recipe\n\n{_table(Recipe, '', list(Recipe.model_fields))}")
     for name, field in Recipe.model_fields.items():
-        for section in _sections(field.annotation):
-            parts += _pages(section, _below(name, field.annotation), 2)
+        path = _below(name, field.annotation)
+        if marker := by_name(field.annotation, field.metadata):
+            parts += _union(marker, field.annotation, path)
+            continue
+        for section in sections_within(field.annotation):
+            parts += _pages(section, path, 2)
     parts += _pages(Policy, "policy", 2)
     parts.append(_ABOUT_POLICY)
     return "".join(parts)
+
+
+def _union(marker: ByName, common: Any, path: str) -> Iterator[str]:
+    """The keys that every entry of a table has, and behind them those that only some have."""
+    told = set(common.model_fields)
+    table = _table(marker.sections()[marker.default], path, list(common.model_fields))
+    yield f"\n## `{path}`\n\n{_one_line(common.__doc__ or '')}\n\n{table}"
+    for name, section in marker.sections().items():
+        about = _one_line(section.__doc__ or "")
+        yield f"\n### `{path}` with `{marker.key}: {name}`\n\n{about}\n"
+        own = [key for key in section.model_fields if key not in common.model_fields]
+        if own:
+            yield f"\n{_table(section, path, own)}"
+        for key in own:
+            field = section.model_fields[key]
+            if key not in told:
+                told.add(key)
+                for inner in sections_within(field.annotation, field.metadata):
+                    yield from _pages(inner, f"{path}.{key}", 4)
 
 
 def _pages(section: type[BaseModel], path: str, level: int) -> Iterator[str]:
@@ -51,7 +74,7 @@ def _pages(section: type[BaseModel], path: str, level: int) -> Iterator[str]:
     table = _table(section, path, list(section.model_fields))
     yield f"\n{'#' * level} {title}\n\n{about}\n\n{table}"
     for name, field in section.model_fields.items():
-        for inner in _sections(field.annotation):
+        for inner in sections_within(field.annotation, field.metadata):
             yield from _pages(inner, f"{path}.{_below(name, field.annotation)}", min(level + 1, 4))
 
 
@@ -111,13 +134,13 @@ def _words(annotation: Any) -> str:
     if origin is Literal:
         return _one_of(arguments)
     if origin in {Union, UnionType}:
-        if all(_sections(part) for part in arguments):
+        if all(sections_of(part) for part in arguments):
             return "section, by `type`"
         return " or ".join(_words(part) for part in arguments)
     if origin is tuple:
-        return f"list of {'sections' if _sections(annotation) else _words(arguments[0])}"
+        return f"list of {'sections' if sections_within(annotation) else _words(arguments[0])}"
     if origin is dict:
-        key = "name" if _sections(annotation) else _words(arguments[0])
+        key = "name" if sections_within(annotation) else _words(arguments[0])
         return f"mapping of {key} to {_words(arguments[1])}"
     if annotation is NoneType:
         return "null"
@@ -133,13 +156,6 @@ def _choices(metadata: Iterable[Any]) -> str:
 
 def _one_of(choices: Iterable[Any]) -> str:
     return " or ".join(f"`{choice}`" for choice in choices)
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a value of this type is, or holds."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for part in get_args(annotation) for section in _sections(part)]
 
 
 def _below(name: str, annotation: Any) -> str:

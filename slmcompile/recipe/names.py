@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
 from slmcompile.console.printable import shortened
 from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.schema import Recipe
+from slmcompile.registry.markers import by_name, sections_of
 
 # Ratios of difflib. A guess that misleads costs more than the list of the keys.
 _NEAR = 0.66
@@ -100,7 +101,7 @@ def paths_by_name() -> dict[str, tuple[str, ...]]:
             path = ".".join((*at, name))
             if path not in found.get(name, ()):
                 found[name] = (*found.get(name, ()), path)
-            for below in _sections(field.annotation):
+            for below in sections_of(field.annotation, field.metadata):
                 walk(below, (*at, name))
 
     walk(Recipe, ())
@@ -108,7 +109,7 @@ def paths_by_name() -> dict[str, tuple[str, ...]]:
 
 
 def section_at(model: type[BaseModel], keys: tuple[str, ...], raw: Any) -> type[BaseModel] | None:
-    """The section type that holds the value at ``keys``; ``raw`` decides tagged unions."""
+    """The section type that holds the value at ``keys``; ``raw`` decides unions."""
     current: type[BaseModel] | None = model
     value = raw
     position = 0
@@ -117,22 +118,37 @@ def section_at(model: type[BaseModel], keys: tuple[str, ...], raw: Any) -> type[
         if field is None:
             return None
         value = value.get(keys[position]) if isinstance(value, dict) else None
-        annotation: Any = field.annotation
+        annotation, metadata = _plain(field.annotation), field.metadata
         position += 1
-        choices = _sections(annotation)
-        if not choices and get_origin(_plain(annotation)) in {dict, tuple}:
+        if not sections_of(annotation, metadata) and get_origin(annotation) in {dict, tuple}:
             position += 1  # a mapping or list of sections: its key carries no type
             value = _child(value, keys[position - 1]) if position <= len(keys) else None
-            choices = _sections(get_args(_plain(annotation))[-1 if _is_map(annotation) else 0])
-        current = _chosen(choices, value)
+            inner = get_args(annotation)[-1 if get_origin(annotation) is dict else 0]
+            annotation, metadata = inner, []
+        current = _chosen(annotation, metadata, value)
     return current
 
 
-def kinds_at(keys: tuple[str, ...], raw: Any) -> list[type[BaseModel]]:
-    """The section types of which one may lie at ``keys``; ``raw`` decides those above."""
+def kinds_at(keys: tuple[str, ...], raw: Any) -> tuple[str, dict[str, type[BaseModel]]]:
+    """The key that says which section lies at ``keys``, and the sections by what it may say.
+
+    ``raw`` decides those above; the key is empty where there is one section or none.
+    """
     above = section_at(Recipe, keys[:-1], raw)
     field = above.model_fields.get(keys[-1]) if above and keys else None
-    return _sections(field.annotation) if field else []
+    return _kinds(field.annotation, field.metadata) if field else ("", {})
+
+
+def _kinds(annotation: Any, metadata: Iterable[Any]) -> tuple[str, dict[str, type[BaseModel]]]:
+    marker = by_name(annotation, metadata)
+    if marker:
+        return marker.key, marker.sections()
+    kinds = sections_of(annotation, metadata)
+    if len(kinds) < 2:
+        return "", dict(zip([""], kinds, strict=False))
+    return "type", {
+        str(tag): kind for kind in kinds for tag in get_args(kind.model_fields["type"].annotation)
+    }
 
 
 def _child(value: Any, key: str) -> Any:
@@ -147,24 +163,10 @@ def _plain(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def _is_map(annotation: Any) -> bool:
-    return get_origin(_plain(annotation)) is dict
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    annotation = _plain(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in {Union, UnionType}:
-        return [section for part in get_args(annotation) for section in _sections(part)]
-    return []
-
-
-def _chosen(choices: list[type[BaseModel]], value: Any) -> type[BaseModel] | None:
-    if len(choices) == 1:
-        return choices[0]
-    tag = value.get("type") if isinstance(value, dict) else None
-    for choice in choices:
-        if tag in get_args(choice.model_fields["type"].annotation):
-            return choice
-    return None
+def _chosen(annotation: Any, metadata: Iterable[Any], value: Any) -> type[BaseModel] | None:
+    marker = by_name(annotation, metadata)
+    if marker:
+        return marker.sections()[marker.chosen(value)]
+    key, kinds = _kinds(annotation, metadata)
+    tag = value.get(key, "") if key and isinstance(value, dict) else ""
+    return kinds.get(tag) if isinstance(tag, str) else None

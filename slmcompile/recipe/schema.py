@@ -11,25 +11,27 @@ tables (``metrics/``).
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from difflib import get_close_matches
 from encodings.aliases import aliases
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
+from slmcompile.methods import METHODS
+from slmcompile.methods.keys import Train
 from slmcompile.metrics import METRICS
 from slmcompile.recipe.splits import Split
-from slmcompile.registry.markers import NameIn
+from slmcompile.registry.markers import ByName, NameIn
+from slmcompile.registry.section import Section, Seed, cosmetic
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -47,22 +49,6 @@ Encoding = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,39}$"
 SplitSlice = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$")]
 Task = Literal["classification", "generation", "extraction", "summarisation"]
 LabelStep = Literal["unicode", "space", "number", "case"]
-Precision = Literal["fp32", "bf16"]
-# What numpy's generator takes, and so transformers' `set_seed`.
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-
-
-def cosmetic(default: Any, description: str, **constraints: Any) -> Any:
-    """A field that cannot change a result: it moves no fingerprint and reruns nothing."""
-    return Field(
-        default, description=description, json_schema_extra={"cosmetic": True}, **constraints
-    )
-
-
-class Section(BaseModel):
-    """Base of every recipe section: frozen, closed, strict."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 _REVISION = (
@@ -416,145 +402,18 @@ class Data(Section):
 # --- train -----------------------------------------------------------------------------------
 
 
-class Lora(Section):
-    """PEFT ``LoraConfig`` (Hu et al. 2021, arXiv:2106.09685)."""
-
-    r: int = Field(16, ge=1, le=4096, description="Rank of the adapter's matrices.")
-    lora_alpha: float = Field(32.0, gt=0, description="The update is scaled by lora_alpha / r.")
-    lora_dropout: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Dropout on the adapter's input, 0 to 1."
-    )
-    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(max_length=256)] = (
-        Field(
-            "all-linear",
-            description="Layers that get an adapter: all-linear, or names (q_proj, …).",
-        )
-    )
-    modules_to_save: tuple[str, ...] = Field(
-        (), max_length=256, description="Layers trained whole and saved beside the adapter."
-    )
-    use_rslora: bool = Field(
-        False, description="Scale by lora_alpha / √r instead (arXiv:2312.03732)."
-    )
+AnyTrain = Annotated[Train, ByName(METHODS, "method", default="lora")]
+"""The section of the method that ``method`` names, with its keys and no others."""
 
 
-class Quantization(Section):
-    """The frozen base while QLoRA trains (arXiv:2305.14314), as ``BitsAndBytesConfig`` names it.
+def train_section(values: Mapping[str, Any]) -> Train:
+    """A train section from plain values, as a spec holds them.
 
-    It is what the adapter learns over and nothing more: every artifact is the adapter merged into
-    the base at full precision.
+    Raises:
+        ValidationError: of pydantic's, where they are none.
     """
-
-    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field(
-        "nf4", description="4-bit data type: NormalFloat or floating point."
-    )
-    bnb_4bit_use_double_quant: bool = Field(
-        True, description="Also quantises the scales of the blocks."
-    )
-    bnb_4bit_compute_dtype: Literal["float32", "bfloat16"] | None = Field(
-        None, description="What a 4-bit layer multiplies in; null follows train.precision."
-    )
-
-
-SECTIONS_OF: dict[str, dict[str, type[Section]]] = {
-    "full": {},
-    "lora": {"lora": Lora},
-    "qlora": {"lora": Lora, "quantization": Quantization},
-}
-"""The sections of ``train`` that each method reads; the others are refused."""
-
-
-class Train(Section):
-    """Fine-tuning; names and defaults follow ``transformers.TrainingArguments``."""
-
-    # After validation a section is there exactly if the method reads it; one that is not is dumped
-    # as no key at all, so that it is in no spec.
-    method: Literal["full", "lora", "qlora"] = Field(
-        "lora",
-        description="What is trained: all weights, an adapter, or one over a base in 4 bits.",
-    )
-    lora: Lora | None = Field(
-        None,
-        description="The adapter's shape: of the methods lora and qlora, left out for full.",
-        validate_default=True,
-    )
-    quantization: Quantization | None = Field(
-        None,
-        description="How the base is held in training: of the method qlora, else left out.",
-        validate_default=True,
-    )
-    precision: Precision = Field(
-        "fp32", description="Floating-point type of the base weights and activations."
-    )
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
-        "linear", description="Shape of the learning rate over the steps."
-    )
-    warmup_ratio: float = Field(
-        0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
-    )
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
-    optim: Literal["adamw_torch"] = Field("adamw_torch", description="Optimizer.")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's mean of gradients.")
-    adam_beta2: float = Field(
-        0.999, ge=0, lt=1, description="Decay of AdamW's mean of squared gradients."
-    )
-    adam_epsilon: float = Field(1e-8, gt=0, description="Added to AdamW's denominator.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    num_train_epochs: float = Field(
-        1.0, gt=0, le=1000, description="Passes over the training split."
-    )
-    max_steps: Literal[-1] | Annotated[int, Field(ge=1)] = Field(
-        -1, description="Overrides num_train_epochs; -1 leaves it to them."
-    )
-    per_device_train_batch_size: int = Field(
-        8, ge=1, le=4096, description="Rows a forward pass in training."
-    )
-    per_device_eval_batch_size: int = Field(
-        8, ge=1, le=4096, description="Rows a forward pass in validation."
-    )
-    gradient_accumulation_steps: int = Field(
-        1, ge=1, le=4096, description="Forward passes an optimizer step."
-    )
-    group_by_length: bool = Field(True, description="Batches of like length, in random order.")
-    gradient_checkpointing: bool = Field(
-        False, description="Recompute activations in the backward pass: less memory, more time."
-    )
-    eval_steps: int = Field(50, ge=1, description="Optimizer steps between validations.")
-    load_best_model_at_end: bool = Field(
-        True, description="Keep the weights of the best validation loss, not the last."
-    )
-    seed: Seed = Field(0, description="Seed of initial adapters, order and dropout.")
-    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        "auto", description="CPU threads; the same count gives the same bytes."
-    )
-    save_steps: int = cosmetic(50, "Optimizer steps between checkpoints.", ge=1)
-    save_total_limit: int = cosmetic(2, "Checkpoints kept.", ge=1, le=100)
-    logging_steps: int = cosmetic(5, "Optimizer steps between progress lines.", ge=1)
-
-    @field_validator("lora", "quantization")
-    @classmethod
-    def _as_the_method_reads_it(
-        cls, section: Section | None, info: ValidationInfo
-    ) -> Section | None:
-        """Fills in a section that the method reads, refuses one that it does not."""
-        if "method" not in info.data:
-            return section  # the method itself is wrong, and that is what will be said
-        method, name = info.data["method"], str(info.field_name)
-        wanted = SECTIONS_OF[method].get(name)
-        if wanted is None and section is not None:
-            raise PydanticCustomError(
-                "section_of_another_method",
-                "the method {method} does not read it",
-                {"method": method},
-            )
-        return wanted() if wanted is not None and section is None else section
-
-    @model_serializer(mode="wrap")
-    def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        absent = {"lora", "quantization"} - SECTIONS_OF[self.method].keys()
-        return {name: value for name, value in values.items() if name not in absent}
+    found: Train = TypeAdapter(AnyTrain).validate_json(json.dumps(values))
+    return found
 
 
 # --- eval ------------------------------------------------------------------------------------
@@ -657,7 +516,7 @@ class Recipe(Section):
     description: str = cosmetic("", "One sentence for the report and the model card.")
     model: Model = Field(description="The base model.")
     data: Data = Field(description="The rows and how they become tokens.")
-    train: Train = Field(description="How it is trained.")
+    train: AnyTrain = Field(description="How it is trained.")
     eval: Eval = Field(description="What is measured.")
     target: dict[Identifier, Target] = Field(
         max_length=64, description="Exported artifacts, by name."

@@ -18,7 +18,7 @@ from slmcompile.console.errors import BadRecipeError, all_of
 from slmcompile.console.printable import shortened
 from slmcompile.recipe.dump import as_written
 from slmcompile.recipe.names import nested_group, section_at, suggest
-from slmcompile.recipe.other_kind import key_of_another_type, section_of_another_method
+from slmcompile.recipe.other_kind import key_of_another_kind
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.places import in_order, place
 from slmcompile.recipe.schema import Recipe
@@ -158,13 +158,11 @@ def _explained(
             return BadRecipeError(
                 f"{where}: unknown key, brought{route}", "refer to single values and not a section"
             )
-        if error := key_of_another_type(keys, raw, origin):
+        if error := key_of_another_kind(keys, raw, origin):
             return error
         mend = nested_group(keys, origin(keys))
         mend = mend or (parent and suggest(keys[-1], parent, keys[:-1], first.get("input"))) or ""
         return BadRecipeError(f"{where}: unknown key", mend or "remove the key")
-    if first["type"] == "section_of_another_method":
-        return section_of_another_method(keys, raw, origin)
     # The members of a union complain one by one about the same value: one sentence for all.
     same = [p for p in problems if p["type"] not in _RANK] or [first]
     said = list(dict.fromkeys(_sentence(problem) for problem in same))

@@ -6,11 +6,13 @@ asks the marker, and so knows every entry, and no others, with its own error typ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 
@@ -35,3 +37,89 @@ class NameIn:
     ) -> CoreSchema:
         """As ``Literal`` of the names."""
         return core_schema.literal_schema(self.names())
+
+
+@dataclass(frozen=True)
+class ByName:
+    """A section of the entry that one of its keys names.
+
+    ``Annotated[Train, ByName(METHODS, "method", default="lora")]``: every entry of the table has a
+    ``section``, a subclass of what is annotated.
+
+    Attributes:
+        table: the table.
+        key: the key that names the entry.
+        default: the entry where the key is not given.
+    """
+
+    table: Mapping[str, Any]
+    key: str
+    default: str
+
+    def sections(self) -> dict[str, type[BaseModel]]:
+        """The section of each entry."""
+        return {name: entry.section for name, entry in self.table.items()}
+
+    def chosen(self, value: Any) -> str:
+        """The entry that a section's values name; a name that is unknown is refused within it."""
+        name = value.get(self.key) if isinstance(value, Mapping) else getattr(value, self.key, None)
+        return name if isinstance(name, str) and name in self.table else self.default
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """A union that is told apart by the key."""
+        choices = {
+            self._tag(name): handler.generate_schema(kind) for name, kind in self.sections().items()
+        }
+        return core_schema.tagged_union_schema(choices, lambda value: self._tag(self.chosen(value)))
+
+    def _tag(self, name: str) -> str:
+        """As pydantic puts it into the place of an error; no key of a recipe looks like it."""
+        return f"{self.key}={name}"
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """One object with the keys of all entries: what an editor completes before it is chosen."""
+        made: JsonSchemaValue = {}
+        for kind in handler(schema)["oneOf"]:
+            section = handler.resolve_ref_schema(kind)
+            if not made:
+                made = {**section, "properties": {}}
+            for key, below in section["properties"].items():
+                known = made["properties"].setdefault(key, below)
+                if {**known, "default": None} != {**below, "default": None}:
+                    raise TypeError(f"{key} means two things in the sections of {self.key}")
+                if known.get("default") != below.get("default"):
+                    known.pop("default", None)
+        return made
+
+
+def by_name(annotation: Any, metadata: Iterable[Any] = ()) -> ByName | None:
+    """The marker of a type whose sections a table gives."""
+    inside = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return next((each for each in (*metadata, *inside) if isinstance(each, ByName)), None)
+
+
+def sections_of(annotation: Any, metadata: Iterable[Any] = ()) -> list[type[BaseModel]]:
+    """The sections of which one may stand where a type is annotated, those of a table included."""
+    marker = by_name(annotation, metadata)
+    if marker:
+        return list(marker.sections().values())
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return sections_of(arguments[0])
+    if origin in {Union, UnionType}:
+        return [section for part in arguments for section in sections_of(part)]
+    return [annotation] if _is_section(annotation) else []
+
+
+def sections_within(annotation: Any, metadata: Iterable[Any] = ()) -> list[type[BaseModel]]:
+    """The same with those that a list or a mapping holds."""
+    found = sections_of(annotation, metadata)
+    return found or [section for part in get_args(annotation) for section in sections_within(part)]
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -23,21 +23,21 @@ from slmcompile.console.progress import Progress
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.machine.process import thread_count
 from slmcompile.machine.signals import StopRequest, stop_on_signals
-from slmcompile.models.adapter import attach, write_adapter
+from slmcompile.methods import METHODS
+from slmcompile.methods.keys import Train
 from slmcompile.models.base_model import (
     DTYPES,
     checkpoint_activations,
     import_libraries,
-    load_base_model,
 )
-from slmcompile.models.model_folder import write_model
-from slmcompile.recipe.schema import Train
+from slmcompile.registry.table import program
 from slmcompile.training import hot_path
 from slmcompile.training.batches import read_rows
 from slmcompile.training.checkpoint import CheckpointFolder
 from slmcompile.training.determinism import deterministic
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.memory import PhaseMemory
+from slmcompile.training.methods.protocol import MethodProgram
 from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
 from slmcompile.training.session import Session
 
@@ -55,10 +55,6 @@ def train(
     on_log: OnLog,
 ) -> TrainingRecord:
     """Trains as ``config.method`` says and writes what was trained.
-
-    ``lora`` and ``qlora`` write an adapter in PEFT's format, ``full`` a model folder in the hub's
-    layout. qlora's adapter was trained over the quantised base, but it is the adapter of the
-    full-precision base that is evaluated and shipped: it is merged there, and quantised afterwards.
 
     Args:
         config: the recipe's train section.
@@ -81,12 +77,13 @@ def train(
     """
     clock = _Clock()
     threads = thread_count(config.num_threads)
+    method: MethodProgram = program(METHODS[config.method].program)
     import_libraries()
     memory = PhaseMemory()
     memory.note("before_model")
     with deterministic(config.seed, threads), stop_on_signals() as stop:
         with memory.phase("loading"):
-            session, model, fast_paths = _prepare(config, base, data)
+            session, model, fast_paths = _prepare(method, config, base, data)
         checkpoints = CheckpointFolder(
             scratch, runtime.identity, runtime.save_total_limit, progress
         )
@@ -103,27 +100,22 @@ def train(
             raise _out_of_memory(session) from error
         weights = session.best or session.weights.tensors()
         with memory.phase("saving"):
-            if config.lora is None:
-                write_model(model, weights, base, weights_out)
-            else:
-                write_adapter(model, weights, weights_out)
+            method.write(model, weights, base, weights_out)
         return _record(session, model, fast_paths, clock, memory, threads, resumed_from)
 
 
-def _prepare(config: Train, base: Path, data: Path) -> tuple[Session, Any, dict[str, int]]:
-    """Rows, model, adapter and optimizer, as they are before the first step.
-
-    All weights are read in fp32, whatever they are computed in: the masters begin unrounded.
-    """
-    read_as = "fp32" if config.lora is None else config.precision
-    base_model = load_base_model(base, read_as, config.quantization)
+def _prepare(
+    method: MethodProgram, config: Train, base: Path, data: Path
+) -> tuple[Session, Any, dict[str, int]]:
+    """Rows, model, what is trained and optimizer, as they are before the first step."""
+    base_model = method.open(config, base)
     vocabulary = base_model.get_input_embeddings().weight.shape[0]
     longest = getattr(base_model.config, "max_position_embeddings", None)
     train_rows = read_rows(data, "train", vocabulary, longest)
     validation_rows = read_rows(data, "validation", vocabulary, longest)
     if config.gradient_checkpointing:
         checkpoint_activations(base_model)
-    model = base_model if config.lora is None else attach(base_model, config.lora)
+    model = method.attach(base_model, config)
     weights = MasterWeights(model, DTYPES[config.precision])
     fast_paths = hot_path.install(base_model)
     schedule = plan_steps(config, len(train_rows))

@@ -17,7 +17,7 @@ from slmcompile.console.errors import StageFailedError
 from slmcompile.data.store import Row
 from slmcompile.estimate.steps import Schedule, build_optimizer, build_scheduler
 from slmcompile.machine.signals import StopRequest
-from slmcompile.recipe.schema import Train
+from slmcompile.methods.keys import Train
 from slmcompile.training.batches import collate, epoch_batches, sorted_batches
 from slmcompile.training.checkpoint import Checkpoint
 from slmcompile.training.determinism import restore_rng_states, rng_states

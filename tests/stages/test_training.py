@@ -28,9 +28,11 @@ from slmcompile.console.errors import (
 )
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split, write_split
-from slmcompile.recipe.schema import Lora, Train
+from slmcompile.methods.keys import Train
+from slmcompile.methods.lora import Lora
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
+from tests.sections import train_section
 from tests.stages.tiny_training import make_base, make_data
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +68,7 @@ def recipe(**changes: Any) -> Train:
         "lr_scheduler_type": "cosine",
         "num_threads": 1,
     }
-    return Train(**{**settings, **changes})
+    return train_section(**{**settings, **changes})
 
 
 SHORT: dict[str, Any] = {

@@ -10,8 +10,8 @@ import torch
 import transformers
 
 from slmcompile.data.store import IGNORED, Row
+from slmcompile.methods.lora import Lora
 from slmcompile.models.adapter import attach
-from slmcompile.recipe.schema import Lora
 from slmcompile.training import hot_path
 from slmcompile.training.batches import collate
 from slmcompile.training.loss import TrainedPositionLoss

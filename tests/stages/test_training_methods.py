@@ -19,10 +19,12 @@ from safetensors.torch import load_file, save_file
 from slmcompile.console.errors import CorruptError, SlmcompileError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split, write_split
+from slmcompile.methods.keys import Train
+from slmcompile.methods.lora import Lora
+from slmcompile.methods.qlora import Quantization
 from slmcompile.models.base_model import load_base_model
 from slmcompile.models.merge import load_merged
 from slmcompile.models.model_folder import write_model
-from slmcompile.recipe.schema import Lora, Quantization, Train
 from slmcompile.recipe.splits import SPLITS
 from slmcompile.stages import evaluate, export
 from slmcompile.stages import train as train_stage
@@ -30,6 +32,7 @@ from slmcompile.stages.context import Context
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests import tiny_model
+from tests.sections import train_section
 from tests.stages.tiny_training import make_base, make_data
 
 Method = Literal["full", "qlora"]
@@ -54,7 +57,7 @@ def recipe(method: Method, **changes: Any) -> Train:
         "lr_scheduler_type": "cosine",
         "num_threads": 1,
     }
-    return Train(method=method, **{**settings, **changes})
+    return train_section(method=method, **{**settings, **changes})
 
 
 SHORT: dict[str, Any] = {

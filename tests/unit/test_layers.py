@@ -18,6 +18,7 @@ FLOORS = (
     # The tables' machinery and the tables; recipes are made of them.
     "registry",
     "metrics",
+    "methods",
     "recipe",
     # What is compiled, and what DVC remembers of it.
     "hub",

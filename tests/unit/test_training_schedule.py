@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slmcompile.estimate.steps import build_optimizer, build_scheduler, plan_steps
-from slmcompile.recipe.schema import Train
+from tests.sections import train_section
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_steps(
     max_steps: int,
     expected: tuple[int, int],
 ) -> None:
-    config = Train(
+    config = train_section(
         per_device_train_batch_size=batch,
         gradient_accumulation_steps=accumulation,
         num_train_epochs=epochs,
@@ -39,7 +39,7 @@ def test_steps(
 
 
 def test_warmup_is_rounded_up_and_the_rate_ends_at_zero() -> None:
-    config = Train(learning_rate=0.1, warmup_ratio=0.25, max_steps=10)
+    config = train_section(learning_rate=0.1, warmup_ratio=0.25, max_steps=10)
     schedule = plan_steps(config, 100)
     assert schedule.warmup_steps == 3
     optimizer = build_optimizer(config, [torch.nn.Parameter(torch.ones(2, 2))])
@@ -55,7 +55,7 @@ def test_warmup_is_rounded_up_and_the_rate_ends_at_zero() -> None:
 
 
 def test_vectors_do_not_decay() -> None:
-    config = Train(learning_rate=0.1, weight_decay=0.5)
+    config = train_section(learning_rate=0.1, weight_decay=0.5)
     matrix, vector = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
     optimizer = build_optimizer(config, [matrix, vector])
     matrix.grad, vector.grad = torch.zeros(2, 2), torch.zeros(2)

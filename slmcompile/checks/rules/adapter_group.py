@@ -5,6 +5,7 @@ from __future__ import annotations
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods import METHODS
 
 
 @check(
@@ -26,5 +27,6 @@ def one_base(context: CheckContext) -> Verdict:
             "report this; it is a fault of slmcompile and not of the recipe",
             code=Exit.BUG,
         )
-    trained = "no adapter" if context.recipe.train.method == "full" else "one adapter"
+    method = METHODS[context.recipe.train.method]
+    trained = "no adapter" if method.writes == "model" else "one adapter"
     return proved(f"{trained}, one base with its tokenizer ({bases.pop()})")

@@ -8,10 +8,11 @@ from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
-from slmcompile.estimate.trainable import Trainable, patterns, trainable
-from slmcompile.facts.architecture import Architecture, architecture_of
+from slmcompile.estimate.trainable import trainable
+from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import Lora
+from slmcompile.methods.lora import Lora, LoraTrain, patterns
+from slmcompile.shapes.architecture import Architecture, Trainable
 from slmcompile.shapes.target_modules import leaf, matched
 
 LOW_COVERAGE = 0.5
@@ -29,16 +30,18 @@ _NO_NAME = re.compile(r"[^\w.]")
 )
 def target_modules_match(context: CheckContext) -> Verdict:
     """Every pattern of ``target_modules`` and ``modules_to_save`` names a module of the model."""
-    lora = context.recipe.train.lora
-    if lora is None:
-        return proved("method full: every weight is trained, no pattern is needed")
+    train = context.recipe.train
+    if not isinstance(train, LoraTrain):
+        return proved(f"method {train.method}: no pattern names what is trained")
+    lora = train.lora
     model = architecture_of(context)
     if model is None:
         return needs_probe(context.base_stage, "the model's layers are known by then")
     unmatched = _unmatched(lora, model)
     if unmatched is None:
         found = trainable(context.recipe.train, model)
-        return _without_adapter(context, found, model) or proved(_coverage(found, model))
+        missing = None if found.adapted else _without_adapter(context, lora, model)
+        return missing or proved(_coverage(found, model))
     key, pattern, known = unmatched
     if model.has_experts:
         return needs_probe(
@@ -65,13 +68,8 @@ def _unmatched(lora: Lora, model: Architecture) -> tuple[str, str, AbstractSet[s
     return None
 
 
-def _without_adapter(
-    context: CheckContext, found: Trainable, model: Architecture
-) -> Verdict | None:
+def _without_adapter(context: CheckContext, lora: Lora, model: Architecture) -> Verdict:
     """The verdict on a recipe that leaves no layer to adapt, which PEFT refuses."""
-    lora = context.recipe.train.lora
-    if lora is None or found.adapted:
-        return None
     meant = matched(model.layers, patterns(lora, model))
     if not meant and (model.has_experts or "lm_head" in lora.target_modules):
         return needs_probe(f"{context.name}/train", "no stored layer matches target_modules")
@@ -120,8 +118,10 @@ def something_is_trained(context: CheckContext) -> Verdict:
     if model is None:
         return needs_probe(context.base_stage, "the layers' shapes are known by then")
     found = trainable(train, model)
-    if train.lora is None:
-        return proved(f"{found.parameters:,} parameters trained, all of them")
+    share = found.parameters / max(1, model.parameters + found.parameters - found.whole)
+    if not isinstance(train, LoraTrain):
+        told = "all of them" if found.whole == model.parameters else f"{share:.2%}"
+        return proved(f"{found.parameters:,} parameters trained, {told}")
     if not found.adapted:  # one cause is one refutation
         return needs_probe(f"{context.name}/train", "no layer is adapted, as check 8 found")
     width, name = min((min(model.layers[name]), name) for name in found.adapted)
@@ -132,7 +132,6 @@ def something_is_trained(context: CheckContext) -> Verdict:
             f"set train.lora.r to {width} or less, or train all weights: train=full",
             context.at("train.lora.r"),
         )
-    share = found.parameters / (model.parameters + found.parameters)
     return proved(
         f"{found.parameters:,} parameters trained ({share:.2%}), rank {train.lora.r} of at most"
         f" {width}"

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
-from slmcompile.estimate.trainable import Trainable, trainable
-from slmcompile.facts.architecture import Architecture, architecture_of
+from slmcompile.estimate.trainable import trainable
+from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Recipe, Target
+from slmcompile.shapes.architecture import Architecture, Trainable
 
 GB = 1e9
 _PACKED = {"int8": 8, "int4": 4}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods import METHODS
 from slmcompile.recipe.schema import RandomModel
 
 BUILDER = "onnxruntime-genai 0.18"
@@ -81,6 +82,6 @@ def exportable(context: CheckContext) -> Verdict:
             "name a Llama, Qwen 2 or 3, Phi, Gemma, Mistral, SmolLM3, Granite or OLMo 1 model",
             context.at("model.source"),
         )
-    method = context.recipe.train.method
-    form = "all weights" if method == "full" else f"a {method} adapter, merged"
+    method = METHODS[context.recipe.train.method]
+    form = "all weights" if method.writes == "model" else f"a {method.name} adapter, merged"
     return proved(f"{ARCHITECTURES[family]}, {form}, as {pairs} by {BUILDER}")

@@ -9,6 +9,7 @@ from slmcompile.console.errors import Exit
 from slmcompile.estimate.peak import GB, predict, shown
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods import METHODS
 
 
 @check(
@@ -50,7 +51,7 @@ _MEND_EVALUATION = "set a smaller eval.batch_size, or take a smaller model"
 
 def _mend(context: CheckContext, limit: int) -> str:
     train = context.recipe.train
-    if train.method == "full":
+    if METHODS[train.method].writes == "model":
         return "train an adapter: train=lora; or take a smaller model or a larger device"
     if not train.gradient_checkpointing and _fits(context, limit, gradient_checkpointing=True):
         return "set train.gradient_checkpointing=true"
@@ -76,5 +77,5 @@ def _where(context: CheckContext, training: bool) -> str:
         return context.at("device.memory_gb")
     if not training:
         return context.at("eval.batch_size")
-    full = context.recipe.train.method == "full"
+    full = METHODS[context.recipe.train.method].writes == "model"
     return context.at("train.method" if full else "train.per_device_train_batch_size")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods import METHODS
 from slmcompile.plans.definition import Stage
 
 
@@ -41,14 +42,12 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
                 code=Exit.BUG,
             )
     count = f"{len(exports)} export{'' if len(exports) == 1 else 's'}"
-    if context.recipe.train.method == "full":
+    method = METHODS[context.recipe.train.method]
+    if method.writes == "model":
         return proved(f"{count}: trained weights, then quantised, then ONNX; nothing to merge")
-    apart = "; the 4-bit base is there in training alone" if _quantised(context) else ""
+    quantised = method.memory.read_as(context.recipe.train) is None
+    apart = "; the 4-bit base is there in training alone" if quantised else ""
     return proved(f"{count}: merged into the base in fp32, then quantised, then ONNX{apart}")
-
-
-def _quantised(context: CheckContext) -> bool:
-    return context.recipe.train.method == "qlora"
 
 
 def _out_of_order(kinds: Mapping[str, str], export: Stage) -> str:

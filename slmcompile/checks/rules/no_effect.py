@@ -11,7 +11,9 @@ from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.formats import format_of
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import Data, FileData, Gate, Lora, Recipe, Target, Track, Train
+from slmcompile.methods.keys import Train
+from slmcompile.methods.lora import Lora
+from slmcompile.recipe.schema import Data, FileData, Gate, Recipe, Target, Track
 from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.target_modules import matches
 
@@ -229,7 +231,7 @@ def _sections(recipe: Recipe, section: str) -> Iterator[tuple[str, Any]]:
                 for name, below in mapping.items()
             ]
         else:
-            found = [(f"{prefix}{part}.", getattr(value, part)) for prefix, value in found]
+            found = [(f"{prefix}{part}.", getattr(value, part, None)) for prefix, value in found]
     yield from ((prefix, value) for prefix, value in found if value is not None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods.qlora import QLoraTrain
 from slmcompile.recipe.schema import Recipe
 
 _NATIVE = {"bf16": ("amx_bf16", "avx512_bf16", "bf16")}
@@ -52,7 +53,7 @@ def _arithmetic(recipe: Recipe) -> list[tuple[str, str]]:
     """Each key that decides what is multiplied in which precision."""
     train = recipe.train
     pairs: list[tuple[str, str]] = [("train.precision", train.precision)]
-    if train.quantization and train.quantization.bnb_4bit_compute_dtype:
+    if isinstance(train, QLoraTrain) and train.quantization.bnb_4bit_compute_dtype:
         stated = train.quantization.bnb_4bit_compute_dtype
         pairs.append(("train.quantization.bnb_4bit_compute_dtype", _NAMES[stated]))
     return pairs

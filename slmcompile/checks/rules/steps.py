@@ -12,7 +12,8 @@ from slmcompile.console.errors import Exit
 from slmcompile.data.compression import compression_of
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import FileData, MessagesTemplate, Train
+from slmcompile.methods.keys import Train
+from slmcompile.recipe.schema import FileData, MessagesTemplate
 
 _COUNTED_BYTES = 16 << 20
 """Largest file whose lines are counted while planning (about 10 ms)."""

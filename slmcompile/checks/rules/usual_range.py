@@ -6,18 +6,8 @@ from math import sqrt
 
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import Lora
-
-_ADAPTER = (1e-5, 5e-3)
-_RATES = {"full": (1e-6, 1e-3), "lora": _ADAPTER, "qlora": _ADAPTER}
-"""Usual peak learning rates by method.
-
-All weights: from 5e-6 for 175 billion parameters (InstructGPT, arXiv:2203.02155, appendix C) to
-1e-3 for 135 million (huggingface/alignment-handbook, recipes/smollm2/sft/config_smol.yaml).
-Adapters: 6e-5 to 5e-4 in LoRA and QLoRA (arXiv:2106.09685, appendix D; arXiv:2305.14314, appendix
-B); ten times the rate of full fine-tuning at their best (Schulman et al. 2025, "LoRA Without
-Regret"), so some thousandths for the smallest models.
-"""
+from slmcompile.methods import METHODS
+from slmcompile.methods.lora import Lora, LoraTrain
 
 _SCALES = (0.25, 8.0)
 """Usual scale of the adapter's update, alpha/r (rsLoRA: alpha/√r): a quarter in QLoRA (16 over 64),
@@ -34,7 +24,7 @@ eight in LoRA's GPT-2 (32 over 4), and 1 or 2 nearly everywhere else."""
 def usual_range(context: CheckContext) -> Verdict:
     """Only a warning: unusual is not wrong."""
     train = context.recipe.train
-    low, high = _RATES[train.method]
+    low, high = METHODS[train.method].usual_rate
     if not low <= train.learning_rate <= high:
         return refuted(
             f"a learning rate of {train.learning_rate:g} is unusual for {train.method}:"
@@ -43,7 +33,7 @@ def usual_range(context: CheckContext) -> Verdict:
             context.at("train.learning_rate"),
         )
     found = f"learning rate {train.learning_rate:g} within {low:g} to {high:g}"
-    if train.lora is None:
+    if not isinstance(train, LoraTrain):
         return proved(found)
     scale, formula = _scale(train.lora)
     low, high = _SCALES

@@ -34,11 +34,13 @@ from slmcompile.facts.architecture import architecture, architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.facts.gather import context_of
 from slmcompile.machine.device import Device
+from slmcompile.methods.keys import Train
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Eval, Quantization, RandomModel, Target, Train
+from slmcompile.recipe.schema import Eval, RandomModel, Target
 from slmcompile.shapes.interval import Interval
 from slmcompile.state.changes import changes
 from tests.projects import make_project
+from tests.sections import train_section
 
 SMALL = RandomModel(
     type="random",
@@ -199,8 +201,8 @@ def test_an_adapter_is_counted_as_rank_times_both_sides() -> None:
     model = architecture({}, random_shapes(SMALL), dict.fromkeys(random_shapes(SMALL), "F16"))
     assert model.parameters == 134515008
     # What PEFT counts for r = 16 on every linear layer of SmolLM2-135M.
-    assert trainable(Train(), model).parameters == 4884480
-    assert trainable(Train(method="full"), model).parameters == 134515008
+    assert trainable(train_section(), model).parameters == 4884480
+    assert trainable(train_section(method="full"), model).parameters == 134515008
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ def test_trained_weights_are_as_many_as_peft_trains(
     assert model is not None
     assert lora is not None
     adapter = lora.model_copy(update={"r": 16})
-    assert trainable(Train(lora=adapter), model).parameters == count
+    assert trainable(train_section(lora=adapter), model).parameters == count
 
 
 @pytest.mark.parametrize(
@@ -349,9 +351,8 @@ def test_no_interval_is_wider_than_a_half(
     method: Any, longest: int, batch: int, *, checkpointing: bool
 ) -> None:
     """Where the rows' lengths are known."""
-    config = Train(
+    config = train_section(
         method=method,
-        quantization=Quantization() if method == "qlora" else None,
         per_device_train_batch_size=batch,
         gradient_checkpointing=checkpointing,
     )
@@ -381,18 +382,20 @@ def test_memory_grows_with_batch_length_and_method() -> None:
         return (found.low + found.high) / 2
 
     ends = Interval(64, 64)
-    config, varied = Train(precision="bf16"), Rows(ends, ends, ends, 1000, 8, varied=True)
+    config, varied = train_section(precision="bf16"), Rows(ends, ends, ends, 1000, 8, varied=True)
     found = trainable(config, model)
     few, many = (training_memory(config, model, decoder, found, varied, n) for n in (2, 40))
     assert few.low < many.low
     assert few.high == many.high
-    short = middle(Train(), 64)
-    assert short < middle(Train(), 128)
-    assert short < middle(Train(per_device_train_batch_size=16), 64)
-    assert short < middle(Train(method="full"), 64)
-    assert middle(Train(method="qlora"), 8) < middle(Train(), 8)
-    assert middle(Train(gradient_checkpointing=True), 64) < short
-    evaluated = evaluation_memory(Eval(), Train(), model, decoder, Rows(ends, ends, ends, 1000, 8))
+    short = middle(train_section(), 64)
+    assert short < middle(train_section(), 128)
+    assert short < middle(train_section(per_device_train_batch_size=16), 64)
+    assert short < middle(train_section(method="full"), 64)
+    assert middle(train_section(method="qlora"), 8) < middle(train_section(), 8)
+    assert middle(train_section(gradient_checkpointing=True), 64) < short
+    evaluated = evaluation_memory(
+        Eval(), train_section(), model, decoder, Rows(ends, ends, ends, 1000, 8)
+    )
     assert evaluated.high < short
 
 

@@ -9,9 +9,9 @@ import pytest
 from slmcompile.checks.rules.keys import leaves
 from slmcompile.checks.rules.no_effect import PAIRS
 from slmcompile.console.errors import BadRecipeError, Exit
+from slmcompile.methods.lora import LoraTrain
 from slmcompile.plans.definition import Pipeline
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Train
 from tests.projects import slmcompile
 from tests.unit.checks.judging import context, judged, make, recipe_file
 
@@ -42,7 +42,7 @@ def test_an_unknown_key_is_refused_while_composing(project: Project) -> None:
         context(project, "+train.learning_rat=1")
 
 
-class TrainWithDeadKnob(Train):
+class TrainWithDeadKnob(LoraTrain):
     turbo: bool = True
 
 

@@ -1,0 +1,73 @@
+"""The keys of ``train`` that every method has; a method's own stand beside its declaration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from slmcompile.methods import METHODS
+from slmcompile.registry.markers import NameIn
+from slmcompile.registry.section import Section, Seed, cosmetic
+
+Precision = Literal["fp32", "bf16"]
+MethodName = Annotated[
+    str, NameIn(METHODS), Field(description="What is trained: all weights, or what of an adapter.")
+]
+
+
+class Train(Section):
+    """Fine-tuning; names and defaults follow ``transformers.TrainingArguments``."""
+
+    # Built when all methods are there.
+    model_config = ConfigDict(defer_build=True)
+
+    method: MethodName
+    precision: Precision = Field(
+        "fp32", description="Floating-point type of the base weights and activations."
+    )
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
+        "linear", description="Shape of the learning rate over the steps."
+    )
+    warmup_ratio: float = Field(
+        0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
+    optim: Literal["adamw_torch"] = Field("adamw_torch", description="Optimizer.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's mean of gradients.")
+    adam_beta2: float = Field(
+        0.999, ge=0, lt=1, description="Decay of AdamW's mean of squared gradients."
+    )
+    adam_epsilon: float = Field(1e-8, gt=0, description="Added to AdamW's denominator.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    num_train_epochs: float = Field(
+        1.0, gt=0, le=1000, description="Passes over the training split."
+    )
+    max_steps: Literal[-1] | Annotated[int, Field(ge=1)] = Field(
+        -1, description="Overrides num_train_epochs; -1 leaves it to them."
+    )
+    per_device_train_batch_size: int = Field(
+        8, ge=1, le=4096, description="Rows a forward pass in training."
+    )
+    per_device_eval_batch_size: int = Field(
+        8, ge=1, le=4096, description="Rows a forward pass in validation."
+    )
+    gradient_accumulation_steps: int = Field(
+        1, ge=1, le=4096, description="Forward passes an optimizer step."
+    )
+    group_by_length: bool = Field(True, description="Batches of like length, in random order.")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
+    eval_steps: int = Field(50, ge=1, description="Optimizer steps between validations.")
+    load_best_model_at_end: bool = Field(
+        True, description="Keep the weights of the best validation loss, not the last."
+    )
+    seed: Seed = Field(0, description="Seed of initial adapters, order and dropout.")
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="CPU threads; the same count gives the same bytes."
+    )
+    save_steps: int = cosmetic(50, "Optimizer steps between checkpoints.", ge=1)
+    save_total_limit: int = cosmetic(2, "Checkpoints kept.", ge=1, le=100)
+    logging_steps: int = cosmetic(5, "Optimizer steps between progress lines.", ge=1)

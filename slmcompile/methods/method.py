@@ -1,0 +1,74 @@
+"""What is to be known of a train method before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from slmcompile.shapes.architecture import Architecture, Trainable
+from slmcompile.shapes.interval import Interval, exactly
+
+if TYPE_CHECKING:
+    from slmcompile.methods.keys import Train
+
+
+def frozen_base(train: Train, model: Architecture) -> float:
+    """Bytes of a base that is only read: in the precision that it is computed in."""
+    return model.parameters * (4 if train.precision == "fp32" else 2)
+
+
+def read_in_precision(train: Train) -> str:
+    """The safetensors dtype that a base which is only read is opened in."""
+    return "F32" if train.precision == "fp32" else "BF16"
+
+
+@dataclass(frozen=True)
+class MemoryTerms:
+    """What a method adds to, or takes from, the memory of training; see ``estimate.memory``.
+
+    Attributes:
+        base: bytes of the base model as it is trained over.
+        read_as: safetensors dtype that the base is opened in; None where all of it is converted.
+        kept: elements a token and layer that autograd keeps beside those of the frozen decoder,
+            given the width of the residual stream.
+        left_by_loading: bytes that opening leaves behind, as a share of the file.
+    """
+
+    base: Callable[[Any, Architecture], float] = frozen_base
+    read_as: Callable[[Any], str | None] = read_in_precision
+    kept: Callable[[Any, int], float] = lambda _train, _hidden: 0.0
+    left_by_loading: Interval = field(default_factory=lambda: exactly(0))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fine-tune.
+
+    Attributes:
+        name: as in ``train.method``.
+        title: as in reports and model cards.
+        section: its keys of ``train``, and no others.
+        program: ``package.module:name`` of a ``training.methods.protocol.MethodProgram``.
+        writes: ``adapter``, which stands beside the base, or ``model``, all weights.
+        packages: installed packages that its result depends on.
+        usual_rate: learning rates at which runs are known to go well, with their source beside it.
+        trainable: which weights it moves, counted from shapes.
+        memory: its terms of the memory of training.
+        details: what to tell of a section beside the title (``rank 16``), from its plain values.
+        made_one: what becomes of it before an export, as in ``merged and ``.
+        epoch: raised when its numbers change.
+    """
+
+    name: str
+    title: str
+    section: type[Train]
+    program: str
+    writes: Literal["adapter", "model"]
+    packages: tuple[str, ...]
+    usual_rate: tuple[float, float]
+    trainable: Callable[[Any, Architecture], Trainable]
+    memory: MemoryTerms
+    details: Callable[[Mapping[str, Any]], list[str]] = lambda _: []
+    made_one: str = "merged and "
+    epoch: int = 1

@@ -1,0 +1,23 @@
+"""What every section of a recipe is: frozen, strict and closed (an unknown key is an error)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# What numpy's generator takes, and so transformers' `set_seed`.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+def cosmetic(default: Any, description: str, **constraints: Any) -> Any:
+    """A field that cannot change a result: it moves no fingerprint and reruns nothing."""
+    return Field(
+        default, description=description, json_schema_extra={"cosmetic": True}, **constraints
+    )
+
+
+class Section(BaseModel):
+    """Base of every recipe section: frozen, closed, strict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,0 +1,43 @@
+"""LoRA: PEFT's adapter over a base in the precision that it is computed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slmcompile.methods.lora import LoraTrain
+from slmcompile.models.adapter import attach, write_adapter
+from slmcompile.models.base_model import load_base_model
+from slmcompile.models.merge import merged_by_peft
+
+
+class Lora:
+    """An adapter in PEFT's format is written, and merged by PEFT."""
+
+    def open(self, config: Any, base: Path) -> Any:
+        """Frozen, so it may be rounded."""
+        return load_base_model(base, config.precision)
+
+    def attach(self, model: Any, config: LoraTrain) -> Any:
+        """The PeftModel around it."""
+        return attach(model, config.lora)
+
+    def write(
+        self,
+        model: Any,
+        weights: Mapping[str, torch.Tensor],
+        base: Path,  # noqa: ARG002
+        out: Path,
+    ) -> None:
+        """PEFT's two files."""
+        write_adapter(model, weights, out)
+
+    def merge(self, model: Any, trained: Path) -> Any:
+        """See ``models.merge.merged_by_peft``."""
+        return merged_by_peft(model, trained)
+
+
+LORA = Lora()

@@ -1,0 +1,49 @@
+"""What the loop asks of a train method; each is imported by name, in ``exec`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+
+class MethodProgram(Protocol):
+    """A train method at work. ``config`` is the section that its declaration names."""
+
+    def open(self, config: Any, base: Path) -> Any:
+        """The base model, a causal language model of transformers, as it is trained over.
+
+        Raises:
+            CorruptError: the folder holds no model that transformers can open (exit 74).
+        """
+
+    def attach(self, model: Any, config: Any) -> Any:
+        """Adds what is trained, into the model itself; what returns has it among its parameters.
+
+        Afterwards exactly the trained parameters require a gradient.
+
+        Raises:
+            BadRecipeError: a name that the base model does not have (exit 78).
+        """
+
+    def write(self, model: Any, weights: Mapping[str, torch.Tensor], base: Path, out: Path) -> None:
+        """Writes what was trained; equal weights give equal bytes.
+
+        Args:
+            model: what ``attach`` returned.
+            weights: the trained parameters by name, fp32.
+            base: folder of the base model.
+            out: an existing empty folder.
+        """
+
+    def merge(self, model: Any, trained: Path) -> Any:
+        """The base model, fp32, with what was trained merged into it.
+
+        Not asked of a method that writes a model of its own.
+
+        Raises:
+            CorruptError: the folder is incomplete (exit 74).
+            StageFailedError: merged weights are not finite (exit 1).
+        """

@@ -1,0 +1,24 @@
+"""QLoRA: LoRA over a base in 4 bits, which is there in training alone.
+
+The adapter is that of the full-precision base: it is merged there, and quantised afterwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slmcompile.methods.qlora import QLoraTrain
+from slmcompile.models.base_model import load_base_model
+from slmcompile.training.methods.lora import Lora
+
+
+class _QLora(Lora):
+    """LoRA but for how the base is opened."""
+
+    def open(self, config: QLoraTrain, base: Path) -> Any:
+        """Its linear layers in 4 bits."""
+        return load_base_model(base, config.precision, config.quantization)
+
+
+QLORA = _QLora()
