@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from slmcompile.methods import METHODS
 from slmcompile.registry.markers import NameIn
@@ -18,9 +18,6 @@ MethodName = Annotated[
 
 class Train(Section):
     """Fine-tuning; names and defaults follow ``transformers.TrainingArguments``."""
-
-    # Built when all methods are there.
-    model_config = ConfigDict(defer_build=True)
 
     method: MethodName
     precision: Precision = Field(

@@ -20,4 +20,11 @@ def cosmetic(default: Any, description: str, **constraints: Any) -> Any:
 class Section(BaseModel):
     """Base of every recipe section: frozen, closed, strict."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        # Built with the recipe that holds it, once all tables are there, and not each by itself.
+        defer_build=True,
+    )
