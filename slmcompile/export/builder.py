@@ -6,10 +6,10 @@ from pathlib import Path
 
 from slmcompile.console.errors import StageFailedError
 from slmcompile.console.quiet import quiet
-from slmcompile.recipe.schema import Target
+from slmcompile.providers.cpu import CpuTarget
 
 
-def build(target: Target, model: Path, out: Path, cache: Path) -> None:
+def build(target: CpuTarget, model: Path, out: Path, cache: Path) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
     The builder prints a line per layer, logs one per node and needs a cache folder even for a
@@ -32,7 +32,7 @@ def build(target: Target, model: Path, out: Path, cache: Path) -> None:
             ) from error
 
 
-def extra_options(target: Target) -> list[str]:
+def extra_options(target: CpuTarget) -> list[str]:
     """The builder's ``KEY=VALUE`` options for a target.
 
     Remote code is off. The quantisation keys apply to int8 as they do to int4, except that only

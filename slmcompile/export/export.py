@@ -12,13 +12,14 @@ from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.console.quiet import quiet
 from slmcompile.data.store import Row
-from slmcompile.export.builder import build
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
 from slmcompile.files.artifact import write_json
 from slmcompile.inference import onnx_model
 from slmcompile.models.merge import is_adapter, load_merged
 from slmcompile.models.tokenizer_files import write_tokenizer
-from slmcompile.recipe.schema import Target
+from slmcompile.providers import PROVIDERS
+from slmcompile.providers.keys import Target
+from slmcompile.registry.table import program
 
 
 def export(
@@ -59,6 +60,7 @@ def export(
     model = load_merged(base, trained)
     _save(model, base, merged)
     progress.say(f"building ONNX for {name}")
+    build = program(PROVIDERS[target.execution_provider].builder)
     build(target, merged, out, scratch / "cache")
     shutil.rmtree(merged)
     shutil.rmtree(scratch / "cache", ignore_errors=True)

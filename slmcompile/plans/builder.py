@@ -26,6 +26,7 @@ from slmcompile.plans.canonical import digest
 from slmcompile.plans.data_files import followed, glob_folders, keys_of
 from slmcompile.plans.definition import Pipeline, Plan, Stage
 from slmcompile.plans.project_files import files_below, inside
+from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import (
@@ -42,7 +43,6 @@ from slmcompile.recipe.schema import (
 RESERVED = frozenset({"torch", "base", "baselines"})
 _TEXT = ("transformers", "tokenizers")
 _TORCH = ("torch", "transformers", "peft")
-_ONNX = ("onnxruntime", "onnxruntime-genai")
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
 
 
@@ -242,7 +242,7 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
             plots=f"{folder}/plots/{plots}.json" if plots else None,
         )
 
-    torch, onnx = _versions(*_TORCH), _versions(*_ONNX)
+    torch, ran = _versions(*_TORCH), dict[str, str]()
     shared = {"base": base, "data": data}
     check = stage("check", "check", {"recipe": _without_cosmetic(recipe)}, {}, shared)
     check = replace(check, out=f"outputs/checks/{name}")
@@ -262,7 +262,7 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
             f"export-{target}",
             "export",
             {"target": _typed(recipe.target[target])},
-            torch | onnx | _versions("onnx", "onnx-ir"),
+            torch | _versions(*PROVIDERS[recipe.target[target].execution_provider].packages),
             {"base": base, "data": data, "train": train},
         )
         for target in sorted(recipe.target)
@@ -291,7 +291,9 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
         evaluations.append(evaluate("base", torch, {"data": data, "base": base}))
     evaluations.append(evaluate("torch", torch, {"data": data, "base": base, "train": train}))
     for target, export in exports.items():
-        evaluations.append(evaluate(target, onnx, {"data": data, "export": export}))
+        runs_on = _versions(*PROVIDERS[recipe.target[target].execution_provider].runs_on)
+        evaluations.append(evaluate(target, runs_on, {"data": data, "export": export}))
+        ran |= runs_on
 
     results = {evaluation.name: evaluation for evaluation in evaluations}
     gates = [_typed(gate) for gate in recipe.gates]
@@ -299,7 +301,7 @@ def _recipe_stages(composed: Composed, base: Stage, data: Stage) -> tuple[Stage,
     shown = recipe.model_dump(
         mode="json", exclude={"track": True, "device": True, "model": {"parameters"}}
     )
-    used = {**torch, **onnx, **train.packages, **base.packages, **data.packages}
+    used = {**torch, **ran, **train.packages, **base.packages, **data.packages}
     report = stage(
         "report",
         "report",

@@ -37,8 +37,11 @@ def key_docs() -> str:
     parts.append(f"\n## The recipe\n\n{_table(Recipe, '', list(Recipe.model_fields))}")
     for name, field in Recipe.model_fields.items():
         path = _below(name, field.annotation)
-        if marker := by_name(field.annotation, field.metadata):
-            parts += _union(marker, field.annotation, path)
+        # Of a mapping by name the values are what a table gives.
+        below = get_args(field.annotation)[-1] if path.endswith(".NAME") else field.annotation
+        if marker := by_name(below, field.metadata):
+            common = get_args(below)[0] if get_origin(below) is Annotated else below
+            parts += _union(marker, common, path)
             continue
         for section in sections_within(field.annotation):
             parts += _pages(section, path, 2)

@@ -29,6 +29,8 @@ from pydantic_core import PydanticCustomError
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
 from slmcompile.metrics import METRICS
+from slmcompile.providers import PROVIDERS
+from slmcompile.providers.keys import Target
 from slmcompile.recipe.splits import Split
 from slmcompile.registry.markers import ByName, NameIn
 from slmcompile.registry.section import Section, Seed, cosmetic
@@ -468,20 +470,18 @@ class Eval(Section):
 # --- target ----------------------------------------------------------------------------------
 
 
-class Target(Section):
-    """One exported artifact: an execution provider and a precision of onnxruntime-genai."""
+AnyTarget = Annotated[Target, ByName(PROVIDERS, "execution_provider", default="cpu")]
+"""The section of the provider that ``execution_provider`` names, with its keys and no others."""
 
-    execution_provider: Literal["cpu"] = Field(
-        "cpu", description="ONNX Runtime execution provider it is built for."
-    )
-    precision: Literal["fp32", "int8", "int4"] = Field(description="Type of the exported weights.")
-    int4_algo_config: Literal["default", "rtn", "k_quant", "k_quant_mixed", "k_quant_last"] = Field(
-        "default", description="int4 only: quantisation algorithm of the model builder."
-    )
-    int4_block_size: Literal[16, 32, 64, 128, 256] = Field(
-        32, description="int4 only: weights that share one scale."
-    )
-    int4_is_symmetric: bool = Field(True, description="int4 only: no zero point.")
+
+def target_section(values: Mapping[str, Any]) -> Target:
+    """A target's section from plain values, as a spec holds them.
+
+    Raises:
+        ValidationError: of pydantic's, where they are none.
+    """
+    found: Target = TypeAdapter(AnyTarget).validate_json(json.dumps(values))
+    return found
 
 
 # --- track -----------------------------------------------------------------------------------
@@ -518,7 +518,7 @@ class Recipe(Section):
     data: Data = Field(description="The rows and how they become tokens.")
     train: AnyTrain = Field(description="How it is trained.")
     eval: Eval = Field(description="What is measured.")
-    target: dict[Identifier, Target] = Field(
+    target: dict[Identifier, AnyTarget] = Field(
         max_length=64, description="Exported artifacts, by name."
     )
     gates: tuple[Gate, ...] = Field(

@@ -15,6 +15,7 @@ import yaml
 from slmcompile.data.asked import example, written
 from slmcompile.data.template import parse
 from slmcompile.metrics import METRICS
+from slmcompile.providers import PROVIDERS
 from slmcompile.report.data_facts import data_facts
 from slmcompile.report.facts import Artifact, ReportFacts, measured_on
 from slmcompile.report.findings import (
@@ -51,6 +52,11 @@ def card(facts: ReportFacts, export: Artifact) -> str:
 def _target(facts: ReportFacts, export: Artifact) -> Mapping[str, Any]:
     found: Mapping[str, Any] = facts.recipe.get("target", {}).get(export.name, {})
     return found
+
+
+def _provider(target: Mapping[str, Any]) -> str:
+    name = str(target.get("execution_provider", ""))
+    return PROVIDERS[name].title if name in PROVIDERS else name
 
 
 def _header(facts: ReportFacts, export: Artifact) -> str:
@@ -102,7 +108,7 @@ def _results(facts: ReportFacts, export: Artifact) -> dict[str, Any]:
 
 def _about(facts: ReportFacts, export: Artifact) -> str:
     target = _target(facts, export)
-    provider = str(target.get("execution_provider", "")).upper()
+    provider = _provider(target)
     form = " ".join(part for part in (provider, str(target.get("precision", ""))) if part)
     detail = f" ({prose(form)})" if form else ""
     train = facts.recipe.get("train", {})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from slmcompile.data.store import read_split
-from slmcompile.recipe.schema import Target
+from slmcompile.recipe.schema import target_section
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights
 
@@ -20,7 +18,7 @@ def run(context: Context) -> Result:
 
     data = context.inputs["data"]
     info = export(
-        Target.model_validate_json(json.dumps(context.config["target"])),
+        target_section(context.config["target"]),
         context.inputs["base"],
         trained_weights(context.inputs["train"]),
         data / "prompt.json",

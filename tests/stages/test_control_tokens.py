@@ -19,7 +19,7 @@ from slmcompile.data.tokenizer import control_tokens, load_tokenizer
 from slmcompile.export.export import export
 from slmcompile.export.parity import require_tokenizer
 from slmcompile.inference import onnx_model
-from slmcompile.recipe.schema import Target
+from slmcompile.providers.cpu import CpuTarget
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, write_jsonl
 from tests.tiny_model import make_adapter, make_base
 from tests.tiny_tokenizer import CHATML, GEMMA, make_tokenizer
@@ -260,7 +260,7 @@ def test_an_export_reads_a_users_text_and_answers_as_training_did(tmp_path: Path
     scratch.mkdir()
     rows = [row, *(each for each in done.rows if each.id < 3)]
     adapter = make_adapter(base, tmp_path / "adapter")
-    target = Target(precision="fp32")
+    target = CpuTarget(precision="fp32")
     prompt_file = done.folder / "prompt.json"
     export(target, base, adapter, prompt_file, rows, out, scratch, Silent())
 

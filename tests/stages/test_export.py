@@ -18,7 +18,7 @@ from slmcompile.files.artifact import sha256_file
 from slmcompile.inference import onnx_model
 from slmcompile.models.merge import load_merged
 from slmcompile.models.tokenizer_files import portable
-from slmcompile.recipe.schema import Target
+from slmcompile.providers.cpu import CpuTarget
 from tests.tiny_model import make_adapter, make_base, make_rows
 
 torch = pytest.importorskip("torch")
@@ -46,7 +46,7 @@ def _export(base: Path, adapter: Path, folder: Path, **target: Any) -> tuple[Pat
     prompt = folder / "prompt.json"
     prompt.write_text('{"template": "x"}\n', encoding="utf-8")
     rows = make_rows(base)
-    info = export(Target(**target), base, adapter, prompt, rows, out, scratch, Silent())
+    info = export(CpuTarget(**target), base, adapter, prompt, rows, out, scratch, Silent())
     return out, info
 
 
@@ -187,7 +187,9 @@ def test_an_export_without_rows_to_compare_is_refused(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(BadDataError):
-        export(Target(precision="fp32"), base, adapter, tmp_path, [], tmp_path, tmp_path, Silent())
+        export(
+            CpuTarget(precision="fp32"), base, adapter, tmp_path, [], tmp_path, tmp_path, Silent()
+        )
 
 
 def test_an_incomplete_adapter_is_corrupt(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from slmcompile.export.export import export
 from slmcompile.inference import onnx_model, torch_model
 from slmcompile.inference.batching import equal_length, similar_length, until_stop
 from slmcompile.inference.protocol import Generated, LanguageModel
-from slmcompile.recipe.schema import Target
+from slmcompile.providers.cpu import CpuTarget
 from tests.tiny_model import make_adapter, make_base, make_rows
 
 torch = pytest.importorskip("torch")
@@ -36,7 +36,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     out.mkdir()
     scratch.mkdir()
     (folder / "prompt.json").write_text("{}", "utf-8")
-    target = Target(precision="fp32")
+    target = CpuTarget(precision="fp32")
     rows = make_rows(base)
     export(target, base, adapter, folder / "prompt.json", rows, out, scratch, Silent())
     return base, adapter, out

@@ -19,6 +19,7 @@ FLOORS = (
     "registry",
     "metrics",
     "methods",
+    "providers",
     "recipe",
     # What is compiled, and what DVC remembers of it.
     "hub",

@@ -13,11 +13,11 @@ from slmcompile.console.errors import Exit
 from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import Recipe, Target
+from slmcompile.providers import PROVIDERS
+from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.architecture import Architecture, Trainable
 
 GB = 1e9
-_PACKED = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
     # The check stage, which knows no plan, runs behind the base stage.
     base_is_there = context.plan is None or context.idle("base")
     trains, exports = not context.idle("train"), not context.idle("export")
-    targets = sum(export_bytes(target, model) for target in recipe.target.values())
+    targets = sum(
+        PROVIDERS[target.execution_provider].bytes(target, model)
+        for target in recipe.target.values()
+    )
     return Disk(
         base=0 if base_is_there else model.stored_bytes,
         checkpoints=_checkpoints(recipe, found) if trains else 0,
@@ -65,22 +68,6 @@ def _checkpoints(recipe: Recipe, found: Trainable) -> float:
     """Masters, two moments and the best masters so far, all fp32; one more while it is written."""
     best = 1 if recipe.train.load_best_model_at_end else 0
     return (recipe.train.save_total_limit + 1) * (3 + best) * 4.0 * found.parameters
-
-
-def export_bytes(target: Target, model: Architecture) -> float:
-    """Bytes of an ONNX folder's weights, as onnxruntime-genai 0.18 writes them.
-
-    Quantised matrices have an fp32 scale in every block; what is no matrix stays in fp32. In int4
-    an embedding that is tied to the head is shared with it, in int8 it lies beside it in fp32.
-    """
-    if target.precision == "fp32":
-        return 4.0 * model.parameters
-    bits = _PACKED[target.precision] + 32 / target.int4_block_size
-    tables = sum(rows * width for rows, width in model.others.values())
-    matrices = model.linear_parameters + tables
-    beside = 4.0 * max((r * w for r, w in model.others.values()), default=0)
-    rest = 4.0 * (model.parameters - matrices)
-    return matrices * bits / 8 + rest + (beside if target.precision == "int8" else 0)
 
 
 @check(

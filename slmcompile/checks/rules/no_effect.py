@@ -13,7 +13,8 @@ from slmcompile.data.formats import format_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
-from slmcompile.recipe.schema import Data, FileData, Gate, Recipe, Target, Track
+from slmcompile.providers.keys import Target
+from slmcompile.recipe.schema import Data, FileData, Gate, Recipe, Track
 from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.target_modules import matches
 
@@ -90,7 +91,7 @@ def _short(train: Train, cadence: int) -> bool:
 
 
 def _not_int4(target: Target) -> bool:
-    return target.precision != "int4"
+    return "int4_block_size" in type(target).model_fields and target.precision != "int4"
 
 
 def _not_wandb(track: Track) -> bool:

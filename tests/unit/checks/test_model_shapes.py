@@ -15,7 +15,6 @@ from slmcompile.base.facts import ModelFacts, read_model_facts, size_in
 from slmcompile.base.random_shapes import random_shapes
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.checks.rules import vocabulary
-from slmcompile.checks.rules.disk import export_bytes
 from slmcompile.checks.rules.vocabulary import Vocabulary, read_vocabulary
 from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit
@@ -35,8 +34,9 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.facts.gather import context_of
 from slmcompile.machine.device import Device
 from slmcompile.methods.keys import Train
+from slmcompile.providers.cpu import CpuTarget, export_bytes
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Eval, RandomModel, Target
+from slmcompile.recipe.schema import Eval, RandomModel
 from slmcompile.shapes.interval import Interval
 from slmcompile.state.changes import changes
 from tests.projects import make_project
@@ -452,7 +452,7 @@ def test_an_export_takes_no_less_than_predicted_and_little_more(precision: Any, 
     """Sizes of the quickstart's three exports of SmolLM2-135M, tokenizer included."""
     shapes = random_shapes(SMALL)
     model = architecture({}, shapes, dict.fromkeys(shapes, "F16"))
-    expected = export_bytes(Target(precision=precision), model)
+    expected = export_bytes(CpuTarget(precision=precision), model)
     assert expected <= size <= 1.1 * expected
 
 

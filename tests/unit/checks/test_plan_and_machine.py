@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 
 from slmcompile.checks.judge import probes
-from slmcompile.checks.rules.exportable import ARCHITECTURES, PAIRS
-from slmcompile.console.errors import Exit
+from slmcompile.console.errors import BadRecipeError, Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.files.artifact import read_manifest, write_manifest
 from slmcompile.machine.device import Device
 from slmcompile.plans.definition import Plan, Stage
+from slmcompile.providers.genai import ARCHITECTURES
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Target
 from slmcompile.state.scratch import scratch_folder, work_fingerprint
 from tests.unit.checks.judging import (
     context,
@@ -184,18 +183,18 @@ def test_a_model_that_the_exporter_knows_is_proved(project: Project, family: str
     assert "a lora adapter, merged, as cpu fp32" in found.evidence
 
 
-def test_a_precision_that_a_provider_does_not_have_is_refuted(project: Project) -> None:
-    known = context(project)
-    target = Target.model_construct(execution_provider="dml", precision="fp32")
-    recipe = known.recipe.model_copy(update={"target": {"gpu": target}})
-    found = judged(known, 12, recipe=recipe)
-    assert found.evidence == "onnxruntime-genai 0.18 makes no fp32 for dml"
-    assert found.mend == "fp32 goes with cpu, cuda"
-
-
-def test_every_precision_of_a_target_has_its_providers() -> None:
-    precisions = Target.model_fields["precision"].annotation
-    assert set(precisions.__args__) <= set(PAIRS)  # type: ignore[union-attr]
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("target.cpu-fp32.precision=fp16", "must be 'fp32', 'int8' or 'int4'"),
+        ("target.cpu-fp32.execution_provider=dml", "must be 'cpu'"),
+    ],
+)
+def test_a_provider_or_a_precision_that_it_does_not_have_is_refused_while_composing(
+    project: Project, override: str, said: str
+) -> None:
+    with pytest.raises(BadRecipeError, match=said):
+        context(project, override)
 
 
 def test_the_table_of_architectures_is_that_of_the_installed_packages() -> None:

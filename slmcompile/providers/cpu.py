@@ -1,0 +1,60 @@
+"""The CPU, by onnxruntime-genai."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, MADE_BY
+from slmcompile.providers.keys import ProviderName, Target
+from slmcompile.providers.provider import Provider
+from slmcompile.shapes.architecture import Architecture
+
+_PACKED = {"int8": 8, "int4": 4}
+
+
+class CpuTarget(Target):
+    """A folder for a CPU: weights in fp32, or quantised to 8 or 4 bits."""
+
+    execution_provider: ProviderName = "cpu"
+    precision: Literal["fp32", "int8", "int4"] = Field(description="Type of the exported weights.")
+    int4_algo_config: Literal["default", "rtn", "k_quant", "k_quant_mixed", "k_quant_last"] = Field(
+        "default", description="int4 only: quantisation algorithm of the model builder."
+    )
+    int4_block_size: Literal[16, 32, 64, 128, 256] = Field(
+        32, description="int4 only: weights that share one scale."
+    )
+    int4_is_symmetric: bool = Field(True, description="int4 only: no zero point.")
+
+
+def export_bytes(target: CpuTarget, model: Architecture) -> float:
+    """Bytes of an ONNX folder's weights, as onnxruntime-genai 0.18 writes them.
+
+    Quantised matrices have an fp32 scale in every block; what is no matrix stays in fp32. In int4
+    an embedding that is tied to the head is shared with it, in int8 it lies beside it in fp32.
+    """
+    if target.precision == "fp32":
+        return 4.0 * model.parameters
+    bits = _PACKED[target.precision] + 32 / target.int4_block_size
+    tables = sum(rows * width for rows, width in model.others.values())
+    matrices = model.linear_parameters + tables
+    beside = 4.0 * max((r * w for r, w in model.others.values()), default=0)
+    rest = 4.0 * (model.parameters - matrices)
+    return matrices * bits / 8 + rest + (beside if target.precision == "int8" else 0)
+
+
+ENTRIES = (
+    Provider(
+        name="cpu",
+        title="CPU",
+        section=CpuTarget,
+        builder="slmcompile.export.builder:build",
+        made_by=MADE_BY,
+        packages=("onnxruntime", "onnxruntime-genai", "onnx", "onnx-ir"),
+        runs_on=("onnxruntime", "onnxruntime-genai"),
+        architectures=ARCHITECTURES,
+        families=FAMILIES,
+        bytes=export_bytes,
+    ),
+)

@@ -1,0 +1,38 @@
+"""What onnxruntime-genai's model builder knows, whichever provider it builds for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MADE_BY = "onnxruntime-genai 0.18"
+FAMILIES = "Llama, Qwen 2 or 3, Phi, Gemma, Mistral, SmolLM3, Granite or OLMo 1"
+
+ARCHITECTURES: Mapping[str, str] = {
+    "ernie4_5": "Ernie4_5ForCausalLM",
+    "gemma": "GemmaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3": "Gemma3ForConditionalGeneration",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "gemma4": "Gemma4ForConditionalGeneration",
+    "gemma4_unified": "Gemma4UnifiedForConditionalGeneration",
+    "gpt_oss": "GptOssForCausalLM",
+    "granite": "GraniteForCausalLM",
+    "granitemoehybrid": "GraniteMoeHybridForCausalLM",
+    "hunyuan_v1_dense": "HunYuanDenseV1ForCausalLM",
+    "internlm3": "LlamaForCausalLM",
+    "iquestcoder": "LlamaForCausalLM",
+    "lfm2": "Lfm2ForCausalLM",
+    "lfm2_moe": "Lfm2MoeForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "nemotron": "NemotronForCausalLM",
+    "olmo": "OlmoForCausalLM",
+    "phi": "PhiForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+}
+"""``model_type`` → the class that transformers 5.23 opens as a causal language model, for those
+classes that the builder knows. It asks ``config.architectures``, which transformers writes by the
+class that it saves, so ``model_type`` decides. A test holds the table against both packages."""

@@ -1,0 +1,45 @@
+"""What is to be known of a hardware target before anything is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slmcompile.shapes.architecture import Architecture
+
+if TYPE_CHECKING:
+    from slmcompile.providers.keys import Target
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One execution provider of ONNX Runtime.
+
+    Attributes:
+        name: as in ``target.NAME.execution_provider``.
+        title: as in a model card.
+        section: its keys of a target, and no others.
+        builder: ``package.module:name`` of ``(target, model folder, out, cache)``, which writes a
+            folder that onnxruntime-genai opens.
+        made_by: the builder, for messages.
+        packages: installed packages that an export depends on, beside torch's.
+        runs_on: installed packages that its answers depend on.
+        architectures: ``model_type`` → the class that transformers opens, of those that the
+            builder knows.
+        families: a sentence's worth of them.
+        bytes: size of the exported weights, given the target and the base model's shapes.
+        epoch: raised when its numbers change.
+    """
+
+    name: str
+    title: str
+    section: type[Target]
+    builder: str
+    made_by: str
+    packages: tuple[str, ...]
+    runs_on: tuple[str, ...]
+    architectures: Mapping[str, str]
+    families: str
+    bytes: Callable[[Any, Architecture], float]
+    epoch: int = 1
