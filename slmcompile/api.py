@@ -196,7 +196,7 @@ def _run(
         check_writable(found)
         sync(found, [compiled], running=asked.recipe)
         if any(_awaits_weights(finding) for finding in planned.findings):
-            reproduce(found, compiled, ready, progress, compiled.shared[0].stages)
+            reproduce(found, compiled, ready, progress, (compiled.stage("base"),))
             _hold_to_policy(found, compiled, asked.policy_from)
             ready = started.enter_context(dvc_ready(found, progress))
         try:
@@ -234,7 +234,7 @@ def _hold_to_policy(found: Project, compiled: Plan, policy_from: str | None) -> 
     Raises:
         SlmcompileError: the policy refuses the model, or its size cannot be told (exit 77).
     """
-    base = compiled.shared[0].stages[0]
+    base = compiled.stage("base")
     context = context_of(found, compiled, changes(found, compiled), policy_from)
     context = replace(context, model=read_model_facts(found.root / base.out, base.out))
     findings = judge(context, [check for check in all_checks() if check.name == "allowed"])

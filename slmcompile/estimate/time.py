@@ -29,12 +29,10 @@ from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
+from slmcompile.plans.kinds import KINDS
 from slmcompile.shapes.architecture import Architecture
 from slmcompile.shapes.interval import Interval, exactly
 from slmcompile.state.changes import Change
-
-INSTANT = frozenset({"check", "gate", "report"})
-"""Kinds that take a second or two, whatever the recipe."""
 
 _NARROW = 1.5
 """High / low below which a time is shown as one."""
@@ -171,7 +169,7 @@ def _time(
         found = seconds_of(entries, stage, work)
         if found is not None:
             total += found
-        elif stage.kind not in INSTANT:
+        elif not KINDS[stage.kind].instant:
             unmeasured.append(stage.address)
     if unmeasured and not total.high:
         return None, tuple(unmeasured)

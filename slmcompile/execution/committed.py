@@ -15,6 +15,7 @@ from slmcompile.console.errors import MissingError
 from slmcompile.execution.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.files.safe_read import leads_out, read_json
 from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
 from slmcompile.state.emit import overrides_path, runtime_path
@@ -108,9 +109,7 @@ def _stage(spec: Mapping[str, Any] | None) -> Stage | None:
 
 def _targets(project: Project, recipe: str, stages: Mapping[str, Stage]) -> tuple[str, ...]:
     """The exports in the recipe's order, which a spec's sorted keys do not tell."""
-    exports = [
-        stage.name.removeprefix("export-") for stage in stages.values() if stage.kind == "export"
-    ]
+    exports = [stage.artifact for stage in stages.values() if stage.kind == "export"]
     runtime = read_json(project.root, runtime_path(recipe))
     listed = runtime.get("targets") if isinstance(runtime, dict) else None
     known = [name for name in listed if name in exports] if isinstance(listed, list) else []
@@ -152,14 +151,12 @@ def outdated(project: Project, committed: Committed) -> dict[str, tuple[str, ...
 def made_before(committed: Committed, addresses: Sequence[str]) -> str:
     """What to call something by what has changed since it was made; empty where nothing has."""
     kinds = {committed.stages[address].kind for address in addresses}
-    for kind, words in (
-        ("base", "of an earlier model"),
-        ("train", "of an earlier model"),
-        ("data", "on earlier data"),
-        ("export", "of an earlier export"),
-    ):
-        if kind in kinds:
+    for words in ("of an earlier model", "on earlier data"):
+        if any(KINDS[kind].outdated == words for kind in kinds):
             return words
+    told = (KINDS[kind].outdated for kind in sorted(kinds, key=list(KINDS).index))
+    for words in filter(None, told):
+        return words
     return "of an earlier state" if kinds else ""
 
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from slmcompile.files.safe_read import leads_out
-from slmcompile.plans.definition import EPOCHS, Stage
+from slmcompile.plans.definition import Stage
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.schema import Identifier, Sha256
 from slmcompile.state.changes import Action, Reason
@@ -110,7 +111,7 @@ def _check_references(document: Document) -> None:
     entries, before = document.stages, set[str]()
     for entry in entries:
         behind = {*entry.input_stages.values(), *entry.after.values()} <= before
-        known = entry.input_stages.keys() <= entry.inputs.keys() and entry.kind in EPOCHS
+        known = entry.input_stages.keys() <= entry.inputs.keys() and entry.kind in KINDS
         read = document.made_from.data.keys() >= {*entry.files}
         named = _NAME.fullmatch(entry.name) and entry.stage == entry.address
         if not (behind and known and read and named) or entry.stage in before:

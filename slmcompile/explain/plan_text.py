@@ -10,19 +10,10 @@ from slmcompile.console.printable import printable
 from slmcompile.estimate.time import cost_line
 from slmcompile.execution.last_overrides import without_last
 from slmcompile.explain.planned import PlannedRun
+from slmcompile.plans.kinds import KINDS
 from slmcompile.state.changes import Change
 
 _SIGNS = {"run": "~", "restore": "↺", "unchanged": "="}
-_VERBS = {
-    "base": "fetch",
-    "data": "prepare",
-    "check": "judge",
-    "train": "train",
-    "export": "export",
-    "evaluate": "evaluate",
-    "report": "write",
-    "gate": "check",
-}
 _SHOWN_REASONS = 3
 
 
@@ -88,7 +79,7 @@ def _outcome(finding: Finding) -> str:
 
 def _what(change: Change) -> str:
     doing = {
-        "run": f"will {_VERBS[change.stage.kind]}",
+        "run": f"will {KINDS[change.stage.kind].verb}",
         "restore": f"take from {change.taken_from}" if change.taken_from else "restore from cache",
         "unchanged": "unchanged",
     }[change.action]
@@ -105,7 +96,8 @@ def _what(change: Change) -> str:
 def summary(changes: Sequence[Change]) -> str:
     """One line: ``Plan: 1 to train, 2 to evaluate, 1 to restore, 6 unchanged``."""
     parts: list[str] = []
-    for kind, verb in _VERBS.items():
+    for kind, entry in KINDS.items():
+        verb = entry.verb
         count = sum(change.action == "run" and change.stage.kind == kind for change in changes)
         if count:
             parts.append(f"{count} {kind} to {verb}" if verb != kind else f"{count} to {verb}")

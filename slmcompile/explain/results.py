@@ -11,9 +11,10 @@ from slmcompile.data.asked import example, written
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
+from slmcompile.plans.artifacts import TUNED
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
-from slmcompile.scoring.compared import TUNED, agreement
+from slmcompile.scoring.compared import agreement
 from slmcompile.stages.evaluations import read_predictions
 
 

@@ -16,6 +16,7 @@ from slmcompile.console.errors import SlmcompileError
 from slmcompile.execution.last_overrides import last_overrides
 from slmcompile.files.revision import find_version
 from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state import journal
 from slmcompile.state.changes import (
@@ -31,9 +32,6 @@ from slmcompile.state.specs import replaced_spec
 _LARGEST_HASHED = 64 * 1024 * 1024
 _LATER = frozenset({"first_run", "output", "edited", "cache"})
 """Causes that say what is not there; what somebody changed is named before them."""
-
-_LISTING = frozenset({"check", "report"})
-"""Kinds that read the whole recipe: where a cause came in elsewhere, the way from there counts."""
 
 Roots = dict[tuple[str, str], tuple[Reason, tuple[str, ...]]]
 
@@ -149,7 +147,9 @@ def _roots(project: Project, plan: Plan, found: tuple[Change, ...]) -> dict[str,
                 above = {("input", address): (built, (address,))}
             for key, (reason, path) in above.items():
                 known = here.get(key)
-                told = known is not None and len(known[1]) == 1 and stage.kind in _LISTING
+                # Where a cause came in elsewhere, the way from there counts.
+                listing = KINDS[stage.kind].whole_recipe
+                told = known is not None and len(known[1]) == 1 and listing
                 if known is None or told or len(path) + 1 < len(known[1]):
                     here[key] = (reason, (*path, stage.address))
         stays = change.action == "unchanged" and stage.address not in moved

@@ -63,12 +63,12 @@ class CheckContext:
     @property
     def base_stage(self) -> str:
         """Address of the stage that brings ``model``."""
-        return self.plan.shared[0].stages[0].address if self.plan else "base"
+        return self.plan.stage("base").address if self.plan else "base"
 
     @property
     def data_stage(self) -> str:
         """Address of the stage that brings ``data``."""
-        return self.plan.shared[1].stages[0].address if self.plan else "data"
+        return self.plan.stage("data").address if self.plan else "data"
 
     @property
     def check_stage(self) -> str:

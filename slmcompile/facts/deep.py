@@ -42,7 +42,7 @@ def deepened(context: CheckContext) -> CheckContext:
     root, model = context.project.root, context.model
     unread = context.data is None
     fetched = isinstance(context.recipe.data.source, HubData)
-    data = context.plan.shared[1].stages[0].config if unread and not fetched else None
+    data = context.plan.stage("data").config if unread and not fetched else None
     request: dict[str, Any] = {
         "project": str(root),
         "base": str(root / model.where),

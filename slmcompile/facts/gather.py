@@ -29,7 +29,7 @@ def context_of(
     tree's.
     """
     recipe = recipe_of(plan.effective)
-    base, data = (pipeline.stages[0] for pipeline in plan.shared)
+    base, data = plan.stage("base"), plan.stage("data")
     current = {
         change.stage.address
         for change in changes

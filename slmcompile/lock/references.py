@@ -53,7 +53,7 @@ def hub_reference(source: HubModel | HubData) -> Reference:
 
 def references(recipe: Recipe, plan: Plan) -> tuple[Reference, ...]:
     """Everything that a recipe refers to, model first; ``plan`` is the recipe's own."""
-    stages = {stage.kind: stage for stage in plan.stages() if stage.kind in {"base", "data"}}
+    base, data = plan.stage("base"), plan.stage("data")
     found: list[Reference] = []
     source = recipe.model.source
     if isinstance(source, HubModel):
@@ -62,13 +62,13 @@ def references(recipe: Recipe, plan: Plan) -> tuple[Reference, ...]:
         key = f"package:{source.package}=={source.version}"
         found.append(Reference(key, ("model", "source", "sha256"), f"sha256:{source.sha256}"))
     elif isinstance(source, FolderModel):
-        found.append(_folder(source, stages["base"].files, plan.files))
+        found.append(_folder(source, base.files, plan.files))
     else:
-        found += _files(stages["base"].files, plan.files, ("model", "source", "tokenizer_text"))
+        found += _files(base.files, plan.files, ("model", "source", "tokenizer_text"))
     rows = recipe.data.source
     if isinstance(rows, FileData):
         origin = ("data", "source", "path" if rows.path else "files")
-        found += _files(stages["data"].files, plan.files, origin)
+        found += _files(data.files, plan.files, origin)
     else:
         found.append(hub_reference(rows))
     return tuple(found)

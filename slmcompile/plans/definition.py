@@ -12,24 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slmcompile.plans.canonical import digest
+from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.names import content_names, without_names
 
 SPEC_SCHEMA = 1
-
-CONSTANT_OUTPUT = frozenset({"check", "gate"})
-"""Kinds that write the same bytes whenever they pass, so that nothing behind them reruns."""
-
-# A stage's epoch is raised by hand when its code changes what it writes for an equal spec.
-EPOCHS: Mapping[str, int] = {
-    "base": 1,
-    "data": 4,
-    "check": 1,
-    "train": 2,
-    "export": 1,
-    "evaluate": 4,
-    "report": 5,
-    "gate": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -39,9 +25,12 @@ class Stage:
     Attributes:
         pipeline: name of the generated pipeline it lies in (``quickstart``, ``base-1a2b3c4d``).
         name: its name there (``train``, ``evaluate-cpu-int8``).
-        kind: which program runs it.
+        kind: which of ``KINDS`` it is.
         config: the typed subset of the recipe that it reads, defaults materialised.
         packages: versions of the packages that change its numbers.
+        reads: where its config lies in the recipe: dotted key there, by dotted key here; of several
+            that fit the longest counts.
+        epochs: of the table entries that it uses, those that are above 1.
         inputs: output folders of other stages, by role.
         input_stages: the stages (``pipeline/name``) that make those folders, by role.
         files: project files that it reads.
@@ -67,6 +56,22 @@ class Stage:
     out: str = ""
     metrics: str | None = None
     plots: str | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
+    epochs: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def artifact(self) -> str:
+        """What it makes or measures, of a kind that has a stage for each; else empty."""
+        return self.name.removeprefix(self.kind).removeprefix("-")
+
+    def recipe_key(self, key: str) -> str:
+        """The recipe's key for a dotted key of ``config``, which a person can edit."""
+        fit = [own for own in self.reads if not own or key == own or key.startswith(f"{own}.")]
+        if not fit:
+            return key
+        own = max(fit, key=len)
+        rest = key.removeprefix(own).removeprefix(".")
+        return ".".join(part for part in (self.reads[own], rest) if part)
 
     @property
     def address(self) -> str:
@@ -99,7 +104,8 @@ class Stage:
         return {
             "schema": SPEC_SCHEMA,
             "kind": self.kind,
-            "epoch": EPOCHS[self.kind],
+            "epoch": KINDS[self.kind].epoch,
+            **({"epochs": dict(self.epochs)} if self.epochs else {}),
             "config": without_names(self.config, self.names),
             "packages": dict(self.packages),
         }
@@ -177,6 +183,21 @@ class Plan:
         """All stages, every one behind its inputs."""
         for pipeline in self.pipelines:
             yield from pipeline.stages
+
+    def of(self, kind: str) -> list[Stage]:
+        """The stages of a kind, in plan order."""
+        return [stage for stage in self.stages() if stage.kind == kind]
+
+    def stage(self, kind: str, artifact: str = "") -> Stage:
+        """The one stage of a kind, or the one of an artifact.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for stage in self.of(kind):
+            if stage.artifact == artifact:
+                return stage
+        raise KeyError(f"{kind} {artifact}".strip())
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of what each stage's result depends on, by address.

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from slmcompile.data.store import Row
+from slmcompile.plans.artifacts import LINEAR, NEAREST
 from slmcompile.scoring.tfidf import Floats, Vocabulary, dense, fit
-
-NEAREST = "nearest-neighbour"
-LINEAR = "tf-idf"
 
 _STEPS = 150
 _C = 10.0

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.metrics import METRICS
+from slmcompile.plans.artifacts import TUNED
 from slmcompile.scoring.measures import Rows
 from slmcompile.scoring.paired import Difference
 from slmcompile.scoring.score import measure_of
-
-TUNED = "torch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.metrics import METRICS
+from slmcompile.plans.artifacts import TUNED
 from slmcompile.recipe.schema import Gate
-from slmcompile.scoring.compared import TUNED, Comparison, interval_text
+from slmcompile.scoring.compared import Comparison, interval_text
 from slmcompile.scoring.paired import Difference
 
 

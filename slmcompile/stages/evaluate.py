@@ -22,7 +22,8 @@ from slmcompile.files.artifact import write_json, write_text
 from slmcompile.inference.protocol import LanguageModel
 from slmcompile.machine.process import thread_count
 from slmcompile.metrics.metric import Metric, Needs
-from slmcompile.scoring.baselines import LINEAR, answers_of_labels, predict_baselines
+from slmcompile.plans.artifacts import LINEAR
+from slmcompile.scoring.baselines import answers_of_labels, predict_baselines
 from slmcompile.scoring.exact_match import is_correct
 from slmcompile.scoring.score import OF_ANSWERS, OF_LABELS, score, wanted_metrics
 from slmcompile.stages.context import Context, Result

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from slmcompile.console.errors import GateFailedError
 from slmcompile.files.artifact import write_text
+from slmcompile.plans.artifacts import TUNED
 from slmcompile.recipe.schema import Gate
-from slmcompile.scoring.compared import TUNED, comparisons
+from slmcompile.scoring.compared import comparisons
 from slmcompile.scoring.gates import judge
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.evaluations import read_metrics, read_predictions

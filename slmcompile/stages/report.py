@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.files.artifact import sha256_file, write_json, write_text
+from slmcompile.plans.artifacts import TUNED
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
-from slmcompile.scoring.compared import TUNED, agreement, comparisons, interval_text
+from slmcompile.scoring.compared import agreement, comparisons, interval_text
 from slmcompile.scoring.gates import judge
 from slmcompile.scoring.measures import Rows
 from slmcompile.stages.context import Context, Result

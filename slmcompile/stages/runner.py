@@ -6,7 +6,6 @@ folder into place. Knows nothing of recipes or DVC.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -22,8 +21,10 @@ from slmcompile.console.progress import Console
 from slmcompile.files import artifact
 from slmcompile.machine.process import die_with_parent, prepare_to_compute
 from slmcompile.machine.surroundings import leave_out_what_changes_results
-from slmcompile.plans.definition import CONSTANT_OUTPUT, EPOCHS, SPEC_SCHEMA
+from slmcompile.plans.definition import SPEC_SCHEMA
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
+from slmcompile.registry.table import program
 from slmcompile.stages.context import Context, Result
 from slmcompile.state import finished, journal
 from slmcompile.state.emit import runtime_path
@@ -35,7 +36,6 @@ from slmcompile.state.specs import SPEC_STORE
 from slmcompile.state.state import md5_file
 
 # Only these stages may use the network; every other one runs with the hubs' own off switch on.
-FETCHING = frozenset({"base", "data"})
 
 _WORK = ("tokens", "total_parameters", "trainable_parameters")
 """Metrics that say how much a stage had to do; estimates of later runs scale by them."""
@@ -87,7 +87,8 @@ def read_spec(path: Path) -> dict[str, Any]:
         raise StaleError(f"{path}: no such spec file", "run `slmcompile sync --all`") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(f"{path}: not a spec file", "run `slmcompile sync --all`") from error
-    if schema != SPEC_SCHEMA or EPOCHS.get(kind) != epoch:
+    known = KINDS.get(str(kind))
+    if schema != SPEC_SCHEMA or known is None or known.epoch != epoch:
         raise StaleError(
             f"{path}: written by another version of slmcompile", "run `slmcompile sync --all`"
         )
@@ -100,7 +101,7 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
     kind = str(spec["kind"])
     ignored = leave_out_what_changes_results()
     prepare_to_compute()
-    if kind not in FETCHING:
+    if not KINDS[kind].fetches:
         os.environ["HF_HUB_OFFLINE"] = "1"
     progress = Console(str(spec["stage"]))
     if ignored:
@@ -160,10 +161,10 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
         finished.keep(project, spec, context.fingerprint, whole, texts)
 
     kind = str(spec["kind"])
-    named = None if kind in CONSTANT_OUTPUT else context.fingerprint
+    named = None if KINDS[kind].constant else context.fingerprint
     with artifact.replacing(project.root / spec["out"], kind, info, named, keep) as out:
-        program = importlib.import_module(f"slmcompile.stages.{kind}")
-        result: Result = program.run(replace(context, out=out))
+        run = program(KINDS[kind].program)
+        result: Result = run(replace(context, out=out))
         info.update(result.info)
         texts = finished.Texts(
             artifact.json_text(result.metrics or {}) if spec["metrics"] else None,

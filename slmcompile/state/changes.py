@@ -18,7 +18,8 @@ from typing import Any, Literal
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
 from slmcompile.files.artifact import MANIFEST, read_manifest
-from slmcompile.plans.definition import CONSTANT_OUTPUT, Plan, Stage
+from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state import finished
 from slmcompile.state.failure import failed_on
@@ -236,7 +237,7 @@ def _one(
         if remembered is not None:
             return Change(stage, "restore", reasons), remembered
     reasons = _with_failure(project, stage, deps, cache, reasons)
-    passes = stage.kind in CONSTANT_OUTPUT and locked is not None
+    passes = KINDS[stage.kind].constant and locked is not None
     return Change(stage, "run", reasons), locked.outs if locked and passes else {}
 
 
@@ -330,39 +331,10 @@ def identity_reasons(
         if len(config) > 1:  # what they changed says more
             config.pop("overrides", None)
     reasons += [Reason("package", name, *pair) for name, pair in packages.items()]
-    section = _SECTIONS.get(stage.kind, "")
     for key, pair in config.items():
-        named = _recipe_key(section, key, stage)
+        named = stage.recipe_key(key)
         reasons.append(Reason("key", named, *pair, where=plan.origins.get(named, "")))
     return reasons
-
-
-# Where a stage's config lies in the recipe, so that a reason names the key a person can edit.
-_SECTIONS: Mapping[str, str] = {
-    "base": "model",
-    "data": "data",
-    "train": "train",
-    "evaluate": "eval",
-}
-_ELSEWHERE: Mapping[str, str] = {
-    "task": "data.task",
-    "label": "data.label",
-    "labelled": "data.label",
-    "label_steps": "data.normalize_labels",
-    "seed": "data.seed",
-    "num_threads": "train.num_threads",
-    "precision": "train.precision",
-}
-
-
-def _recipe_key(section: str, key: str, stage: Stage) -> str:
-    if stage.kind == "export":
-        return f"target.{stage.name.removeprefix('export-')}.{key.removeprefix('target.')}"
-    if stage.kind == "evaluate" and key in _ELSEWHERE:
-        return _ELSEWHERE[key]
-    if stage.kind in {"report", "check"}:
-        return key.removeprefix("recipe.")
-    return f"{section}.{key}" if section else key
 
 
 def short(value: Any) -> str:

@@ -31,7 +31,7 @@ from slmcompile.files.artifact import (
     write_json,
 )
 from slmcompile.files.safe_read import check_inside, leads_out, read_json
-from slmcompile.plans.definition import CONSTANT_OUTPUT
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state.locks import kept_work, kept_work_alone
 from slmcompile.state.state import Cache, md5_file, object_path, read_lock
@@ -74,7 +74,7 @@ def keep(
         whole: folder with all files and the manifest.
         texts: what the stage writes beside its folder.
     """
-    if spec["kind"] in CONSTANT_OUTPUT:
+    if KINDS[spec["kind"]].constant:
         return
     record = {
         "format_version": _FORMAT_VERSION,
@@ -106,7 +106,7 @@ def _find(
     project: Project, kind: str, fingerprint: str, say: Callable[[str], None]
 ) -> Finished | None:
     record = _read_record(project, fingerprint)
-    if record is None or kind in CONSTANT_OUTPUT:
+    if record is None or KINDS[kind].constant:
         return None
     for place in _places(project, fingerprint, record):
         try:
@@ -128,7 +128,7 @@ def _find(
 def forecast(project: Project, kind: str, fingerprint: str) -> tuple[str, dict[str, Any]] | None:
     """Where ``found`` would find it, as far as sizes tell, and the manifest there."""
     record = _read_record(project, fingerprint)
-    if record is None or kind in CONSTANT_OUTPUT:
+    if record is None or KINDS[kind].constant:
         return None
     for folder in _places(project, fingerprint, record):
         try:

@@ -78,7 +78,7 @@ def measured_metrics(
             or not locked
             or locked.outs.get(str(stage.metrics)) != md5_text(text)
         ):
-            others.append(stage.name.removeprefix("evaluate-"))
+            others.append(stage.artifact)
             continue
         found |= _artifacts(text, str(stage.config["artifact"]))
     return found, tuple(others)

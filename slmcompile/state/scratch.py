@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.plans.canonical import digest
+from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.names import content_names, without_names
 from slmcompile.recipe.project import Project
 
 _IDENTITY = ("schema", "kind", "epoch", "packages")
-_FOR_PEOPLE = {"data": frozenset({"data_report.json"})}
-"""By role, files of an input that no stage computes with: they name places in source files."""
 
 
 def work_fingerprint(
@@ -32,18 +31,19 @@ def work_fingerprint(
         files: SHA-256 of the project files that the spec lists, by path.
     """
     names, read = spec.get("names", ()), spec.get("files", ())
-    shown = spec["kind"] in _SHOWING
+    shown = KINDS[spec["kind"]].whole_recipe
     inputs = {
         role: {
             name: [entry["size"], entry["sha256"]]
             for name, entry in manifest["files"].items()
-            if shown or name not in _FOR_PEOPLE.get(role, ())
+            if shown or role not in KINDS or name not in KINDS[role].for_people
         }
         for role, manifest in manifests.items()
     }
     return digest(
         {
             **{key: spec[key] for key in _IDENTITY},
+            **({"epochs": spec["epochs"]} if "epochs" in spec else {}),
             "config": without_names(spec["config"], names),
             "files": [
                 [name, files[path]] for path, name in content_names(spec["config"], names, read)
@@ -51,10 +51,6 @@ def work_fingerprint(
             "inputs": inputs,
         }
     )
-
-
-_SHOWING = frozenset({"check", "report"})
-"""Kinds that read, or show, those files too."""
 
 
 def scratch_folder(project: Project, fingerprint: str) -> Path:

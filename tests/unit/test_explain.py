@@ -15,10 +15,10 @@ from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.explain.selection import find_stage
 from slmcompile.explain.why import Explanation, RootCause, explain, to_json
 from slmcompile.explain.why_text import explain_text
-from slmcompile.plans import definition
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import commit, make_project, make_repository
+from tests.tables import raise_epoch
 
 
 @pytest.fixture(scope="module")
@@ -122,19 +122,18 @@ def test_the_revision_that_has_the_old_bytes_is_named(tmp_path: Path) -> None:
 def test_a_package_and_an_epoch_are_root_causes(
     ran: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import slmcompile.plans.builder as builder
+    import slmcompile.plans.installed as installed
 
-    known = builder._version
+    known = installed._version
     monkeypatch.setattr(
-        builder, "_version", lambda name, when: "9.9" if name == "peft" else known(name, when)
+        installed, "_version", lambda name, when: "9.9" if name == "peft" else known(name, when)
     )
     cause = only(why(ran, "report"))
     assert (cause.reason.cause, cause.reason.subject) == ("package", "peft")
     assert cause.reason.new == "9.9"
     assert cause.undo == f"install peft=={version('peft')}"
     monkeypatch.undo()
-    now = definition.EPOCHS["train"]
-    monkeypatch.setattr(definition, "EPOCHS", {**definition.EPOCHS, "train": now + 1})
+    now = raise_epoch(monkeypatch, "train")
     cause = only(why(ran, "evaluate-torch"))
     assert (cause.reason.cause, cause.reason.old, cause.reason.new) == ("epoch", now, now + 1)
     assert names(cause.stages) == ["train", "evaluate-torch"]

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-import slmcompile.plans.builder as builder
+import slmcompile.plans.installed as installed
 from slmcompile import api
 from slmcompile.cli.main import main
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
 from slmcompile.execution import repro as drive
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.saved import load
-from slmcompile.plans import definition
 from slmcompile.plans.canonical import digest
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import make_project
+from tests.tables import raise_epoch
 
 OVERRIDES = ("train.learning_rate=1e-4",)
 
@@ -92,21 +92,21 @@ def no_data(project: Project, _: pytest.MonkeyPatch) -> None:
 
 
 def other_package(project: Project, patch: pytest.MonkeyPatch) -> None:
-    known = builder._version
+    known = installed._version
     patch.setattr(
-        builder, "_version", lambda name, when: "9.9" if name == "peft" else known(name, when)
+        installed, "_version", lambda name, when: "9.9" if name == "peft" else known(name, when)
     )
 
 
 def other_shared_package(project: Project, patch: pytest.MonkeyPatch) -> None:
-    known = builder._version
+    known = installed._version
     patch.setattr(
-        builder, "_version", lambda name, when: "9.9" if name == "pyarrow" else known(name, when)
+        installed, "_version", lambda name, when: "9.9" if name == "pyarrow" else known(name, when)
     )
 
 
 def other_epoch(project: Project, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(definition, "EPOCHS", {**definition.EPOCHS, "evaluate": 9})
+    raise_epoch(patch, "evaluate")
 
 
 def another_run(project: Project, _: pytest.MonkeyPatch) -> None:

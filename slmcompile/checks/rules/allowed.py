@@ -82,7 +82,7 @@ def _owners(context: CheckContext) -> Iterator[Verdict]:
 
 def _roots(context: CheckContext) -> Verdict | None:
     plan = context.plan
-    stages = [pipeline.stages[0] for pipeline in plan.shared] if plan else []
+    stages = [plan.stage(kind) for kind in ("base", "data")] if plan else []
     for stage in stages:
         for path in stage.files:
             if not within_roots(context.policy, context.project, path):

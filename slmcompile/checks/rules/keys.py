@@ -11,17 +11,7 @@ from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.plans.definition import Plan, Stage
-
-_READERS: tuple[tuple[str, str, str], ...] = (
-    ("model.source", "base", "source"),
-    ("data", "data", ""),
-    ("train", "train", ""),
-    ("eval", "evaluate-torch", ""),
-    ("target.*", "export-*", "target"),
-    ("gates", "gate", "gates"),
-)
-"""Section of a recipe, the stage that reads it, and where in that stage's ``config``. The check
-and report stages hold the whole recipe, so they prove nothing."""
+from slmcompile.plans.kinds import KINDS
 
 _STAGES = {"eval.base_model": "evaluate-base", "eval.baselines": "evaluate-baselines"}
 """Keys that are no stage's config because they say whether that stage is there at all."""
@@ -81,27 +71,22 @@ def _reaches(plan: Plan, stages: Mapping[str, Stage], key: str) -> bool:
     if key in _STAGES:
         section, _, name = key.rpartition(".")
         return bool(plan.effective[section][name]) == (_STAGES[key] in stages)
-    for section, stage_name, place in _READERS:
-        rest, filled = _below(key, section)
-        if rest is None:
-            continue
-        stage = stages.get(stage_name.replace("*", filled))
-        path = ".".join(part for part in (place, rest) if part)
-        if stage is not None and _holds(stage.config, path):
-            return True
-    return False
+    held: dict[str, list[bool]] = {}
+    for stage in stages.values():
+        places = list(_places(stage, key))
+        if places and not KINDS[stage.kind].whole_recipe:
+            found = any(_holds(stage.config, path) for path in places)
+            held.setdefault(stage.kind, []).append(found)
+    # A key that only some stages of a kind hold has fallen out of the others.
+    return any(map(all, held.values()))
 
 
-def _below(key: str, section: str) -> tuple[str | None, str]:
-    """What is left of ``key`` below ``section``, and what stands for its star."""
-    parts, pattern = key.split("."), section.split(".")
-    filled = ""
-    for part, wanted in zip(parts, pattern, strict=False):
-        if wanted == "*":
-            filled = part
-        elif part != wanted:
-            return None, ""
-    return (".".join(parts[len(pattern) :]), filled) if len(parts) >= len(pattern) else (None, "")
+def _places(stage: Stage, key: str) -> Iterator[str]:
+    """Where in a stage's config a recipe's key may lie."""
+    for own, theirs in stage.reads.items():
+        if key == theirs or not theirs or key.startswith(f"{theirs}."):
+            rest = key.removeprefix(theirs).removeprefix(".")
+            yield ".".join(part for part in (own, rest) if part)
 
 
 def _holds(config: Any, path: str) -> bool:

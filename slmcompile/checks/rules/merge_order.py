@@ -33,7 +33,7 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
     if plan is None:
         return proved("the base's weights are not quantised; the order was judged with the plan")
     kinds = {stage.address: stage.kind for stage in plan.stages()}
-    exports = [stage for stage in plan.stages() if stage.kind == "export"]
+    exports = plan.of("export")
     for stage in exports:
         if why := _out_of_order(kinds, stage):
             return refuted(

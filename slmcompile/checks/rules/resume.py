@@ -30,7 +30,7 @@ def resumes_own_work(context: CheckContext) -> Verdict:
     plan = context.compiled
     if not _folders(context.project.scratch / "scratch", "*"):
         return proved("no checkpoints here: training starts at step 0")
-    (train,) = (stage for stage in plan.stages() if stage.kind == "train")
+    train = plan.stage("train")
     fingerprint = _fingerprint(context, train)
     if fingerprint is None:
         return needs_probe(train.address, "the inputs that a checkpoint must belong to")

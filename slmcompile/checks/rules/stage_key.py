@@ -8,12 +8,9 @@ from collections.abc import Iterator
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
-from slmcompile.plans.definition import EPOCHS, Plan, Stage
-from slmcompile.plans.names import without_names
+from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.schema import SHA256_PATTERN
-
-_COMPUTING = frozenset({"base", "data", "train", "export", "evaluate"})
-"""Kinds whose numbers come out of packages."""
 
 
 @check(
@@ -46,14 +43,7 @@ def stage_key_complete(context: CheckContext) -> Verdict:
 
 def _missing(plan: Plan, stages: dict[str, Stage], stage: Stage) -> Iterator[str]:
     """What a stage's result depends on and neither our key nor DVC's holds."""
-    identity = stage.identity()
-    if identity.get("epoch") != EPOCHS[stage.kind]:
-        yield "the epoch of its code"
-    if identity.get("config") != without_names(stage.config, stage.names):
-        yield "its configuration"
-    if identity.get("packages") != dict(stage.packages):
-        yield "its packages"
-    if stage.kind in _COMPUTING and not stage.packages:
+    if KINDS[stage.kind].computes and not stage.packages:
         yield "the packages that it computes with"
     for path in stage.files:
         if not re.fullmatch(SHA256_PATTERN, plan.files.get(path, "")):
@@ -69,8 +59,7 @@ def _missing_inputs(stages: dict[str, Stage], stage: Stage) -> Iterator[str]:
         maker = stages.get(stage.input_stages.get(role, ""))
         if maker is None or path not in maker.outs:
             yield f"its input {role}"
-    wanted = {"base": set[str](), "data": {"base"}}.get(stage.kind, {"base", "data"})
-    for kind in sorted(wanted - {above.kind for above in _above(stages, stage)}):
+    for kind in sorted(KINDS[stage.kind].behind - {above.kind for above in _above(stages, stage)}):
         yield f"what the {kind} stage makes"
 
 

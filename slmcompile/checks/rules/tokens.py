@@ -98,7 +98,7 @@ def _ends(context: CheckContext, model: ModelFacts) -> list[int | str]:
     """What ends generation: token ids, and the text of the token that the base stage adds."""
     listed = model.generation.get("eos_token_id", model.config.get("eos_token_id"))
     ends = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    fetched = context.plan is None or model.where == context.plan.shared[0].stages[0].out
+    fetched = context.plan is None or model.where == context.plan.stage("base").out
     own = model.tokenizer.get("eos_token")
     own = own.get("content") if isinstance(own, dict) else own
     return [*ends, own] if own and not fetched else [*ends]

@@ -1,0 +1,12 @@
+"""Names of what is measured beside a recipe's targets, which no target may have."""
+
+TUNED = "torch"
+"""The model as it was trained."""
+BASE = "base"
+"""The base model, untrained."""
+BASELINES = "baselines"
+"""The stage of the two below."""
+NEAREST = "nearest-neighbour"
+LINEAR = "tf-idf"
+
+RESERVED = frozenset({TUNED, BASE, BASELINES, NEAREST, LINEAR})

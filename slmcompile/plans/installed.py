@@ -1,0 +1,45 @@
+"""Versions of installed packages, as specs hold them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from slmcompile.console.errors import MissingError
+
+_VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Version of each package, without its local part.
+
+    Raises:
+        MissingError: it is not installed (exit 69).
+    """
+    installed = _last_installed()
+    return {name: _version(name, installed) for name in names}
+
+
+def _last_installed() -> tuple[int, ...]:
+    """When something was last installed or removed: a package's folder is named by its version."""
+    found: list[int] = []
+    for folder in sys.path:
+        with suppress(OSError):
+            found.append(Path(folder).stat().st_mtime_ns)
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _version(name: str, _installed: tuple[int, ...]) -> str:
+    try:
+        # Not `version()`, which parses the whole of METADATA as an e-mail with all its long text.
+        found = _VERSION.search(distribution(name).read_text("METADATA") or "")
+        return (found[1] if found else version(name)).split("+")[0]
+    except PackageNotFoundError as error:
+        raise MissingError(
+            f"the package {name} is not installed", "install slmcompile with its lock file"
+        ) from error

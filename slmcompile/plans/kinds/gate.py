@@ -1,0 +1,38 @@
+"""``gate``: the recipe's bars against what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.sections import typed
+
+if TYPE_CHECKING:
+    from slmcompile.plans.making import Making
+
+
+def plan(making: Making) -> None:
+    """One stage, behind the report, so that a failed gate leaves nothing unwritten."""
+    read = [*making.of("evaluate"), making.stage("report")]
+    making.add(
+        "gate",
+        {"gates": [typed(gate) for gate in making.recipe.gates]},
+        {"gates": "gates"},
+        {},
+        {stage.name: stage for stage in read},
+        out=f"outputs/gates/{making.composed.name}",
+    )
+
+
+ENTRIES = (
+    Kind(
+        name="gate",
+        verb="check",
+        place=80,
+        program="slmcompile.stages.gate:run",
+        plan=plan,
+        constant=True,
+        computes=False,
+        instant=True,
+    ),
+)

@@ -1,0 +1,76 @@
+"""``report``: everything that was measured becomes pages for people and cards for the models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slmcompile.methods.keys import Train
+from slmcompile.plans.installed import versions
+from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.sections import cosmetic_names
+from slmcompile.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from slmcompile.plans.making import Making
+
+
+def plan(making: Making) -> None:
+    """One stage, which reads the whole recipe and tells of every other."""
+    recipe, train = making.recipe, making.stage("train")
+    # A fact about the weights, which are the same with it or without.
+    shown = recipe.model_dump(
+        mode="json", exclude={"track": True, "device": True, "model": {"parameters"}}
+    )
+    exports, evaluations = making.of("export"), making.of("evaluate")
+    used = versions("torch", "transformers", "peft")
+    for export in exports:
+        provider = PROVIDERS[recipe.target[export.artifact].execution_provider]
+        used |= versions(*provider.runs_on)
+    used |= {**train.packages, **making.stage("base").packages, **making.stage("data").packages}
+    read = [making.stage("data"), train, *exports, *evaluations]
+    making.add(
+        "report",
+        {
+            "recipe": without_cosmetic_training(shown),
+            "name": making.composed.name,
+            "overrides": telling(making.composed.overrides),
+            "packages": dict(sorted(used.items())),
+        },
+        {"recipe": ""},
+        {},
+        {stage.name: stage for stage in read},
+        # The record holds times, so it lies beside the weights' folder and not in it.
+        files_of={"training": (train.plots or "", train)},
+    )
+
+
+def telling(overrides: tuple[str, ...]) -> list[str]:
+    """Overrides that are worth a new report: not those of what can change no result."""
+    silent = {f"train.{name}" for name in cosmetic_names(Train)} | {"model.parameters"}
+    keys = {text: text.lstrip("+~").partition("=")[0] for text in overrides}
+    return [
+        text
+        for text, key in keys.items()
+        if key not in silent and key.partition(".")[0] not in {"track", "device"}
+    ]
+
+
+def without_cosmetic_training(shown: dict[str, Any]) -> dict[str, Any]:
+    """A change of log cadence is not worth a new report."""
+    cosmetic = cosmetic_names(Train)
+    return shown | {"train": {k: v for k, v in shown["train"].items() if k not in cosmetic}}
+
+
+ENTRIES = (
+    Kind(
+        name="report",
+        verb="write",
+        place=70,
+        program="slmcompile.stages.report:run",
+        plan=plan,
+        epoch=5,
+        computes=False,
+        instant=True,
+        whole_recipe=True,
+    ),
+)
