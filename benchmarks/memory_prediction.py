@@ -2,7 +2,7 @@
 
 Every recipe trains two steps (forty where rows are of varied lengths) with slmcompile's own loop in
 a process of its own, with a validation between and one behind them, and then evaluates what it
-trained with the ``evaluate`` stage; the kernel's largest resident size (VmHWM) is set against the
+trained with the ``answer`` stage; the kernel's largest resident size (VmHWM) is set against the
 interval that a plan shows. The base model is the one of the quickstart, fetched as its recipe says,
 or any folder of a Llama.
 
@@ -146,25 +146,24 @@ def _train(folder: Path, base: Path, config: Train) -> int:
 
 
 def _evaluate(folder: Path, base: Path, config: Train) -> int:
+    from slmcompile.stages.answer import run
     from slmcompile.stages.context import Context
-    from slmcompile.stages.evaluate import run
 
     out = folder / "measured"
     out.mkdir()
     evaluation = Eval(max_new_tokens=NEW_TOKENS)
     context = Context(
         project=folder,
-        stage="benchmark/evaluate-torch",
+        stage="benchmark/answer-torch",
         config={
             "artifact": "torch",
             "precision": config.precision,
-            "metrics": list(evaluation.metrics),
             "max_new_tokens": evaluation.max_new_tokens,
             "limit": None,
+            "seed": 0,
+            "labelled": False,
             "batch_size": evaluation.batch_size,
             "num_threads": config.num_threads,
-            "task": "generation",
-            "label": None,
         },
         inputs={"data": folder / "data", "base": base, "train": folder / "trained"},
         manifests={},

@@ -211,11 +211,12 @@ def _run(
             with suppress(SlmcompileError):
                 remove_orphans(found, compiled)
     ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))
+    scored = any(stage.kind == "score" for stage in ran.own.stages)
     reported = any(stage.kind == "report" for stage in ran.own.stages)
     return RunResult(
         compiled,
         planned.changes,
-        read_results(found, ran.own.stages),
+        read_results(found, compiled.stages()) if scored else (),
         report_path(found, asked.recipe) if reported else None,
     )
 

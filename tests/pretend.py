@@ -29,9 +29,9 @@ def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:
         for path in (stage.spec_path, *stage.files):
             hashes[path] = md5_file(project.root / path) or ""
         hashes[stage.out] = _folder(project, stage, fingerprints[stage.address])
-        if stage.metrics:
+        for path in stage.metrics:
             text = json.dumps({"exact_match": exact_match})
-            hashes[stage.metrics] = _file(project, stage.metrics, text)
+            hashes[path] = _file(project, path, text)
         if stage.plots:
             hashes[stage.plots] = _file(project, stage.plots, "{}\n")
         locks[stage.pipeline][stage.name] = {

@@ -6,10 +6,12 @@ Knows no rule by name but for the modules that hold them.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from slmcompile.checks import rules
 from slmcompile.console.errors import Exit
 
 if TYPE_CHECKING:
@@ -20,36 +22,6 @@ Outcome = Literal["proved", "refuted", "needs_probe"]
 # What a rule reads: C config, H safetensors headers and model configuration, M the model on the
 # meta device, T the tokenizer, D a scan of the data.
 Needs = Literal["C", "H", "M", "T", "D"]
-
-MODULES: tuple[str, ...] = (
-    "adapter_group",
-    "adapters",
-    "allowed",
-    "control_tokens",
-    "disk",
-    "exportable",
-    "gates",
-    "isolation",
-    "keys",
-    "label_writings",
-    "lengths",
-    "memory",
-    "merge_order",
-    "pinned",
-    "precision",
-    "remote_code",
-    "resume",
-    "rows",
-    "splits",
-    "stage_key",
-    "steps",
-    "tokens",
-    "usual_range",
-    "version_control",
-    "vocabulary",
-    "no_effect",
-)
-"""Modules of ``slmcompile.checks`` that register rules."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +130,6 @@ def check(
 
 def all_checks() -> tuple[Check, ...]:
     """Every rule, by number."""
-    for module in MODULES:
-        importlib.import_module(f"slmcompile.checks.rules.{module}")
+    for module in pkgutil.iter_modules(rules.__path__):
+        importlib.import_module(f"{rules.__name__}.{module.name}")
     return tuple(_CHECKS[number] for number in sorted(_CHECKS))

@@ -233,7 +233,9 @@ def _notes(project: Project, committed: Committed, address: str, out: str) -> It
             return
         yield f"made with {over}; {command} is without"
     again = f"{command} makes it anew"
-    behind = outdated(project, committed)[address]
+    behind = [
+        each for through in outdated(project, committed)[address].values() for each in through
+    ]
     if behind:
         yield f"{out} is {made_before(committed, behind)}; {again}"
     with suppress(SlmcompileError):  # what cannot be compiled is not needed to answer

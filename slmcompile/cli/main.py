@@ -141,7 +141,7 @@ def _add_policy(command: argparse.ArgumentParser) -> None:
 
 def _add_select(command: argparse.ArgumentParser, text: str) -> None:
     syntax = (
-        "as dbt selects: train, 'evaluate-*', a kind (evaluate), +train with all before it,"
+        "as dbt selects: train, 'answer-*', a kind (answer), +train with all before it,"
         " train+ with all behind it, '2+train' two steps; spaces or a second --select add,"
         " a comma intersects"
     )
@@ -380,7 +380,7 @@ def _carry_out(work: Callable[..., Any], arguments: argparse.Namespace) -> int:
         result = work(policy_from=arguments.policy_from, on_plan=on_plan, progress=to)
     except SlmcompileError as error:
         if error.code == Exit.GATE_FAILED:
-            table(read_results(project, plans[0].plan.own.stages))
+            table(read_results(project, plans[0].plan.stages()))
         refused = refusal(plans[0].findings, shown=to.isatty()) if plans else None
         raise refused or error from None
     if arguments.json:

@@ -6,7 +6,6 @@ Each takes parsed arguments, prints, and returns an exit code.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import fitted, print_json, tell
 from slmcompile.explain.plan_text import plan_text, stage_lines, summary
-from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage, shared_stage
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.state.changes import Change
 
@@ -114,7 +113,7 @@ def _asked_about(
     from slmcompile.explain.selection import find_stage
 
     recipe, slash, name = address.partition("/")
-    if not re.fullmatch(r"(base|data)-[0-9a-f]{8}", recipe) or recipe in project.names():
+    if not shared_stage(recipe) or recipe in project.names():
         compiled = compile_recipe(project, recipe, overrides)
         return compiled, find_stage(compiled, name) if slash else None
     for other in project.names():

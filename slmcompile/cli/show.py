@@ -8,19 +8,21 @@ from typing import Any
 
 from slmcompile.console.errors import MissingError, SlmcompileError
 from slmcompile.execution.committed import (
+    Committed,
     changed_since,
     made_as_asked,
     made_before,
     outdated,
     read_committed,
 )
-from slmcompile.explain.results import ArtifactResult, read_answers, read_results, results_table
+from slmcompile.explain.results import ArtifactResult, read_results, results_table
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
 from slmcompile.report.findings import all_findings
-from slmcompile.scoring.compared import Comparison, comparisons
+from slmcompile.scoring.compared import Comparison
 from slmcompile.scoring.gates import Verdict, judge
+from slmcompile.stages.scores import read_comparisons
 
 _FIRST = ("baselines", "base", "torch")
 
@@ -63,18 +65,35 @@ def look(project: Project, recipe: str) -> Shown:
         MissingError: the recipe never ran here, or nothing was measured yet (exit 69).
     """
     committed = read_committed(project, recipe)
-    order = [f"evaluate-{name}" for name in (*_FIRST, *committed.targets)]
-    evaluations = sorted(committed.of_kind("evaluate"), key=lambda each: order.index(each.name))
-    results = read_results(project, evaluations)
+    order = [f"answer-{name}" for name in (*_FIRST, *committed.targets)]
+    results = tuple(
+        sorted(
+            (
+                each
+                for each in read_results(project, committed.stages.values())
+                if each.role in order
+            ),
+            key=lambda each: order.index(each.role) if each.role in order else len(order),
+        )
+    )
     if not results:
         raise MissingError(f"{recipe}: nothing was measured yet", f"run `slmcompile run {recipe}`")
     behind = outdated(project, committed)
-    old = {result.name: behind[result.stage] for result in results if behind[result.stage]}
+    old = {
+        result.name: addresses
+        for result in results
+        if (addresses := behind[result.stage].get(result.role, ()))
+    }
     words = {name: made_before(committed, addresses) for name, addresses in old.items()}
     sound = {result.name: result.metrics for result in results if result.name not in old}
-    found = tuple(comparisons(sound, read_answers(project, evaluations), committed.targets))
+    scored = committed.stages[results[0].stage]
+    found = tuple(
+        each
+        for each in read_comparisons(project.root / scored.out)
+        if each.one in sound and each.other in sound
+    )
     verdicts, unmeasured = _judged(committed.gates, results, found)
-    said = _findings(evaluations[0].config, committed.targets, sound, verdicts, found)
+    said = _findings(_decoding(committed), committed.targets, sound, verdicts, found)
     try:
         changed = changed_since(project, committed)
     except SlmcompileError as error:  # no reason to hide what was measured
@@ -92,6 +111,11 @@ def look(project: Project, recipe: str) -> Shown:
         unmeasured,
         changed,
     )
+
+
+def _decoding(committed: Committed) -> Mapping[str, Any]:
+    """How the tuned model was asked."""
+    return next((each.config for each in committed.of_kind("answer")), {})
 
 
 def _findings(

@@ -145,8 +145,8 @@ def _at_most(batch: int, rows: int | None) -> int:
     return batch if rows is None else max(1, min(batch, rows))
 
 
-def _shapes(train: Train, rows: Rows, batches: int | None) -> Interval:
-    if train.precision != "bf16" or not rows.varied:
+def _shapes(section: Train | Eval, rows: Rows, batches: int | None) -> Interval:
+    if section.precision != "bf16" or not rows.varied:
         return exactly(0)
     return SHAPES if batches is not None and batches >= MANY else Interval(0, SHAPES.high)
 
@@ -222,7 +222,7 @@ def _logits(decoder: Decoder, trained: Interval, found: Trainable) -> Interval:
 def evaluation_memory(
     evaluation: Eval, train: Train, model: Architecture, decoder: Decoder, rows: Rows
 ) -> Interval:
-    """Bytes at the peak of ``evaluate-torch``.
+    """Bytes at the peak of ``answer-torch``.
 
     Merged weights in fp32, and the largest of reading them, generating and scoring; some
     pages of the weights' file stay resident while it generates.
@@ -231,7 +231,7 @@ def evaluation_memory(
     own = METHODS[train.method].writes == "model"
     copied = 0 if own else model.converted_bytes("F32")
     loading = exactly(copied) * MAPPED
-    if train.precision == "bf16":
+    if evaluation.precision == "bf16":
         loading = larger(loading, exactly(weights / 2))
     # One prompt at least, at most a whole batch of the longest; a layer of it on top.
     most = _at_most(min(evaluation.batch_size, MOST_ROWS), rows.test)
@@ -253,7 +253,7 @@ def evaluation_memory(
         generating.high + scoring.high + layer * rows.longest.high,
     )
     rest = Interval(max(loading.low, both.low), max(loading.high + STAYS * both.high, both.high))
-    return EVALUATION_LIBRARIES + weights + rest + _shapes(train, rows, rows.test)
+    return EVALUATION_LIBRARIES + weights + rest + _shapes(evaluation, rows, rows.test)
 
 
 def _scored(decoder: Decoder, rows: int | None, longest: float, trained: float) -> float:

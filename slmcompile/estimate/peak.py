@@ -32,7 +32,7 @@ class Memory:
 
     def peak_of(self, context: CheckContext) -> Interval:
         """Of those of the two that will run."""
-        stages = (("train", self.training), ("evaluate", self.evaluation))
+        stages = (("train", self.training), ("answer", self.evaluation))
         return larger(*(amount for kind, amount in stages if not context.idle(kind)))
 
 

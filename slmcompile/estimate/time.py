@@ -96,7 +96,7 @@ def cost_of(context: CheckContext, changes: Sequence[Change]) -> Cost:
     running = {change.stage.kind for change in changes if change.action == "run"}
     trains = "train" in running
     tokens = _tokens(context) if trains else None
-    memory = predict(context) if running & {"train", "evaluate"} else None
+    memory = predict(context) if running & {"train", "answer"} else None
     parameters = model.parameters if model else context.recipe.model.parameters
     seconds, unmeasured = _time(context, changes, _work(context, parameters, tokens))
     return Cost(

@@ -14,7 +14,7 @@ from typing import Any
 from slmcompile.console.errors import MissingError
 from slmcompile.execution.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.files.safe_read import leads_out, read_json
-from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage, shared_stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
@@ -65,10 +65,10 @@ def read_committed(project: Project, recipe: str) -> Committed:
     wanted = [path for stage in stages.values() for path in stage.inputs.values()]
     while wanted:
         pipeline, _, deeper = wanted.pop().removeprefix("outputs/").partition("/")
-        kind = pipeline.partition("-")[0]
-        if deeper or f"{pipeline}/{kind}" in stages:
+        name = shared_stage(pipeline)
+        if deeper or not name or f"{pipeline}/{name}" in stages:
             continue
-        stage = _stage(read_spec(project, f"pipelines/{pipeline}/plan/{kind}.json"))
+        stage = _stage(read_spec(project, f"pipelines/{pipeline}/plan/{name}.json"))
         if stage:
             stages[stage.address] = stage
             wanted += stage.inputs.values()
@@ -103,7 +103,7 @@ def _stage(spec: Mapping[str, Any] | None) -> Stage | None:
         packages=spec.get("packages", {}),
         inputs=inputs,
         out=spec["out"],
-        metrics=metrics if isinstance(metrics, str) else None,
+        metrics=(metrics,) if isinstance(metrics, str) else (),
     )
 
 
@@ -116,10 +116,11 @@ def _targets(project: Project, recipe: str, stages: Mapping[str, Stage]) -> tupl
     return tuple(dict.fromkeys([*known, *exports]))
 
 
-def outdated(project: Project, committed: Committed) -> dict[str, tuple[str, ...]]:
+def outdated(project: Project, committed: Committed) -> dict[str, dict[str, tuple[str, ...]]]:
     """Of every stage, those before it whose output is another now than the one it was made from.
 
-    By address, as far as DVC's locks tell; a stage that is up to date with what lies here has none.
+    By address and by the role through which it comes, as far as DVC's locks tell; a stage that is
+    up to date with what lies here has none.
     """
     names = {stage.pipeline for stage in committed.stages.values()}
     locks = {name: read_lock(project, name) for name in names}
@@ -132,20 +133,23 @@ def outdated(project: Project, committed: Committed) -> dict[str, tuple[str, ...
     def look(stage: Stage) -> tuple[str, ...]:
         if stage.address not in known:
             known[stage.address] = ()  # whoever wrote a loop into the specs gets an end
-            known[stage.address] = tuple(dict.fromkeys(behind(stage)))
+            found = [each for role in stage.inputs for each in through(stage, role)]
+            known[stage.address] = tuple(dict.fromkeys(found))
         return known[stage.address]
 
-    def behind(stage: Stage) -> Iterator[str]:
-        made_from = locked(stage)
-        for path in stage.inputs.values() if made_from else ():
-            maker = makers.get(path)
-            now = locked(maker) if maker else None
-            if maker and now and made_from:
-                if made_from.deps.get(path) != now.outs.get(path):
-                    yield maker.address
-                yield from look(maker)
+    def through(stage: Stage, role: str) -> Iterator[str]:
+        made_from, path = locked(stage), stage.inputs[role]
+        maker = makers.get(path)
+        now = locked(maker) if maker else None
+        if maker and now and made_from:
+            if made_from.deps.get(path) != now.outs.get(path):
+                yield maker.address
+            yield from look(maker)
 
-    return {address: look(stage) for address, stage in committed.stages.items()}
+    return {
+        address: {role: tuple(through(stage, role)) for role in stage.inputs}
+        for address, stage in committed.stages.items()
+    }
 
 
 def made_before(committed: Committed, addresses: Sequence[str]) -> str:

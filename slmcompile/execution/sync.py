@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from slmcompile.files.safe_read import check_inside, read_regular
 from slmcompile.lock.pin import pin
 from slmcompile.plans.builder import build, same_packages
 from slmcompile.plans.data_files import is_glob
-from slmcompile.plans.definition import Plan
+from slmcompile.plans.definition import Plan, shared_stage
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project
@@ -30,7 +29,6 @@ from slmcompile.state.locks import other_runs, project_lock
 from slmcompile.state.specs import read_spec
 
 _plans: Remembered[tuple[Answers, Plan]] = Remembered(kept=4096)
-_SHARED = re.compile(r"^(base|data)-[0-9a-f]{8}$")
 
 
 @dataclass(frozen=True)
@@ -206,7 +204,7 @@ def _shared_by(
             spec = read_spec(project, path) or {}
             for out in spec.get("inputs", {}).values():
                 name = out.removeprefix("outputs/") if isinstance(out, str) else ""
-                if _SHARED.fullmatch(name) and name not in used:
+                if shared_stage(name) and name not in used:
                     used.add(name)
                     left.append(name)
     return used

@@ -11,11 +11,10 @@ from slmcompile.data.asked import example, written
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
-from slmcompile.plans.artifacts import TUNED
+from slmcompile.plans.artifacts import BASELINES
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
-from slmcompile.scoring.compared import agreement
-from slmcompile.stages.evaluations import read_predictions
+from slmcompile.stages.scores import METRICS_FILE, read_predictions
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,16 +23,18 @@ class ArtifactResult:
 
     Attributes:
         name: ``torch``, ``base``, a baseline's name or a target's.
-        metrics: as the evaluate stage wrote them; of an export also ``agreement``, the share of
+        metrics: as the ``score`` stage wrote them; of an export also ``agreement``, the share of
             rows that it answers as torch does.
         path: its folder relative to the project; None for baselines.
         stage: address of the stage that measured it.
+        role: the input of that stage that holds its answers.
     """
 
     name: str
     metrics: Mapping[str, Any]
     path: str | None
     stage: str = ""
+    role: str = ""
 
     def __repr__(self) -> str:
         measured = _columns([self])
@@ -42,28 +43,20 @@ class ArtifactResult:
 
 
 def read_results(project: Project, stages: Iterable[Stage]) -> tuple[ArtifactResult, ...]:
-    """Metrics of every artifact that stages have evaluated."""
+    """Metrics of every artifact that the ``score`` stage among a recipe's stages has measured."""
+    made = {stage.out: stage for stage in stages}
     found: list[ArtifactResult] = []
-    evaluations = [stage for stage in stages if stage.kind == "evaluate"]
-    answers = read_answers(project, evaluations)
-    for stage in evaluations:
-        folder = stage.inputs.get("export") or stage.inputs.get("train") or stage.inputs.get("base")
-        wrote = read_output_json(project.root / stage.out, "metrics.json")
+    for scored in (stage for stage in made.values() if stage.kind == "score"):
+        wrote = read_output_json(project.root / scored.out, METRICS_FILE)
         for name, metrics in wrote["artifacts"].items() if wrote else ():
-            same = agreement(answers.get(name, ()), answers.get(TUNED, ()))
-            more = {"agreement": same} if "export" in stage.inputs and same is not None else {}
-            found.append(ArtifactResult(name, {**metrics, **more}, folder, stage.address))
+            role = f"answer-{name}" if f"answer-{name}" in scored.inputs else f"answer-{BASELINES}"
+            answer = made.get(scored.inputs.get(role, ""))
+            read = answer.inputs if answer else {}
+            path = read.get("export") or read.get("train") or read.get("base")
+            found.append(ArtifactResult(name, metrics, path, scored.address, role))
+        order = list(scored.inputs)
+        found.sort(key=lambda result: order.index(result.role) if result.role in order else -1)
     return tuple(found)
-
-
-def read_answers(project: Project, evaluations: Iterable[Stage]) -> dict[str, list[dict[str, Any]]]:
-    """Of every artifact whose answers lie here, the row of each; see ``stages.evaluations``."""
-    folders = {
-        stage.name: project.root / stage.out
-        for stage in evaluations
-        if (project.root / stage.out / "predictions.jsonl").is_file()
-    }
-    return read_predictions(folders)
 
 
 _Column = tuple[str, str, str]
@@ -146,7 +139,7 @@ def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> s
     prompt = json.loads((folders[f"export-{target}"] / "prompt.json").read_text(encoding="utf-8"))
     if prompt["text"] is None:
         return None  # `generate` has no chat template
-    answers = read_predictions({f"evaluate-{target}": folders[f"evaluate-{target}"]})[target]
+    answers = read_predictions(folders["score"])[target]
     right_first = sorted(answers, key=lambda row: not row["correct"])
     found = example(prompt, [row["prompt"] for row in right_first])
     values = found[1] if found else dict.fromkeys(prompt["columns"], "hello")

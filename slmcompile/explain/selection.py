@@ -1,6 +1,6 @@
 """``--select``: which stages of a plan a person means, in dbt's graph syntax.
 
-``train`` a stage or all of a kind · ``evaluate-*`` a pattern · ``+train`` and what it is made
+``train`` a stage or all of a kind · ``answer-*`` a pattern · ``+train`` and what it is made
 from · ``train+`` and what is made from it · ``+train+`` both · ``2+train`` at most two steps away
 · words apart: union · words joined by a comma: intersection. dbt's methods (``tag:``, ``state:``)
 and its ``@`` are not taken: stages have no tags, and ``run`` passes over what did not change.
@@ -18,7 +18,7 @@ from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import nearest
 from slmcompile.state.changes import Change
 
-_SYNTAX = "write a stage, a kind or a pattern (evaluate-*), alone or as +name, name+, 2+name"
+_SYNTAX = "write a stage, a kind or a pattern (answer-*), alone or as +name, name+, 2+name"
 _WORD = re.compile(r"(?:(?P<up>\d{0,9})\+)?(?P<name>[^+]+)(?:\+(?P<down>\d{0,9}))?")
 
 

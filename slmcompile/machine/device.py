@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 from dataclasses import dataclass, replace
 from functools import cache
@@ -65,6 +66,14 @@ def _cpu_flags() -> frozenset[str]:
         if line.startswith(("flags", "Features")):  # x86, Arm
             return frozenset(line.partition(":")[2].split())
     return frozenset()
+
+
+def cpu_name() -> str:
+    """The processor as it calls itself; its architecture where it does not say."""
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _lines(path: str) -> list[str]:

@@ -9,4 +9,7 @@ BASELINES = "baselines"
 NEAREST = "nearest-neighbour"
 LINEAR = "tf-idf"
 
+MODELS = (TUNED, BASE)
+"""Measured models that are no export."""
+
 RESERVED = frozenset({TUNED, BASE, BASELINES, NEAREST, LINEAR})

@@ -7,6 +7,7 @@ recipe. Paths are relative to the project and written with ``/``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,24 @@ from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.names import content_names, without_names
 
 SPEC_SCHEMA = 1
+_DIGITS = re.compile(r"[0-9a-f]{8}")
+
+
+def shared_stage(pipeline: str) -> str:
+    """The stage of a shared pipeline, ``answer-base`` of ``answer-base-1a2b3c4d``; else empty."""
+    name, _, digits = pipeline.rpartition("-")
+    kind = KINDS.get(name.partition("-")[0])
+    return name if kind and kind.shared and _DIGITS.fullmatch(digits) else ""
+
+
+def one_or_all(paths: tuple[str, ...]) -> str | list[str] | None:
+    """A spec's way to write its metrics files: none, the one, or a list."""
+    return (paths[0] if paths else None) if len(paths) < 2 else list(paths)
+
+
+def all_of(written: str | list[str] | None) -> tuple[str, ...]:
+    """The same, read."""
+    return () if written is None else (written,) if isinstance(written, str) else tuple(written)
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,7 @@ class Stage:
         after: outputs of stages that must have passed before it begins and that it does not read;
             no part of its identity. By path, the stage (``pipeline/name``) that makes it.
         out: its output folder.
-        metrics: its DVC metrics file, if it has one.
+        metrics: its DVC metrics files.
         plots: its DVC plots file, if it has one.
     """
 
@@ -54,7 +73,7 @@ class Stage:
     names: tuple[str, ...] = ()
     after: Mapping[str, str] = field(default_factory=dict)
     out: str = ""
-    metrics: str | None = None
+    metrics: tuple[str, ...] = ()
     plots: str | None = None
     reads: Mapping[str, str] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)
@@ -91,7 +110,7 @@ class Stage:
     @property
     def outs(self) -> tuple[str, ...]:
         """Every path that it writes."""
-        return tuple(path for path in (self.out, self.metrics, self.plots) if path)
+        return tuple(path for path in (self.out, *self.metrics, self.plots) if path)
 
     @property
     def deps(self) -> tuple[str, ...]:
@@ -120,7 +139,7 @@ class Stage:
             "stage": self.address,
             "inputs": dict(self.inputs),
             "out": self.out,
-            "metrics": self.metrics,
+            "metrics": one_or_all(self.metrics),
             "plots": self.plots,
         }
 

@@ -65,11 +65,12 @@ class Making:
         others.
         """
         outs = {role: made.out for role, made in inputs.items()}
-        pipeline = f"{kind}-{digest([kind, config, packages, outs])[:8]}"
+        name = _named(kind, artifact)
+        pipeline = f"{name}-{digest([kind, config, packages, outs])[:8]}"
         return self._added(
             Stage(
                 pipeline=pipeline,
-                name=_named(kind, artifact),
+                name=name,
                 kind=kind,
                 config=config,
                 reads=reads,

@@ -10,6 +10,8 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 
 from slmcompile.console.printable import shortened
+from slmcompile.methods import METHODS
+from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.schema import Recipe
 from slmcompile.registry.markers import by_name, sections_of
@@ -106,6 +108,10 @@ def paths_by_name() -> dict[str, tuple[str, ...]]:
 
     walk(Recipe, ())
     return found
+
+
+for _table in (METHODS, PROVIDERS):
+    _table.watch(paths_by_name.cache_clear)
 
 
 def section_at(model: type[BaseModel], keys: tuple[str, ...], raw: Any) -> type[BaseModel] | None:

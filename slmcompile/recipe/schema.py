@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from slmcompile.methods import METHODS
-from slmcompile.methods.keys import Train
+from slmcompile.methods.keys import Precision, Train
 from slmcompile.metrics import METRICS
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
@@ -463,6 +463,13 @@ class Eval(Section):
         le=1024,
         description="Rows generated at once; a speed setting that can move rounding.",
     )
+    precision: Precision = Field(
+        "fp32",
+        description="Floating-point type that the torch models answer in; a target has its own.",
+    )
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="CPU threads of whoever answers."
+    )
     base_model: bool = Field(True, description="Also measure the base model, untrained.")
     baselines: bool = Field(True, description="Also measure nearest neighbour and TF-IDF.")
 
@@ -528,3 +535,15 @@ class Recipe(Section):
     device: StatedDevice = Field(
         StatedDevice(), description="The machine that will run it, for the checks."
     )
+
+
+def _rebuild() -> None:
+    """Makes the types again from the tables as they are now."""
+    named = (METHODS, PROVIDERS)
+    sections = [entry.section for table in named for entry in table.values()]
+    for section in (*sections, Gate, Eval, Recipe):
+        section.model_rebuild(force=True)
+
+
+for _table in (METHODS, METRICS, PROVIDERS):
+    _table.watch(_rebuild)

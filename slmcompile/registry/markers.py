@@ -82,18 +82,22 @@ class ByName:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """One object with the keys of all entries: what an editor completes before it is chosen."""
-        made: JsonSchemaValue = {}
-        for kind in handler(schema)["oneOf"]:
-            section = handler.resolve_ref_schema(kind)
-            if not made:
-                made = {**section, "properties": {}}
+        sections = [handler.resolve_ref_schema(kind) for kind in handler(schema)["oneOf"]]
+        meanings: dict[str, list[JsonSchemaValue]] = {}
+        for section in sections:
             for key, below in section["properties"].items():
-                known = made["properties"].setdefault(key, below)
-                if {**known, "default": None} != {**below, "default": None}:
-                    raise TypeError(f"{key} means two things in the sections of {self.key}")
-                if known.get("default") != below.get("default"):
+                told = meanings.setdefault(key, [])
+                # What a key is by default is its entry's, and so nothing of all of them.
+                same = {**below, "default": None}
+                known = next((each for each in told if {**each, "default": None} == same), None)
+                if known is None:
+                    told.append(dict(below))
+                elif known.get("default") != below.get("default"):
                     known.pop("default", None)
-        return made
+        properties = {
+            key: told[0] if len(told) == 1 else {"anyOf": told} for key, told in meanings.items()
+        }
+        return {**sections[0], "properties": properties}
 
 
 def by_name(annotation: Any, metadata: Iterable[Any] = ()) -> ByName | None:

@@ -41,6 +41,7 @@ class Table(Mapping[str, E]):
         self._package = package
         self._order = order
         self._entries: dict[str, E] | None = None
+        self._watchers: list[Callable[[], None]] = []
 
     def _loaded(self) -> dict[str, E]:
         if self._entries is None:
@@ -81,11 +82,20 @@ class Table(Mapping[str, E]):
             ValueError: a name is taken.
         """
         before = self._loaded()
-        self._entries = self._sorted([*before.values(), *entries])
+        self._replace(self._sorted([*before.values(), *entries]))
         try:
             yield
         finally:
-            self._entries = before
+            self._replace(before)
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Calls ``changed`` whenever entries have joined or left."""
+        self._watchers.append(changed)
+
+    def _replace(self, entries: dict[str, E]) -> None:
+        self._entries = entries
+        for changed in self._watchers:
+            changed()
 
 
 def program(reference: str) -> Any:

@@ -50,6 +50,7 @@ class Artifact:
         labels, test_labels: the same of their labels; None where labels are no fixed set.
         turns: trained turns of those rows.
         references: different answers that those rows ask for.
+        machine: what its speed and memory were measured on.
         agreement: share of rows that an export answers as the tuned model does.
         parity: an export's logits against the tuned model's on a few rows, given the references.
         path: where the artifact lies, relative to the project.
@@ -70,6 +71,7 @@ class Artifact:
     turns: int | None = None
     references: int | None = None
     agreement: float | None = None
+    machine: str | None = None
 
     def metric(self, name: str) -> float | None:
         """A metric's value, or None if it was not measured."""
@@ -165,7 +167,7 @@ _STRUCTURED = frozenset({"gates", "artifacts", "predictions", "comparisons"})
 
 _BESIDE_METRICS = (
     *("rows", "test_rows", "labels", "test_labels", "turns", "references"),
-    *("size_bytes", "tokens_per_second", "peak_memory_bytes", "agreement"),
+    *("size_bytes", "tokens_per_second", "peak_memory_bytes", "agreement", "machine"),
 )
 
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from slmcompile.console.errors import GateFailedError
 from slmcompile.files.artifact import write_text
-from slmcompile.plans.artifacts import TUNED
 from slmcompile.recipe.schema import Gate
-from slmcompile.scoring.compared import comparisons
 from slmcompile.scoring.gates import judge
 from slmcompile.stages.context import Context, Result
-from slmcompile.stages.evaluations import read_metrics, read_predictions
+from slmcompile.stages.scores import read_comparisons, read_metrics
 
 
 def run(context: Context) -> Result:
     """Passes or fails; its output is constant, so that only its existence says something."""
     gates = [Gate(**gate) for gate in context.config["gates"]]
-    measured = read_metrics(context.inputs)
-    bound = {gate.artifact for gate in gates if gate.max_drop is not None}
-    answers = read_predictions(context.inputs) if bound else {}
-    held = {name: measured[name] for name in (TUNED, *bound)} if bound else {}
-    verdicts = judge(gates, measured, comparisons(held, answers, bound))
+    scored = context.inputs["score"]
+    verdicts = judge(gates, read_metrics(scored), read_comparisons(scored))
     for verdict in verdicts:
         context.progress.say(f"gate {'passed' if verdict.passed else 'FAILED'}: {verdict.text}")
     failed = [verdict.text for verdict in verdicts if not verdict.passed]

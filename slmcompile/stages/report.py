@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.files.artifact import sha256_file, write_json, write_text
-from slmcompile.plans.artifacts import TUNED
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
-from slmcompile.scoring.compared import agreement, comparisons, interval_text
+from slmcompile.scoring.compared import interval_text
 from slmcompile.scoring.gates import judge
-from slmcompile.scoring.measures import Rows
 from slmcompile.stages.context import Context, Result
-from slmcompile.stages.evaluations import read_metrics, read_predictions
+from slmcompile.stages.scores import read_comparisons, read_metrics, read_predictions
 from slmcompile.stages.track import stage_tracker
 
 _OF_A_PREDICTION = ("id", "prompt", "reference", "prediction", "correct")
@@ -40,9 +38,9 @@ def run(context: Context) -> Result:
 
 def _facts(context: Context) -> dict[str, Any]:
     recipe: Mapping[str, Any] = context.config["recipe"]
-    metrics = read_metrics(context.inputs)
-    answers = read_predictions(context.inputs)
-    found = comparisons(metrics, answers, recipe["target"])
+    scored = context.inputs["score"]
+    metrics, answers = read_metrics(scored), read_predictions(scored)
+    found = read_comparisons(scored)
     verdicts = judge([Gate(**gate) for gate in recipe["gates"]], metrics, found)
     return {
         "name": context.config["name"],
@@ -67,7 +65,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_report": _read(context.inputs["data"] / "data_report.json"),
         "prompt": _read(context.inputs["data"] / "prompt.json"),
         "training": _read(context.inputs["training"]),
-        "artifacts": _artifacts(context, metrics, answers),
+        "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
         "predictions": {
             name: [{key: row[key] for key in _OF_A_PREDICTION} for row in rows]
@@ -83,16 +81,13 @@ def _facts(context: Context) -> dict[str, Any]:
     }
 
 
-def _artifacts(
-    context: Context, measured: Mapping[str, Mapping[str, Any]], answers: Mapping[str, Rows]
-) -> list[dict[str, Any]]:
+def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The tuned model, its exports, the base model, the baselines; in this order."""
     found = []
     for name, metrics in measured.items():
         export = context.inputs.get(f"export-{name}")
         of_export = (
             {
-                "agreement": agreement(answers[name], answers[TUNED]),
                 "parity": context.manifests[f"export-{name}"]["info"]["parity"],
                 "path": export.relative_to(context.project).as_posix(),
             }

@@ -21,7 +21,7 @@ from slmcompile.console.progress import Console
 from slmcompile.files import artifact
 from slmcompile.machine.process import die_with_parent, prepare_to_compute
 from slmcompile.machine.surroundings import leave_out_what_changes_results
-from slmcompile.plans.definition import SPEC_SCHEMA
+from slmcompile.plans.definition import SPEC_SCHEMA, all_of
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.registry.table import program
@@ -167,7 +167,7 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
         result: Result = run(replace(context, out=out))
         info.update(result.info)
         texts = finished.Texts(
-            artifact.json_text(result.metrics or {}) if spec["metrics"] else None,
+            _metrics_texts(spec, result),
             artifact.json_text(result.plots or {}) if spec["plots"] else None,
         )
         _write_texts(project, spec, texts)
@@ -182,9 +182,19 @@ def _take(project: Project, spec: Mapping[str, Any], done: Finished) -> None:
 
 
 def _write_texts(project: Project, spec: Mapping[str, Any], texts: finished.Texts) -> None:
-    for path, text in ((spec["metrics"], texts.metrics), (spec["plots"], texts.plots)):
-        if path:
-            artifact.write_text(project.root / path, text or "")
+    for path, text in zip(all_of(spec["metrics"]), texts.metrics, strict=True):
+        artifact.write_text(project.root / path, text)
+    if spec["plots"]:
+        artifact.write_text(project.root / spec["plots"], texts.plots or "")
+
+
+def _metrics_texts(spec: Mapping[str, Any], result: Result) -> tuple[str, ...]:
+    """A text for each of the stage's metrics files: all of its metrics, or those of its name."""
+    paths, metrics = all_of(spec["metrics"]), result.metrics or {}
+    several = len(paths) > 1
+    return tuple(
+        artifact.json_text(metrics[Path(path).stem] if several else metrics) for path in paths
+    )
 
 
 def _check_packages(spec: Mapping[str, Any]) -> None:

@@ -102,7 +102,7 @@ def _stage(stage: Stage) -> Mapping[str, Any]:
     }
     # Small and committed, so that `dvc metrics diff` and `dvc plots diff` work between revisions.
     if stage.metrics:
-        entry["metrics"] = [{stage.metrics: {"cache": False}}]
+        entry["metrics"] = [{path: {"cache": False}} for path in stage.metrics]
     # As a plot and not as an output: an uncached output would keep DVC 3.67 from its run-cache.
     if stage.plots:
         entry["plots"] = [{stage.plots: {"cache": False}}]

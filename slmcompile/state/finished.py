@@ -31,6 +31,7 @@ from slmcompile.files.artifact import (
     write_json,
 )
 from slmcompile.files.safe_read import check_inside, leads_out, read_json
+from slmcompile.plans.definition import all_of, one_or_all
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state.locks import kept_work, kept_work_alone
@@ -45,7 +46,7 @@ _FORGOTTEN = 14 * 86400.0
 class Texts:
     """What a stage writes beside its folder: its DVC metrics and plots files."""
 
-    metrics: str | None = None
+    metrics: tuple[str, ...] = ()
     plots: str | None = None
 
 
@@ -81,7 +82,7 @@ def keep(
         "stage": spec["stage"],
         "out": spec["out"],
         "object": None,
-        "metrics": texts.metrics,
+        "metrics": one_or_all(texts.metrics),
         "plots": texts.plots,
     }
     with kept_work(project):
@@ -121,7 +122,7 @@ def _find(
         # It is wanted again, so its time begins again.
         with suppress(OSError):
             os.utime(_kept(project, fingerprint))
-        return Finished(folder, Texts(record["metrics"], record["plots"]))
+        return Finished(folder, Texts(all_of(record["metrics"]), record["plots"]))
     return None
 
 
@@ -201,7 +202,10 @@ def _read_record(project: Project, fingerprint: str) -> dict[str, Any] | None:
     record = read_json(project.root, f".slmcompile/finished/{fingerprint}.json")
     if not isinstance(record, dict):
         return None
-    texts = all(isinstance(record.get(name), str | None) for name in ("metrics", "plots", "object"))
+    texts = all(isinstance(record.get(name), str | None) for name in ("plots", "object"))
+    metrics = record.get("metrics")
+    listed = metrics if isinstance(metrics, list) else [metrics or ""]
+    texts = texts and all(isinstance(text, str) for text in listed)
     named = all(isinstance(record.get(name), str) for name in ("stage", "out"))
     sound = texts and named and str(record.get("format_version")).startswith("1.")
     return record if sound and not leads_out(record["out"]) else None

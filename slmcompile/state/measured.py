@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from slmcompile.files.safe_read import read_or_none
@@ -68,19 +69,30 @@ def measured_metrics(
         )
     found: dict[str, Mapping[str, Any]] = {}
     others: list[str] = []
-    for stage in plan.own.stages:
-        text = tree.text(stage.metrics) if stage.kind == "evaluate" and stage.metrics else None
-        if text is None:
-            continue
-        locked = locks[stage.pipeline].get(stage.name)
-        if (
-            not ran[stage.address]
-            or not locked
-            or locked.outs.get(str(stage.metrics)) != md5_text(text)
-        ):
-            others.append(stage.artifact)
-            continue
-        found |= _artifacts(text, str(stage.config["artifact"]))
+    for scored in plan.of("score"):
+        locked = locks[scored.pipeline].get(scored.name)
+        spec = tree.text(scored.spec_path)
+        same = spec is not None and _same(parse_spec(spec), scored)
+        written = same and locked and locked.deps.get(scored.spec_path) == md5_text(spec or "")
+        for path in scored.metrics:
+            name = PurePosixPath(path).stem
+            text = tree.text(path)
+            if text is None:
+                continue
+            answer = stages[scored.input_stages[f"answer-{name}"]]
+            answered = locks[answer.pipeline].get(answer.name)
+            sound = (
+                written
+                and locked
+                and answered
+                and ran[answer.address]
+                and locked.outs.get(path) == md5_text(text)
+                and locked.deps.get(answer.out) == answered.outs.get(answer.out)
+            )
+            if sound:
+                found |= _artifacts(text, name)
+            else:
+                others.append(name)
     return found, tuple(others)
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from slmcompile.console.errors import RefusedError
 from slmcompile.files.safe_read import check_inside, read_or_none
-from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage, shared_stage
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import Locked
@@ -25,7 +24,6 @@ SPEC_STORE = "specs"
 
 _MAX_BYTES = 1 << 20
 _MOST_KEPT = 10_000
-_SHARED_OUT = re.compile(r"outputs/((base|data)-[0-9a-f]{8})")
 
 
 def old_spec(
@@ -59,7 +57,7 @@ def replaced_spec(
     A shared stage lies in a folder named by what it does, so another key makes it another stage;
     the specs of its users say which folder they read before.
     """
-    if not _SHARED_OUT.fullmatch(stage.out):
+    if not shared_stage(stage.pipeline):
         return None
     for user in plan.stages():
         for role, address in user.input_stages.items():
@@ -74,17 +72,17 @@ def replaced_spec(
 
 
 def _spec_that_wrote(project: Project, out: str, *, history: bool) -> dict[str, Any] | None:
-    parsed = _SHARED_OUT.fullmatch(out)
-    if parsed is None:
+    folder, _, pipeline = out.rpartition("/")
+    name = shared_stage(pipeline)
+    if folder != "outputs" or not name:
         return None
-    pipeline, kind = parsed.groups()
-    path = f"pipelines/{pipeline}/plan/{kind}.json"
+    path = f"pipelines/{pipeline}/plan/{name}.json"
     there = read_spec(project, path)
     if there is not None:
         return there
-    name = f'"stage": "{pipeline}/{kind}"'.encode()
+    written = f'"stage": "{pipeline}/{name}"'.encode()
     for kept in _kept(project):
-        if name in kept:
+        if written in kept:
             return parse_spec(kept)
     if history:
         from slmcompile.files.revision import history as revisions

@@ -23,7 +23,8 @@ from slmcompile.recipe.project import Project
 from slmcompile.state import journal
 from tests.projects import command, commit, environment, make_repository, slmcompile
 
-EVALUATIONS = {"evaluate-base", "evaluate-baselines", "evaluate-cpu-fp32", "evaluate-torch"}
+ANSWERS = {"answer-base", "answer-baselines", "answer-cpu-fp32", "answer-torch"}
+EVALUATIONS = {*ANSWERS, "score"}
 ALL = {"base", "data", "check", "train", "export-cpu-fp32", *EVALUATIONS, "report", "gate"}
 PASSING = (
     "[{metric: exact_match, min: 0.8}, {metric: exact_match, artifact: cpu-fp32, max_drop: 0.01}]"
@@ -144,15 +145,13 @@ def test_an_evaluation_edit_reruns_evaluation_alone_and_its_revert_nothing(work:
 
 
 def test_a_selection_runs_those_stages_alone_and_claims_no_results(work: Workplace) -> None:
-    selected = ["--select", "evaluate-baselines"]
+    selected = ["--select", "answer-baselines"]
     done = work.run("run", "tiny", "eval.limit=10", *selected)
-    assert work.ran() == {"evaluate-baselines"}
-    measured = json.loads((work.root / "pipelines/tiny/metrics/baselines.json").read_text())
-    assert measured["rows"] == 10
+    assert work.ran() == {"answer-baselines"}
     assert "the report was not selected" in done.stdout
     assert "report  " not in done.stdout
     assert "torch" not in done.stdout
-    stale = ["train.learning_rate=1e-3", "--select", "evaluate-torch"]
+    stale = ["train.learning_rate=1e-3", "--select", "answer-torch"]
     done = work.run("run", "tiny", *stale, code=Exit.STALE)
     assert "tiny/train is missing or out of date" in done.stderr
     work.run("run", "tiny")
@@ -190,7 +189,7 @@ def test_a_learning_rate_override_retrains_on_the_same_data(work: Workplace) -> 
     work.run("run", "tiny", "train.learning_rate=2e-3")
     ran = work.ran()
     assert "train" in ran
-    assert not ran & {"base", "data", "evaluate-base", "evaluate-baselines"}
+    assert not ran & {"base", "data", "answer-base", "answer-baselines"}
     assert work.adapter() != before
     assert "train.learning_rate=2e-3" in (work.root / "pipelines/tiny/overrides.yaml").read_text()
     work.run("run", "tiny")

@@ -1,4 +1,4 @@
-"""Labels in several writings, through the data, check and evaluate stages."""
+"""Labels in several writings, through the data, check, answer and score stages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slmcompile.console.progress import Silent
 from slmcompile.data.labels import label_of
 from slmcompile.data.report_facts import read_data_facts
 from slmcompile.inference.protocol import Generated
-from slmcompile.stages import evaluate
-from slmcompile.stages.context import Context
+from slmcompile.stages import answer
+from tests.answering import answered, scored
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, write_jsonl
 from tests.tiny_tokenizer import CHATML, REASONING, make_tokenizer
 
@@ -174,6 +173,9 @@ class _Answers:
     def decode(self, ids: list[int]) -> str:
         return self.texts[ids[0]]
 
+    def log_likelihood(self, rows: list[Any]) -> list[tuple[float, int]]:
+        return [(-1.0, 1) for _ in rows]
+
     def decode_speed(self, *_: Any) -> float:
         return 1.0
 
@@ -185,18 +187,9 @@ def test_answers_are_compared_in_the_declared_writing(
     """A base model that was never trained on the declared writing answers in its own."""
     done = prepared(tmp_path, base, ["yes", "no"], normalize_labels=["case", "space"])
     model = _Answers([row.completion.upper() for row in done.splits["test"]])
-    monkeypatch.setattr(evaluate, "_load", lambda _: (model, model.decode, 1))
-    out = tmp_path / "answers"
-    out.mkdir()
-    config = {
-        "artifact": "torch", "metrics": ["exact_match", "accuracy"], "max_new_tokens": 4,
-        "limit": None, "seed": 0, "labelled": True, "batch_size": 1, "num_threads": 1,
-        "task": "classification", "label": None, "label_steps": steps,
-    }  # fmt: skip
-    context = Context(
-        project=tmp_path, stage="x/evaluate-torch", config=config, inputs={"data": done.folder},
-        manifests={}, out=out, scratch=tmp_path, fingerprint="", runtime={}, progress=Silent(),
-    )  # fmt: skip
-    evaluate.run(context)
+    monkeypatch.setattr(answer, "_load", lambda *_: (model, model.decode, 1))
+    asked = {"torch": answered(tmp_path, "torch", {"data": done.folder}, labelled=True)}
+    told = {"task": "classification", "labelled": True, "label_steps": steps}
+    _, out = scored(tmp_path, done.folder, asked, metrics=["exact_match", "accuracy"], **told)
     measured = json.loads((out / "metrics.json").read_text())["artifacts"]["torch"]
     assert (measured["exact_match"], measured["accuracy"]) == (right, right)

@@ -140,7 +140,7 @@ def test_an_answer_as_long_as_its_limit_is_not_cut_off_where_the_stop_token_foll
         ]
 
 
-def test_what_generate_says_of_an_answers_end_is_what_evaluate_says(
+def test_what_generate_says_of_an_answers_end_is_what_evaluation_says(
     folders: tuple[Path, Path, Path],
     models: dict[str, LanguageModel],
     tmp_path: Path,

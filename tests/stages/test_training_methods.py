@@ -26,12 +26,13 @@ from slmcompile.models.base_model import load_base_model
 from slmcompile.models.merge import load_merged
 from slmcompile.models.model_folder import write_model
 from slmcompile.recipe.splits import SPLITS
-from slmcompile.stages import evaluate, export
+from slmcompile.stages import export
 from slmcompile.stages import train as train_stage
 from slmcompile.stages.context import Context
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests import tiny_model
+from tests.answering import answered, scored
 from tests.sections import train_section
 from tests.stages.tiny_training import make_base, make_data
 
@@ -318,38 +319,17 @@ def test_what_was_trained_is_what_is_exported_and_evaluated(tmp_path: Path, meth
     parity = export.run(made).info["parity"]
     assert parity["max_abs_logit_diff"] < 1e-3
     assert parity["top1_agreement"] == 1.0
-    found = {
-        name: measured(tmp_path, name, **inputs)["perplexity"]
-        for name, inputs in {
-            "torch": {"base": base, "data": data, "train": trained.out},
-            "base": {"base": base, "data": data},
-            "cpu-fp32": {"data": data, "export": made.out},
-        }.items()
+    asked = {
+        "torch": {"base": base, "data": data, "train": trained.out},
+        "base": {"base": base, "data": data},
+        "cpu-fp32": {"data": data, "export": made.out},
     }
+    answers = {name: answered(tmp_path, name, inputs, limit=4) for name, inputs in asked.items()}
+    result, _ = scored(tmp_path, data, answers, metrics=["exact_match", "perplexity"])
+    assert result.metrics is not None
+    found = {name: result.metrics[name]["perplexity"] for name in asked}
     assert found["torch"] < 0.7 * found["base"]
     assert found["cpu-fp32"] == pytest.approx(found["torch"], rel=1e-3)
-
-
-def measured(folder: Path, artifact: str, **inputs: Path) -> dict[str, Any]:
-    config = {**EVALUATION, "artifact": artifact}
-    made = evaluate.run(context(folder, f"evaluate-{artifact}", config, **inputs))
-    assert made.metrics is not None
-    return dict(made.metrics)
-
-
-EVALUATION = {
-    "precision": "fp32",
-    "metrics": ["exact_match", "perplexity"],
-    "max_new_tokens": 4,
-    "limit": 4,
-    "seed": 0,
-    "labelled": False,
-    "batch_size": 4,
-    "num_threads": 1,
-    "task": "generation",
-    "label": None,
-    "label_steps": [],
-}
 
 
 def test_a_trained_model_without_its_weights_is_corrupt(base: Path, tmp_path: Path) -> None:

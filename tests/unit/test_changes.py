@@ -50,7 +50,7 @@ def test_an_output_without_its_cache_object_is_made_anew(ran: Project, which: in
     blobs(ran)[which].unlink()
     assert what(ran, "train") == ("run", [("cache", OUT)])
     assert "its cache object is missing" in change(ran, "train").reasons[0].sentence()
-    assert change(ran, "evaluate-torch").action == "run"
+    assert change(ran, "answer-torch").action == "run"
 
 
 def test_a_changed_size_is_restored_from_the_cache_if_that_is_whole(ran: Project) -> None:
@@ -69,7 +69,7 @@ def test_a_changed_size_is_restored_from_the_cache_if_that_is_whole(ran: Project
 def test_a_metric_is_compared_by_its_bytes(ran: Project) -> None:
     path = ran.root / METRIC
     path.write_text(path.read_text().replace("0.9", "0.8"))
-    assert what(ran, "evaluate-torch") == ("restore", [("edited", METRIC)])
+    assert what(ran, "score") == ("restore", [("edited", METRIC)])
 
 
 def test_no_more_is_looked_at_than_an_output_has(
@@ -95,11 +95,12 @@ def test_no_more_is_looked_at_than_an_output_has(
 
 def test_every_key_of_an_evaluation_is_named_as_the_recipe_has_it(ran: Project) -> None:
     plan = compile_recipe(ran, "tiny", ())
-    stage = next(each for each in plan.own.stages if each.name == "evaluate-torch")
-    before = stage.identity()
-    before["config"] = dict.fromkeys(stage.config, "other")
-    named = {each.subject for each in identity_reasons(plan, stage, before, stage.identity())}
-    for key in named - {"eval.artifact"}:  # the stage's own name
+    named: set[str] = set()
+    for stage in (plan.stage("answer", "torch"), plan.stage("score")):
+        before = stage.identity()
+        before["config"] = dict.fromkeys(stage.config, "other")
+        named |= {each.subject for each in identity_reasons(plan, stage, before, stage.identity())}
+    for key in named - {"artifact"}:  # the stage's own name
         section, _, name = key.partition(".")
         assert name in plan.effective[section], key
     assert {"data.seed", "data.normalize_labels", "data.label", "eval.limit"} <= named

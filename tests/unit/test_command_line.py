@@ -129,9 +129,9 @@ def test_the_module_lists_its_names_and_what_it_returns_is_one_short_line(projec
     planned = slmcompile.plan("tiny", ["train.seed=3"], project=project.root)
     result = api.RunResult(planned.plan, planned.changes, (), None)
     measured = ArtifactResult("torch", {"exact_match": 0.9, "size_bytes": 5e6}, None)
-    assert repr(planned) == "<PlannedRun of tiny: 11 run>"
-    assert repr(planned.plan) == f"<Plan {planned.plan.plan_id} of tiny train.seed=3: 11 stages>"
-    assert repr(result) == "<RunResult of tiny: 11 run; measured nothing>"
+    assert repr(planned) == "<PlannedRun of tiny: 12 run>"
+    assert repr(planned.plan) == f"<Plan {planned.plan.plan_id} of tiny train.seed=3: 12 stages>"
+    assert repr(result) == "<RunResult of tiny: 12 run; measured nothing>"
     assert repr(measured) == "<ArtifactResult torch: size 5 MB, exact match 0.900>"
 
 

@@ -51,8 +51,8 @@ def test_two_revisions_differ_by_key_stage_and_fingerprint(project: Project) -> 
     assert key.old_where.startswith("conf/train/tiny.yaml:")
     assert key.new_where.startswith("recipes/tiny.yaml:")
     status = statuses(difference)
-    assert status["base"] == status["data"] == status["evaluate-baselines"] == "same"
-    assert status["train"] == status["evaluate-torch"] == status["gate"] == "changed"
+    assert status["base"] == status["data"] == status["answer-baselines"] == "same"
+    assert status["train"] == status["answer-torch"] == status["gate"] == "changed"
     by_name = {stage.name: stage for stage in difference.stages}
     assert [reason.subject for reason in by_name["train"].reasons] == ["train.learning_rate"]
     assert by_name["export-cpu-fp32"].reasons == ()

@@ -66,20 +66,20 @@ def test_a_key_is_followed_through_the_stages_with_old_value_new_value_and_place
     recipe = ran.recipes / "tiny.yaml"
     text = recipe.read_text(encoding="utf-8")
     recipe.write_text(text + "train: {learning_rate: 1e-4}\n", encoding="utf-8")
-    cause = only(why(ran, "evaluate-cpu-fp32"))
+    cause = only(why(ran, "answer-cpu-fp32"))
     assert (cause.reason.subject, cause.reason.old, cause.reason.new) == (
         "train.learning_rate", 0.005, 1e-4,
     )  # fmt: skip
     line = text.count("\n") + 1
     assert cause.reason.where == f"recipes/tiny.yaml:{line}"
-    assert names(cause.stages) == ["train", "export-cpu-fp32", "evaluate-cpu-fp32"]
+    assert names(cause.stages) == ["train", "export-cpu-fp32", "answer-cpu-fp32"]
     assert cause.undo == f"set train.learning_rate back to 0.005 (recipes/tiny.yaml:{line})"
 
 
 def test_a_data_key_is_named_although_the_data_stage_moved_to_another_folder(ran: Project) -> None:
-    cause = only(why(ran, "evaluate-torch", "data.max_length=48"))
+    cause = only(why(ran, "answer-torch", "data.max_length=48"))
     assert (cause.reason.subject, cause.reason.old, cause.reason.new) == ("data.max_length", 64, 48)
-    assert names(cause.stages) == ["data", "evaluate-torch"]
+    assert names(cause.stages) == ["data", "answer-torch"]
     assert "override data.max_length=48" in cause.undo
 
 
@@ -91,9 +91,9 @@ def test_a_data_key_is_named_although_its_folder_has_run_before(ran: Project) ->
 
 
 def test_a_model_key_is_followed_through_base_and_data(ran: Project) -> None:
-    cause = only(why(ran, "evaluate-baselines", "model.source.hidden_size=32"))
+    cause = only(why(ran, "answer-baselines", "model.source.hidden_size=32"))
     assert cause.reason.subject == "model.source.hidden_size"
-    assert names(cause.stages) == ["base", "data", "evaluate-baselines"]
+    assert names(cause.stages) == ["base", "data", "answer-baselines"]
 
 
 def test_a_data_file_is_named_with_old_and_new_hash(ran: Project) -> None:
@@ -134,9 +134,9 @@ def test_a_package_and_an_epoch_are_root_causes(
     assert cause.undo == f"install peft=={version('peft')}"
     monkeypatch.undo()
     now = raise_epoch(monkeypatch, "train")
-    cause = only(why(ran, "evaluate-torch"))
+    cause = only(why(ran, "answer-torch"))
     assert (cause.reason.cause, cause.reason.old, cause.reason.new) == ("epoch", now, now + 1)
-    assert names(cause.stages) == ["train", "evaluate-torch"]
+    assert names(cause.stages) == ["train", "answer-torch"]
 
 
 def test_a_missing_output_is_a_root_cause(ran: Project) -> None:
@@ -144,24 +144,26 @@ def test_a_missing_output_is_a_root_cause(ran: Project) -> None:
     explanation = why(ran, "train")
     assert explanation.action == "restore"
     assert only(explanation).reason.subject == "outputs/tiny/train"
-    assert why(ran, "evaluate-torch").action == "unchanged"
+    assert why(ran, "answer-torch").action == "unchanged"
 
 
 def test_a_fresh_clone_and_a_recipe_that_never_ran_are_told_in_one_line_each(ran: Project) -> None:
     shutil.rmtree(ran.root / "outputs")
     shutil.rmtree(ran.root / ".dvc")
     text = explain_text(why(ran, None))
-    assert "11 outputs are missing here" in text
+    assert "12 outputs are missing here" in text
     assert "dvc pull --with-deps pipelines/tiny/dvc.yaml" in text
     shutil.rmtree(ran.pipelines)
-    assert "11 stages have not run here: base, data, check" in explain_text(why(ran, None))
+    assert "12 stages have not run here: base, data, answer-baselines" in explain_text(
+        why(ran, None)
+    )
 
 
 def test_a_whole_recipe_lists_each_cause_once_with_all_that_it_reaches(ran: Project) -> None:
     explanation = why(ran, None, "train.learning_rate=1e-4", "eval.limit=3")
     reaches = {cause.reason.subject: set(names(cause.reaches)) for cause in explanation.causes}
     assert set(reaches) == {"train.learning_rate", "eval.limit"}
-    assert "evaluate-baselines" in reaches["eval.limit"] - reaches["train.learning_rate"]
+    assert "answer-baselines" in reaches["eval.limit"] - reaches["train.learning_rate"]
     assert "export-cpu-fp32" in reaches["train.learning_rate"] - reaches["eval.limit"]
 
 

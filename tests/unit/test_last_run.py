@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,6 +24,8 @@ from slmcompile.explain.why import explain
 from slmcompile.explain.why_text import explain_text
 from slmcompile.files.artifact import write_manifest
 from slmcompile.recipe.project import Project
+from slmcompile.scoring.compared import agreement, comparisons
+from slmcompile.stages.scores import COMPARISONS, METRICS_FILE
 from slmcompile.state.changes import changes
 from slmcompile.state.failure import write_failure
 from tests.pretend import pretend_run
@@ -43,12 +48,24 @@ def ran(project: Project, *overrides: str, exact_match: float = 0.9) -> None:
     """As if the recipe had run, with figures where ``show`` reads them."""
     plan = compile_recipe(project, "tiny", overrides)
     pretend_run(project, plan, exact_match)
-    for stage in plan.own.stages:
-        if stage.kind == "evaluate":
-            name = stage.name.removeprefix("evaluate-")
-            figures = {"artifacts": {name: {"exact_match": exact_match}}}
-            path = project.root / stage.out / "metrics.json"
-            path.write_text(json.dumps(figures), encoding="utf-8")
+    scored(project, {stage.artifact: {"exact_match": exact_match} for stage in plan.of("answer")})
+
+
+def scored(
+    project: Project,
+    figures: Mapping[str, Mapping[str, Any]],
+    answers: Mapping[str, list[dict[str, Any]]] = {},
+) -> None:
+    """Leaves what the ``score`` stage writes of figures and rows of answers."""
+    folder = project.root / "outputs" / "tiny" / "score"
+    exports = [name for name in figures if name.startswith("cpu")]
+    shown = {name: dict(values) for name, values in figures.items()}
+    for name in exports:
+        same = agreement(answers.get(name, ()), answers.get("torch", ()))
+        shown[name] |= {} if same is None else {"agreement": same}
+    (folder / METRICS_FILE).write_text(json.dumps({"artifacts": shown}), encoding="utf-8")
+    found = [asdict(each) for each in comparisons(figures, answers, exports)]
+    (folder / COMPARISONS).write_text(json.dumps({"comparisons": found}), encoding="utf-8")
 
 
 def trained_anew(project: Project) -> None:
@@ -98,8 +115,7 @@ def test_a_plan_without_them_says_what_the_last_run_had(
 def test_show_and_the_reports_spec_carry_them(project: Project) -> None:
     ran(project, LR, "train.save_steps=7", "track=tensorboard")
     assert showing.text(showing.look(project, "tiny")).startswith(f"with {LR} ")
-    report = compile_recipe(project, "tiny").own.stages[-2]
-    assert report.kind == "report"
+    report = compile_recipe(project, "tiny").stage("report")
     assert report.config["overrides"] == [LR], "of what can change no result it says nothing"
 
 
@@ -156,8 +172,8 @@ def test_figures_of_an_earlier_model_are_marked(project: Project) -> None:
     assert document["artifacts"]["cpu-fp32"]["outdated"] == ["tiny/train"]
     assert document["artifacts"]["base"]["outdated"] == []
     behind = outdated(project, read_committed(project, "tiny"))
-    assert behind["tiny/export-cpu-fp32"] == ("tiny/train",)
-    assert behind["tiny/train"] == ()
+    assert behind["tiny/export-cpu-fp32"] == {"base": (), "data": (), "train": ("tiny/train",)}
+    assert behind["tiny/train"] == {"base": (), "data": ()}
 
 
 def test_an_edit_since_is_said_and_marks_no_row(project: Project) -> None:
@@ -207,10 +223,15 @@ def test_a_recipe_that_never_ran_says_so(project: Project) -> None:
 )
 def test_a_spec_of_a_stranger_leads_nowhere(project: Project, change: dict[str, object]) -> None:
     ran(project)
-    path = project.pipelines / "tiny" / "plan" / "evaluate-torch.json"
+    path = project.pipelines / "tiny" / "plan" / "answer-torch.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change), encoding="utf-8")
-    names = [result.name for result in showing.look(project, "tiny").results]
-    assert names == ["baselines", "base", "cpu-fp32"]
+    paths = {result.name: result.path for result in showing.look(project, "tiny").results}
+    assert paths["torch"] is None
+    assert paths["cpu-fp32"] == "outputs/tiny/export-cpu-fp32"
+    path = path.with_name("score.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change), encoding="utf-8")
+    with pytest.raises(MissingError, match="nothing was measured"):
+        showing.look(project, "tiny")
 
 
 # --- gates -----------------------------------------------------------------------------------
@@ -221,7 +242,7 @@ def test_show_judges_the_gates(project: Project) -> None:
     lines = showing.text(showing.look(project, "tiny")).split("\n")
     assert "  ✗ gate: exact_match of torch is 0.9, bar ≥ 0.95" in lines
     assert "  ✓ gate: exact_match of torch is 0.9, bar ≤ 0.99" in lines
-    shutil.rmtree(project.root / "outputs" / "tiny" / "evaluate-torch")
+    scored(project, {"cpu-fp32": {"exact_match": 0.9}})
     shown = showing.look(project, "tiny")
     assert shown.verdicts == ()
     assert "  ? gate: exact_match of torch is not measured" in showing.text(shown).split("\n")
@@ -230,28 +251,32 @@ def test_show_judges_the_gates(project: Project) -> None:
 # --- what the figures say --------------------------------------------------------------------
 
 
-def measured(project: Project, name: str, right: int, *, cut: int = 0, rows: int = 120) -> None:
-    """Leaves figures and answers of an artifact of which so many are right and so many cut off."""
-    folder = project.root / "outputs" / "tiny" / f"evaluate-{name}"
+def measured(project: Project, *, cut: int = 0, rows: int = 120, **rights: int) -> None:
+    """Leaves figures and answers of artifacts of which so many are right and so many cut off."""
+    named = {name.replace("_", "-"): right for name, right in rights.items()}
     figures = {
-        "exact_match": right / rows, "cut_off": cut / rows,
-        "rows": rows, "test_rows": 480, "labels": 12, "test_labels": 12,
-    }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps({"artifacts": {name: figures}}))
-    lines = [
-        {
-            "artifact": name, "id": n, "correct": n < right, "cut_off": n >= rows - cut,
-            "compared": "yes" if n < right else "no",
+        name: {
+            "exact_match": right / rows, "cut_off": cut / rows,
+            "rows": rows, "test_rows": 480, "labels": 12, "test_labels": 12,
         }
-        for n in range(rows)
-    ]  # fmt: skip
-    (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for name, right in named.items()
+    }  # fmt: skip
+    answers = {
+        name: [
+            {
+                "id": n, "correct": n < right, "cut_off": n >= rows - cut,
+                "compared": "yes" if n < right else "no",
+            }
+            for n in range(rows)
+        ]
+        for name, right in named.items()
+    }  # fmt: skip
+    scored(project, figures, answers)
 
 
 def test_show_says_what_the_figures_say_and_of_which_rows(project: Project) -> None:
     ran(project, "gates=[{metric: exact_match, artifact: cpu-fp32, max_drop: 0.5}]")
-    for name, right in (("torch", 108), ("cpu-fp32", 100), ("base", 0), ("baselines", 1)):
-        measured(project, name, right)
+    measured(project, torch=108, cpu_fp32=100, base=0, baselines=1)
     shown = showing.look(project, "tiny")
     said = showing.text(shown).split("\n")
     assert (
@@ -277,7 +302,7 @@ def test_show_says_what_the_figures_say_and_of_which_rows(project: Project) -> N
 
 def test_show_says_first_that_answers_were_cut_off(project: Project) -> None:
     ran(project)
-    measured(project, "torch", 100, cut=11)
+    measured(project, torch=100, cut=11)
     said = showing.text(showing.look(project, "tiny"))
     assert "cut off" in said
     assert "0.092" in said
@@ -296,8 +321,7 @@ def test_what_nothing_is_measured_of_is_no_row_of_dashes() -> None:
 
 def test_figures_of_two_models_are_not_compared(project: Project) -> None:
     ran(project)
-    for name in ("torch", "cpu-fp32", "base"):
-        measured(project, name, 60 if name == "cpu-fp32" else 100)
+    measured(project, torch=100, cpu_fp32=60, base=100)
     trained_anew(project)
     shown = showing.look(project, "tiny")
     assert shown.comparisons == ()
@@ -343,11 +367,11 @@ def test_another_bar_or_another_model_has_not_failed(project: Project) -> None:
     fail(project, "gate", GATES)
     assert "failed" not in dict(failed(project, "gate", "gates=[{metric: accuracy, min: 0.5}]"))
     assert "failed" not in dict(failed(project, "gate", GATES, LR))
-    measured = project.root / "outputs" / "tiny" / "evaluate-torch" / "manifest.json"
+    measured = project.root / "outputs" / "tiny" / "score" / "manifest.json"
     record = next((project.scratch / "failures").iterdir())
     told = json.loads(record.read_text())
-    assert told["read"]["outputs/tiny/evaluate-torch"]
-    told["read"]["outputs/tiny/evaluate-torch"] = "0" * 32
+    assert told["read"]["outputs/tiny/score"]
+    told["read"]["outputs/tiny/score"] = "0" * 32
     record.write_text(json.dumps(told))
     assert measured.is_file()
     assert "failed" not in dict(failed(project, "gate", GATES))

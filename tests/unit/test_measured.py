@@ -76,7 +76,7 @@ def test_a_range_is_shown_as_one(project: Project) -> None:
 
 def test_no_total_leaves_out_a_stage_that_was_never_measured(project: Project) -> None:
     cost = api.plan("tiny", project=project.root).cost
-    assert "Cost: time of base, data, train and " in cost_line(cost)
+    assert "Cost: time of base, data, answer-baselines and " in cost_line(cost)
     told = replace(cost, seconds=exactly(40), unmeasured=("tiny/export-cpu-fp32",))
     line = cost_line(told)
     assert "Cost: at least 40 s on this machine, time of export-cpu-fp32 unknown here" in line

@@ -126,7 +126,7 @@ def test_a_difference_that_chance_explains_is_not_significant() -> None:
 def answered(
     answers: list[str], references: list[str], likelihood: float = -1.0
 ) -> list[dict[str, Any]]:
-    """Rows as ``evaluate`` writes them, of answers that are labels; an empty one was cut off."""
+    """Rows as ``score`` writes them, of answers that are labels; an empty one was cut off."""
     return [
         {
             "id": n,
@@ -145,7 +145,7 @@ def answered(
 
 
 def scored(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The metrics of rows, as ``evaluate`` computes them."""
+    """The metrics of rows, as ``score`` computes them."""
     return dict(score(rows, METRICS.values(), (*OF_ANSWERS, "ending", "likelihood")))
 
 

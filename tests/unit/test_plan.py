@@ -108,12 +108,38 @@ def moved(project: Project, *overrides: str, given: tuple[str, ...] = ()) -> set
 
 
 def test_an_evaluation_key_moves_no_training(project: Project) -> None:
-    assert moved(project, "eval.max_new_tokens=5") == {"check", "evaluate", "report", "gate"}
+    assert moved(project, "eval.max_new_tokens=5") == {
+        "check", "answer", "score", "report", "gate",
+    }  # fmt: skip
+
+
+def test_a_metric_or_how_labels_are_read_asks_nobody_again(project: Project) -> None:
+    assert moved(project, "eval.metrics=[accuracy]", given=("gates=[]",)) == {
+        "check", "score", "report", "gate",
+    }  # fmt: skip
+    # The rows are read anew, and with them everything; but of the label alone nothing is decoded.
+    plan = compile_recipe(project, "quickstart", ())
+    for stage in plan.of("answer"):
+        assert not {"metrics", "task", "label", "label_steps"} & stage.config.keys()
+
+
+def test_recipes_with_one_base_and_one_data_set_share_what_those_answer(
+    project: Project,
+) -> None:
+    one = compile_recipe(project, "quickstart", ())
+    other = compile_recipe(
+        project, "quickstart", ["train.learning_rate=1e-5", "eval.metrics=[accuracy]", "gates=[]"]
+    )
+    for artifact in ("base", "baselines"):
+        assert (
+            one.stage("answer", artifact).spec_text() == other.stage("answer", artifact).spec_text()
+        )
+    assert one.stage("answer", "torch") != other.stage("train")
 
 
 def test_a_training_key_moves_neither_base_nor_data(project: Project) -> None:
     assert moved(project, "train.learning_rate=1e-5") == {
-        "check", "train", "export", "evaluate", "report", "gate",
+        "check", "train", "export", "answer", "score", "report", "gate",
     }  # fmt: skip
 
 
@@ -140,6 +166,7 @@ OTHER: dict[str, list[str]] = {
     "train.lora.modules_to_save": ["train.lora.modules_to_save=[lm_head]"],
     "train.max_steps": ["train.max_steps=3"],
     "train.num_threads": ["train.num_threads=3"],
+    "eval.num_threads": ["eval.num_threads=3"],
     "train.method": ["train=full"],
     "train.optim": [],
     "train.group_by_length": ["train.group_by_length=false"],

@@ -106,7 +106,7 @@ def other_shared_package(project: Project, patch: pytest.MonkeyPatch) -> None:
 
 
 def other_epoch(project: Project, patch: pytest.MonkeyPatch) -> None:
-    raise_epoch(patch, "evaluate")
+    raise_epoch(patch, "answer")
 
 
 def another_run(project: Project, _: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,8 @@ def other_overrides(project: Project, _: pytest.MonkeyPatch) -> None:
 
 
 def lost_output(project: Project, _: pytest.MonkeyPatch) -> None:
-    shutil.rmtree(project.root / "outputs/tiny/evaluate-base")
+    (found,) = (project.root / "outputs").glob("answer-base-*")
+    shutil.rmtree(found)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +133,10 @@ def lost_output(project: Project, _: pytest.MonkeyPatch) -> None:
         (no_data, "data/tiny/commands.jsonl is gone"),
         (other_package, "package peft"),
         (other_shared_package, "package pyarrow"),
-        (other_epoch, "slmcompile's own code for evaluate changed"),
+        (other_epoch, "slmcompile's own code for answer changed"),
         (another_run, "pipelines/tiny/dvc.lock changed"),
         (other_overrides, "pipelines/tiny/overrides.yaml changed"),
-        (lost_output, "tiny/evaluate-base was unchanged when the plan was made"),
+        (lost_output, "/answer-base was unchanged when the plan was made"),
     ],
 )  # fmt: skip
 def test_apply_refuses_and_names_the_first_thing_that_changed(
@@ -162,7 +163,7 @@ def test_planning_anew_keeps_overrides_and_selection(
         "eval.limit=9",
         "data.template.prompt='{text} now'",
         "--select",
-        "+evaluate-base",
+        "+answer-base",
     ]
     assert main(["plan", *told, "--select", "+data", "--out", "p.json"]) == 0
     edit("recipes/tiny.yaml", "defaults", "# a word\ndefaults")(project, pytest.MonkeyPatch())
@@ -325,14 +326,12 @@ def test_show_prints_a_saved_plan(project: Project, capsys: pytest.CaptureFixtur
 def test_a_selection_is_saved_with_the_plan_and_claims_no_results(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        main(["plan", "tiny", "eval.limit=4", "--select", "evaluate-base", "--out", "p.json"]) == 0
-    )
+    assert main(["plan", "tiny", "eval.limit=4", "--select", "answer-base", "--out", "p.json"]) == 0
     result = api.apply(project.root / "p.json", project=project.root)
-    assert [change.stage.name for change in result.changes] == ["evaluate-base"]
+    assert [change.stage.name for change in result.changes] == ["answer-base"]
     assert result.report is None
     assert {artifact.name for artifact in result.artifacts} <= {"base"}
-    stale = ["plan", "tiny", *OVERRIDES, "--select", "evaluate-torch", "--out", "q.json"]
+    stale = ["plan", "tiny", *OVERRIDES, "--select", "answer-torch", "--out", "q.json"]
     assert main(stale) == 4
     assert not (project.root / "q.json").exists()
     assert main(["run", "tiny", *OVERRIDES, "--select", "+train"]) == 0

@@ -20,7 +20,7 @@ from tests.pretend import pretend_run
 from tests.projects import make_project
 
 ABOVE = {"base", "data", "check"}
-EVALUATIONS = {"evaluate-baselines", "evaluate-base", "evaluate-torch", "evaluate-cpu-fp32"}
+EVALUATIONS = {"answer-baselines", "answer-base", "answer-torch", "answer-cpu-fp32"}
 
 
 @pytest.fixture
@@ -40,19 +40,19 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         (["train"], {"train"}),
         (["tiny/train"], {"train"}),
         (["tiny/data"], {"data"}),
-        (["evaluate"], EVALUATIONS),
-        (["evaluate-b*"], {"evaluate-baselines", "evaluate-base"}),
+        (["answer"], EVALUATIONS),
+        (["answer-b*"], {"answer-baselines", "answer-base"}),
         (["+train"], {*ABOVE, "train"}),
         (["1+export"], {"base", "data", "train", "export-cpu-fp32"}),
-        (["export+"], {"export-cpu-fp32", "evaluate-cpu-fp32", "report", "gate"}),
-        (["export+1"], {"export-cpu-fp32", "evaluate-cpu-fp32", "report"}),
+        (["export+"], {"export-cpu-fp32", "answer-cpu-fp32", "score", "report", "gate"}),
+        (["export+1"], {"export-cpu-fp32", "answer-cpu-fp32", "report"}),
         (["+export-cpu-fp32+"], {
-            *ABOVE, "train", "export-cpu-fp32", "evaluate-cpu-fp32", "report", "gate",
+            *ABOVE, "train", "export-cpu-fp32", "answer-cpu-fp32", "score", "report", "gate",
         }),
         (["base data"], {"base", "data"}),
         (["base", "data"], {"base", "data"}),
-        (["evaluate,train+"], {"evaluate-torch", "evaluate-cpu-fp32"}),
-        (["*"], {*ABOVE, "train", "export-cpu-fp32", *EVALUATIONS, "report", "gate"}),
+        (["answer,train+"], {"answer-torch", "answer-cpu-fp32"}),
+        (["*"], {*ABOVE, "train", "export-cpu-fp32", *EVALUATIONS, "score", "report", "gate"}),
     ],
 )  # fmt: skip
 def test_selectors_mean_what_dbt_means(plan: Plan, selectors: list[str], stages: set[str]) -> None:
@@ -66,7 +66,7 @@ def test_a_shared_stage_has_its_own_address_too(plan: Plan) -> None:
 
 @pytest.mark.parametrize(
     ("selector", "mend"),
-    [("trian", "did you mean 'train'?"), ("+evalute", "did you mean 'evaluate'?")],
+    [("trian", "did you mean 'train'?"), ("+answr", "did you mean 'answer'?")],
 )
 def test_an_unknown_selector_is_refused_with_the_nearest_name(
     plan: Plan, selector: str, mend: str
@@ -82,7 +82,7 @@ def test_an_unknown_selector_is_refused_with_the_nearest_name(
     ("selectors", "mend"),
     [
         ([""], "or leave --select out"),
-        (["train,evaluate"], "a space adds: 'train evaluate'"),
+        (["train,score"], "a space adds: 'train score'"),
         (["train", "base,gate"], "a space adds: 'base gate'"),
         (["train,,base"], "write a stage, a kind or a pattern"),
         (["state:modified"], "write a stage, a kind or a pattern"),
@@ -108,9 +108,9 @@ def test_plan_shows_the_selection_alone_and_its_exit_code_is_of_that(
     pretend_run(project, plan)
     monkeypatch.chdir(project.root)
     told = ["plan", "tiny", "train.learning_rate=1e-4", "--detailed-exitcode", "--json"]
-    assert main([*told, "--select", "data evaluate-base"]) == 0
+    assert main([*told, "--select", "data answer-base"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert {stage["kind"] for stage in shown["stages"]} == {"data", "evaluate"}
+    assert {stage["kind"] for stage in shown["stages"]} == {"data", "answer"}
     assert main([*told, "--select", "data export"]) == 2
     assert main(["plan", "tiny", "--select", "tran"]) == 64
     assert main(["plan", "tiny", "--select", ""]) == 64
@@ -127,15 +127,15 @@ def test_an_input_in_the_cache_is_brought_back_and_one_out_of_date_is_refused(
 ) -> None:
     pretend_run(project, plan)
     shutil.rmtree(project.root / "outputs/tiny/train")
-    brought = needed(project, "evaluate-torch", "eval.limit=3")
-    assert brought == {"check", "train", "evaluate-torch"}  # no training without its checks
-    assert needed(project, "evaluate-base", "eval.limit=3") == {"evaluate-base"}
+    brought = needed(project, "answer-torch", "eval.limit=3")
+    assert brought == {"check", "train", "answer-torch"}  # no training without its checks
+    assert needed(project, "answer-base", "eval.limit=3") == {"answer-base"}
     with pytest.raises(StaleError) as caught:
-        needed(project, "evaluate-torch", "train.learning_rate=1e-4")
+        needed(project, "answer-torch", "train.learning_rate=1e-4")
     assert "its input tiny/train is missing or out of date" in caught.value.what
-    assert "'+evaluate-torch'" in caught.value.mend
-    assert needed(project, "+evaluate-torch", "train.learning_rate=1e-4") >= {
-        "train", "evaluate-torch",
+    assert "'+answer-torch'" in caught.value.mend
+    assert needed(project, "+answer-torch", "train.learning_rate=1e-4") >= {
+        "train", "answer-torch",
     }  # fmt: skip
 
 
@@ -146,8 +146,8 @@ def test_a_selected_training_brings_the_checks_before_it(project: Project, plan:
 
 
 def test_only_the_selected_stages_reach_dvc_in_an_order_in_which_they_can_run(plan: Plan) -> None:
-    words = _targets(plan, select(plan, ["evaluate-torch +train"]))
+    words = _targets(plan, select(plan, ["answer-torch +train"]))
     assert words[:2] == ["--single-item", "pipelines/tiny/dvc.yaml:plan"]
     stages = [word.rpartition(":")[2] for word in words[2:]]
-    assert stages == ["base", "data", "check", "train", "evaluate-torch"]
+    assert stages == ["base", "data", "check", "train", "answer-torch"]
     assert _targets(plan, None) == ["pipelines/tiny/dvc.yaml"]

@@ -88,7 +88,7 @@ def test_a_closed_stream_is_no_error(project: Path, closed: str, recipe: str, co
 def test_a_terminal_is_still_one(project: Path) -> None:
     """Wrapped to its width, in its encoding."""
     ours, theirs = pty.openpty()
-    shell = f"stty cols 40 <&0; exec {' '.join(PLAN)}"
+    shell = f"stty cols 48 <&0; exec {' '.join(PLAN)}"
     environ = environment() | {"PYTHONIOENCODING": "ascii", "TERM": "xterm"}
     environ.pop("COLUMNS", None)
     child = subprocess.Popen(
@@ -102,7 +102,7 @@ def test_a_terminal_is_still_one(project: Path) -> None:
     assert child.wait() == 0
     lines = said.decode("ascii").splitlines()
     assert any("tiny/train" in line for line in lines)
-    assert max(len(line) for line in lines) <= 40
+    assert max(len(line) for line in lines) <= 48
 
 
 def _read(terminal: int) -> bytes:

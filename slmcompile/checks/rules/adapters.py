@@ -120,6 +120,10 @@ def something_is_trained(context: CheckContext) -> Verdict:
     found = trainable(train, model)
     share = found.parameters / max(1, model.parameters + found.parameters - found.whole)
     if not isinstance(train, LoraTrain):
+        if not found.parameters and model.parameters:
+            return refuted(
+                "no weight is trained", "train more of the model", context.at("train.method")
+            )
         told = "all of them" if found.whole == model.parameters else f"{share:.2%}"
         return proved(f"{found.parameters:,} parameters trained, {told}")
     if not found.adapted:  # one cause is one refutation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.facts.context import CheckContext
 from slmcompile.metrics import METRICS
+from slmcompile.plans.artifacts import TUNED
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.schema import Gate
 
@@ -65,18 +66,15 @@ def _fault(plan: Plan | None, gate: Gate) -> tuple[str, str, str]:
 
 
 def _measured(plan: Plan, gate: Gate) -> bool:
-    """Whether the plan holds a stage that measures a gate's metric on its artifact."""
-    wanted = {gate.artifact} | ({"torch"} if gate.max_drop is not None else set())
-    found = {
-        str(stage.config["artifact"])
-        for stage in plan.stages()
-        if stage.kind == "evaluate"
-        and (
-            gate.metric in stage.config["metrics"]
-            or METRICS[gate.metric].always_of(stage.config["task"])
-        )
-    }
-    return wanted <= found
+    """Whether the plan asks a gate's artifacts, and scores its metric."""
+    wanted = {gate.artifact} | ({TUNED} if gate.max_drop is not None else set())
+    if not wanted <= {stage.artifact for stage in plan.of("answer")}:
+        return False
+    return any(
+        gate.metric in stage.config["metrics"]
+        or METRICS[gate.metric].always_of(stage.config["task"])
+        for stage in plan.of("score")
+    )
 
 
 def _shown(gate: Gate) -> str:

@@ -13,7 +13,7 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.kinds import KINDS
 
-_STAGES = {"eval.base_model": "evaluate-base", "eval.baselines": "evaluate-baselines"}
+_STAGES = {"eval.base_model": "answer-base", "eval.baselines": "answer-baselines"}
 """Keys that are no stage's config because they say whether that stage is there at all."""
 
 

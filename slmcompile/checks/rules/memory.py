@@ -21,7 +21,7 @@ from slmcompile.methods import METHODS
 )
 def fits_memory(context: CheckContext) -> Verdict:
     """Refuted if even the lower bound exceeds the device, proved if the upper one fits."""
-    if context.idle("train", "evaluate"):
+    if context.idle("train", "answer"):
         return proved("nothing is left to train or evaluate")
     if architecture_of(context) is None:
         return needs_probe(context.base_stage, "the model's shapes are known by then")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def plan(making: Making) -> None:
     """One stage, behind the report, so that a failed gate leaves nothing unwritten."""
-    read = [*making.of("evaluate"), making.stage("report")]
+    read = [making.stage("score"), making.stage("report")]
     making.add(
         "gate",
         {"gates": [typed(gate) for gate in making.recipe.gates]},

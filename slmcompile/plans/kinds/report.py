@@ -21,13 +21,13 @@ def plan(making: Making) -> None:
     shown = recipe.model_dump(
         mode="json", exclude={"track": True, "device": True, "model": {"parameters"}}
     )
-    exports, evaluations = making.of("export"), making.of("evaluate")
+    exports = making.of("export")
     used = versions("torch", "transformers", "peft")
     for export in exports:
         provider = PROVIDERS[recipe.target[export.artifact].execution_provider]
         used |= versions(*provider.runs_on)
     used |= {**train.packages, **making.stage("base").packages, **making.stage("data").packages}
-    read = [making.stage("data"), train, *exports, *evaluations]
+    read = [making.stage("data"), train, *exports, making.stage("score")]
     making.add(
         "report",
         {
@@ -68,7 +68,7 @@ ENTRIES = (
         place=70,
         program="slmcompile.stages.report:run",
         plan=plan,
-        epoch=5,
+        epoch=6,
         computes=False,
         instant=True,
         whole_recipe=True,

@@ -22,7 +22,7 @@ def plan(making: Making) -> None:
         {"": "train"},
         versions(*METHODS[train.method].packages),
         {"base": making.stage("base"), "data": making.stage("data")},
-        metrics=making.metrics("train"),
+        metrics=(making.metrics("train"),),
         plots=making.plots("train"),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},

@@ -57,7 +57,7 @@ def test_a_key_that_no_stage_reads_is_found(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "key"),
-    [("train", "learning_rate"), ("data", "max_length"), ("evaluate-torch", "max_new_tokens")],
+    [("train", "learning_rate"), ("data", "max_length"), ("answer-torch", "max_new_tokens")],
 )
 def test_a_key_that_falls_out_of_a_spec_is_found(project: Project, stage: str, key: str) -> None:
     known = context(project)
@@ -251,7 +251,7 @@ def test_a_bar_in_the_metrics_own_direction_is_proved(project: Project, gate: st
 def test_a_gate_on_what_no_stage_measures_is_refuted(project: Project) -> None:
     known = context(project, "gates=[{metric: accuracy, min: 0.9}]")
     assert known.plan
-    stages = tuple(stage for stage in known.plan.own.stages if stage.name != "evaluate-torch")
+    stages = tuple(stage for stage in known.plan.own.stages if stage.name != "answer-torch")
     plan = replace(known.plan, own=replace(known.plan.own, stages=stages))
     assert judged(known, 21, plan=plan).evidence == "no stage measures accuracy of torch"
 

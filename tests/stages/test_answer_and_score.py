@@ -1,20 +1,21 @@
-"""``evaluate`` measures a sample of every label, whole, and says what it measured."""
+"""``answer`` asks a sample of every label, and ``score`` says what the answers are worth."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slmcompile.console.progress import Silent
 from slmcompile.data.report_facts import read_data_facts
 from slmcompile.inference.protocol import Generated
 from slmcompile.scoring.baselines import LINEAR, NEAREST
-from slmcompile.stages import evaluate
-from slmcompile.stages.context import Context, Result
-from slmcompile.stages.evaluations import read_metrics, read_predictions
+from slmcompile.stages import answer
+from slmcompile.stages.context import Result
+from slmcompile.stages.scores import read_comparisons, read_metrics, read_predictions
+from tests.answering import answered, scored
 from tests.data_stage import Prepared, make_config, write_jsonl
 from tests.tiny_tokenizer import make_tokenizer
 
@@ -49,36 +50,28 @@ def done(tmp_path: Path) -> Prepared:
 
 
 def measured(
-    tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch, artifact: str, **changes: Any
+    tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch, *artifacts: str, **changes: Any
 ) -> tuple[Result, Path]:
-    monkeypatch.setattr(evaluate, "_load", lambda _: (Model(), Model().decode, 5))
-    out = tmp_path / f"evaluate-{artifact}"
-    out.mkdir()
-    config = {
-        "artifact": artifact, "metrics": ["exact_match", "accuracy", "perplexity"],
-        "max_new_tokens": 4, "limit": 10, "seed": 0, "labelled": True, "batch_size": 1,
-        "num_threads": 1, "task": "classification", "label": None, "label_steps": [], **changes,
-    }  # fmt: skip
-    context = Context(
-        project=tmp_path, stage=f"x/evaluate-{artifact}", config=config,
-        inputs={"data": done.folder}, manifests={}, out=out, scratch=tmp_path, fingerprint="",
-        runtime={}, progress=Silent(),
-    )  # fmt: skip
-    return evaluate.run(context), out
+    """Ten rows answered by artifacts, and scored."""
+    monkeypatch.setattr(answer, "_load", lambda *_: (Model(), Model().decode, 5))
+    inputs = {"data": done.folder}
+    asked = {"limit": 10, "labelled": True}
+    answers = {name: answered(tmp_path, name, inputs, **asked) for name in artifacts}
+    told = {"task": "classification", "labelled": True, **changes}
+    return scored(tmp_path, done.folder, answers, **told)
 
 
 def test_a_limit_measures_every_label_of_a_sorted_file_and_says_so(
     tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = len(done.splits["test"])
-    folders = {}
+    result, out = measured(tmp_path, done, monkeypatch, "torch", "baselines")
+    assert result.metrics is not None
     for artifact in ("torch", "baselines"):
-        result, out = measured(tmp_path, done, monkeypatch, artifact)
-        folders[f"evaluate-{artifact}"] = out
-        assert result.metrics is not None
-        told = {key: result.metrics[key] for key in ("rows", "test_rows", "labels", "test_labels")}
+        file = result.metrics[artifact]
+        told = {key: file[key] for key in ("rows", "test_rows", "labels", "test_labels")}
         assert told == {"rows": 10, "test_rows": whole, "labels": 4, "test_labels": 4}
-    answers = read_predictions(folders)
+    answers = read_predictions(out)
     assert answers.keys() == {"torch", NEAREST, LINEAR}
     assert len({tuple(row["id"] for row in rows) for rows in answers.values()}) == 1, (
         "the same rows"
@@ -94,30 +87,54 @@ def test_answers_that_were_cut_off_are_counted_and_marked(
 ) -> None:
     result, out = measured(tmp_path, done, monkeypatch, "torch", metrics=["exact_match"])
     assert result.metrics is not None
-    assert result.metrics["cut_off"] == 0.2
-    rows = read_predictions({"evaluate-torch": out})["torch"]
+    assert result.metrics["torch"]["cut_off"] == 0.2
+    assert "perplexity" not in result.metrics["torch"], "it was not asked for"
+    rows = read_predictions(out)["torch"]
     assert [n for n, row in enumerate(rows) if row["cut_off"]] == [0, 5]
-    assert "log_likelihood" not in rows[0], "perplexity was not asked for"
 
 
 def test_every_row_holds_what_it_adds_to_perplexity(
     tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, out = measured(tmp_path, done, monkeypatch, "torch")
-    rows = read_predictions({"evaluate-torch": out})["torch"]
+    _, out = measured(tmp_path, done, monkeypatch, "torch", metrics=["exact_match"])
+    rows = read_predictions(out)["torch"]
     assert [(row["log_likelihood"], row["tokens"]) for row in rows] == [
         (-1.0 - n, 2) for n in range(10)
-    ]
+    ], "recorded whatever is asked for, so that nobody is asked again"
+
+
+def test_another_metric_is_scored_from_the_same_answers(
+    tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "_load", lambda *_: (Model(), Model().decode, 5))
+    inputs = {"data": done.folder}
+    answers = {"torch": answered(tmp_path, "torch", inputs, limit=10, labelled=True)}
+    monkeypatch.setattr(answer, "_load", pytest.fail)
+    found = []
+    for number, metrics in enumerate((["accuracy"], ["accuracy", "perplexity", "f1_macro"])):
+        folder = tmp_path / str(number)
+        _, out = scored(folder, done.folder, answers, metrics=metrics, task="classification")
+        found.append(read_metrics(out)["torch"])
+    assert "perplexity" not in found[0]
+    # -(1 + … + 10) nats over 20 tokens
+    assert found[1]["perplexity"] == pytest.approx(math.exp(55 / 20))
+    assert found[0]["accuracy"] == found[1]["accuracy"]
 
 
 def test_a_baseline_of_labels_is_measured_whole_where_a_label_is_the_answer(
     tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, out = measured(tmp_path, done, monkeypatch, "baselines")
-    found = read_metrics({"evaluate-baselines": out})
+    _, out = measured(tmp_path, done, monkeypatch, "torch", "baselines")
+    found = read_metrics(out)
     assert found[LINEAR]["exact_match"] == found[LINEAR]["accuracy"] == 1.0
-    for row in read_predictions({"evaluate-baselines": out})[LINEAR]:
+    for row in read_predictions(out)[LINEAR]:
         assert row["prediction"] == row["reference"]
+    better = next(
+        each.difference
+        for each in read_comparisons(out)
+        if (each.one, each.other, each.metric) == ("torch", LINEAR, "accuracy")
+    )
+    assert better.value == found["torch"]["accuracy"] - 1.0
 
 
 def test_committed_metrics_hold_nothing_of_the_machine(
@@ -125,12 +142,14 @@ def test_committed_metrics_hold_nothing_of_the_machine(
 ) -> None:
     result, out = measured(tmp_path, done, monkeypatch, "torch")
     assert result.metrics is not None
-    assert result.metrics.keys() == {
+    assert result.metrics["torch"].keys() == {
         *("format_version", "rows", "test_rows", "labels", "test_labels"),
         *("cut_off", "exact_match", "accuracy", "perplexity"),
     }
-    beside = read_metrics({"evaluate-torch": out})["torch"]
-    assert {"tokens_per_second", "peak_memory_bytes", "size_bytes", "exact_match_ci"} < set(beside)
+    beside = read_metrics(out)["torch"]
+    of_machine = {"tokens_per_second", "peak_memory_bytes", "size_bytes", "machine"}
+    assert {*of_machine, "exact_match_ci"} < set(beside)
+    assert beside["machine"].endswith(", 1 thread")
     assert (beside["turns"], beside["references"]) == (10, 4), "in the output folder alone"
 
 

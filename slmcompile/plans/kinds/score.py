@@ -1,0 +1,55 @@
+"""``score``: the answers of all artifacts become metrics, in seconds and without a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slmcompile.metrics import METRICS
+from slmcompile.plans.installed import versions
+from slmcompile.plans.kinds.kind import Kind
+
+if TYPE_CHECKING:
+    from slmcompile.plans.making import Making
+
+
+def plan(making: Making) -> None:
+    """One stage, which reads every ``answer`` stage."""
+    recipe, answers = making.recipe, making.of("answer")
+    wanted = [
+        metric
+        for metric in METRICS.values()
+        if metric.name in recipe.eval.metrics or metric.always_of(recipe.data.task)
+    ]
+    making.add(
+        "score",
+        {
+            "metrics": list(recipe.eval.metrics),
+            "task": recipe.data.task,
+            "label": recipe.data.label,
+            "label_steps": list(recipe.data.label_steps),
+            "labelled": recipe.data.labelled,
+        },
+        {
+            "metrics": "eval.metrics",
+            "task": "data.task",
+            "label": "data.label",
+            "label_steps": "data.normalize_labels",
+            "labelled": "data.label",
+        },
+        versions("numpy", *(package for metric in wanted for package in metric.packages)),
+        {"data": making.stage("data"), **{stage.name: stage for stage in answers}},
+        metrics=tuple(making.metrics(stage.artifact) for stage in answers),
+        epochs={f"metric {metric.name}": metric.epoch for metric in wanted if metric.epoch > 1},
+    )
+
+
+ENTRIES = (
+    Kind(
+        name="score",
+        verb="score",
+        place=65,
+        program="slmcompile.stages.score:run",
+        plan=plan,
+        instant=True,
+    ),
+)

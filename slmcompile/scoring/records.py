@@ -1,0 +1,83 @@
+"""Answers beside their references: what every metric sees and ``predictions.jsonl`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slmcompile.data.labels import label_of
+from slmcompile.data.normal_label import normal_answer
+from slmcompile.data.store import Row
+from slmcompile.metrics.metric import Needs
+from slmcompile.recipe.schema import LabelStep
+from slmcompile.scoring.exact_match import is_correct
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of the data says how answers are read.
+
+    Attributes:
+        task: the recipe's ``data.task``.
+        label: the recipe's ``data.label``.
+        steps: what is done to every label.
+    """
+
+    task: str
+    label: str | None
+    steps: Sequence[LabelStep]
+
+
+def records(
+    answers: Iterable[Mapping[str, Any]], rows: Mapping[int, Row], asked: Asked
+) -> list[dict[str, Any]]:
+    """One artifact's answers, each beside its reference.
+
+    ``compared`` is the answer with its label normalised; an answer that is a label alone has no
+    other text. Of a model's answers what it recorded of itself is kept (``cut_off``,
+    ``log_likelihood``, ``tokens``).
+
+    Args:
+        answers: lines of ``answers.jsonl``.
+        rows: the test rows by id.
+        asked: how answers are read.
+    """
+    return [_record(answer, rows[answer["id"]], asked) for answer in answers]
+
+
+def _record(answer: Mapping[str, Any], row: Row, asked: Asked) -> dict[str, Any]:
+    alone = answer.get("label")
+    if alone is None:
+        text = answer["text"]
+        compared = normal_answer(text, asked.label, asked.steps)
+        correct = is_correct(asked.task, compared, row.completion)
+        label = label_of(compared, asked.label)
+    else:
+        text = compared = label = alone
+        correct = alone == row.label
+    kept = {key: answer[key] for key in ("cut_off", "log_likelihood", "tokens") if key in answer}
+    return {
+        "id": row.id,
+        "prompt": row.prompt,
+        "reference": row.completion,
+        "prediction": text,
+        "compared": compared,
+        "correct": correct,
+        "label": row.label,
+        "predicted_label": label,
+        **kept,
+    }
+
+
+def known_of(answers: Sequence[Mapping[str, Any]]) -> tuple[Needs, ...]:
+    """What may be computed of an artifact's answers."""
+    first = answers[0]
+    if "text" not in first:
+        return ("label",)
+    known: tuple[Needs, ...] = ("text", "label")
+    if "cut_off" in first:
+        known += ("ending",)
+    if "log_likelihood" in first:
+        known += ("likelihood",)
+    return known

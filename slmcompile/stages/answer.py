@@ -1,0 +1,142 @@
+"""``answer``: one artifact answers the test prompts, as it ships, and nothing is judged.
+
+The torch model, every export and the baselines go through this one program: the same prompts, the
+same greedy decoding. What the answers are worth is ``score``'s, so that another metric asks nobody
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from slmcompile.data.sample import sample
+from slmcompile.data.store import Row, read_split
+from slmcompile.files.artifact import write_json, write_text
+from slmcompile.inference.protocol import LanguageModel
+from slmcompile.machine.device import cpu_name
+from slmcompile.machine.process import thread_count
+from slmcompile.plans.artifacts import BASELINES, LINEAR
+from slmcompile.scoring.baselines import answers_of_labels, predict_baselines
+from slmcompile.stages.context import Context, Result
+from slmcompile.training.outputs import trained_weights
+
+SPEED_TOKENS = 64
+"""Tokens decoded, one prompt at a time, to measure speed."""
+
+ANSWERS = "answers.jsonl"
+MEASURED = "measured.json"
+
+
+def run(context: Context) -> Result:
+    """Writes what ``config["artifact"]`` answers to the test split, or to ``limit`` rows of it."""
+    config = context.config
+    test = read_split(context.inputs["data"], "test")
+    rows = sample(test, config["limit"], config["seed"], labelled=config["labelled"])
+    measured: dict[str, Any] = {}
+    if config["artifact"] == BASELINES:
+        answers = _baselines(context, rows)
+    else:
+        answers, measured = _model(context, rows)
+    lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers]
+    write_text(context.out / ANSWERS, "".join(lines))
+    write_json(context.out / MEASURED, {"format_version": "1.0", **measured})
+    return Result()
+
+
+def _model(context: Context, rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Answers with the log-likelihood of each row's reference, and how the model ran."""
+    config = context.config
+    threads = thread_count(config["num_threads"])
+    model, decode, size = _load(context, threads)
+    context.progress.begin("sentence", len(rows))
+    answers = model.generate(
+        [row.prompt_ids for row in rows],
+        config["max_new_tokens"],
+        config["batch_size"],
+        context.progress.step,
+    )
+    context.progress.end()
+    found = [
+        {
+            "artifact": config["artifact"],
+            "id": row.id,
+            "text": decode(answer.ids),
+            "ids": answer.ids,
+            "cut_off": answer.cut_off,
+            "log_likelihood": log_likelihood,
+            "tokens": tokens,
+        }
+        for row, answer, (log_likelihood, tokens) in zip(
+            rows, answers, model.log_likelihood(rows), strict=True
+        )
+    ]
+    measured = {
+        "tokens_per_second": model.decode_speed(rows[0].prompt_ids, SPEED_TOKENS),
+        "peak_memory_bytes": _peak_memory(),
+        "size_bytes": size,
+        "machine": f"{cpu_name()}, {threads} thread{'' if threads == 1 else 's'}",
+    }
+    return found, measured
+
+
+def _load(context: Context, threads: int) -> tuple[LanguageModel, Callable[[list[int]], str], int]:
+    """The model, its own decoder, and its size on disk in bytes."""
+    config, inputs = context.config, context.inputs
+    if "export" in inputs:
+        from slmcompile.inference import onnx_model
+
+        exported = onnx_model.load(inputs["export"], threads=threads)
+        return exported, exported.decode, _size(inputs["export"])
+    from slmcompile.data.tokenizer import load_tokenizer
+    from slmcompile.inference import torch_model
+    from slmcompile.models.merge import is_adapter
+
+    base = inputs["base"]
+    trained = trained_weights(inputs["train"]) if "train" in inputs else None
+    model = torch_model.load(base, trained, threads, config["precision"])
+    tokenizer = load_tokenizer(base)
+
+    def decode(ids: list[int]) -> str:
+        return str(
+            tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+
+    parts = [base] if trained is None or is_adapter(trained) else []
+    return model, decode, sum(_size(part) for part in [*parts, trained] if part)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _baselines(context: Context, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Both answer in full, but TF-IDF names a label alone where that is not the whole answer."""
+    train = read_split(context.inputs["data"], "train")
+    whole = answers_of_labels(train)
+    found: list[dict[str, Any]] = []
+    for name, texts in predict_baselines(train, rows).items():
+        key: str = "text"
+        answers: Iterable[str] = texts
+        if name == LINEAR and whole is None:
+            key = "label"
+        elif name == LINEAR and whole is not None:
+            answers = [whole[label] for label in texts]
+        found += _lines(name, key, rows, answers)
+    return found
+
+
+def _lines(
+    artifact: str, key: str, rows: Sequence[Row], answers: Iterable[str]
+) -> list[dict[str, Any]]:
+    pairs = zip(rows, answers, strict=True)
+    return [{"artifact": artifact, "id": row.id, key: answer} for row, answer in pairs]
+
+
+def _peak_memory() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,152 @@
+"""A new method, metric, provider and kind of stage take their own files and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slmcompile.console.errors import BadRecipeError
+from slmcompile.estimate.peak import predict
+from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain.diff import compare, side_of
+from slmcompile.explain.plan_text import plan_text
+from slmcompile.explain.planned import plan_compiled
+from slmcompile.facts.gather import context_of
+from slmcompile.methods import METHODS
+from slmcompile.recipe.json_schema import schema_files
+from slmcompile.recipe.key_docs import key_docs
+from slmcompile.recipe.project import Project
+from slmcompile.state.changes import changes
+from tests import toys
+from tests.pretend import pretend_run
+from tests.projects import REPOSITORY, environment, make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    root = make_project(tmp_path.resolve(), data=("tiny",))
+    toys.add_groups(root)
+    with toys.toys():
+        yield Project(root)
+
+
+def test_they_are_gone_behind_the_test(tmp_path: Path) -> None:
+    root = make_project(tmp_path.resolve(), data=("tiny",))
+    toys.add_groups(root)
+    with toys.toys():
+        assert "norms" in METHODS
+    assert "norms" not in METHODS
+    with pytest.raises(BadRecipeError, match="must be 'full', 'lora' or 'qlora'"):
+        compile_recipe(Project(root), "tiny", ["train=norms"])
+
+
+def test_they_are_planned_judged_and_estimated(project: Project) -> None:
+    compiled = compile_recipe(project, "tiny", toys.OVERRIDES)
+    planned = plan_compiled(project, compiled, None)
+    assert not [finding for finding in planned.findings if finding.blocks]
+    told = {finding.check.name: finding.verdict.evidence for finding in planned.findings}
+    # Two norms of 64 weights in each of two layers.
+    assert told["something-is-trained"].startswith("256 parameters trained")
+    assert "as box fp32 by the box's builder" in told["exportable"]
+    text = plan_text(planned)
+    assert "will count" in text
+    assert "1 to count" in text
+    context = context_of(project, compiled, planned.changes, None)
+    found = predict(context)
+    lora = compile_recipe(project, "tiny", ())
+    other = predict(context_of(project, lora, changes(project, lora), None))
+    assert found is not None
+    assert other is not None
+    assert 0 < found.training.low < other.training.low, "there is no low-rank activation"
+
+
+def test_a_check_refuses_what_trains_nothing(project: Project) -> None:
+    compiled = compile_recipe(project, "tiny", [*toys.OVERRIDES, "train.first_layers=0"])
+    blocked = [f for f in plan_compiled(project, compiled, None).findings if f.blocks]
+    assert [finding.check.name for finding in blocked] == ["something-is-trained"]
+    assert blocked[0].verdict.evidence == "no weight is trained"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.lora.r=4", "train.lora: the method norms does not read it"),
+        ("train.first_layers=x", "train.first_layers: must be a whole number"),
+        ("train.first_layer=1", "did you mean 'train.first_layers'"),
+        ("target.box.precision=int8", "target.box.precision: must be 'fp32'"),
+        ("target.box.int4_block_size=32", "target.box.int4_block_size: "),
+        ("gates=[{metric: one_wrd, min: 0.1}]", "did you mean 'one_word'"),
+    ],
+)
+def test_their_keys_are_as_closed_as_any(project: Project, override: str, said: str) -> None:
+    with pytest.raises(BadRecipeError) as caught:
+        compile_recipe(
+            project,
+            "tiny",
+            [*(each for each in toys.OVERRIDES if "gates" not in each), f"++{override}"],
+        )
+    assert said in f"{caught.value.what} {caught.value.mend}"
+
+
+def test_why_and_diff_name_their_keys(project: Project) -> None:
+    before = compile_recipe(project, "tiny", toys.OVERRIDES)
+    pretend_run(project, before)
+    after = compile_recipe(
+        project, "tiny", [*toys.OVERRIDES, "train.first_layers=1", "target.box.serial=8"]
+    )
+    reasons = {
+        change.stage.kind: [reason.sentence() for reason in change.reasons]
+        for change in changes(project, after)
+    }
+    assert reasons["train"] == ["train.first_layers 2 → 1"]
+    assert reasons["export"][0] == "target.box.serial 7 → 8"
+    difference = compare(side_of("old", before), side_of("new", after))
+    assert {key.key for key in difference.keys} == {"train.first_layers", "target.box.serial"}
+
+
+def test_they_are_in_the_schema_and_on_the_keys_page(project: Project) -> None:
+    schemas = schema_files()
+    assert "first_layers" in schemas["train.json"]
+    assert "one_word" in schemas["eval.json"]
+    assert "serial" in schemas["target.json"]
+    page = key_docs()
+    assert "### `train` with `method: norms`" in page
+    assert "| `first_layers` | integer, ≥ 0 | `2` | Layers whose norms are trained. |" in page
+    assert "### `target.NAME` with `execution_provider: box`" in page
+
+
+def test_they_run_go_on_from_a_checkpoint_and_are_reported_on(project: Project) -> None:
+    root = project.root
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.toys", str(root)],
+        cwd=REPOSITORY, env=environment(), text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "going on from the checkpoint at step 2" in done.stdout + done.stderr
+    outputs = root / "outputs" / "tiny"
+    adapter = outputs / "train" / "adapter"
+    assert sorted(path.name for path in adapter.iterdir()) == ["method.json", "norms.safetensors"]
+    training = json.loads((root / "pipelines/tiny/metrics/train.json").read_text())
+    assert training["train_loss_last"] < training["train_loss_first"]
+    assert (outputs / "export-box" / "box.txt").read_text() == "7\n"
+    counts = json.loads((outputs / "count" / "counts.json").read_text())
+    assert counts == {
+        "answer-base": 72, "answer-baselines": 144, "answer-torch": 72, "answer-box": 72,
+    }  # fmt: skip
+    metrics = {
+        name: json.loads((root / f"pipelines/tiny/metrics/{name}.json").read_text())
+        for name in ("base", "torch", "box")
+    }
+    assert metrics["torch"]["perplexity"] < metrics["base"]["perplexity"]
+    assert metrics["box"]["perplexity"] == pytest.approx(metrics["torch"]["perplexity"], rel=1e-3)
+    assert 0 < metrics["box"]["one_word"] <= 1
+    report = (outputs / "report" / "report.md").read_text(encoding="utf-8")
+    assert "One word" in report
+    assert "norm tuning (2 layers)" in report
+    (card,) = (outputs / "report" / "cards").rglob("*.md")
+    assert "factory box fp32" in card.read_text(encoding="utf-8")
