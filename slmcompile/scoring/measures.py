@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slmcompile.scoring.confidence import wilson
-from slmcompile.scoring.paired import Difference, of_right
+from slmcompile.scoring.paired import Difference, of_right, of_sums
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[Any]
 
 Rows = Sequence[Mapping[str, Any]]
+Terms = Callable[[Mapping[str, Any]], Sequence[float]]
 
 
 class Measure(Protocol):
@@ -27,8 +33,8 @@ class Measure(Protocol):
     def interval(self, rows: Rows) -> tuple[float, float] | None:
         """Its 95 % interval; None where none is known."""
 
-    def difference(self, one: Rows, other: Rows) -> Difference:
-        """The one minus the other, by pairs of rows."""
+    def difference(self, one: Rows, other: Rows) -> Difference | None:
+        """The one minus the other, by pairs of rows; None where nothing is known of chance."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +54,42 @@ class Share:
     def difference(self, one: Rows, other: Rows) -> Difference:
         """By the rows that only one of the two has right."""
         return of_right(list(map(self.right, one)), list(map(self.right, other)))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A metric that follows from sums of terms over rows: paired bootstrap.
+
+    Attributes:
+        terms: of a row.
+        of: the metric of sums, [..., terms] → [...].
+    """
+
+    terms: Terms
+    of: Callable[[Floats], Floats]
+
+    def value(self, rows: Rows) -> float:
+        """Of all rows."""
+        import numpy as np
+
+        return float(
+            self.of(np.asarray([self.terms(row) for row in rows], dtype=float).sum(axis=0))
+        )
+
+    def interval(self, rows: Rows) -> tuple[float, float] | None:  # noqa: ARG002
+        """None: it is no share of rows."""
+        return None
+
+    def difference(self, one: Rows, other: Rows) -> Difference | None:
+        """By resamples of the rows."""
+        return of_sums(
+            [self.terms(row) for row in one], [self.terms(row) for row in other], self.of
+        )
+
+
+def ratio(sums: Floats) -> Floats:
+    """The first of two sums as a share of the second; 0 where that is 0."""
+    import numpy as np
+
+    found: Floats = sums[..., 0] / np.maximum(sums[..., 1], 1e-12)
+    return found

@@ -13,7 +13,7 @@ Pure over lists of per-row values; equal lists give equal results.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,32 @@ def of_f1(
     """The difference of two macro F1 over labels; None is an answer without a label."""
     import numpy as np
 
+    return of_labels(
+        one, other, references, lambda hits, named, wanted: 2 * hits / np.maximum(named + wanted, 1)
+    )
+
+
+def of_labels(
+    one: Sequence[str | None],
+    other: Sequence[str | None],
+    references: Sequence[str],
+    score: Callable[[Integers, Integers, Integers], Floats],
+    mean: Callable[[Floats, Integers], Floats] = lambda scores, occurs: (
+        scores.sum(axis=1, where=occurs) / occurs.sum(axis=1)
+    ),
+) -> Difference:
+    """The difference of two means of a score over the references' labels.
+
+    Args:
+        one: the one's labels; None is an answer without a label.
+        other: the other's.
+        references: the rows' labels.
+        score: of each label, by how often it was named rightly, named, and wanted; all three are
+            [resamples, labels].
+        mean: over the labels that occur.
+    """
+    import numpy as np
+
     names = {name: at for at, name in enumerate(dict.fromkeys([*references, *one, *other]))}
     # Rows with the same reference and the same two answers are one cell, drawn together.
     cells = Counter(
@@ -132,12 +158,10 @@ def of_f1(
     seen = np.asarray(list(cells.values()))
 
     def macro(drawn: Integers, guess: Integers) -> Floats:
-        """F1 of each resample, as ``classification.f1_macro``; ``drawn`` is [resamples, cells]."""
-        occurs = _by_label(drawn, truth, len(names))
+        """Of each resample; ``drawn`` is [resamples, cells]."""
+        wanted = _by_label(drawn, truth, len(names))
         hits = _by_label(drawn * (truth == guess), truth, len(names))
-        scores = 2 * hits / np.maximum(_by_label(drawn, guess, len(names)) + occurs, 1)
-        means: Floats = scores.sum(axis=1, where=occurs > 0) / (occurs > 0).sum(axis=1)
-        return means
+        return mean(score(hits, _by_label(drawn, guess, len(names)), wanted), wanted > 0)
 
     def difference(drawn: Integers) -> Floats:
         return macro(drawn, guesses[0]) - macro(drawn, guesses[1])
@@ -186,6 +210,37 @@ def of_perplexity(
     ]
     differ = int((parts[0] != parts[1]).any(axis=0).sum())
     return _bootstrapped(float(difference(np.arange(len(one))[None, :])[0]), drawn, differ)
+
+
+def of_sums(
+    one: Sequence[Sequence[float]],
+    other: Sequence[Sequence[float]],
+    value: Callable[[Floats], Floats],
+) -> Difference:
+    """The difference of two metrics that follow from sums over rows.
+
+    Args:
+        one: the one's terms, [rows, terms].
+        other: the other's.
+        value: the metric of sums, [..., terms] → [...].
+    """
+    import numpy as np
+
+    parts = [np.asarray(rows, dtype=np.float64) for rows in (one, other)]
+
+    def difference(drawn: Integers) -> Floats:
+        sums = [drawn @ part for part in parts]
+        found: Floats = value(sums[0]) - value(sums[1])
+        return found
+
+    rows = len(one)
+    chance, shares = np.random.default_rng(_SEED), np.full(rows, 1 / rows)
+    drawn = [
+        difference(chance.multinomial(rows, shares, size=resamples))
+        for resamples in _some_at_a_time(rows)
+    ]
+    differ = int((parts[0] != parts[1]).any(axis=1).sum())
+    return _bootstrapped(float(difference(np.ones((1, rows)))[0]), drawn, differ)
 
 
 def _some_at_a_time(width: int) -> Iterator[int]:

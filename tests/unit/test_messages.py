@@ -208,7 +208,7 @@ TABLE = [
         "write [exact_match]",
     ),
     (
-        ON + "eval:\n  metrics: [bleuu]\n",
+        ON + "eval:\n  metrics: [mauve]\n",
         "",
         "recipes/r.yaml:3: eval.metrics.0: must be 'exact_match'…",
         "choose one of exact_match…",
@@ -758,7 +758,7 @@ def all_of(error: SlmcompileError) -> list[tuple[str, str]]:
 def test_all_that_is_wrong_is_named_at_once_in_the_order_of_lines(project: Project) -> None:
     text = ON + (
         "train:\n  sead: 1\n  learning_rate: fast\nmodel:\n  source: {type: x}\n"
-        "eval: {metrics: [bleuu], limit: 0}\ngates:\n  - {metric: exact_match, min: high}\n"
+        "eval: {metrics: [mauve], limit: 0}\ngates:\n  - {metric: exact_match, min: high}\n"
     )
     error = failure(project, text, "train.sed=2")
     assert [what.partition(": must")[0] for what, _ in all_of(error)] == [

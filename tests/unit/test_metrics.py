@@ -15,7 +15,16 @@ from slmcompile.data.labels import label_of
 from slmcompile.data.store import Row
 from slmcompile.metrics import METRICS
 from slmcompile.scoring.baselines import LINEAR, NEAREST, predict_baselines
-from slmcompile.scoring.classification import ACCURACY, f1_macro
+from slmcompile.scoring.classification import (
+    ACCURACY,
+    F1_LOWEST,
+    F1_MACRO,
+    F1_MICRO,
+    PRECISION_MACRO,
+    PRECISION_MICRO,
+    RECALL_MACRO,
+    RECALL_MICRO,
+)
 from slmcompile.scoring.confidence import wilson
 from slmcompile.scoring.exact_match import is_correct
 from slmcompile.scoring.perplexity import perplexity
@@ -81,6 +90,7 @@ def test_a_known_score() -> None:
     rows = [
         {
             "compared": prediction,
+            "reference": reference,
             "correct": is_correct("extraction", prediction, reference),
             "label": label_of(reference, "intent"),
             "predicted_label": label_of(prediction, "intent"),
@@ -124,13 +134,26 @@ def test_f1_and_accuracy_are_those_of_scikit_learn(pairs: list[tuple[str | None,
     sklearn = pytest.importorskip("sklearn.metrics")
     predictions, references = [p for p, _ in pairs], [r for _, r in pairs]
     spelled = ["<none>" if p is None else p for p in predictions]
-    wanted = sklearn.f1_score(
-        references, spelled, average="macro", labels=sorted(set(references)), zero_division=0
-    )
-    assert f1_macro(predictions, references) == pytest.approx(wanted)
-    assert accuracy(predictions, references) == pytest.approx(
-        sklearn.accuracy_score(references, spelled)
-    )
+    rows, labels = labelled(predictions, references), sorted(set(references))
+    for measure, function, average in (
+        (F1_MACRO, sklearn.f1_score, "macro"),
+        (PRECISION_MACRO, sklearn.precision_score, "macro"),
+        (RECALL_MACRO, sklearn.recall_score, "macro"),
+    ):
+        wanted = function(references, spelled, average=average, labels=labels, zero_division=0)
+        assert measure.value(rows) == pytest.approx(wanted)
+    # An answer without a label is no label that was named wrongly.
+    every = sorted({*labels, *(p for p in predictions if p is not None)})
+    for measure, function in (
+        (F1_MICRO, sklearn.f1_score),
+        (PRECISION_MICRO, sklearn.precision_score),
+        (RECALL_MICRO, sklearn.recall_score),
+    ):
+        wanted = function(references, spelled, average="micro", labels=every, zero_division=0)
+        assert measure.value(rows) == pytest.approx(wanted)
+    each = sklearn.f1_score(references, spelled, average=None, labels=labels, zero_division=0)
+    assert F1_LOWEST.value(rows) == pytest.approx(min(each))
+    assert ACCURACY.value(rows) == pytest.approx(sklearn.accuracy_score(references, spelled))
 
 
 @settings(deadline=None)
@@ -163,6 +186,7 @@ def test_every_metric_says_how_it_is_computed_and_which_way_is_better() -> None:
         assert callable(measure.value)
         assert callable(measure.interval)
         assert callable(measure.difference)
+    assert all(metric.low < metric.high for metric in METRICS.values())
     lower = [name for name, metric in METRICS.items() if not metric.higher_is_better]
     assert lower == ["perplexity", "cut_off"]
 
@@ -231,4 +255,5 @@ def test_labels_alone_are_scored_against_labels() -> None:
     rows = labelled(["on", "off", None], ["on", "on", "off"])
     found = score(rows, METRICS.values(), OF_LABELS)
     assert found["accuracy"] == pytest.approx(1 / 3)
-    assert found.keys() == {"accuracy", "accuracy_ci", "f1_macro"}
+    of_labels = {name for name, metric in METRICS.items() if metric.needs == "label"}
+    assert found.keys() == {"accuracy_ci", *of_labels}
