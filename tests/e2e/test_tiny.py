@@ -206,7 +206,10 @@ def test_a_cosmetic_edit_reruns_nothing(work: Workplace) -> None:
 def test_dvc_repro_alone_follows_a_recipe_edit(work: Workplace) -> None:
     recipe = work.root / "recipes" / "tiny.yaml"
     text = recipe.read_text(encoding="utf-8")
-    recipe.write_text(text + "  metrics: [exact_match, accuracy, f1_macro, perplexity, normalised_match]\n", encoding="utf-8")
+    recipe.write_text(
+        text + "  metrics: [exact_match, accuracy, f1_macro, perplexity, normalised_match]\n",
+        encoding="utf-8",
+    )
     command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
     assert work.ran() == {"check", "score", "report", "gate"}, "another metric asks no model"
     recipe.write_text(text, encoding="utf-8")
