@@ -29,6 +29,7 @@ stages:
 """
 _IGNORED = {
     ".gitignore": ("/outputs/", "/.slmcompile/"),
+    ".dvcignore": ("/outputs/gates/*/*",),
     ".dvc/.gitignore": ("/config.local", "/tmp", "/cache"),  # noqa: S108 - a pattern
 }
 _LONGEST = 1 << 20

@@ -11,7 +11,7 @@ from slmcompile.drift.finding import Finding, folded
 from slmcompile.execution.last_overrides import how_to_clear
 from slmcompile.execution.sync import sync
 from slmcompile.files.safe_read import read_or_none
-from slmcompile.lock.file import NAME, read_lock
+from slmcompile.lock.file import lock_name, read_lock
 from slmcompile.lock.references import references, short
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
@@ -98,19 +98,21 @@ def packages(plans: Sequence[Plan]) -> set[str]:
 
 
 def lock(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
-    """Files that are not what ``slmcompile.lock`` says."""
-    locked = read_lock(project)
+    """Files that are not what a recipe's lock says."""
     seen: set[str] = set()
-    for plan in plans if locked else ():
+    for plan in plans:
+        locked = read_lock(project, plan.recipe)
+        if locked is None:
+            continue
         recipe = Recipe.model_validate_json(json.dumps(plan.effective))
         for reference in references(recipe, plan):
-            known = locked.entries.get(reference.key) if locked else None
+            known = locked.entries.get(reference.key)
             if known and reference.found and known != reference.found and reference.key not in seen:
                 seen.add(reference.key)
                 yield Finding(
                     "lock",
                     reference.key.partition(":")[2],
-                    f"{NAME} has {short(known)}, found {short(reference.found)}",
+                    f"{lock_name(plan.recipe)} has {short(known)}, found {short(reference.found)}",
                     "restore it, or run `slmcompile lock --upgrade`",
                 )
 

@@ -10,7 +10,7 @@ from slmcompile.drift import artifacts, files
 from slmcompile.drift.finding import Finding
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.hub.commit import commit_of
-from slmcompile.lock.file import NAME, read_lock
+from slmcompile.lock.file import lock_name, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project, find_project
@@ -60,26 +60,26 @@ def drift(
 
 
 def _moved(project: Project, names: Sequence[str]) -> Iterator[Finding]:
-    """Branches and tags that the lock knows at another commit than the hub does now."""
-    lock = read_lock(project)
-    entries = lock.entries if lock else {}
+    """Branches and tags that a lock knows at another commit than the hub does now."""
     wanted = {}
     for name in names:
+        lock = read_lock(project, name)
+        entries = lock.entries if lock else {}
         recipe = compose(project, name).recipe
         for source in (recipe.model.source, recipe.data.source):
             if isinstance(source, HubModel | HubData):
                 reference = hub_reference(source)
                 if reference.found is None and reference.key in entries:
-                    wanted[reference.key] = reference
-    for key, reference in sorted(wanted.items()):
+                    wanted[reference.key] = (reference, entries[reference.key], lock_name(name))
+    for key, (reference, known, file) in sorted(wanted.items()):
         assert reference.hub is not None  # noqa: S101 (made by hub_reference)
         now = commit_of(*reference.hub)
-        locked = entries[key].partition(":")[2]
+        locked = known.partition(":")[2]
         if now != locked:
             yield Finding(
                 "upstream",
                 key.partition(":")[2],
-                f"moved from {locked[:12]} to {now[:12]} since {NAME} was written",
+                f"moved from {locked[:12]} to {now[:12]} since {file} was written",
                 "run `slmcompile lock --upgrade` to take it, or leave it",
             )
 

@@ -21,7 +21,7 @@ from slmcompile.console.errors import RefusedError, SlmcompileError
 from slmcompile.files.artifact import saying_what_is_missing
 from slmcompile.files.revision import Entry, Revision
 from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
-from slmcompile.lock.file import NAME as LOCK
+from slmcompile.lock.file import lock_name
 from slmcompile.lock.pin import pin
 from slmcompile.plans.builder import build
 from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
@@ -65,7 +65,7 @@ def plan_at(
     Raises:
         SlmcompileError: the recipe does not compile there; the message begins with the revision.
     """
-    entries = revision.entries("recipes", "conf", LOCK)
+    entries = revision.entries("recipes", "conf", lock_name(name))
     if f"recipes/{name}.yaml" not in entries:
         return PastPlan(revision, None)
     with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder:
@@ -95,11 +95,7 @@ def plan_at(
 
 def _write_recipes(revision: Revision, entries: Mapping[str, Entry], there: Project) -> None:
     there.recipes.mkdir()
-    wanted = {
-        path: entry
-        for path, entry in entries.items()
-        if path == LOCK or (path.startswith(("recipes/", "conf/")) and path.endswith(".yaml"))
-    }
+    wanted = {path: entry for path, entry in entries.items() if path.endswith((".yaml", ".lock"))}
     small = {path: entry for path, entry in wanted.items() if entry.size <= _limit(path)}
     if len(wanted) > _MOST_FILES or sum(entry.size for entry in small.values()) > _MOST_BYTES:
         raise RefusedError(
@@ -116,7 +112,7 @@ def _write_recipes(revision: Revision, entries: Mapping[str, Entry], there: Proj
 
 
 def _limit(path: str) -> int:
-    return MAX_LOCK_BYTES if path == LOCK else MAX_BYTES
+    return MAX_LOCK_BYTES if path.endswith(".lock") else MAX_BYTES
 
 
 def _named(recipe: Recipe) -> list[str]:

@@ -19,7 +19,7 @@ _WILL = {
 def explain_text(explanation: Explanation, *, relock: bool = False) -> str:
     """Root causes with their chains and what would take them back; or what it last ran from.
 
-    ``relock`` says that a run is refused until ``slmcompile.lock`` takes what is found.
+    ``relock`` says that a run is refused until its lock takes what is found.
     """
     plan, stage = explanation.plan, explanation.stage
     subject = stage.address if stage else plan.recipe

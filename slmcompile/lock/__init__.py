@@ -1,1 +1,1 @@
-"""``slmcompile.lock``: the exact version of everything that the recipes refer to."""
+"""``locks/R.lock``: the exact version of everything that the recipe R refers to."""

@@ -1,4 +1,4 @@
-"""The lock file's form: one sorted line an entry, so that two branches' additions merge.
+"""A lock file's form: one file a recipe, so that two branches' additions merge, one line an entry.
 
 It is YAML, but read here line by line: a stranger may have written it, and a half-merged file must
 be named as one. Knows nothing of what an entry means.
@@ -16,11 +16,11 @@ from slmcompile.files.artifact import write_text
 from slmcompile.files.safe_read import read_regular
 from slmcompile.recipe.project import Project
 
-NAME = "slmcompile.lock"
+FOLDER = "locks"
 FORMAT_VERSION = "1.0"
 MAX_BYTES = 4 * 1024 * 1024
 _HEADER = (
-    "# Exact versions of what the recipes refer to. Written by `slmcompile lock`; commit it.\n"
+    "# Exact versions of what the recipe refers to. Written by `slmcompile lock`; commit it.\n"
     f'format_version: "{FORMAT_VERSION}"\n'
     "entries:\n"
 )
@@ -36,32 +36,38 @@ class Lock:
     entries: Mapping[str, str]
 
 
-def read_lock(project: Project) -> Lock | None:
-    """The project's lock, None if it has none.
+def lock_name(recipe: str) -> str:
+    """Project-relative path of a recipe's lock."""
+    return f"{FOLDER}/{recipe}.lock"
+
+
+def read_lock(project: Project, recipe: str) -> Lock | None:
+    """A recipe's lock, None if it has none.
 
     Raises:
         CorruptError: it is not a lock file, or a merge left it in two minds (exit 74).
         RefusedError: it is a link or a device (exit 77).
     """
+    name = lock_name(recipe)
     try:
-        data = read_regular(project.root, NAME, NAME, MAX_BYTES)
+        data = read_regular(project.root, name, name, MAX_BYTES)
         if data is None:
             return None
         if len(data) > MAX_BYTES:
             raise CorruptError(
-                f"{NAME}: larger than {MAX_BYTES} bytes", "remove it and run `slmcompile lock`"
+                f"{name}: larger than {MAX_BYTES} bytes", "remove it and run `slmcompile lock`"
             )
-        return parse_lock(data.decode())
+        return parse_lock(data.decode(), name)
     except (UnicodeDecodeError, OSError) as error:
-        raise CorruptError(f"{NAME}: cannot be read as text", "take the committed one") from error
+        raise CorruptError(f"{name}: cannot be read as text", "take the committed one") from error
 
 
-def parse_lock(text: str) -> Lock:
+def parse_lock(text: str, name: str) -> Lock:
     """Reads a lock file's text; raises as ``read_lock``."""
     entries: dict[str, str] = {}
     known = False
     for number, line in enumerate(text.splitlines(), start=1):
-        where = f"{NAME}:{number}"
+        where = f"{name}:{number}"
         if line.startswith(_CONFLICT):
             raise CorruptError(
                 f"{where}: an unfinished merge", "keep both sides' lines, then `slmcompile lock`"
@@ -101,6 +107,6 @@ def lock_text(entries: Mapping[str, str]) -> str:
     return _HEADER + "".join(lines)
 
 
-def write_lock(project: Project, entries: Mapping[str, str]) -> None:
-    """Writes the lock file whole."""
-    write_text(project.root / NAME, lock_text(entries))
+def write_lock(project: Project, recipe: str, entries: Mapping[str, str]) -> None:
+    """Writes a recipe's lock file whole."""
+    write_text(project.root / lock_name(recipe), lock_text(entries))

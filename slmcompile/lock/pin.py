@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from slmcompile.hub.commit import is_commit
-from slmcompile.lock.file import NAME, Lock, read_lock
+from slmcompile.lock.file import Lock, lock_name, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
@@ -24,7 +24,7 @@ def pin(project: Project, composed: Composed) -> Composed:
     recipe = composed.recipe
     if all(_settled(source) for source in (recipe.model.source, recipe.data.source)):
         return composed
-    lock = read_lock(project)
+    lock = read_lock(project, composed.name)
     if lock is None:
         return composed
     model = recipe.model.model_copy(update={"source": _locked(recipe.model.source, lock)})
@@ -32,7 +32,9 @@ def pin(project: Project, composed: Composed) -> Composed:
     pinned = recipe.model_copy(update={"model": model, "data": data})
     if pinned == recipe:
         return composed
-    return replace(composed, recipe=pinned, files=(*composed.files, project.root / NAME))
+    return replace(
+        composed, recipe=pinned, files=(*composed.files, project.root / lock_name(composed.name))
+    )
 
 
 def _settled(source: object) -> bool:

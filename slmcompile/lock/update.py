@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from slmcompile.console.errors import SlmcompileError
 from slmcompile.hub.commit import commit_of
-from slmcompile.lock.file import NAME, read_lock, write_lock
+from slmcompile.lock.file import FOLDER, lock_name, read_lock, write_lock
 from slmcompile.lock.references import Reference, references, short
 from slmcompile.plans.builder import build
-from slmcompile.recipe.compose import compose
+from slmcompile.recipe.compose import Composed, compose
 from slmcompile.recipe.project import Project
 
 
@@ -22,7 +22,7 @@ class Locked:
         added: references that were not in the lock.
         upgraded: references that stand for something else now: (reference, old, new).
         outdated: the same, left alone as no upgrade was asked for.
-        removed: references that no recipe has any more.
+        removed: references that none of those recipes has any more.
     """
 
     added: tuple[str, ...] = ()
@@ -45,31 +45,36 @@ class Locked:
 
 @dataclass
 class _Entries:
-    """The lock's entries while they are being looked at."""
+    """The entries of every recipe's lock while they are being looked at."""
 
-    entries: dict[str, str]
-    added: list[str] = field(default_factory=list)
-    upgraded: list[tuple[str, str, str]] = field(default_factory=list)
-    outdated: list[tuple[str, str, str]] = field(default_factory=list)
+    files: dict[str, dict[str, str]]
+    added: dict[str, None] = field(default_factory=dict)
+    upgraded: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    outdated: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
-    def take(self, key: str, new: str, *, upgrade: bool) -> None:
-        old = self.entries.get(key)
+    def known(self, recipe: str, key: str) -> str | None:
+        """What a recipe's lock has; else another's, so that what two share is one version."""
+        files = (self.files.get(recipe, {}), *self.files.values())
+        return next((entries[key] for entries in files if key in entries), None)
+
+    def take(self, recipe: str, key: str, new: str, *, upgrade: bool) -> str:
+        """What the lock is to say."""
+        old = self.known(recipe, key)
         if old is None:
-            self.added.append(key)
-        elif old == new:
-            return
-        elif not upgrade:
-            self.outdated.append((key, old, new))
-            return
-        else:
-            self.upgraded.append((key, old, new))
-        self.entries[key] = new
+            self.added[key] = None
+        elif old != new and not upgrade:
+            self.outdated[key] = (key, old, new)
+            return old
+        elif old != new:
+            self.upgraded[key] = (key, old, new)
+        return new
 
 
 def update_lock(project: Project, recipes: Sequence[str] = (), *, upgrade: bool = False) -> Locked:
-    """Adds what is missing to ``slmcompile.lock``; with ``upgrade`` brings all up to date.
+    """Adds what is missing to the recipes' locks; with ``upgrade`` brings all of it up to date.
 
-    An upgrade of all recipes also removes what none of them refers to. Writes all or nothing.
+    An upgrade also removes what the recipe does not refer to any more, and one of all recipes the
+    locks of recipes that are not there any more. Writes all or nothing.
 
     Args:
         project: the project.
@@ -80,26 +85,51 @@ def update_lock(project: Project, recipes: Sequence[str] = (), *, upgrade: bool 
         SlmcompileError: a hub reference must be resolved and the hub cannot be reached (exit 69),
             or knows no such repository or revision (exit 78).
     """
-    found: dict[str, Reference] = {}
-    where: dict[str, str] = {}
+    looked = _Entries({name: _entries(project, name) for name in _locked(project)})
+    asked: dict[str, str] = {}
+    made: dict[str, dict[str, str]] = {}
     for name in recipes or project.names():
         composed = compose(project, name)
-        for reference in references(composed.recipe, build(project, composed)):
-            found.setdefault(reference.key, reference)
-            place = f"{composed.origin(reference.origin)}: {'.'.join(reference.origin)}"
-            where.setdefault(reference.key, place)
-    lock = read_lock(project)
-    made = _Entries(dict(lock.entries) if lock else {})
-    for key, reference in sorted(found.items()):
-        if reference.found is None and key in made.entries and not upgrade:
-            continue
-        made.take(key, reference.found or _resolve(reference, where[key]), upgrade=upgrade)
-    removed = sorted(made.entries.keys() - found.keys()) if upgrade and not recipes else []
-    for key in removed:
-        del made.entries[key]
-    if lock is None or dict(lock.entries) != made.entries:
-        write_lock(project, made.entries)
-    return Locked(tuple(made.added), tuple(made.upgraded), tuple(made.outdated), tuple(removed))
+        own = {} if upgrade else dict(looked.files.get(name, {}))
+        found_here = references(composed.recipe, build(project, composed))
+        for reference in sorted(found_here, key=lambda each: each.key):
+            key, found = reference.key, reference.found or asked.get(reference.key)
+            known = looked.known(name, key)
+            if found is None and known and not upgrade:
+                own[key] = known
+                continue
+            if found is None:
+                found = asked[key] = _resolve(reference, _place(composed, reference))
+            own[key] = looked.take(name, key, found, upgrade=upgrade)
+        made[name] = own
+    gone = [] if recipes or not upgrade else sorted(looked.files.keys() - made.keys())
+    for name, entries in made.items():
+        if looked.files.get(name) != entries:
+            write_lock(project, name, entries)
+    for name in gone:
+        (project.root / lock_name(name)).unlink()
+    before = {key for name in (*made, *gone) for key in looked.files.get(name, {})}
+    removed = sorted(before - {key for entries in made.values() for key in entries})
+    return Locked(
+        tuple(sorted(looked.added)),
+        tuple(each for _, each in sorted(looked.upgraded.items())),
+        tuple(each for _, each in sorted(looked.outdated.items())),
+        tuple(removed),
+    )
+
+
+def _locked(project: Project) -> list[str]:
+    """Names of the recipes that have a lock."""
+    return sorted(path.stem for path in (project.root / FOLDER).glob("*.lock"))
+
+
+def _entries(project: Project, recipe: str) -> dict[str, str]:
+    lock = read_lock(project, recipe)
+    return dict(lock.entries) if lock else {}
+
+
+def _place(composed: Composed, reference: Reference) -> str:
+    return f"{composed.origin(reference.origin)}: {'.'.join(reference.origin)}"
 
 
 def _resolve(reference: Reference, where: str) -> str:
@@ -115,7 +145,7 @@ def answer(recipes: Sequence[str], *, upgrade: bool) -> str:
     from slmcompile.recipe.project import find_project
 
     done = update_lock(find_project(), recipes, upgrade=upgrade)
-    return "".join(f"{line}\n" for line in done.lines()) or f"{NAME} is up to date\n"
+    return "".join(f"{line}\n" for line in done.lines()) or "the locks are up to date\n"
 
 
 def _pair(old: str, new: str) -> str:

@@ -55,7 +55,7 @@ LabelStep = Literal["unicode", "space", "number", "case"]
 
 _REVISION = (
     "Full 40-digit commit SHA; or a branch or tag (null: the default branch), whose commit"
-    " `slmcompile lock` writes into slmcompile.lock."
+    " `slmcompile lock` writes into the recipe's lock."
 )
 
 # --- model -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -361,6 +362,13 @@ def test_a_fresh_clone_reproduces_the_same_bytes_with_dvc_repro_alone(
     assert "tiny/report/report.html" in overview
     changed = command(fresh.root, "git", "status", "--porcelain").stdout.split()
     assert not [path for path in changed if path.endswith((".yaml", "plan/train.json"))]
+    # A second recipe leaves the root's lock alone: two pull requests that add one each must merge.
+    lock = (fresh.root / "dvc.lock").read_bytes()
+    shutil.copyfile(fresh.root / "recipes/tiny.yaml", fresh.root / "recipes/second.yaml")
+    fresh.run("sync", "second")
+    command(fresh.root, "dvc", "repro")
+    assert {path.name for path in (fresh.root / "outputs/gates").iterdir()} == {"second", "tiny"}
+    assert (fresh.root / "dvc.lock").read_bytes() == lock
 
 
 def test_kill_in_the_middle_of_training_resumes_to_the_same_bytes(

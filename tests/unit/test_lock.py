@@ -1,4 +1,4 @@
-"""slmcompile.lock: exact, mergeable, asked of the hub once and of nobody in a plan."""
+"""locks/R.lock: exact, mergeable, asked of the hub once and of nobody in a plan."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from slmcompile.cli.main import main
 from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
-from slmcompile.execution.sync import compile_recipe
+from slmcompile.execution.sync import Synced, compile_recipe, sync
 from slmcompile.hub.commit import commit_of
-from slmcompile.lock.file import NAME, lock_text, parse_lock, read_lock
+from slmcompile.lock.file import lock_name, lock_text, parse_lock, read_lock
 from slmcompile.lock.update import update_lock
+from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from tests.hub import Hub, serving
 from tests.projects import REPOSITORY, command, commit, make_project
@@ -70,9 +71,9 @@ def test_local_files_and_packages_are_locked_without_a_network(
 
 def test_the_repositorys_own_lock_is_current() -> None:
     project = Project(REPOSITORY)
-    lock = read_lock(project)
-    assert lock is not None
     for name in ("tiny", "quickstart"):
+        lock = read_lock(project, name)
+        assert lock is not None
         plan = compile_recipe(project, name, [])
         for path, sha in plan.files.items():
             assert lock.entries[f"file:{path}"] == f"sha256:{sha}", (
@@ -91,7 +92,7 @@ def test_a_plan_takes_the_locked_commits_and_asks_nobody(project: Project, hub: 
     assert base.config["source"]["revision"] == MODEL
     assert hub.asked == []
     # Plain `dvc repro` must compile again when another commit is locked.
-    assert NAME in plan.own.sources
+    assert lock_name("hubbed") in plan.own.sources
 
 
 def test_a_moved_branch_is_taken_by_an_upgrade_alone(project: Project, hub: Hub) -> None:
@@ -111,10 +112,11 @@ def test_tags_and_full_commits_are_locked_as_what_they_are(project: Project, hub
     hub_recipe(project, "pinned", "a" * 40)
     hub_recipe(project, "quoted", '"0123456789012345678901234567890123456789"')
     update_lock(project, ["tagged", "pinned", "quoted"])
-    lock = read_lock(project)
-    assert lock is not None
-    assert lock.entries["model:owner/model@v1"] == f"commit:{TAG}"
-    assert lock.entries[f"model:owner/model@{'a' * 40}"] == f"commit:{'a' * 40}"
+    tagged, pinned = read_lock(project, "tagged"), read_lock(project, "pinned")
+    assert tagged is not None
+    assert pinned is not None
+    assert tagged.entries["model:owner/model@v1"] == f"commit:{TAG}"
+    assert pinned.entries[f"model:owner/model@{'a' * 40}"] == f"commit:{'a' * 40}"
     assert not any("a" * 40 in path for path in hub.asked)
 
 
@@ -133,7 +135,7 @@ def test_without_the_hub_nothing_is_written_and_the_message_says_what_is_missing
     assert re.match(r"error: [\w/.]+:\d+: data\.source", said)
     assert "Errno" not in said
     assert "Traceback" not in said
-    assert not (project.root / NAME).exists()
+    assert not (project.root / "locks").exists()
 
 
 def test_a_repository_or_revision_that_is_not_there_is_named(hub: Hub) -> None:
@@ -187,23 +189,51 @@ def test_a_folder_model_is_one_entry_that_an_added_file_changes(project: Project
     assert [each[0] for each in update_lock(project, ["mine"]).outdated] == ["folder:models/mine"]
 
 
-def test_two_branches_that_add_entries_merge(project: Project) -> None:
-    """Entries between others' lines: git merges them without a word."""
+def plans(project: Project) -> list[Plan]:
+    return [compile_recipe(project, name, []) for name in project.names()]
+
+
+def test_recipes_that_share_a_branch_share_its_commit(project: Project, hub: Hub) -> None:
+    hub_recipe(project, "first")
+    update_lock(project)
+    hub.commits["models", "owner/model", "main"] = "9" * 40
+    hub_recipe(project, "second")
+    assert update_lock(project).lines() == []
+    found = [read_lock(project, name) for name in ("first", "second")]
+    assert [lock and lock.entries["model:owner/model@main"] for lock in found] == (
+        [f"commit:{MODEL}"] * 2
+    )
+    update_lock(project, upgrade=True)
+    found = [read_lock(project, name) for name in ("first", "second")]
+    assert [lock and lock.entries["model:owner/model@main"] for lock in found] == (
+        [f"commit:{'9' * 40}"] * 2
+    )
+
+
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_two_branches_that_each_add_a_recipe_merge_in_either_order(
+    project: Project, first: str
+) -> None:
+    """Locks and what ``sync`` writes; DVC's lock of the root is held by the end-to-end tests."""
     root = project.root
     command(root, "git", "init", "--quiet", "--initial-branch=main")
-    known = {f"file:{name}": f"sha256:{'0' * 64}" for name in "bdfh"}
-    (root / NAME).write_text(lock_text(known))
+    update_lock(project)
+    sync(project, plans(project))
     commit(root, "start")
-    for branch, key in (("one", "file:a"), ("two", "file:g")):
+    text = (project.recipes / "tiny.yaml").read_text()
+    for branch in ("one", "two"):
         command(root, "git", "checkout", "--quiet", "-b", branch, "main")
-        (root / NAME).write_text(lock_text(known | {key: f"sha256:{'1' * 64}"}))
+        recipe = text + f"train: {{seed: {len(branch + first)}}}\n"
+        (project.recipes / f"{branch}.yaml").write_text(recipe)
+        update_lock(project)
+        sync(project, plans(project))
         commit(root, branch)
+    second = "two" if first == "one" else "one"
+    command(root, "git", "checkout", "--quiet", first)
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    command(root, "git", *identity, "merge", "--quiet", "one", "-m", "merge")
-    lock = read_lock(project)
-    assert lock is not None
-    assert {"file:a", "file:g"} <= set(lock.entries)
-    assert lock_text(lock.entries) == (root / NAME).read_text()
+    command(root, "git", *identity, "merge", "--quiet", second, "-m", "merge")
+    assert update_lock(project).lines() == []
+    assert sync(project, plans(project), check=True) == Synced((), ())
 
 
 @pytest.mark.parametrize(
@@ -219,12 +249,12 @@ def test_two_branches_that_add_entries_merge(project: Project) -> None:
 )
 def test_a_damaged_lock_is_never_read_as_a_lock(change, says: str) -> None:  # type: ignore[no-untyped-def]
     text = lock_text({"file:x": f"sha256:{'0' * 64}"})
-    assert parse_lock(text).entries
+    assert parse_lock(text, "x.lock").entries
     with pytest.raises(CorruptError, match=says):
-        parse_lock(change(text))
+        parse_lock(change(text), "x.lock")
 
 
 def test_any_path_survives_the_file() -> None:
     keys = ["file:a b", 'file:"q"', "file:ä\n", "file:#: x", "file:\\"]
     entries = dict.fromkeys(keys, f"commit:{'0' * 40}")
-    assert parse_lock(lock_text(entries)).entries == entries
+    assert parse_lock(lock_text(entries), "x.lock").entries == entries

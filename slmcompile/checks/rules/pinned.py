@@ -7,7 +7,7 @@ import re
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import CorruptError, Exit
 from slmcompile.facts.context import CheckContext
-from slmcompile.lock.file import NAME, read_lock
+from slmcompile.lock.file import lock_name, read_lock
 from slmcompile.lock.references import Reference, references, short
 
 
@@ -18,12 +18,12 @@ from slmcompile.lock.references import Reference, references, short
     needs=("C",),
 )
 def pinned(context: CheckContext) -> Verdict:
-    """Hub revisions are commits; what ``slmcompile.lock`` holds is what is found.
+    """Hub revisions are commits; what the recipe's lock holds is what is found.
 
     Local files need no lock: their hashes are in the plan's fingerprints.
     """
     try:
-        lock = read_lock(context.project)
+        lock = read_lock(context.project, context.name)
     except CorruptError as error:
         return refuted(error.what, error.mend, code=error.code)
     locked = dict(lock.entries) if lock else {}
@@ -45,11 +45,11 @@ def pinned(context: CheckContext) -> Verdict:
         first = unlocked[0]
         name = first.key.partition(":")[2]
         return refuted(
-            f"{name}: not a commit, and {NAME} has none for it",
+            f"{name}: not a commit, and {lock_name(context.name)} has none for it",
             f"write the full 40-digit commit SHA, or {_how_to_lock(context, first)}",
             context.at(".".join(first.origin)),
         )
-    return proved(_evidence(found, unlocked, locked))
+    return proved(_evidence(found, unlocked, locked, lock_name(context.name)))
 
 
 def _how_to_lock(context: CheckContext, reference: Reference) -> str:
@@ -65,7 +65,7 @@ def _how_to_lock(context: CheckContext, reference: Reference) -> str:
 
 
 def _evidence(
-    found: tuple[Reference, ...], unlocked: list[Reference], locked: dict[str, str]
+    found: tuple[Reference, ...], unlocked: list[Reference], locked: dict[str, str], name: str
 ) -> str:
     kinds = [(reference.found or "").partition(":")[0] for reference in found]
     parts = [
@@ -78,4 +78,4 @@ def _evidence(
         if count
     ]
     held = sum(reference.key in locked for reference in found)
-    return ", ".join(parts) + (f"; {held} held against {NAME}" if held else "")
+    return ", ".join(parts) + (f"; {held} held against {name}" if held else "")
