@@ -18,6 +18,7 @@ from slmcompile.explain.planned import PlannedRun, counted, plan_compiled, to_js
 from slmcompile.explain.results import ArtifactResult, read_results
 from slmcompile.facts.gather import context_of
 from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.plugins import joined
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.state import finished
 from slmcompile.state.changes import Change, changes
@@ -68,7 +69,9 @@ def compile(recipe: str, overrides: Sequence[str] = (), *, project: Path | None 
     Raises:
         SlmcompileError: with ``what``, ``mend`` and the exit ``code``.
     """
-    return compile_recipe(find_project(project), recipe, overrides)
+    found = find_project(project)
+    with joined(found):
+        return compile_recipe(found, recipe, overrides)
 
 
 def plan(
@@ -85,8 +88,9 @@ def plan(
     all rows and builds the model without weights, in a child process.
     """
     found = replace(find_project(project), policy_from=policy_from)
-    compiled = compile_recipe(found, recipe, overrides)
-    return plan_compiled(found, compiled, policy_from, deep=deep)
+    with joined(found):
+        compiled = compile_recipe(found, recipe, overrides)
+        return plan_compiled(found, compiled, policy_from, deep=deep)
 
 
 def run(
@@ -177,7 +181,7 @@ def _run(
     from slmcompile.state.writable import check_writable
 
     say = partial(print, file=progress, flush=True)
-    with recipe_lock(found, asked.recipe), ExitStack() as started:
+    with joined(found), recipe_lock(found, asked.recipe), ExitStack() as started:
         ready = started.enter_context(dvc_ready(found, progress))
         compiled = compile_recipe(found, asked.recipe, asked.overrides)
         keep_or_put_back(found, compiled, say)

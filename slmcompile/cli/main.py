@@ -11,6 +11,8 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -287,9 +289,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(argv: Sequence[str] | None) -> int:
     try:
         arguments = _arguments(argv)
-        return int(_COMMANDS[arguments.command](arguments))
+        with _plugins(arguments):
+            return int(_COMMANDS[arguments.command](arguments))
     finally:
         sys.stdout.flush()  # what a full disk refuses is known now, and not when we have ended
+
+
+def _plugins(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """The plug-ins of the project that a command is given in, if it is given in one."""
+    from slmcompile.plans.plugins import joined
+    from slmcompile.recipe.project import find_project
+
+    try:
+        project = find_project()
+    except UsageError:
+        return nullcontext()
+    return joined(replace(project, policy_from=getattr(arguments, "policy_from", None)))
 
 
 def _plan(arguments: argparse.Namespace) -> int:

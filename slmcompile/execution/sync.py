@@ -16,6 +16,7 @@ from slmcompile.files.file_hash import file_hash
 from slmcompile.files.memo import Remembered
 from slmcompile.files.safe_read import check_inside, read_regular
 from slmcompile.lock.pin import pin
+from slmcompile.metrics import METRICS
 from slmcompile.plans.builder import build, same_packages
 from slmcompile.plans.data_files import is_glob
 from slmcompile.plans.definition import Plan, shared_stage
@@ -53,12 +54,13 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
         return known[1]
     composed = compose(project, name, overrides)
     plan = build(project, pin(project, composed))
-    # A folder or a glob may get more files, and a hub's revision is the lock's to say.
+    # A folder, a glob or a plug-in may get more files, and a hub's revision is the lock's to say.
     model, data = composed.recipe.model.source, composed.recipe.data.source
     given = data.paths.values() if isinstance(data, FileData) else ()
     open_ended = isinstance(data, HubData) or any(
         is_glob(path) for paths in given for path in paths
     )
+    open_ended = open_ended or any(metric.plugin for metric in METRICS.values())
     if not isinstance(model, FolderModel | HubModel) and not open_ended:
         _plans.put(key, (composed.answers, plan))
     return plan

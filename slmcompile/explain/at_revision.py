@@ -14,6 +14,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from slmcompile.lock.pin import pin
 from slmcompile.plans.builder import build
 from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
 from slmcompile.plans.definition import Plan
+from slmcompile.plans.plugins import joined
 from slmcompile.plans.project_files import look
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
@@ -65,17 +67,18 @@ def plan_at(
     Raises:
         SlmcompileError: the recipe does not compile there; the message begins with the revision.
     """
-    entries = revision.entries("recipes", "conf", lock_name(name))
+    entries = revision.entries("recipes", "conf", "plugins", lock_name(name))
     if f"recipes/{name}.yaml" not in entries:
         return PastPlan(revision, None)
     with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder:
         there = Project(Path(folder).resolve())
         try:
-            with saying_what_is_missing(there.root):
+            with ExitStack() as block, saying_what_is_missing(there.root):
                 _write_recipes(revision, entries, there)
+                block.enter_context(joined(there))
                 composed = pin(there, compose(there, name, overrides))
                 borrowed = _bring(project, revision, _named(composed.recipe), there)
-            plan = build(there, composed)
+                plan = build(there, composed)
         except SlmcompileError as error:
             raise SlmcompileError(
                 f"{revision.shown}: {error.what}", error.mend, code=error.code
@@ -95,7 +98,11 @@ def plan_at(
 
 def _write_recipes(revision: Revision, entries: Mapping[str, Entry], there: Project) -> None:
     there.recipes.mkdir()
-    wanted = {path: entry for path, entry in entries.items() if path.endswith((".yaml", ".lock"))}
+    wanted = {
+        path: entry
+        for path, entry in entries.items()
+        if path.endswith((".yaml", ".lock")) or path.startswith("plugins/")
+    }
     small = {path: entry for path, entry in wanted.items() if entry.size <= _limit(path)}
     if len(wanted) > _MOST_FILES or sum(entry.size for entry in small.values()) > _MOST_BYTES:
         raise RefusedError(

@@ -8,6 +8,14 @@ from typing import Literal
 
 Needs = Literal["text", "label", "likelihood", "ending"]
 
+RESERVED = frozenset(
+    {
+        *("agreement", "rows", "test_rows", "labels", "test_labels", "turns", "references"),
+        *("tokens_per_second", "peak_memory_bytes", "size_bytes", "machine", "format_version"),
+    }
+)
+"""What results say of an artifact beside metrics: no metric is called so."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -32,6 +40,7 @@ class Metric:
         silent_at_zero: whether a column of zeros says nothing and is left out.
         packages: installed packages that its value depends on.
         epoch: raised when its numbers change.
+        plugin: the plug-in that brings it, as the policy names it; empty where it is built in.
     """
 
     name: str
@@ -49,6 +58,7 @@ class Metric:
     silent_at_zero: bool = False
     packages: tuple[str, ...] = ()
     epoch: int = 1
+    plugin: str = ""
 
     @property
     def bounded(self) -> bool:

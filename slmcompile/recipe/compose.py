@@ -8,6 +8,7 @@ node, plugin discovery and OmegaConf's resolvers are never involved.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -95,9 +96,23 @@ def compose(project: Project, name: str, overrides: Sequence[str] = ()) -> Compo
     origin = partial(_origin, origins, name)
     resolution = Resolution(config, origin)
     values = resolution.resolve()
-    recipe = validate(values, origin, resolution.through, repository.get_group_options)
+    try:
+        recipe = validate(values, origin, resolution.through, repository.get_group_options)
+    except BadRecipeError as error:
+        raise _with_plugins(project, error) from error
     used = tuple(dict.fromkeys(file.path for _, file in files))
     return Composed(name, recipe, used, tuple(overrides), origins, repository.answers)
+
+
+def _with_plugins(project: Project, error: BadRecipeError) -> BadRecipeError:
+    """The error, and which plug-ins might have brought the metric that there is not."""
+    from slmcompile.recipe.policy import FILE, plugins_not_named
+
+    others = plugins_not_named(project) if re.search(r"eval\.metrics|gates", error.what) else []
+    if not others:
+        return error
+    mend = f"{error.mend}; or let plugins of {FILE} name {' or '.join(others)}"
+    return BadRecipeError(error.what, mend, also=error.also)
 
 
 def _defaults_list(

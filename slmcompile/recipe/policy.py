@@ -7,18 +7,18 @@ module loads it. The checks enforce it.
 
 from __future__ import annotations
 
-import json
 import posixpath
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
 from slmcompile.console.errors import BadRecipeError, UsageError
 from slmcompile.files.revision import read_blob, resolve
 from slmcompile.files.safe_read import check_inside, linked_file
+from slmcompile.recipe.plain_file import validated
 from slmcompile.recipe.project import Project, builtin_conf
 from slmcompile.recipe.schema import DisplayName, ProjectPath
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes
@@ -26,8 +26,14 @@ from slmcompile.registry.section import Section
 
 FILE = "conf/policy/default.yaml"
 _MAX_BLOB = 256 * 1024
+_MOST_NAMED = 5
 
 Organisation = Annotated[str, StringConstraints(pattern=r"^[\w.-]+$", max_length=96)]
+
+PluginName = Annotated[
+    str,
+    StringConstraints(pattern=r"^(plugins/[a-z][a-z0-9_]{0,39}|[A-Za-z0-9][A-Za-z0-9._-]{0,79})$"),
+]
 
 
 class Policy(Section):
@@ -39,8 +45,11 @@ class Policy(Section):
     hub_organisations: tuple[Organisation, ...] | None = Field(
         None, description="Owners on the hub that models and data may come from."
     )
-    plugins: tuple[DisplayName, ...] = Field(
-        (), description="Python packages whose entry points may extend slmcompile."
+    plugins: tuple[PluginName, ...] = Field(
+        (),
+        max_length=64,
+        description="What may extend slmcompile: folders of the project, plugins/NAME, and"
+        " installed packages with an entry point slmcompile.plugins.",
     )
     data_roots: tuple[ProjectPath, ...] | None = Field(
         None,
@@ -95,24 +104,14 @@ def load_policy(project: Project, ref: str | None = None) -> Policy:
     files = [_read(builtin)] if builtin.is_file() else []
     if own is not None and own not in files:
         files.append(own)
-    return _validated(files)
+    return validated(files, Policy)
 
 
-def _validated(files: list[YamlFile]) -> Policy:
-    """The last file's word counts."""
-    values: dict[str, Any] = {}
-    lines: dict[str, str] = {}
-    for file in files:
-        values |= file.content
-        lines |= {key: f"{file.shown}:{file.lines[(key,)]}" for key in file.content}
-    try:
-        return Policy.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        from slmcompile.recipe.validation import explained
-
-        raise explained(error, values, lambda keys: lines[keys[0]], {}, Policy) from error
-    except (TypeError, ValueError) as error:
-        raise BadRecipeError(f"{FILE}: {error}", "use plain YAML values") from error
+def plugins_not_named(project: Project) -> list[str]:
+    """Folders of the project that look like plug-ins and that the policy does not name."""
+    named = load_policy(project, project.policy_from).plugins
+    found = sorted(path.parent.name for path in project.root.glob("plugins/*/plugin.yaml"))
+    return [f"plugins/{name}" for name in found[:_MOST_NAMED] if f"plugins/{name}" not in named]
 
 
 def within_roots(policy: Policy, project: Project, path: str) -> bool:

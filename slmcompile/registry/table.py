@@ -75,14 +75,21 @@ class Table(Mapping[str, E]):
         return len(self._loaded())
 
     @contextmanager
-    def joined_by(self, *entries: E) -> Iterator[None]:
+    def joined_by(
+        self, *entries: E, without: Callable[[E], bool] = lambda _: False
+    ) -> Iterator[None]:
         """Entries that are there for the block alone: those of a project's plug-ins, or a test's.
+
+        Args:
+            entries: they.
+            without: entries that are not there for the block.
 
         Raises:
             ValueError: a name is taken.
         """
         before = self._loaded()
-        self._replace(self._sorted([*before.values(), *entries]))
+        kept = [entry for entry in before.values() if not without(entry)]
+        self._replace(self._sorted([*kept, *entries]))
         try:
             yield
         finally:

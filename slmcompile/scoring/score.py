@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric, Needs
 from slmcompile.registry.table import program
+from slmcompile.scoring.foreign import Foreign
 from slmcompile.scoring.measures import Measure, Rows
 
 Scores = dict[str, float | list[float]]
@@ -18,7 +19,13 @@ OF_LABELS: tuple[Needs, ...] = ("label",)
 
 
 def measure_of(metric: Metric) -> Measure:
-    """A metric's program, imported now."""
+    """A metric's program, imported now; a plug-in's faults are told as its own.
+
+    Raises:
+        SlmcompileError: the plug-in cannot be imported (exit 1).
+    """
+    if metric.plugin:
+        return Foreign(metric)
     found: Measure = program(metric.program)
     return found
 

@@ -23,6 +23,7 @@ from slmcompile.machine.process import die_with_parent, prepare_to_compute
 from slmcompile.machine.surroundings import leave_out_what_changes_results
 from slmcompile.plans.definition import SPEC_SCHEMA, all_of
 from slmcompile.plans.kinds import KINDS
+from slmcompile.plans.plugins import importable
 from slmcompile.recipe.project import Project
 from slmcompile.registry.table import program
 from slmcompile.stages.context import Context, Result
@@ -101,6 +102,7 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
     kind = str(spec["kind"])
     ignored = leave_out_what_changes_results()
     prepare_to_compute()
+    importable(project)
     if not KINDS[kind].fetches:
         os.environ["HF_HUB_OFFLINE"] = "1"
     progress = Console(str(spec["stage"]))

@@ -12,9 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from slmcompile.console.errors import StaleError
 from slmcompile.data.store import Row, read_split
 from slmcompile.files.artifact import write_json, write_text
 from slmcompile.plans.artifacts import BASE, BASELINES, TUNED
+from slmcompile.plans.plugins import package_hash
+from slmcompile.recipe.project import Project
 from slmcompile.scoring.compared import agreement, comparisons
 from slmcompile.scoring.records import Asked, known_of, records
 from slmcompile.scoring.score import score, wanted_metrics
@@ -35,6 +38,7 @@ def run(context: Context) -> Result:
     rows = {row.id: row for row in test}
     asked = Asked(config["task"], config["label"], config["label_steps"])
     wanted = wanted_metrics(config["metrics"], config["task"])
+    _check_plugins(context)
     roles = {
         role.removeprefix(ROLE): path
         for role, path in context.inputs.items()
@@ -79,6 +83,15 @@ def run(context: Context) -> Result:
     ]
     write_text(context.out / PREDICTIONS, "".join(lines))
     return Result(metrics=files)
+
+
+def _check_plugins(context: Context) -> None:
+    """That installed plug-ins are those of the plan; the files of others are the stage's own."""
+    for plugin, known in context.config.get("plugins", {}).items():
+        if package_hash(Project(context.project), plugin) != known:
+            raise StaleError(
+                f"{plugin}: not the files that were planned with", "run `slmcompile sync --all`"
+            )
 
 
 def _answers(folder: Path) -> dict[str, list[dict[str, Any]]]:

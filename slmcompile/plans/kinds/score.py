@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from slmcompile.metrics import METRICS
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.plugins import package_hash, project_files
 
 if TYPE_CHECKING:
     from slmcompile.plans.making import Making
@@ -20,9 +21,13 @@ def plan(making: Making) -> None:
         for metric in METRICS.values()
         if metric.name in recipe.eval.metrics or metric.always_of(recipe.data.task)
     ]
+    plugins = sorted({metric.plugin for metric in wanted if metric.plugin})
+    hashes = {plugin: package_hash(making.project, plugin) for plugin in plugins}
+    installed = {plugin: known for plugin, known in hashes.items() if known}
     making.add(
         "score",
         {
+            **({"plugins": installed} if installed else {}),
             "metrics": list(recipe.eval.metrics),
             "task": recipe.data.task,
             "label": recipe.data.label,
@@ -30,15 +35,19 @@ def plan(making: Making) -> None:
             "labelled": recipe.data.labelled,
         },
         {
+            "plugins": "eval.metrics",
             "metrics": "eval.metrics",
             "task": "data.task",
             "label": "data.label",
             "label_steps": "data.normalize_labels",
             "labelled": "data.label",
         },
-        versions("numpy", *(package for metric in wanted for package in metric.packages)),
+        versions(
+            "numpy", *installed, *(package for metric in wanted for package in metric.packages)
+        ),
         {"data": making.stage("data"), **{stage.name: stage for stage in answers}},
         metrics=tuple(making.metrics(stage.artifact) for stage in answers),
+        files=tuple(path for plugin in plugins for path in project_files(making.project, plugin)),
         epochs={f"metric {metric.name}": metric.epoch for metric in wanted if metric.epoch > 1},
     )
 
