@@ -13,7 +13,7 @@ from slmcompile.console.errors import CorruptError, UsageError
 from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.inference.batching import (
-    equal_length,
+    decoded_together,
     padded_right,
     similar_length,
     until_stop,
@@ -23,8 +23,8 @@ from slmcompile.inference.protocol import Generated
 NO_TOKEN = -1
 """Stands in for ``pad_token_id``. onnxruntime-genai 0.18 takes trailing ids equal to it for
 padding and predicts from the token before them, also in a batch of one; many models have pad =
-eos, which a prompt may end with. No prompt ends with -1, and where a finished row of a batch is
-fed it, ONNX's Gather reads it as the last row of the embedding."""
+eos, which a prompt may end with. No prompt ends with -1, and where it is fed, as padding or to a
+finished row, ONNX's Gather reads it as the last row of the embedding, which nothing attends to."""
 
 _GREEDY = {
     "do_sample": False,
@@ -155,8 +155,10 @@ class OnnxModel:
         """See ``LanguageModel.generate``."""
         answers = [Generated([], cut_off=True) for _ in prompts]
         done = 0
-        for batch in equal_length(prompts, batch_size):
-            length = len(prompts[batch[0]])
+        lengths = [len(prompt) for prompt in prompts]
+        room = self._context - (max_new_tokens + 1)
+        for batch in decoded_together(lengths, batch_size, room, self._vocab):
+            length = lengths[batch[-1]]
             new = min(max_new_tokens + 1, self._context - length)
             done += len(batch)
             if new > 0:
@@ -167,8 +169,12 @@ class OnnxModel:
         return answers
 
     def _greedy(self, prompts: Sequence[Sequence[int]], max_length: int) -> list[list[int]]:
-        """Tokens of prompts of one length, step by step: ``get_sequence`` has no stop token."""
-        generator = self._generator(prompts, max_length)
+        """Tokens of each prompt, step by step: ``get_sequence`` has no stop token.
+
+        The padding is ``NO_TOKEN``, which onnxruntime-genai knows as such: its mask ends before it,
+        the first token follows each prompt's own last, and the next ones take its place.
+        """
+        generator = self._generator(padded_right(prompts, NO_TOKEN), max_length)
         steps: list[list[int]] = []
         while not generator.is_done():
             generator.generate_next_token()

@@ -1,6 +1,6 @@
 """What every runtime of a model can do; evaluation and the command line know nothing else.
 
-All implementations decode greedily, stop at the same ids and batch without padding the prompts,
+All implementations decode greedily, stop at the same ids and answer a prompt as if it were alone,
 so that a difference between two artifacts is a difference of their weights.
 """
 
@@ -42,7 +42,7 @@ class LanguageModel(Protocol):
             prompts: token ids, each at least one.
             max_new_tokens: longest answer, behind which there is room for its stop token; a prompt
                 near the context length gets less.
-            batch_size: most prompts at once; only prompts of equal length share a batch.
+            batch_size: most prompts at once.
             on_progress: called with the number of prompts done.
         """
 

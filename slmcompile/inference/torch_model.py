@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.inference.batching import equal_length, padded_right, similar_length
+from slmcompile.inference.batching import (
+    decoded_together,
+    padded_left,
+    padded_right,
+    similar_length,
+)
 from slmcompile.inference.protocol import Generated
 from slmcompile.methods.keys import Precision
 
@@ -58,7 +63,9 @@ class TorchModel:
         """See ``LanguageModel.generate``."""
         answers = [Generated([], cut_off=True) for _ in prompts]
         done = 0
-        for batch in equal_length(prompts, batch_size):
+        lengths = [len(prompt) for prompt in prompts]
+        room = self._context - (max_new_tokens + 1)
+        for batch in decoded_together(lengths, batch_size, room, self._vocab):
             found = self._greedy([prompts[i] for i in batch], max_new_tokens)
             for index, answer in zip(batch, found, strict=True):
                 answers[index] = answer
@@ -67,7 +74,7 @@ class TorchModel:
         return answers
 
     def _greedy(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[Generated]:
-        """Decodes prompts of equal length; rows that have stopped leave the batch."""
+        """Decodes prompts together; rows that have stopped leave the batch."""
         import torch
 
         answers: list[list[int]] = [[] for _ in prompts]
@@ -95,14 +102,19 @@ class TorchModel:
         """Next tokens of the batch, step by step; the caller may ask for a smaller batch."""
         import torch
 
-        ids = torch.tensor([list(prompt) for prompt in prompts])
+        ids = torch.tensor(padded_left(prompts, 0))
+        # Prompts of one length need no mask, and attention is quicker without.
+        padding: dict[str, Any] = {}
+        if any(len(prompt) < ids.shape[1] for prompt in prompts):
+            mask = torch.tensor(padded_left([[1] * len(prompt) for prompt in prompts], 0))
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            padding = {"attention_mask": mask, "position_ids": positions}
         shrink = _Shrink()
         past: Any = None
         for _ in range(min(max_new_tokens, self._context - ids.shape[1])):
             with torch.inference_mode():
-                # All prompts are whole and of one length, so no attention mask is needed.
                 out = self._model(
-                    input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1
+                    input_ids=ids, past_key_values=past, use_cache=True, logits_to_keep=1, **padding
                 )
             past = out.past_key_values
             following = out.logits[:, -1].argmax(-1)
@@ -110,8 +122,15 @@ class TorchModel:
             if shrink.keep is not None:
                 following = following[shrink.keep]
                 past.batch_select_indices(shrink.keep)
+                padding = {name: each[shrink.keep] for name, each in padding.items()}
                 shrink.keep = None
             ids = following[:, None]
+            if padding:
+                mask = padding["attention_mask"]
+                padding = {
+                    "attention_mask": torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1),
+                    "position_ids": padding["position_ids"][:, -1:] + 1,
+                }
 
     def log_likelihood(
         self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import shutil
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slmcompile.cli import generate as talk
 from slmcompile.console.errors import CorruptError
@@ -17,7 +20,12 @@ from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import load_tokenizer
 from slmcompile.export.export import export
 from slmcompile.inference import onnx_model, torch_model
-from slmcompile.inference.batching import equal_length, similar_length, until_stop
+from slmcompile.inference.batching import (
+    PREFILL_BYTES,
+    decoded_together,
+    similar_length,
+    until_stop,
+)
 from slmcompile.inference.protocol import Generated, LanguageModel
 from slmcompile.providers.cpu import CpuTarget
 from tests.tiny_model import make_adapter, make_base, make_rows
@@ -283,15 +291,91 @@ def test_a_folder_that_is_no_model_is_corrupt(tmp_path: Path) -> None:
         onnx_model.load(tmp_path)
 
 
-def test_batches_hold_one_length_and_every_prompt_once() -> None:
-    prompts = [[0] * (1 + number % 3) for number in range(20)]
-    batches = list(equal_length(prompts, 4))
-    assert sorted(index for batch in batches for index in batch) == list(range(20))
-    assert all(len({len(prompts[i]) for i in batch}) == 1 for batch in batches)
-    assert max(map(len, batches)) <= 4
-    for _, group in groupby(batches, key=lambda batch: len(prompts[batch[0]])):
-        sizes = [len(batch) for batch in group]
-        assert max(sizes) - min(sizes) <= 1
+LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=80)
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 128), st.sampled_from([320, 49152, 2_000_000]))
+def test_decoded_batches_hold_every_prompt_once_with_little_padding(
+    lengths: list[int], batch_size: int, room: int, vocab: int
+) -> None:
+    batches = list(decoded_together(lengths, batch_size, room, vocab))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        taken = [lengths[i] for i in batch]
+        assert len(batch) <= min(batch_size, 32)
+        assert max(taken) <= 2 * min(taken)
+        assert len(set(taken)) == 1 or max(taken) <= room, "no room for all answers of the batch"
+        assert len(batch) == 1 or len(batch) * max(taken) * vocab * 4 <= PREFILL_BYTES
+
+
+def test_prompts_of_similar_lengths_share_their_batches_evenly() -> None:
+    sizes = [len(batch) for batch in decoded_together([*range(20, 38)] * 2, 16, 99, 320)]
+    assert sizes == [12, 12, 12]
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"sliding_window": 6},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+    "qwen3": {"head_dim": 8},
+    "phi3": {"pad_token_id": 0},
+    # Its cap would make the logits of so large weights equal. It is in float32, as transformers has
+    # it attend by a softmax in float32, to which float64's masked rows are rows of NaN.
+    "gemma2": {"sliding_window": 6, "head_dim": 8, "final_logit_softcapping": None},
+    "gemma3_text": {"sliding_window": 6, "head_dim": 8},
+    "smollm3": {"pad_token_id": 0},
+    "gpt2": {},
+    "gpt_neox": {},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_changes_no_answer_in_float64(family: str) -> None:
+    """Whatever the family makes of positions and windows; rows stop apart and fill the context."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    sizes = {
+        "vocab_size": 96,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+    }
+    config = AutoConfig.for_model(family, **{**sizes, **FAMILIES[family]})
+    model = AutoModelForCausalLM.from_config(config)
+    model = model if family == "gemma2" else model.double()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8)  # so that answers differ and run long
+    choice = random.Random(5)
+    prompts = [
+        [choice.randrange(1, 96) for _ in range(length)]
+        for length in [1, 2, 3, 5, 8, 9, 11, 13, 13, 17, 20, 26, 31, 38, 50, 55, 60, 60, 63, 64]
+    ]
+    ready = torch_model.TorchModel(model, frozenset({0, 7, 23}))
+    alone = [ready.generate([prompt], 12, 1, _silent)[0] for prompt in prompts]
+    assert len({len(answer.ids) for answer in alone}) > 3, "they stop apart"
+    for batch_size in (3, 16):
+        assert ready.generate(prompts, 12, batch_size, _silent) == alone
+
+
+def test_onnx_pads_prompts_that_end_with_the_pad_token_and_prompts_near_the_context(
+    folders: tuple[Path, Path, Path], models: dict[str, LanguageModel]
+) -> None:
+    described = json.loads((folders[2] / "genai_config.json").read_text("utf-8"))["model"]
+    pad = described["pad_token_id"]
+    whole = [token for row in make_rows(folders[0]) for token in row.prompt_ids]
+    lengths = [1, 2, 3, 5, 9, 12, 17, 30, 44, 60, 71, 100, 118, 124, 127, 128]
+    prompts = [whole[at : at + length] for at, length in enumerate(lengths)]
+    prompts += [[*prompt, pad] for prompt in prompts[:12]]
+    prompts += [[*prompt, pad, pad] for prompt in prompts[:12:3]]
+    for name, model in models.items():
+        alone = [model.generate([prompt], 12, 1, _silent)[0] for prompt in prompts]
+        assert model.generate(prompts, 12, 8, _silent) == alone, name
+    assert [len(answer.ids) for answer in alone[13:16]] == [4, 1, 0], "what the context leaves"
 
 
 def test_scored_batches_respect_the_memory_bound() -> None:
