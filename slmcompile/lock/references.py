@@ -71,6 +71,10 @@ def references(recipe: Recipe, plan: Plan) -> tuple[Reference, ...]:
         found += _files(data.files, plan.files, origin)
     else:
         found.append(hub_reference(rows))
+    # Files that metrics read.
+    score = plan.stage("score")
+    for path, key in zip(score.files, score.names, strict=True):
+        found += _files((path,), plan.files, ("eval", key))
     return tuple(found)
 
 

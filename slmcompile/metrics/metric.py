@@ -39,6 +39,10 @@ class Metric:
         digits: decimals in a table.
         silent_at_zero: whether a column of zeros says nothing and is left out.
         packages: installed packages that its value depends on.
+        file: key of ``eval`` that names the project file it is computed with; no other metric
+            reads it.
+        column: ``package.module:name`` of a ``scoring.records.Opened``, where it needs something of
+            every row that answers do not hold.
         epoch: raised when its numbers change.
         plugin: the plug-in that brings it, as the policy names it; empty where it is built in.
     """
@@ -57,6 +61,8 @@ class Metric:
     digits: int = 3
     silent_at_zero: bool = False
     packages: tuple[str, ...] = ()
+    file: str = ""
+    column: str = ""
     epoch: int = 1
     plugin: str = ""
 

@@ -108,6 +108,7 @@ def _wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
                 f"{composed.origin(('target', name))}: target.{name}: the name is taken",
                 f"choose a name other than {', '.join(sorted(RESERVED))}",
             )
+    yield from _files_missing(composed)
     for index, gate in enumerate(recipe.gates):
         where = f"{composed.origin(('gates', str(index)))}: gates.{index}"
         known = [TUNED, *recipe.target]
@@ -128,6 +129,19 @@ def _wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
             yield BadRecipeError(
                 f"{where}: max_drop compares an export with the torch model",
                 "name the export: artifact: cpu-int8",
+            )
+
+
+def _files_missing(composed: Composed) -> Iterator[BadRecipeError]:
+    """Metrics whose file the recipe does not name."""
+    section = composed.recipe.eval
+    for index, name in enumerate(section.metrics):
+        key = METRICS[name].file
+        if key and getattr(section, key) is None:
+            where = composed.origin(("eval", "metrics", str(index)))
+            yield BadRecipeError(
+                f"{where}: eval.metrics.{index}: {name} needs eval.{key}",
+                f"name a file of the project: eval.{key}=PATH",
             )
 
 

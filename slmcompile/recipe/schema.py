@@ -19,10 +19,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     TypeAdapter,
     ValidationInfo,
     field_validator,
+    model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
@@ -447,6 +449,11 @@ class Eval(Section):
         max_length=16,
         description="What is measured.",
     )
+    json_schema: ProjectPath | None = Field(
+        None,
+        description="JSON Schema (draft 2020-12) that json_schema_valid holds answers against:"
+        " `schemas/answer.json`. References to other files or addresses are refused.",
+    )
     max_new_tokens: int = Field(
         64, ge=1, le=8192, description="Tokens an answer may have, its stop token left out."
     )
@@ -472,6 +479,14 @@ class Eval(Section):
     )
     base_model: bool = Field(True, description="Also measure the base model, untrained.")
     baselines: bool = Field(True, description="Also measure nearest neighbour and TF-IDF.")
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the file that a metric reads where none is named: most metrics read none."""
+        found: dict[str, Any] = rest(self)
+        if self.json_schema is None:
+            found.pop("json_schema", None)
+        return found
 
 
 # --- target ----------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from slmcompile.data.labels import label_of
@@ -29,8 +30,29 @@ class Asked:
     steps: Sequence[LabelStep]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a metric may be computed with beside rows and answers.
+
+    Attributes:
+        files: project files, by the key of ``eval`` that names them.
+    """
+
+    files: Mapping[str, Path]
+
+
+Column = Callable[[Mapping[str, Any], Row], Mapping[str, Any]]
+"""What a record is told beside its own keys, of itself and its test row."""
+
+Opened = Callable[[Beside], Column]
+"""What a metric's ``column`` names: reads once what every record's is made with."""
+
+
 def records(
-    answers: Iterable[Mapping[str, Any]], rows: Mapping[int, Row], asked: Asked
+    answers: Iterable[Mapping[str, Any]],
+    rows: Mapping[int, Row],
+    asked: Asked,
+    columns: Sequence[Column] = (),
 ) -> list[dict[str, Any]]:
     """One artifact's answers, each beside its reference.
 
@@ -42,8 +64,16 @@ def records(
         answers: lines of ``answers.jsonl``.
         rows: the test rows by id.
         asked: how answers are read.
+        columns: what metrics need beside.
     """
-    return [_record(answer, rows[answer["id"]], asked) for answer in answers]
+    found = []
+    for answer in answers:
+        row = rows[answer["id"]]
+        record = _record(answer, row, asked)
+        found.append(
+            {**record, **{k: v for column in columns for k, v in column(record, row).items()}}
+        )
+    return found
 
 
 def _record(answer: Mapping[str, Any], row: Row, asked: Asked) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from typing import Any
 from slmcompile.console.errors import StaleError
 from slmcompile.data.store import Row, read_split
 from slmcompile.files.artifact import write_json, write_text
+from slmcompile.metrics.metric import Metric, Needs
 from slmcompile.plans.artifacts import BASE, BASELINES, TUNED
 from slmcompile.plans.plugins import package_hash
 from slmcompile.recipe.project import Project
+from slmcompile.registry.table import program
 from slmcompile.scoring.compared import agreement, comparisons
-from slmcompile.scoring.records import Asked, known_of, records
+from slmcompile.scoring.records import Asked, Beside, Column, Opened, known_of, records
 from slmcompile.scoring.score import score, wanted_metrics
 from slmcompile.stages.answer import ANSWERS, MEASURED
 from slmcompile.stages.context import Context, Result
@@ -39,6 +41,7 @@ def run(context: Context) -> Result:
     asked = Asked(config["task"], config["label"], config["label_steps"])
     wanted = wanted_metrics(config["metrics"], config["task"])
     _check_plugins(context)
+    columns = _columns(context, wanted)
     roles = {
         role.removeprefix(ROLE): path
         for role, path in context.inputs.items()
@@ -52,8 +55,10 @@ def run(context: Context) -> Result:
         measured.pop("format_version")
         scores: dict[str, dict[str, Any]] = {}
         for name, answers in _answers(folder).items():
-            found[name] = records(answers, rows, asked)
-            scores[name] = dict(score(found[name], wanted, known_of(answers)))
+            known = known_of(answers)
+            needed = [column for needs, column in columns if needs in known]
+            found[name] = records(answers, rows, asked, needed)
+            scores[name] = dict(score(found[name], wanted, known))
             answered = [rows[answer["id"]] for answer in answers]
             over = _over(answered, test, labelled=config["labelled"])
             artifacts[name] = {**over, **scores[name], **measured}
@@ -92,6 +97,23 @@ def _check_plugins(context: Context) -> None:
             raise StaleError(
                 f"{plugin}: not the files that were planned with", "run `slmcompile sync --all`"
             )
+
+
+def _columns(context: Context, wanted: Sequence[Metric]) -> list[tuple[Needs, Column]]:
+    """What metrics need of every row beside its answer, with what they need of the answer."""
+    beside = Beside(
+        files={
+            metric.file: context.project / context.config[metric.file]
+            for metric in wanted
+            if metric.file
+        }
+    )
+    found: list[tuple[Needs, Column]] = []
+    for metric in wanted:
+        if metric.column:
+            opened: Opened = program(metric.column)
+            found.append((metric.needs, opened(beside)))
+    return found
 
 
 def _answers(folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -11,7 +11,10 @@ import pytest
 
 from slmcompile.data.report_facts import read_data_facts
 from slmcompile.inference.protocol import Generated
+from slmcompile.recipe.schema import Gate
 from slmcompile.scoring.baselines import LINEAR, NEAREST
+from slmcompile.scoring.confidence import wilson
+from slmcompile.scoring.gates import judge
 from slmcompile.stages import answer
 from slmcompile.stages.context import Result
 from slmcompile.stages.scores import read_comparisons, read_metrics, read_predictions
@@ -119,6 +122,28 @@ def test_another_metric_is_scored_from_the_same_answers(
     # -(1 + … + 10) nats over 20 tokens
     assert found[1]["perplexity"] == pytest.approx(math.exp(55 / 20))
     assert found[0]["accuracy"] == found[1]["accuracy"]
+
+
+def test_validity_under_a_schema_is_scored_and_held_by_a_gate(
+    tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jsonschema")
+    monkeypatch.setattr(Model, "decode", lambda _, ids: ("1", "2", "no JSON", "3.5")[ids[0] % 4])
+    (tmp_path / "schema.json").write_text('{"type": "integer"}', encoding="utf-8")
+    result, out = measured(
+        tmp_path, done, monkeypatch, "torch",
+        metrics=["exact_match", "json_schema_valid"], json_schema="schema.json",
+    )  # fmt: skip
+    # Of the places 0 to 9 those that leave 0 or 1 when divided by four: 0, 1, 4, 5, 8, 9.
+    found = read_metrics(out)
+    assert found["torch"]["json_schema_valid"] == 0.6
+    assert found["torch"]["json_schema_valid_ci"] == pytest.approx(wilson(0.6, 10))
+    assert result.metrics is not None
+    assert result.metrics["torch"]["json_schema_valid"] == 0.6, "what `dvc metrics diff` reads"
+    told = [row["schema_valid"] for row in read_predictions(out)["torch"]]
+    assert told == [n % 4 < 2 for n in range(10)]
+    bars = [Gate(metric="json_schema_valid", min=bar) for bar in (0.6, 0.7)]
+    assert [each.passed for each in judge(bars, found)] == [True, False]
 
 
 def test_a_baseline_of_labels_is_measured_whole_where_a_label_is_the_answer(

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from slmcompile.data.labels import label_of
 from slmcompile.data.store import Row
 from slmcompile.metrics import METRICS
+from slmcompile.recipe.schema import Eval
+from slmcompile.registry.table import program
 from slmcompile.scoring.baselines import LINEAR, NEAREST, predict_baselines
 from slmcompile.scoring.classification import (
     ACCURACY,
@@ -92,6 +94,7 @@ def test_a_known_score() -> None:
             "compared": prediction,
             "reference": reference,
             "correct": is_correct("extraction", prediction, reference),
+            "schema_valid": prediction.startswith("{"),
             "label": label_of(reference, "intent"),
             "predicted_label": label_of(prediction, "intent"),
         }
@@ -100,7 +103,7 @@ def test_a_known_score() -> None:
     found = score(rows, METRICS.values())
     assert found["exact_match"] == 0.25
     assert found["accuracy"] == 0.5
-    assert found["valid_json"] == 0.75
+    assert found["valid_json"] == found["json_schema_valid"] == 0.75
     # on: precision 2/3, recall 2/3; off: 0
     assert found["f1_macro"] == pytest.approx(1 / 3)
     assert found["exact_match_ci"] == pytest.approx([0.0456, 0.6994], abs=1e-4)
@@ -186,6 +189,8 @@ def test_every_metric_says_how_it_is_computed_and_which_way_is_better() -> None:
         assert callable(measure.value)
         assert callable(measure.interval)
         assert callable(measure.difference)
+        assert metric.file in {"", *Eval.model_fields}
+        assert not metric.column or callable(program(metric.column))
     assert all(metric.low < metric.high for metric in METRICS.values())
     lower = [name for name, metric in METRICS.items() if not metric.higher_is_better]
     assert lower == ["perplexity", "cut_off"]

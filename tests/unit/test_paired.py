@@ -135,6 +135,7 @@ def answered(
             "prediction": answer,
             "compared": answer.strip(),
             "correct": answer.strip() == reference,
+            "schema_valid": answer.strip() == reference,
             "label": reference,
             "predicted_label": answer.strip(),
             "cut_off": not answer,

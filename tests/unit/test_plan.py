@@ -167,6 +167,11 @@ OTHER: dict[str, list[str]] = {
     "train.max_steps": ["train.max_steps=3"],
     "train.num_threads": ["train.num_threads=3"],
     "eval.num_threads": ["eval.num_threads=3"],
+    # With the metric that reads it; test_answer_schema.py has another file for the same metric.
+    "eval.json_schema": [
+        "++eval.json_schema=data/tiny/commands.jsonl",
+        "eval.metrics=[exact_match,json_schema_valid]",
+    ],
     "train.method": ["train=full"],
     "train.optim": [],
     "train.group_by_length": ["train.group_by_length=false"],

@@ -82,16 +82,14 @@ def _owners(context: CheckContext) -> Iterator[Verdict]:
 
 def _roots(context: CheckContext) -> Verdict | None:
     plan = context.plan
-    stages = [plan.stage(kind) for kind in ("base", "data")] if plan else []
-    for stage in stages:
+    for stage in plan.stages() if plan else ():
         for path in stage.files:
             if not within_roots(context.policy, context.project, path):
                 roots = ", ".join(context.policy.data_roots or ())
-                section = "model" if stage.kind == "base" else "data"
                 return refuted(
                     f"{path}: outside the policy's data_roots",
                     f"move it into {roots or 'a declared root'} ({FILE})",
-                    context.at(f"{section}.source"),
+                    context.at(stage.recipe_key(stage.names[0])),
                 )
     return None
 

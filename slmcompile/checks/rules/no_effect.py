@@ -14,7 +14,7 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.providers.keys import Target
-from slmcompile.recipe.schema import Data, FileData, Gate, Recipe, Track
+from slmcompile.recipe.schema import Data, Eval, FileData, Gate, Recipe, Track
 from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.target_modules import matches
 
@@ -92,6 +92,10 @@ def _short(train: Train, cadence: int) -> bool:
 
 def _not_int4(target: Target) -> bool:
     return "int4_block_size" in type(target).model_fields and target.precision != "int4"
+
+
+def _no_schema_asked(section: Eval) -> bool:
+    return section.json_schema is not None and "json_schema_valid" not in section.metrics
 
 
 def _not_wandb(track: Track) -> bool:
@@ -179,6 +183,9 @@ PAIRS: tuple[Pair, ...] = (
         "the task has no labels, unless data.label names them",
     ),
     Pair(
+        "eval", "json_schema", "metrics", _no_schema_asked, "json_schema_valid alone reads it",
+    ),
+    Pair(
         "target.*", "int4_algo_config", "precision", _not_int4, "only int4 is quantised that way",
     ),
     Pair(
@@ -239,4 +246,6 @@ def _sections(recipe: Recipe, section: str) -> Iterator[tuple[str, Any]]:
 def _value(section: Any, path: str) -> str:
     for part in path.split("."):
         section = getattr(section, part)
+    if isinstance(section, tuple):
+        return f"[{', '.join(map(str, section))}]"
     return getattr(section, "type", None) or str(section)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from slmcompile.metrics import METRICS
+from slmcompile.metrics.metric import Metric
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.plugins import package_hash, project_files
@@ -24,6 +26,7 @@ def plan(making: Making) -> None:
     plugins = sorted({metric.plugin for metric in wanted if metric.plugin})
     hashes = {plugin: package_hash(making.project, plugin) for plugin in plugins}
     installed = {plugin: known for plugin, known in hashes.items() if known}
+    read = _files(making, wanted)
     making.add(
         "score",
         {
@@ -33,6 +36,7 @@ def plan(making: Making) -> None:
             "label": recipe.data.label,
             "label_steps": list(recipe.data.label_steps),
             "labelled": recipe.data.labelled,
+            **read,
         },
         {
             "plugins": "eval.metrics",
@@ -41,15 +45,32 @@ def plan(making: Making) -> None:
             "label": "data.label",
             "label_steps": "data.normalize_labels",
             "labelled": "data.label",
+            **{key: f"eval.{key}" for key in read},
         },
         versions(
             "numpy", *installed, *(package for metric in wanted for package in metric.packages)
         ),
         {"data": making.stage("data"), **{stage.name: stage for stage in answers}},
         metrics=tuple(making.metrics(stage.artifact) for stage in answers),
-        files=tuple(path for plugin in plugins for path in project_files(making.project, plugin)),
+        files=(
+            *read.values(),
+            *(path for plugin in plugins for path in project_files(making.project, plugin)),
+        ),
+        names=tuple(read),
         epochs={f"metric {metric.name}": metric.epoch for metric in wanted if metric.epoch > 1},
     )
+
+
+def _files(making: Making, wanted: Sequence[Metric]) -> dict[str, str]:
+    """Project files that metrics read, by their keys of ``eval``."""
+    # Beside the project's files lies the policy, which whoever only runs a stage does without.
+    from slmcompile.plans.project_files import inside
+
+    found: dict[str, str] = {}
+    for key in dict.fromkeys(metric.file for metric in wanted if metric.file):
+        where = f"{making.composed.origin(('eval', key))}: eval.{key}"
+        found[key] = inside(making.project, getattr(making.recipe.eval, key), where)
+    return found
 
 
 ENTRIES = (

@@ -120,6 +120,7 @@ VOIDED = {
     "data.normalize_labels": ["data.normalize_labels=[space]", "data.task=generation"],
     "data.split.by": ["data.split.strategy=random", "data.split.by=label"],
     "data.seed": [*SPLIT_FILES, "data.seed=3"],
+    "eval.json_schema": ["++eval.json_schema=schemas/answer.json"],
     "target.cpu-fp32.int4_algo_config": ["target.cpu-fp32.int4_algo_config=rtn"],
     "target.cpu-fp32.int4_block_size": ["target.cpu-fp32.int4_block_size=64"],
     "target.cpu-fp32.int4_is_symmetric": ["target.cpu-fp32.int4_is_symmetric=false"],
