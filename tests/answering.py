@@ -37,9 +37,14 @@ def answered(folder: Path, artifact: str, inputs: dict[str, Path], **changes: An
 
 
 def scored(
-    folder: Path, data: Path, answers: dict[str, Path], **changes: Any
+    folder: Path,
+    data: Path,
+    answers: dict[str, Path],
+    beside: dict[str, Path] | None = None,
+    **changes: Any,
 ) -> tuple[Result, Path]:
-    """What those answers are worth, by artifact; and the folder."""
+    """What those answers are worth, by artifact; and the folder. ``beside`` are other inputs."""
     inputs = {"data": data} | {f"answer-{name}": path for name, path in answers.items()}
+    inputs |= beside or {}
     context = _context(folder, "score", {**SCORED, **changes}, inputs)
     return score.run(context), context.out

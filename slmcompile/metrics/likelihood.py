@@ -17,4 +17,17 @@ ENTRIES = (
         high=inf,
         digits=2,
     ),
+    Metric(
+        name="bits_per_byte",
+        title="Bits per byte",
+        words="bits per byte",
+        place=81,
+        needs="likelihood",
+        program="slmcompile.scoring.bits_per_byte:BITS_PER_BYTE",
+        higher_is_better=False,
+        high=inf,
+        packages=("transformers", "tokenizers"),
+        stages=("base",),
+        column="slmcompile.scoring.bits_per_byte:open_column",
+    ),
 )

@@ -41,6 +41,7 @@ class Metric:
         packages: installed packages that its value depends on.
         file: key of ``eval`` that names the project file it is computed with; no other metric
             reads it.
+        stages: kinds of stages whose folders it is computed with, beside rows and answers.
         column: ``package.module:name`` of a ``scoring.records.Opened``, where it needs something of
             every row that answers do not hold.
         epoch: raised when its numbers change.
@@ -62,6 +63,7 @@ class Metric:
     silent_at_zero: bool = False
     packages: tuple[str, ...] = ()
     file: str = ""
+    stages: tuple[str, ...] = ()
     column: str = ""
     epoch: int = 1
     plugin: str = ""

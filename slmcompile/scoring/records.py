@@ -36,9 +36,11 @@ class Beside:
 
     Attributes:
         files: project files, by the key of ``eval`` that names them.
+        folders: output folders of stages, by kind.
     """
 
     files: Mapping[str, Path]
+    folders: Mapping[str, Path]
 
 
 Column = Callable[[Mapping[str, Any], Row], Mapping[str, Any]]

@@ -106,7 +106,8 @@ def _columns(context: Context, wanted: Sequence[Metric]) -> list[tuple[Needs, Co
             metric.file: context.project / context.config[metric.file]
             for metric in wanted
             if metric.file
-        }
+        },
+        folders={kind: context.inputs[kind] for metric in wanted for kind in metric.stages},
     )
     found: list[tuple[Needs, Column]] = []
     for metric in wanted:

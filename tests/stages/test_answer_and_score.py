@@ -146,6 +146,29 @@ def test_validity_under_a_schema_is_scored_and_held_by_a_gate(
     assert [each.passed for each in judge(bars, found)] == [True, False]
 
 
+def test_bits_per_byte_are_scored_and_held_by_a_gate(
+    tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "_load", lambda *_: (Model(), Model().decode, 5))
+    inputs = {"data": done.folder}
+    asked = {"limit": 10, "labelled": True}
+    answers = {name: answered(tmp_path, name, inputs, **asked) for name in ("torch", "baselines")}
+    metrics = ["exact_match", "bits_per_byte"]
+    base = {"base": tmp_path / "base"}
+    result, out = scored(tmp_path, done.folder, answers, base, metrics=metrics)
+    told = read_predictions(out)["torch"]
+    length = sum(len(row["reference"].encode()) for row in told)
+    assert [row["reference_bytes"] for row in told] == [len(row["reference"]) for row in told]
+    found = read_metrics(out)
+    # -(1 + … + 10) nats
+    assert found["torch"]["bits_per_byte"] == pytest.approx(55 / math.log(2) / length)
+    assert result.metrics is not None
+    assert result.metrics["torch"]["bits_per_byte"] == found["torch"]["bits_per_byte"]
+    assert "bits_per_byte" not in found[NEAREST], "a baseline has no likelihoods"
+    bars = [Gate(metric="bits_per_byte", max=bar) for bar in (1e3, 1e-3)]
+    assert [each.passed for each in judge(bars, found)] == [True, False]
+
+
 def test_a_baseline_of_labels_is_measured_whole_where_a_label_is_the_answer(
     tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

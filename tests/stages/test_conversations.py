@@ -15,6 +15,7 @@ from slmcompile.console.errors import BadDataError, BadRecipeError
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import load_tokenizer
+from slmcompile.scoring.bits_per_byte import trained_bytes
 from tests.data_stage import Prepared, make_config, write_jsonl
 from tests.tiny_model import make_base
 from tests.tiny_tokenizer import CHATML, REASONING, make_tokenizer
@@ -121,6 +122,22 @@ def test_a_conversation_ends_with_its_last_trained_turn(tmp_path: Path) -> None:
     assert trained(done, tmp_path, 4) == "good 4<|im_end|>"
     assert not any("bad" in row.prompt for row in done.rows)
     assert done.report["conversations"]["cut"] == 20
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_bytes_are_those_of_every_trained_turn_and_of_no_stop_token(
+    tmp_path: Path, every: bool
+) -> None:
+    first = {} if every else {"weight": 0}
+    done = prepared(
+        tmp_path, lambda n: [user(n), assistant(f"né {n}", **first), user(n), assistant(f"où {n}!")]
+    )
+    tokenizer = load_tokenizer(tmp_path / "base")
+    for row in done.rows:
+        told = len(f"né {row.id}".encode()) * every + len(f"où {row.id}!".encode())
+        assert trained_bytes(row, tokenizer) == told
+        assert row.trained_turns == 1 + every
+        assert decoded(row, tmp_path).count("<|im_end|>") == 1 + every
 
 
 REFUSED: dict[str, tuple[Callable[[int], Any], str]] = {

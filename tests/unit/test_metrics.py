@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from slmcompile.data.labels import label_of
 from slmcompile.data.store import Row
 from slmcompile.metrics import METRICS
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.schema import Eval
 from slmcompile.registry.table import program
 from slmcompile.scoring.baselines import LINEAR, NEAREST, predict_baselines
@@ -190,10 +191,11 @@ def test_every_metric_says_how_it_is_computed_and_which_way_is_better() -> None:
         assert callable(measure.interval)
         assert callable(measure.difference)
         assert metric.file in {"", *Eval.model_fields}
+        assert set(metric.stages) <= set(KINDS)
         assert not metric.column or callable(program(metric.column))
     assert all(metric.low < metric.high for metric in METRICS.values())
     lower = [name for name, metric in METRICS.items() if not metric.higher_is_better]
-    assert lower == ["perplexity", "cut_off"]
+    assert lower == ["perplexity", "bits_per_byte", "cut_off"]
 
 
 # --- baselines ---------------------------------------------------------------------------------

@@ -141,6 +141,7 @@ def answered(
             "cut_off": not answer,
             "log_likelihood": likelihood * (1 + n % 5),
             "tokens": 3,
+            "reference_bytes": 2,
         }
         for n, (answer, reference) in enumerate(zip(answers, references, strict=True))
     ]

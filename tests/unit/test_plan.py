@@ -123,6 +123,19 @@ def test_a_metric_or_how_labels_are_read_asks_nobody_again(project: Project) -> 
         assert not {"metrics", "task", "label", "label_steps"} & stage.config.keys()
 
 
+def test_bits_per_byte_bring_the_tokenizer_to_score_and_move_nothing_else(project: Project) -> None:
+    asked = "eval.metrics=[exact_match,accuracy,f1_macro,perplexity,bits_per_byte]"
+    assert moved(project, asked) == {"check", "score", "report", "gate"}
+    plans = (
+        compile_recipe(project, "quickstart", ()),
+        compile_recipe(project, "quickstart", [asked]),
+    )
+    without, score = (plan.stage("score") for plan in plans)
+    assert "base" not in without.inputs
+    assert score.inputs["base"] == plans[0].stage("base").out
+    assert score.packages.keys() - without.packages.keys() == {"transformers", "tokenizers"}
+
+
 def test_recipes_with_one_base_and_one_data_set_share_what_those_answer(
     project: Project,
 ) -> None:

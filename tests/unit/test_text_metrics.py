@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slmcompile.metrics import METRICS
+from slmcompile.scoring.bits_per_byte import BITS_PER_BYTE
 from slmcompile.scoring.fields import FIELD_F1, fields_of
 from slmcompile.scoring.normalised import NORMALISED_MATCH, normal
 from slmcompile.scoring.overlap import (
@@ -22,6 +24,7 @@ from slmcompile.scoring.overlap import (
     _bleu_of,
     _bleu_terms,
 )
+from slmcompile.scoring.perplexity import PERPLEXITY
 from slmcompile.scoring.score import measure_of
 
 
@@ -141,3 +144,36 @@ def test_a_better_artifact_is_told_from_a_worse_one(name: str) -> None:
     assert (
         METRICS[name].low <= measure.value(bad) < measure.value(good) <= METRICS[name].high + 1e-9
     )
+
+
+# --- bits per byte -------------------------------------------------------------------------------
+
+
+def likely(log_likelihood: float, length: int) -> dict[str, Any]:
+    """A row as a model answered it."""
+    return {"log_likelihood": log_likelihood, "reference_bytes": length}
+
+
+def test_bits_per_byte_are_of_all_bytes_of_all_rows() -> None:
+    # Eight bits for four bytes, two for six.
+    found = [likely(-8 * math.log(2), 4), likely(-2 * math.log(2), 6)]
+    assert BITS_PER_BYTE.value(found) == pytest.approx(10 / 10)
+    # A model that takes every byte for as likely as any other has eight bits a byte.
+    assert BITS_PER_BYTE.value([likely(5 * math.log(1 / 256), 5)]) == pytest.approx(8)
+
+
+def test_they_are_perplexity_in_bits_by_tokens_a_byte() -> None:
+    """The Pile's equation: BPB = (tokens / bytes) · loss / ln 2."""
+    found = [likely(-3.5, 7) | {"tokens": 2}, likely(-1.25, 4) | {"tokens": 3}]
+    loss = math.log(PERPLEXITY.value(found))
+    assert BITS_PER_BYTE.value(found) == pytest.approx(5 / 11 * loss / math.log(2))
+
+
+def test_bits_per_byte_are_compared_row_by_row() -> None:
+    good = [likely(-1.0 - n % 5, 4) for n in range(40)]
+    bad = [row | {"log_likelihood": row["log_likelihood"] * 1.1} for row in good]
+    found = BITS_PER_BYTE.difference(good, bad)
+    assert found is not None
+    assert found.value == pytest.approx(BITS_PER_BYTE.value(good) - BITS_PER_BYTE.value(bad))
+    assert found.low < found.value < found.high < 0
+    assert found.significant

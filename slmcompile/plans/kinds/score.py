@@ -50,7 +50,11 @@ def plan(making: Making) -> None:
         versions(
             "numpy", *installed, *(package for metric in wanted for package in metric.packages)
         ),
-        {"data": making.stage("data"), **{stage.name: stage for stage in answers}},
+        {
+            "data": making.stage("data"),
+            **{stage.name: stage for stage in answers},
+            **{kind: making.stage(kind) for metric in wanted for kind in metric.stages},
+        },
         metrics=tuple(making.metrics(stage.artifact) for stage in answers),
         files=(
             *read.values(),
