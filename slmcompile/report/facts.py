@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
+from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import Comparison
 from slmcompile.scoring.paired import Difference
 
@@ -111,6 +112,7 @@ class ReportFacts:
         artifacts: measured artifacts, the tuned model first.
         predictions: artifact → its predictions on the same test rows.
         comparisons: artifacts against one another on those rows.
+        labels: artifact → scores of each label, the most frequent first; empty without labels.
         hashes: artifact → SHA-256 of its manifest.
         packages: package → version.
     """
@@ -130,6 +132,7 @@ class ReportFacts:
     artifacts: Sequence[Artifact] = ()
     predictions: Mapping[str, Sequence[Prediction]] = field(default_factory=dict)
     comparisons: Sequence[Comparison] = ()
+    labels: Mapping[str, Sequence[LabelScores]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
 
@@ -162,7 +165,7 @@ class ReportFacts:
         return str(self.recipe.get("data", {}).get("task", "generation"))
 
 
-_STRUCTURED = frozenset({"gates", "artifacts", "predictions", "comparisons"})
+_STRUCTURED = frozenset({"gates", "artifacts", "predictions", "comparisons", "labels"})
 
 
 _BESIDE_METRICS = (
@@ -237,6 +240,10 @@ def facts_from(value: Mapping[str, Any]) -> ReportFacts:
             Comparison(**{**each, "difference": Difference(**each["difference"])})
             for each in value.get("comparisons", ())
         ],
+        labels={
+            name: [LabelScores(**each) for each in listed]
+            for name, listed in value.get("labels", {}).items()
+        },
         predictions={
             name: [Prediction(**row) for row in rows]
             for name, rows in value.get("predictions", {}).items()

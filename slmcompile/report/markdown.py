@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import yaml
 
 from slmcompile.metrics import METRICS
+from slmcompile.report.by_label import by_label
 from slmcompile.report.cases import MOST_WRONG, Case, cases
 from slmcompile.report.data_facts import DataFacts, data_facts
 from slmcompile.report.facts import (
@@ -21,9 +22,12 @@ from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.method import fine_tuned, overridden
 from slmcompile.report.text import MISSING, count, is_number, number, size
+from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import interval_text
 
 _MOST_CASES = 8
+_MOST_LABELS = 30
+_LONGEST_LABEL = 60
 
 
 def markdown(facts: ReportFacts) -> str:
@@ -40,6 +44,7 @@ def markdown(facts: ReportFacts) -> str:
         _part("Results", _results(facts)),
         "\n".join(f"- {prose(sentence)}" for sentence in all_findings(facts)),
         _gates(facts),
+        _labels(facts),
         _part("Data", _data(data_facts(facts.data_report))),
         _part("Wrong predictions", _predictions(facts)),
         _part("Recipe", _recipe(facts)),
@@ -123,6 +128,24 @@ def _gates(facts: ReportFacts) -> str:
     ]
     heads = ["Gate", "Artifact", "Bar", "Measured", "Verdict"]
     return grid(heads, rows, [False, False, True, True, False])
+
+
+def _labels(facts: ReportFacts) -> str:
+    found = by_label(facts, _MOST_LABELS)
+    if found is None:
+        return ""
+    rows = [
+        [code(label, _LONGEST_LABEL), count(support), *map(_scores, scores)]
+        for label, support, scores in found.rows
+    ]
+    heads = ["Label", "Rows", *map(prose, found.artifacts)]
+    shown = grid(heads, rows, [False] + [True] * (len(heads) - 1))
+    return f"<details><summary>{found.caption}</summary>\n\n{shown}\n\n</details>"
+
+
+def _scores(scores: LabelScores) -> str:
+    beside = f"{number(scores.precision, 2)}, {number(scores.recall, 2)}"
+    return f"{number(scores.f1, 2)} ({beside})"
 
 
 def _data(data: DataFacts) -> str:

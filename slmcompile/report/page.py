@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from slmcompile.report.by_label import by_label
 from slmcompile.report.cases import Case, cases
 from slmcompile.report.charts import Mark, Series, line_chart
 from slmcompile.report.comparison import artifact_table, gate_table
@@ -19,8 +20,11 @@ from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Line, document, figure, section, table
 from slmcompile.report.method import fine_tuned, overridden
 from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
+from slmcompile.scoring.classification import LabelScores
 
 _LONGEST_ANSWER = 1500
+_LONGEST_LABEL = 60
+_MOST_LABELS = 60
 
 
 def page(facts: ReportFacts) -> str:
@@ -31,6 +35,7 @@ def page(facts: ReportFacts) -> str:
             section(
                 "Results", artifact_table(facts), _findings(facts), gate_table(list(facts.gates))
             ),
+            section("Labels", _labels(facts)),
             section("Training", _training(facts.training)),
             section("Data", data_section(data_facts(facts.data_report))),
             section("Predictions", _predictions(facts)),
@@ -72,6 +77,24 @@ def _findings(facts: ReportFacts) -> str:
         return ""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f'<h3>Worth knowing</h3><ul class="findings">{items}</ul>'
+
+
+def _labels(facts: ReportFacts) -> str:
+    found = by_label(facts, _MOST_LABELS)
+    if found is None:
+        return ""
+    heads = [Column("Label"), Column("Rows", numeric=True)]
+    heads += [Column(name, numeric=True) for name in found.artifacts]
+    lines = [
+        Line([escape(shorten(label, _LONGEST_LABEL)), count(support), *map(_scores, scores)])
+        for label, support, scores in found.rows
+    ]
+    return table(found.caption, heads, lines)
+
+
+def _scores(scores: LabelScores) -> str:
+    beside = f"{number(scores.precision, 2)}, {number(scores.recall, 2)}"
+    return f'{number(scores.f1, 2)}<small class="ci">{beside}</small>'
 
 
 def _points(training: Mapping[str, Any], key: str) -> list[tuple[float, float]]:

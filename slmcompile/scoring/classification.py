@@ -4,10 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.scoring.measures import Rows, Share, Sums, ratio
 from slmcompile.scoring.paired import Difference, of_labels
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """One label of the references as one artifact tells it.
+
+    Attributes:
+        label: its name.
+        support: rows whose reference it is.
+        precision: of the answers that name it, the share that is right; 0 where none names it.
+        recall: of its rows, the share that is answered with it.
+        f1: their harmonic mean.
+    """
+
+    label: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def label_scores(rows: Rows) -> list[LabelScores]:
+    """Each label of the references, the most frequent first, then by name."""
+    support = Counter(_wanted(rows))
+    precision, recall, f1 = (per_label(rows, score) for score in (_precision, _recall, _f1))
+    return [
+        LabelScores(label, support[label], precision[label], recall[label], f1[label])
+        for label in sorted(support, key=lambda label: (-support[label], label))
+    ]
 
 
 class _OverLabels:

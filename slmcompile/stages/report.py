@@ -12,13 +12,20 @@ from slmcompile.files.artifact import sha256_file, write_json, write_text
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
+from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import interval_text
 from slmcompile.scoring.gates import judge
 from slmcompile.stages.context import Context, Result
-from slmcompile.stages.scores import read_comparisons, read_metrics, read_predictions
+from slmcompile.stages.scores import (
+    read_comparisons,
+    read_labels,
+    read_metrics,
+    read_predictions,
+)
 from slmcompile.stages.track import stage_tracker
 
 _OF_A_PREDICTION = ("id", "prompt", "reference", "prediction", "correct")
+_NOT_IN_SUMMARY = frozenset({"predictions", "labels", "data_report", "prompt"})
 _WRONG_FIRST = 200
 """Predictions an artifact shown in a tracker's table, wrong ones first."""
 
@@ -28,9 +35,7 @@ def run(context: Context) -> Result:
     value = _facts(context)
     for path, text in build(facts_from(value)).items():
         write_text(context.out / path, text)
-    summary = {
-        name: value[name] for name in value if name not in {"predictions", "data_report", "prompt"}
-    }
+    summary = {name: value[name] for name in value if name not in _NOT_IN_SUMMARY}
     write_json(context.out / "summary.json", {"format_version": "1.0", **summary})
     _track(context, facts_from(value))
     return Result()
@@ -67,6 +72,9 @@ def _facts(context: Context) -> dict[str, Any]:
         "training": _read(context.inputs["training"]),
         "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
+        "labels": {
+            name: [asdict(each) for each in listed] for name, listed in read_labels(scored).items()
+        },
         "predictions": {
             name: [{key: row[key] for key in _OF_A_PREDICTION} for row in rows]
             for name, rows in answers.items()
@@ -113,6 +121,13 @@ def _track(context: Context, facts: ReportFacts) -> None:
         names = [name for name in facts.artifacts[0].metrics if not name.endswith("_ci")]
         rows = [[a.name, *(a.metrics.get(name) for name in names)] for a in facts.artifacts]
         tracker.table("artifacts", ["artifact", *names], rows)
+        if facts.labels:
+            told = [
+                [name, *asdict(each).values()]
+                for name, of_artifact in facts.labels.items()
+                for each in of_artifact
+            ]
+            tracker.table("labels", ["artifact", *LabelScores.__dataclass_fields__], told)
         for name, predictions in facts.predictions.items():
             first = sorted(predictions, key=lambda row: row.correct)[:_WRONG_FIRST]
             columns = [*_OF_A_PREDICTION]

@@ -20,12 +20,13 @@ from slmcompile.plans.artifacts import BASE, BASELINES, TUNED
 from slmcompile.plans.plugins import package_hash
 from slmcompile.recipe.project import Project
 from slmcompile.registry.table import program
+from slmcompile.scoring.classification import label_scores
 from slmcompile.scoring.compared import agreement, comparisons
 from slmcompile.scoring.records import Asked, Beside, Column, Opened, known_of, records
 from slmcompile.scoring.score import score, wanted_metrics
 from slmcompile.stages.answer import ANSWERS, MEASURED
 from slmcompile.stages.context import Context, Result
-from slmcompile.stages.scores import COMPARISONS, METRICS_FILE, PREDICTIONS
+from slmcompile.stages.scores import COMPARISONS, LABELS, METRICS_FILE, PREDICTIONS
 
 ROLE = "answer-"
 
@@ -74,6 +75,9 @@ def run(context: Context) -> Result:
         same = agreement(found[name], found[TUNED])
         artifacts[name] |= {} if same is None else {"agreement": same}
     write_json(context.out / METRICS_FILE, {"format_version": "1.2", "artifacts": artifacts})
+    if config["labelled"]:
+        labels = {name: list(map(asdict, label_scores(rows))) for name, rows in found.items()}
+        write_json(context.out / LABELS, {"format_version": "1.0", "artifacts": labels})
     write_json(
         context.out / COMPARISONS,
         {

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import Comparison
 from slmcompile.scoring.paired import Difference
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS = "predictions.jsonl"
 COMPARISONS = "comparisons.json"
+LABELS = "labels.json"
 
 
 def read_metrics(scored: Path) -> dict[str, dict[str, Any]]:
@@ -36,6 +38,16 @@ def read_comparisons(scored: Path) -> list[Comparison]:
         Comparison(**{**each, "difference": Difference(**each["difference"])})
         for each in _read(scored / COMPARISONS)["comparisons"]
     ]
+
+
+def read_labels(scored: Path) -> dict[str, list[LabelScores]]:
+    """Scores of each label by artifact name; empty where the recipe has no labels."""
+    if not (scored / LABELS).is_file():
+        return {}
+    return {
+        name: [LabelScores(**each) for each in listed]
+        for name, listed in _read(scored / LABELS)["artifacts"].items()
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from slmcompile.scoring.confidence import wilson
 from slmcompile.scoring.gates import judge
 from slmcompile.stages import answer
 from slmcompile.stages.context import Result
-from slmcompile.stages.scores import read_comparisons, read_metrics, read_predictions
+from slmcompile.stages.scores import read_comparisons, read_labels, read_metrics, read_predictions
 from tests.answering import answered, scored
 from tests.data_stage import Prepared, make_config, write_jsonl
 from tests.tiny_tokenizer import make_tokenizer
@@ -167,6 +167,23 @@ def test_bits_per_byte_are_scored_and_held_by_a_gate(
     assert "bits_per_byte" not in found[NEAREST], "a baseline has no likelihoods"
     bars = [Gate(metric="bits_per_byte", max=bar) for bar in (1e3, 1e-3)]
     assert [each.passed for each in judge(bars, found)] == [True, False]
+
+
+def test_each_label_is_scored_of_each_artifact_where_there_are_labels(
+    tmp_path: Path, done: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out = measured(tmp_path, done, monkeypatch, "torch", "baselines")
+    found, answers = read_labels(out), read_predictions(out)
+    assert found.keys() == read_metrics(out).keys() == {"torch", NEAREST, LINEAR}
+    rows = answers["torch"]
+    for each in found["torch"]:
+        wanted = [row for row in rows if row["label"] == each.label]
+        right = [row for row in wanted if row["predicted_label"] == each.label]
+        assert (each.support, each.recall) == (len(wanted), len(right) / len(wanted))
+    assert {each.label for each in found["torch"]} == set(LABELS)
+    assert all(each.f1 == 1.0 for each in found[LINEAR])
+    _, out = measured(tmp_path / "no labels", done, monkeypatch, "torch", labelled=False)
+    assert read_labels(out) == {}
 
 
 def test_a_baseline_of_labels_is_measured_whole_where_a_label_is_the_answer(

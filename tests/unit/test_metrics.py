@@ -27,6 +27,8 @@ from slmcompile.scoring.classification import (
     PRECISION_MICRO,
     RECALL_MACRO,
     RECALL_MICRO,
+    LabelScores,
+    label_scores,
 )
 from slmcompile.scoring.confidence import wilson
 from slmcompile.scoring.exact_match import is_correct
@@ -158,6 +160,41 @@ def test_f1_and_accuracy_are_those_of_scikit_learn(pairs: list[tuple[str | None,
     each = sklearn.f1_score(references, spelled, average=None, labels=labels, zero_division=0)
     assert F1_LOWEST.value(rows) == pytest.approx(min(each))
     assert ACCURACY.value(rows) == pytest.approx(sklearn.accuracy_score(references, spelled))
+
+
+def test_each_label_has_its_own_scores() -> None:
+    """The most frequent first; a label that is only named is none of the references'."""
+    found = label_scores(labelled(["a", "a", "b", None, "c"], ["a", "a", "a", "b", "b"]))
+    # a: named twice, rightly twice, of three. b: named once, wrongly.
+    assert found == [
+        LabelScores("a", 3, 1.0, pytest.approx(2 / 3), pytest.approx(0.8)),
+        LabelScores("b", 2, 0.0, 0.0, 0.0),
+    ]
+    assert [each.label for each in label_scores(labelled([None] * 3, ["c", "b", "b"]))] == [
+        "b",
+        "c",
+    ]
+
+
+@settings(deadline=None)
+@given(answers)
+def test_the_scores_of_labels_are_those_of_scikit_learn(
+    pairs: list[tuple[str | None, str]],
+) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    predictions, references = [p for p, _ in pairs], [r for _, r in pairs]
+    found = label_scores(labelled(predictions, references))
+    wanted = sklearn.precision_recall_fscore_support(
+        references,
+        ["<none>" if p is None else p for p in predictions],
+        labels=[each.label for each in found],
+        zero_division=0,
+    )
+    ours = [(each.precision, each.recall, each.f1, each.support) for each in found]
+    assert ours == [pytest.approx(each) for each in zip(*wanted, strict=True)]
+    assert {each.label for each in found} == set(references)
+    mean = sum(each.f1 for each in found) / len(found)
+    assert mean == pytest.approx(F1_MACRO.value(labelled(predictions, references)))
 
 
 @settings(deadline=None)

@@ -43,6 +43,7 @@ from slmcompile.report.overview import overview
 from slmcompile.report.page import page
 from slmcompile.report.prompts import framing
 from slmcompile.report.text import escape, visible
+from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import Comparison
 from slmcompile.scoring.paired import of_perplexity, of_right
 
@@ -165,6 +166,14 @@ def sample() -> ReportFacts:
             against("torch", "base", "exact_match", 7, 0),
             against("torch", "tf-idf", "accuracy", 3, 5),
         ),
+        labels={
+            "torch": [
+                LabelScores("glad", 6, 1.0, 0.5, 2 / 3), LabelScores("sad", 4, 0.5, 1.0, 2 / 3),
+            ],
+            "tf-idf": [
+                LabelScores("glad", 6, 0.8, 0.9, 0.85), LabelScores("sad", 4, 0.0, 0.0, 0.0),
+            ],
+        },
         hashes={"torch": "ab" * 32, "cpu-int8": "cd" * 32},
         packages={"torch": "2.13.0"},
     )  # fmt: skip
@@ -209,6 +218,8 @@ def hostile(facts: ReportFacts) -> ReportFacts:
     for key in ("name", "description", "model_name", "model_license", "data_name", "data_license"):
         value[key] = HOSTILE
     value["recipe"] = {"model": {"name": HOSTILE}, HOSTILE: HOSTILE}
+    for listed in value["labels"].values():
+        listed[0]["label"] = HOSTILE
     value["hashes"] = value["packages"] = {HOSTILE: HOSTILE}
     value["data_report"]["labels"] = {"train": {HOSTILE: 5}}
     value["data_report"]["counts"] = {HOSTILE: 5}
@@ -513,7 +524,10 @@ def test_what_nothing_is_measured_of_is_no_row_of_dashes() -> None:
     facts = sample()
     tuned = dataclasses.replace(facts.artifacts[0], metrics={"perplexity": 1.25})
     bare = dataclasses.replace(
-        facts, artifacts=(tuned, Artifact("tf-idf", "baseline", rows=10)), predictions={}
+        facts,
+        artifacts=(tuned, Artifact("tf-idf", "baseline", rows=10)),
+        predictions={},
+        labels={},
     )
     for text in build(bare).values():
         assert "tf-idf" not in text
@@ -786,3 +800,33 @@ def test_the_report_imports_nothing_heavy() -> None:
     )
     heavy = {"torch", "numpy", "transformers", "onnx", "wandb", "pyarrow", "datasets", "pydantic"}
     assert not heavy & set(done.stdout.split())
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def test_each_label_stands_in_both_reports_with_its_scores() -> None:
+    made = build(sample())
+    text = read(made["report.html"]).text
+    assert "F1 of each label (precision, recall), 2 labels" in text
+    assert "LabelRowstorchtf-idf" in text
+    assert "glad60.671.00, 0.500.850.80, 0.90" in text
+    lines = made["report.md"].splitlines()
+    assert "| Label | Rows | torch | tf-idf |" in lines
+    assert "| <code>sad</code> | 4 | 0.67 (0.50, 1.00) | 0.00 (0.00, 0.00) |" in lines
+
+
+def test_a_recipe_without_labels_or_with_one_has_no_table_of_them() -> None:
+    one = {"torch": [LabelScores("glad", 10, 1.0, 1.0, 1.0)]}
+    for labels in ({}, one):
+        for text in build(dataclasses.replace(sample(), labels=labels)).values():
+            assert "F1 of each label" not in text
+
+
+def test_of_many_labels_the_most_frequent_are_shown_and_it_is_said() -> None:
+    many = [LabelScores(f"label {n}", 200 - n, 0.5, 0.5, 0.5) for n in range(100)]
+    made = build(dataclasses.replace(sample(), labels={"torch": many}))
+    assert "100 labels, the 60 most frequent" in made["report.html"]
+    assert "100 labels, the 30 most frequent" in made["report.md"]
+    assert "<code>label 29</code>" in made["report.md"]
+    assert "label 30<" not in made["report.md"]

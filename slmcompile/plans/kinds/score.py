@@ -84,6 +84,7 @@ ENTRIES = (
         place=65,
         program="slmcompile.stages.score:run",
         plan=plan,
+        epoch=2,
         instant=True,
     ),
 )
