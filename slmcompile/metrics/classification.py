@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from slmcompile.metrics.metric import Metric
 
+_DEFAULTS = frozenset({"accuracy", "f1_macro"})
+
 
 def _of_labels(name: str, title: str, words: str, place: int, program: str) -> Metric:
     return Metric(
@@ -14,6 +16,7 @@ def _of_labels(name: str, title: str, words: str, place: int, program: str) -> M
         needs="label",
         program=f"slmcompile.scoring.classification:{program}",
         of_task=True,
+        default_of=frozenset({"labelled"} if name in _DEFAULTS else ()),
     )
 
 

@@ -11,6 +11,7 @@ ENTRIES = (
         needs="text",
         program="slmcompile.scoring.exact_match:EXACT_MATCH",
         of_task=True,
+        default_of=frozenset({"extraction", "generation", "summarisation"}),
     ),
     Metric(
         name="normalised_match",
@@ -29,5 +30,6 @@ ENTRIES = (
         needs="text",
         program="slmcompile.scoring.fields:FIELD_F1",
         of_task=True,
+        default_of=frozenset({"extraction"}),
     ),
 )

@@ -15,6 +15,7 @@ ENTRIES = (
         higher_is_better=False,
         low=1.0,
         high=inf,
+        default_of=frozenset({"every"}),
         digits=2,
     ),
     Metric(

@@ -36,6 +36,8 @@ class Metric:
         of_task: whether it tells that answers are right, so that baselines are held against it.
         always: whether it is measured whatever ``eval.metrics`` says, and so not named there:
             never, of every task, or of extraction alone.
+        default_of: tasks of which it is measured where ``eval.metrics`` is not given; ``every`` is
+            every task, ``labelled`` every one whose rows have labels. None that needs an extra.
         digits: decimals in a table.
         silent_at_zero: whether a column of zeros says nothing and is left out.
         packages: installed packages that its value depends on.
@@ -59,6 +61,7 @@ class Metric:
     high: float = 1.0
     of_task: bool = False
     always: Literal["never", "every", "extraction"] = "never"
+    default_of: frozenset[str] = frozenset()
     digits: int = 3
     silent_at_zero: bool = False
     packages: tuple[str, ...] = ()
@@ -86,3 +89,7 @@ class Metric:
     def always_of(self, task: str) -> bool:
         """Whether it is measured of a task without being asked for."""
         return self.always in {"every", task}
+
+    def by_default_of(self, task: str, *, labelled: bool) -> bool:
+        """Whether it is measured of a task where nobody says what is."""
+        return not self.default_of.isdisjoint({"every", task, *(["labelled"] if labelled else [])})

@@ -21,7 +21,7 @@ from slmcompile.registry.markers import by_name, sections_within
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 INTERPOLATION = r"\$\{[^}:]+\}"
 _GROUP_KEY = r"^((override|optional)\s+)?/?(?!(hydra|policy)([/@]|$))\w[\w/@.-]*$"
-_DROPPED = ("title", "discriminator", "cosmetic", "description", "$defs")
+_DROPPED = ("title", "discriminator", "cosmetic", "default_by", "description", "$defs")
 _COSMETIC = "Cosmetic: moves no result."
 
 

@@ -105,6 +105,9 @@ def _meaning(field: FieldInfo, path: str) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "default_by" in extra:
+        return f"by `{extra['default_by']}`"
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, BaseModel):
         return "see below"

@@ -426,6 +426,27 @@ MetricName = Annotated[str, NameIn(METRICS, lambda metric: metric.always == "nev
 GateMetric = Annotated[str, NameIn(METRICS)]
 
 
+def _told_by_task() -> str:
+    """Default metrics in words."""
+
+    def told(task: str, *, labelled: bool) -> list[str]:
+        return [m.name for m in METRICS.values() if m.by_default_of(task, labelled=labelled)]
+
+    tasks = {task: told(task, labelled=task == "classification") for task in get_args(Task)}
+    words = [f"of {task} {', '.join(names)}" for task, names in tasks.items()]
+    labels = [name for name in told("", labelled=True) if name not in told("", labelled=False)]
+    return f"{'; '.join(words)}; and with data.label {', '.join(labels)}"
+
+
+def default_metrics(data: Data) -> tuple[str, ...]:
+    """What is measured where ``eval.metrics`` is not given."""
+    return tuple(
+        name
+        for name, metric in METRICS.items()
+        if metric.by_default_of(data.task, labelled=data.labelled)
+    )
+
+
 class Gate(Section):
     """A bar that an artifact must pass, or the run ends with exit 3."""
 
@@ -445,9 +466,10 @@ class Eval(Section):
     """What is measured on the test split, the same way for every artifact."""
 
     metrics: tuple[MetricName, ...] = Field(
-        ("exact_match", "accuracy", "f1_macro", "perplexity"),
+        default_factory=tuple,
         max_length=16,
-        description="What is measured.",
+        description=f"What is measured. Left out, it goes by the task: {_told_by_task()}.",
+        json_schema_extra={"default_by": "data.task"},
     )
     json_schema: ProjectPath | None = Field(
         None,
@@ -550,6 +572,14 @@ class Recipe(Section):
     device: StatedDevice = Field(
         StatedDevice(), description="The machine that will run it, for the checks."
     )
+
+    @field_validator("eval")
+    @classmethod
+    def _metrics_by_task(cls, section: Eval, info: ValidationInfo) -> Eval:
+        data = info.data.get("data")
+        if "metrics" in section.model_fields_set or data is None:
+            return section
+        return section.model_copy(update={"metrics": default_metrics(data)})
 
 
 def _rebuild() -> None:
