@@ -73,8 +73,8 @@ def references(recipe: Recipe, plan: Plan) -> tuple[Reference, ...]:
         found.append(hub_reference(rows))
     # Files that metrics read.
     score = plan.stage("score")
-    for path, key in zip(score.files, score.names, strict=True):
-        found += _files((path,), plan.files, ("eval", key))
+    for key in score.names:
+        found += _files((score.config[key],), plan.files, ("eval", key))
     return tuple(found)
 
 

@@ -9,10 +9,12 @@ import pytest
 
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.lock.references import references
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import RESERVED
 from slmcompile.plans.definition import Stage
 from slmcompile.plans.plugins import declared, joined
+from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_project
 
@@ -169,3 +171,17 @@ def test_every_key_of_a_result_is_reserved() -> None:
     from slmcompile.stages.score import OF_THE_MACHINE
 
     assert OF_THE_MACHINE <= RESERVED
+
+
+def test_files_of_a_plug_in_stand_beside_the_file_that_a_metric_reads(project: Project) -> None:
+    (project.root / "answer.json").write_text("{}")
+    asked = [
+        "eval.metrics=[json_schema_valid,length]",
+        "++eval.json_schema=answer.json",
+    ]
+    with joined(project):
+        composed = compose(project, "tiny", asked)
+        plan = compile_recipe(project, "tiny", asked)
+        found = references(composed.recipe, plan)
+    assert {"answer.json", "plugins/length/measure.py"} <= set(plan.stage("score").files)
+    assert [each.key for each in found if each.origin[0] == "eval"] == ["file:answer.json"]
