@@ -25,7 +25,7 @@ from slmcompile.scoring.baselines import answers_of_labels, predict_baselines
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights
 
-SPEED_TOKENS = 64
+SPEED_TOKENS = 32
 """Tokens decoded, one prompt at a time, to measure speed."""
 
 ANSWERS = "answers.jsonl"
