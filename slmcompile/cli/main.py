@@ -265,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SlmcompileError as error:
         # A command that has answered on standard output already tells its error itself.
         if "--json" in (sys.argv[1:] if argv is None else argv):
-            print_json({"format_version": "1.0", "error": error.to_json()})
+            print_json({"format_version": "2.0", "error": error.to_json()})
         return tell(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

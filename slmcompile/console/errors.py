@@ -67,8 +67,8 @@ class SlmcompileError(Exception):
             self.code = code
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
-        told = {"what": self.what, "mend": self.mend, "code": int(self.code)}
+        """For programs, where the mend is called ``hint``."""
+        told = {"what": self.what, "hint": self.mend, "code": int(self.code)}
         return {**told, "also": [each.to_json() for each in self.also]} if self.also else told
 
 

@@ -44,8 +44,8 @@ class Finding:
         return f"{self.kind.ljust(11)}  {self.subject}: {self.what}; {self.mend}"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        return asdict(self)
+        """For programs, where the mend is called ``hint``."""
+        return {"hint" if key == "mend" else key: value for key, value in asdict(self).items()}
 
 
 def folded(kind: Kind, recipe: str, found: Mapping[str, str], many: str, mend: str) -> Finding:

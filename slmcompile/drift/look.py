@@ -89,7 +89,7 @@ def answer(recipe: str | None, *, deep: bool, remote: bool, upstream: bool, as_j
     recipes = [recipe] if recipe else []
     found = drift(find_project(), recipes, deep=deep, remote=remote, upstream=upstream)
     if as_json:
-        document = {"format_version": "1.0", "findings": [finding.as_json() for finding in found]}
+        document = {"format_version": "2.0", "findings": [finding.as_json() for finding in found]}
         print_json(document)
     elif found:
         print("\n".join(printable(finding.line()) for finding in found))

@@ -100,9 +100,9 @@ def survey_text(surveyed: Sequence[Surveyed]) -> str:
 
 
 def survey_json(surveyed: Sequence[Surveyed]) -> dict[str, Any]:
-    """For programs; ``format_version`` 1.0."""
+    """For programs; ``format_version`` 2.0."""
     return {
-        "format_version": "1.0",
+        "format_version": "2.0",
         "recipes": [
             {
                 "recipe": each.recipe,

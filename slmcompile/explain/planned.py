@@ -69,10 +69,10 @@ def plan_compiled(
 
 
 def to_json(planned: PlannedRun) -> dict[str, Any]:
-    """A planned run for programs; ``format_version`` 1.0."""
+    """A planned run for programs; ``format_version`` 2.0."""
     fingerprints = planned.plan.fingerprints()
     return {
-        "format_version": "1.0",
+        "format_version": "2.0",
         "recipe": planned.plan.recipe,
         "overrides": list(planned.plan.overrides),
         "last_overrides": list(planned.last_overrides),
@@ -107,7 +107,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
                 "outcome": finding.verdict.outcome,
                 "warning": finding.check.warning,
                 "evidence": finding.verdict.evidence,
-                "mend": finding.verdict.mend,
+                "hint": finding.verdict.mend,
                 "where": finding.verdict.where,
                 "stage": finding.verdict.stage,
                 "exit_code": int(finding.code) if finding.blocks else 0,

@@ -56,7 +56,7 @@ def deepened(context: CheckContext) -> CheckContext:
     if answer["error"]:
         error = answer["error"]
         what = _placed(context, error["what"])
-        raise SlmcompileError(what, error["mend"], code=Exit(error["code"]))
+        raise SlmcompileError(what, error["hint"], code=Exit(error["code"]))
     notes = []
     if unread and fetched:
         notes.append("rows on a hub, which the data stage alone fetches")

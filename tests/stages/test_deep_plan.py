@@ -120,7 +120,7 @@ def test_what_the_rows_refute_is_said_with_the_recipes_line(
         ("data.split: too few", "conf/data/tiny-commands.yaml:14: data.split: too few"),
         ("data/rows.jsonl:3: not JSON", "data/rows.jsonl:3: not JSON"),
     ):
-        error = {"what": said, "mend": "", "code": int(Exit.BAD_DATA)}
+        error = {"what": said, "hint": "", "code": int(Exit.BAD_DATA)}
         answer = {"error": error, "data_report": None, "modules": None, "modules_error": ""}
         monkeypatch.setattr(deep, "_ask_child", lambda _, answer=answer: (answer, ""))
         with pytest.raises(SlmcompileError) as caught:

@@ -154,8 +154,9 @@ def test_a_program_that_asks_for_json_gets_the_error_as_json(
     said = capfd.readouterr()
     answer = json.loads(said.out)
     assert answer.keys() == {"format_version", "error"}
+    assert answer["format_version"] == "2.0"
     assert answer["error"]["code"] == code
-    assert f"error: {answer['error']['what']}\n  mend: {answer['error']['mend']}\n" in said.err
+    assert f"error: {answer['error']['what']}\n  mend: {answer['error']['hint']}\n" in said.err
     assert project.names() == ["tiny"]
 
 
@@ -167,6 +168,7 @@ def test_a_refuted_plan_is_one_document_with_its_checks(
     (refuted,) = (each for each in json.loads(said.out)["checks"] if each["outcome"] == "refuted")
     assert refuted["exit_code"] == Exit.BAD_RECIPE
     assert refuted["evidence"] in said.err
+    assert refuted["hint"] in said.err
     assert project.names() == ["tiny"]
 
 

@@ -140,7 +140,7 @@ def test_an_output_that_is_nowhere_is_named_with_its_mend(
     assert main(["drift", "tiny", "--json"]) == 2
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert finding["kind"] == "cache"
-    assert finding["mend"] == "run `slmcompile run tiny`"  # there is no remote to pull from
+    assert finding["hint"] == "run `slmcompile run tiny`"  # there is no remote to pull from
     with (project.root / ".dvc" / "config.local").open("w") as config:
         config.write("[core]\n    remote = store\n")
     assert main(["drift"]) == 2
