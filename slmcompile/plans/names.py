@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import Any
 
 _COMPRESSED = frozenset({".gz", ".zst"})
@@ -50,17 +51,34 @@ def content_names(
         names: dotted keys in it that hold paths.
         files: the files that the stage reads, project-relative.
     """
-    folders = [f"{value}/" for name in names for value in _strings(config, name)]
+    folders = [f"{value}/" for name in names for value in _paths(config, name)]
     return [
         (path, next((path[len(at) :] for at in folders if path.startswith(at)), _ending(path)))
         for path in files
     ]
 
 
-def _strings(config: Any, name: str) -> list[str]:
+def named_files(
+    config: Mapping[str, Any], names: Sequence[str], files: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Of the files that a stage reads, those that its recipe names or whose folder it names.
+
+    The others are the project's: its policy, the files of a plug-in.
+
+    Returns:
+        Each file's path and the dotted key in ``config`` that names it; arguments as
+        ``content_names`` has them.
+    """
+    at = {normpath(path): name for name in names for path in _paths(config, name)}
+    places = {path: [path, *map(str, PurePosixPath(path).parents)] for path in files}
+    return [(path, at[place]) for path, above in places.items() for place in above if place in at]
+
+
+def _paths(config: Any, name: str) -> list[str]:
     for key in name.split("."):
         config = config.get(key) if isinstance(config, Mapping) else None
-    return [config] if isinstance(config, str) else []
+    listed = config if isinstance(config, list | tuple) else [config]
+    return [path for path in listed if isinstance(path, str)]
 
 
 def _ending(path: str) -> str:

@@ -244,6 +244,22 @@ def test_data_outside_the_policys_roots_is_refuted(project: Project) -> None:
     assert verdict(project, 30).outcome == "proved"
 
 
+def test_data_roots_hold_for_what_a_recipe_names_and_not_for_a_plugins_files(
+    project: Project,
+) -> None:
+    plugin = project.root / "plugins" / "length"
+    plugin.mkdir(parents=True)
+    (plugin / "plugin.yaml").write_text(
+        'format_version: "1.0"\nmetrics:\n  length: {title: L, words: length, needs: text,'
+        " program: 'm:L'}\n"
+    )
+    write_policy(project, "plugins: [plugins/length]\ndata_roots: [data]\n")
+    assert verdict(project, 30, "eval.metrics=[length]").outcome == "proved"
+    write_policy(project, "plugins: [plugins/length]\ndata_roots: [corpora]\n")
+    found = verdict(project, 30, "eval.metrics=[length]")
+    assert found.evidence.startswith("data/tiny/commands.jsonl: outside")
+
+
 def test_a_model_that_is_too_large_is_refuted_by_what_it_says_of_itself(project: Project) -> None:
     write_policy(project, "max_parameters: 100000\n")
     assert verdict(project, 30).outcome == "refuted"

@@ -9,6 +9,7 @@ from slmcompile.checks.rules.licences import is_known, nearest
 from slmcompile.console.errors import Exit
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.plans.names import named_files
 from slmcompile.recipe.policy import FILE, within_roots
 from slmcompile.recipe.schema import HubData, HubModel
 
@@ -83,13 +84,13 @@ def _owners(context: CheckContext) -> Iterator[Verdict]:
 def _roots(context: CheckContext) -> Verdict | None:
     plan = context.plan
     for stage in plan.stages() if plan else ():
-        for path in stage.files:
+        for path, name in named_files(stage.config, stage.names, stage.files):
             if not within_roots(context.policy, context.project, path):
                 roots = ", ".join(context.policy.data_roots or ())
                 return refuted(
                     f"{path}: outside the policy's data_roots",
                     f"move it into {roots or 'a declared root'} ({FILE})",
-                    context.at(stage.recipe_key(stage.names[0])),
+                    context.at(stage.recipe_key(name)),
                 )
     return None
 
