@@ -156,7 +156,8 @@ def show_plan(path: Path, *, as_json: bool) -> int:
         lines.append(f"select {' '.join(saved.select)}")
     lines += [*stage_lines(shown), summary(shown)]
     lines.append(
-        f"made from {len(saved.sources)} recipe and group files, {len(plan.files)} data files"
+        f"made from {len(saved.sources)} recipe and group files"
+        f" and {len(plan.files)} files that stages read"
     )
     print(fitted("\n".join(printable(line) for line in lines)))
     return Exit.DONE

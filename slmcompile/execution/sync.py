@@ -22,6 +22,7 @@ from slmcompile.plans.data_files import is_glob
 from slmcompile.plans.definition import Plan, shared_stage
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.policy import own_file
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.repository import Answers
 from slmcompile.recipe.schema import FileData, FolderModel, HubData, HubModel
@@ -48,7 +49,7 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
     """
     if overrides is None:
         overrides = read_overrides(project, name)
-    key = (str(project.root), name, tuple(overrides))
+    key = (str(project.root), name, tuple(overrides), own_file(project))
     known = _plans.get(key)
     if known is not None and _still_hold(project, *known):
         return known[1]

@@ -107,6 +107,15 @@ def load_policy(project: Project, ref: str | None = None) -> Policy:
     return validated(files, Policy)
 
 
+def own_file(project: Project) -> tuple[str, ...]:
+    """The project's own policy as one of the files that a stage reads; none where it has none.
+
+    Raises:
+        RefusedError: it is a link or lies behind one (exit 77).
+    """
+    return (FILE,) if check_inside(project.root, FILE, FILE) else ()
+
+
 def plugins_not_named(project: Project) -> list[str]:
     """Folders of the project that look like plug-ins and that the policy does not name."""
     named = load_policy(project, project.policy_from).plugins
@@ -123,7 +132,7 @@ def within_roots(policy: Policy, project: Project, path: str) -> bool:
 
 
 def _in_tree(project: Project) -> YamlFile | None:
-    return _read(project.root / FILE) if check_inside(project.root, FILE, FILE) else None
+    return _read(project.root / FILE) if own_file(project) else None
 
 
 def _read(path: Path) -> YamlFile:

@@ -1,4 +1,9 @@
-"""``check``: the rules that had to wait for the base model and the rows, before training."""
+"""``check``: the rules that had to wait for the base model and the rows, before training.
+
+The working tree's policy is one of its files, so that another policy judges anew. The machine is
+no input: it decides whether the stage passes and nothing of what it writes, and who plans or runs
+on another one is judged by that one before anything runs.
+"""
 
 from __future__ import annotations
 

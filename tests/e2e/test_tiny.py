@@ -19,6 +19,7 @@ import pytest
 
 from slmcompile.console.errors import Exit
 from slmcompile.files import artifact
+from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
 from tests.projects import command, commit, environment, make_repository, slmcompile
 from tests.workplace import Workplace
@@ -178,6 +179,21 @@ def test_dvc_repro_alone_follows_a_recipe_edit(work: Workplace) -> None:
     command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
     assert work.ran() == {"check", "score", "report", "gate"}, "another metric asks no model"
     recipe.write_text(text, encoding="utf-8")
+    command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
+    assert work.ran() == set()
+    assert set(work.plan().values()) == {"unchanged"}
+
+
+def test_dvc_repro_alone_judges_by_another_policy_and_trains_nothing(work: Workplace) -> None:
+    policy = work.root / FILE
+    text = policy.read_text(encoding="utf-8")
+    policy.write_text(text.replace("max_bytes: null", "max_bytes: 100000000"), encoding="utf-8")
+    command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
+    assert work.ran() == {"check"}
+    policy.write_text(text.replace("max_bytes: null", "max_bytes: 1"), encoding="utf-8")
+    done = command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml", check=False)
+    assert "the policy's max_bytes is 1" in done.stderr
+    policy.write_text(text, encoding="utf-8")
     command(work.root, "dvc", "repro", "pipelines/tiny/dvc.yaml")
     assert work.ran() == set()
     assert set(work.plan().values()) == {"unchanged"}

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from slmcompile import api
 from slmcompile.cli.main import main
 from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.explain.selection import find_stage
 from slmcompile.explain.why import Explanation, RootCause, explain, to_json
 from slmcompile.explain.why_text import explain_text
+from slmcompile.facts import gather
+from slmcompile.machine.device import Device
+from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
 from tests.projects import commit, make_project, make_repository
@@ -46,6 +50,51 @@ def only(explanation: Explanation) -> RootCause:
 
 def names(addresses: tuple[str, ...]) -> list[str]:
     return [address.rpartition("/")[2] for address in addresses]
+
+
+def not_unchanged(project: Project) -> dict[str, str]:
+    planned = api.plan("tiny", project=project.root)
+    return {c.stage.name: c.action for c in planned.changes if c.action != "unchanged"}
+
+
+def test_another_policy_is_a_cause_of_check_alone(ran: Project) -> None:
+    policy = ran.root / FILE
+    text = policy.read_text(encoding="utf-8")
+    before = compile_recipe(ran, "tiny", ())
+    policy.write_text(text.replace("max_bytes: null", "max_bytes: 100000000"), encoding="utf-8")
+    assert not_unchanged(ran) == {"check": "run"}
+    cause = only(why(ran, None))
+    assert (cause.reason.cause, cause.reason.subject) == ("file", FILE)
+    assert names(cause.reaches) == ["check"]
+    assert why(ran, "train").action == "unchanged"
+    after = compile_recipe(ran, "tiny", ())
+    moved = {
+        address.rpartition("/")[2]
+        for address, fingerprint in after.fingerprints().items()
+        if before.fingerprints()[address] != fingerprint
+    }
+    assert (moved, after.plan_id) == ({"check"}, before.plan_id)
+    policy.write_text(text, encoding="utf-8")
+    assert not_unchanged(ran) == {}
+
+
+def test_the_first_policy_of_a_project_is_one_too(ran: Project) -> None:
+    policy = ran.root / FILE
+    text = policy.read_text(encoding="utf-8")
+    policy.unlink()
+    without = compile_recipe(ran, "tiny", ())
+    assert FILE not in without.stage("check").deps
+    pretend_run(ran, without)
+    assert not_unchanged(ran) == {}
+    policy.write_text(text, encoding="utf-8")
+    assert not_unchanged(ran) == {"check": "run"}
+
+
+def test_another_machine_is_no_cause(ran: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stage writes cannot tell of it; the rules judge by it anew, before anything runs."""
+    small = Device(memory_bytes=10**9, disk_bytes=10**10, cpu_flags=frozenset())
+    monkeypatch.setattr(gather, "detect", lambda _: small)
+    assert not_unchanged(ran) == {}
 
 
 def test_an_unchanged_stage_says_so_and_what_it_last_ran_from(ran: Project) -> None:

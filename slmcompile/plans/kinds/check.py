@@ -1,4 +1,8 @@
-"""``check``: the rules that had to wait for the base model and the rows, before training."""
+"""``check``: the rules that had to wait for the base model and the rows, before training.
+
+It also reads the policy, which is therefore a file of its own, and the machine, which is not: of
+that no output can tell, and ``plan`` and ``run`` judge by it anew each time.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def plan(making: Making) -> None:
-    """One stage, which reads the whole recipe."""
+    """One stage, which reads the whole recipe and the working tree's policy."""
+    # Whoever only runs a stage does without it.
+    from slmcompile.recipe.policy import own_file
+
     making.add(
         "check",
         {"recipe": without_cosmetic(making.recipe)},
         {"recipe": ""},
         {},
         {"base": making.stage("base"), "data": making.stage("data")},
+        files=own_file(making.project),
         out=f"outputs/checks/{making.composed.name}",
     )
 
