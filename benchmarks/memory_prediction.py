@@ -39,8 +39,8 @@ from slmcompile.methods.keys import Train
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Eval, Recipe
-from slmcompile.recipe.splits import SPLITS
 from slmcompile.shapes.interval import Interval
+from slmcompile.shapes.splits import SPLITS
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ("lora", "qlora", "full")

@@ -10,7 +10,7 @@ from slmcompile.console.progress import Silent
 from slmcompile.data.prepare import prepare
 from slmcompile.data.store import Row, read_split
 from slmcompile.recipe.schema import Data
-from slmcompile.recipe.splits import SPLITS
+from slmcompile.shapes.splits import SPLITS
 
 TEXT = {"type": "text", "prompt": "{text} = ", "completion": "{answer}"}
 CHAT = {"type": "chat", "user": "{text}", "assistant": "{answer}"}

@@ -8,7 +8,7 @@ from typing import Any
 from slmcompile.base.fetch import fetch
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.recipe.schema import RandomModel
+from slmcompile.sources.of_models.random import RandomModel
 from tests.tiny_tokenizer import TEXT
 
 COMMANDS = (

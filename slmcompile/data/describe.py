@@ -16,7 +16,7 @@ from slmcompile.data.report_facts import RowFacts
 from slmcompile.data.rows import ConversationFacts, Stop
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.recipe.splits import Split
+from slmcompile.shapes.splits import Split
 
 FORMAT_VERSION = "1.1"
 

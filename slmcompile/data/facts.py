@@ -19,7 +19,7 @@ from slmcompile.data.sample import longest_of_first
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.recipe.schema import Data, MessagesTemplate
-from slmcompile.recipe.splits import Split
+from slmcompile.shapes.splits import Split
 
 Splits = Mapping[Split, Sequence[Row]]
 

@@ -20,7 +20,7 @@ from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
 from slmcompile.data.rows import SourceRow, twice
 from slmcompile.files.strict_json import decoder
-from slmcompile.recipe.schema import FileData
+from slmcompile.sources.of_data.file import FileData
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FORMATS = {

@@ -8,11 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import BadDataError, MissingError, RefusedError
 from slmcompile.data.rows import SourceRow
-from slmcompile.recipe.schema import HubData
+from slmcompile.data.source import Rows
+from slmcompile.hub.commit import at_commit
+from slmcompile.shapes.splits import SPLITS
+from slmcompile.sources.of_data.hub import HubData
+
+
+def read_hub(source: HubData, _project: Path, _roots: Sequence[str]) -> Rows:
+    """Rows of every split that the source names, at its commit.
+
+    Raises:
+        MissingError, BadDataError, RefusedError: see ``read_split``.
+    """
+    source = at_commit(source)
+    given = [split for split in SPLITS if split in source.splits]
+    return Rows({split: read_split(source, source.splits[split]) for split in given})
 
 
 def read_split(source: HubData, slice_: str) -> list[SourceRow]:

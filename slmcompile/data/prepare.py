@@ -28,7 +28,7 @@ from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
 from slmcompile.files.artifact import write_json
 from slmcompile.recipe.schema import Data, TextTemplate
-from slmcompile.recipe.splits import SPLITS, Split
+from slmcompile.shapes.splits import SPLITS, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def prepare(
         BadDataError: file, row and column are named (exit 65).
         BadRecipeError, RefusedError, MissingError: see the parts.
     """
-    read_from = read(config, project, roots)
-    source, files = read_from.rows, read_from.files
+    read_from = read(config.source, project, roots)
+    source, files = read_from.of, read_from.files
     for line in how_read(files):
         progress.say(line)
     of = f" from {len(files)} files" if len(files) > 1 else ""

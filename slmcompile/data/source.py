@@ -7,33 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.console.errors import BadRecipeError
-from slmcompile.data import hub
 from slmcompile.data.formats import ReadFile, read_file
 from slmcompile.data.rows import SourceRow
-from slmcompile.hub.commit import at_commit
-from slmcompile.recipe.schema import Data, FileData
-from slmcompile.recipe.splits import SPLITS, Split
+from slmcompile.registry.table import program
+from slmcompile.shapes.splits import Split
+from slmcompile.sources import DATA_SOURCES
+from slmcompile.sources.keys import SourceKeys
+from slmcompile.sources.of_data.file import FileData
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Rows:
     """Every row, by split.
 
     Attributes:
-        rows: of each split that the source names; whatever split is missing is later taken from
+        of: of each split that the source brings; whatever split is missing is later taken from
             train.
-        files: the files that they came from, in order; none of hub data.
+        files: the files that they came from, in order; none of rows from elsewhere.
     """
 
-    rows: dict[Split, list[SourceRow]]
+    of: dict[Split, list[SourceRow]]
     files: tuple[ReadFile, ...] = ()
 
 
-def read(config: Data, project: Path, roots: Sequence[str] = ()) -> Source:
+def read(source: SourceKeys, project: Path, roots: Sequence[str] = ()) -> Rows:
     """Reads every row of the source.
 
     Args:
-        config: the recipe's ``data`` section.
+        source: the recipe's ``data.source``.
         project: the project's folder.
         roots: folders outside that a link of the project may lead into.
 
@@ -41,26 +42,27 @@ def read(config: Data, project: Path, roots: Sequence[str] = ()) -> Source:
         BadRecipeError: the source names no file (exit 78).
         BadDataError, RefusedError, MissingError: see the readers.
     """
-    source = config.source
-    if isinstance(source, FileData):
-        if (source.path is None) == (source.files is None):
-            raise BadRecipeError(
-                "data.source: exactly one of path and files is needed",
-                "set path for rows to be split, or files for those of each split",
-            )
-        read = {
-            split: [read_file(project, path, source, roots) for path in paths]
-            for split, paths in source.paths.items()
-        }
-        return Source(
-            {split: [row for file in files for row in file.rows] for split, files in read.items()},
-            tuple(file for files in read.values() for file in files),
+    found: Rows = program(DATA_SOURCES[source.type].program)(source, project, roots)
+    return found
+
+
+def read_files(source: FileData, project: Path, roots: Sequence[str]) -> Rows:
+    """Rows of files of the project.
+
+    Raises:
+        BadRecipeError: path and files, or neither (exit 78).
+        BadDataError, RefusedError: a file that cannot be read, or may not.
+    """
+    if (source.path is None) == (source.files is None):
+        raise BadRecipeError(
+            "data.source: exactly one of path and files is needed",
+            "set path for rows to be split, or files for those of each split",
         )
-    source = at_commit(source)
-    return Source(
-        {
-            split: hub.read_split(source, source.splits[split])
-            for split in SPLITS
-            if split in source.splits
-        }
+    files = {
+        split: [read_file(project, path, source, roots) for path in paths]
+        for split, paths in source.paths.items()
+    }
+    return Rows(
+        {split: [row for file in each for row in file.rows] for split, each in files.items()},
+        tuple(file for each in files.values() for file in each),
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.normalise import normalised
-from slmcompile.recipe.splits import Split
+from slmcompile.shapes.splits import Split
 
 
 @dataclass(frozen=True, slots=True)

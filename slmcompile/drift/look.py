@@ -14,7 +14,7 @@ from slmcompile.lock.file import lock_name, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project, find_project
-from slmcompile.recipe.schema import HubData, HubModel
+from slmcompile.sources.keys import HubKeys
 
 
 def drift(
@@ -67,7 +67,7 @@ def _moved(project: Project, names: Sequence[str]) -> Iterator[Finding]:
         entries = lock.entries if lock else {}
         recipe = compose(project, name).recipe
         for source in (recipe.model.source, recipe.data.source):
-            if isinstance(source, HubModel | HubData):
+            if isinstance(source, HubKeys):
                 reference = hub_reference(source)
                 if reference.found is None and reference.key in entries:
                     wanted[reference.key] = (reference, entries[reference.key], lock_name(name))

@@ -18,14 +18,15 @@ from slmcompile.files.safe_read import check_inside, read_regular
 from slmcompile.lock.pin import pin
 from slmcompile.metrics import METRICS
 from slmcompile.plans.builder import build, same_packages
-from slmcompile.plans.data_files import is_glob
+from slmcompile.plans.data_files import globs_of
 from slmcompile.plans.definition import Plan, shared_stage
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.policy import own_file
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.repository import Answers
-from slmcompile.recipe.schema import FileData, FolderModel, HubData, HubModel
+from slmcompile.sources import MODEL_SOURCES
+from slmcompile.sources.keys import HubKeys
 from slmcompile.state.emit import generated_files, overrides_path, runtime_path
 from slmcompile.state.locks import other_runs, project_lock
 from slmcompile.state.specs import read_spec
@@ -57,12 +58,13 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
     plan = build(project, pin(project, composed))
     # A folder, a glob or a plug-in may get more files, and a hub's revision is the lock's to say.
     model, data = composed.recipe.model.source, composed.recipe.data.source
-    given = data.paths.values() if isinstance(data, FileData) else ()
-    open_ended = isinstance(data, HubData) or any(
-        is_glob(path) for paths in given for path in paths
+    open_ended = (
+        any(isinstance(source, HubKeys) for source in (model, data))
+        or MODEL_SOURCES[model.type].folder
+        or globs_of(data)
+        or any(metric.plugin for metric in METRICS.values())
     )
-    open_ended = open_ended or any(metric.plugin for metric in METRICS.values())
-    if not isinstance(model, FolderModel | HubModel) and not open_ended:
+    if not open_ended:
         _plans.put(key, (composed.answers, plan))
     return plan
 

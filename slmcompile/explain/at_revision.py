@@ -32,7 +32,8 @@ from slmcompile.plans.project_files import look
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import FileData, FolderModel, RandomModel, Recipe
+from slmcompile.recipe.schema import Recipe
+from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
 from slmcompile.state.state import Cache, parse_stage
 
 _MOST_FILES = 10_000
@@ -125,13 +126,9 @@ def _limit(path: str) -> int:
 def _named(recipe: Recipe) -> list[str]:
     """Files and folders of the project that a recipe names, as plain relative paths."""
     model, rows = recipe.model.source, recipe.data.source
-    named: list[str | None] = []
-    if isinstance(model, FolderModel):
-        named.append(model.path)
-    if isinstance(model, RandomModel):
-        named.append(model.tokenizer_text)
-    if isinstance(rows, FileData):
-        named += [path for paths in rows.paths.values() for path in paths]
+    entry = MODEL_SOURCES[model.type]
+    named: list[str | None] = [getattr(model, key) for key in (entry.file, entry.folder) if key]
+    named += [path for each in DATA_SOURCES[rows.type].files(rows).values() for path in each]
     paths = dict.fromkeys(posixpath.normpath(path) for path in named if path and "\0" not in path)
     # What lies outside, in .git or in .dvc is not brought: the builder says why.
     return [

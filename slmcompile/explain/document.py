@@ -17,7 +17,7 @@ from slmcompile.files.safe_read import leads_out
 from slmcompile.plans.definition import Stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.limits import is_bounded
-from slmcompile.recipe.schema import Identifier, Sha256
+from slmcompile.registry.scalars import Identifier, Sha256
 from slmcompile.state.changes import Action, Reason
 
 _DEEPEST = 64

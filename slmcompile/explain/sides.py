@@ -14,7 +14,7 @@ from slmcompile.explain.saved import load
 from slmcompile.files.revision import resolve
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import ID_PATTERN
+from slmcompile.registry.scalars import ID_PATTERN
 from slmcompile.state.measured import Tree, WorkingTree, measured_metrics
 
 

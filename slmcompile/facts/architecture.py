@@ -13,11 +13,11 @@ from math import prod
 from typing import Any
 
 from slmcompile.base.facts import ModelFacts
-from slmcompile.base.random_shapes import random_config, random_shapes
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import RandomModel
 from slmcompile.shapes.architecture import EMBEDDINGS, HEADS, Architecture
 from slmcompile.shapes.target_modules import leaf
+from slmcompile.sources import described_by
+from slmcompile.sources.keys import SourceKeys
 
 _BITS = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
@@ -30,12 +30,12 @@ _BITS = {
 def architecture_of(context: CheckContext) -> Architecture | None:
     """What is known of the base model's layers now.
 
-    A random model's follow from the recipe; every other needs the ``base`` stage's output.
+    Some sources tell them (a random model's sizes are in the recipe); others need the ``base``
+    stage's output.
     """
     if context.model is not None:
         return _of_facts(context.model)
-    source = context.recipe.model.source
-    return _of_random(source) if isinstance(source, RandomModel) else None
+    return _of_source(context.recipe.model.source)
 
 
 @lru_cache(maxsize=8)
@@ -45,9 +45,11 @@ def _of_facts(facts: ModelFacts) -> Architecture:
 
 
 @lru_cache(maxsize=8)
-def _of_random(source: RandomModel) -> Architecture:
-    shapes = random_shapes(source)
-    return architecture(random_config(source), shapes, dict.fromkeys(shapes, "F32"))
+def _of_source(source: SourceKeys) -> Architecture | None:
+    told = described_by(source)
+    if told is None:
+        return None
+    return architecture(told.config, told.shapes, dict.fromkeys(told.shapes, "F32"))
 
 
 def architecture(

@@ -19,7 +19,7 @@ from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.facts.context import CheckContext
 from slmcompile.machine.process import python_module
-from slmcompile.recipe.schema import HubData
+from slmcompile.sources import DATA_SOURCES
 
 REFUTED_ALREADY = "the rows and the model, because a check refutes the recipe already"
 
@@ -41,7 +41,7 @@ def deepened(context: CheckContext) -> CheckContext:
         return replace(context, deep=f"rows and model, before {context.base_stage} has run")
     root, model = context.project.root, context.model
     unread = context.data is None
-    fetched = isinstance(context.recipe.data.source, HubData)
+    fetched = DATA_SOURCES[context.recipe.data.source.type].fetches
     data = context.plan.stage("data").config if unread and not fetched else None
     request: dict[str, Any] = {
         "project": str(root),

@@ -16,7 +16,8 @@ from slmcompile.machine.device import detect, stated
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.policy import load_policy
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import FolderModel, Recipe
+from slmcompile.recipe.schema import Recipe
+from slmcompile.sources import MODEL_SOURCES
 from slmcompile.state.changes import Change
 
 
@@ -36,8 +37,9 @@ def context_of(
         if change.action == "unchanged" or not change.reasons
     }
     folder = base.out if base.address in current else None
-    if folder is None and isinstance(recipe.model.source, FolderModel):
-        folder = recipe.model.source.path
+    source = recipe.model.source
+    if folder is None and (key := MODEL_SOURCES[source.type].folder):
+        folder = getattr(source, key)
     return CheckContext(
         project=project,
         name=plan.recipe,

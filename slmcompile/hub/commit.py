@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from slmcompile.console.errors import MissingError
 from slmcompile.hub.errors import hub_errors
-from slmcompile.recipe.schema import COMMIT_PATTERN, HubData, HubModel
+from slmcompile.registry.scalars import COMMIT_PATTERN
+from slmcompile.sources.keys import HubKeys, RepoKind
 
-RepoKind = Literal["model", "dataset"]
-Source = TypeVar("Source", HubModel, HubData)
+Source = TypeVar("Source", bound=HubKeys)
 
 _TIMEOUT_S = 15.0
 
@@ -28,8 +28,8 @@ def at_commit(source: Source) -> Source:
     """
     if is_commit(source.revision):
         return source
-    kind: RepoKind = "model" if isinstance(source, HubModel) else "dataset"
-    return source.model_copy(update={"revision": commit_of(kind, source.repo_id, source.revision)})
+    commit = commit_of(source.kind, source.repo_id, source.revision)
+    return source.model_copy(update={"revision": commit})
 
 
 def commit_of(kind: RepoKind, repo_id: str, revision: str | None) -> str:

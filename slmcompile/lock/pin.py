@@ -9,7 +9,7 @@ from slmcompile.lock.file import Lock, lock_name, read_lock
 from slmcompile.lock.references import hub_reference
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import HubData, HubModel
+from slmcompile.sources.keys import HubKeys
 
 
 def pin(project: Project, composed: Composed) -> Composed:
@@ -38,11 +38,11 @@ def pin(project: Project, composed: Composed) -> Composed:
 
 
 def _settled(source: object) -> bool:
-    return not isinstance(source, HubModel | HubData) or is_commit(source.revision)
+    return not isinstance(source, HubKeys) or is_commit(source.revision)
 
 
 def _locked(source: object, lock: Lock) -> object:
-    if not isinstance(source, HubModel | HubData) or is_commit(source.revision):
+    if not isinstance(source, HubKeys) or is_commit(source.revision):
         return source
     kind, _, commit = lock.entries.get(hub_reference(source).key, "").partition(":")
     return source.model_copy(update={"revision": commit}) if kind == "commit" else source

@@ -9,17 +9,12 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from slmcompile.hub.commit import RepoKind, is_commit
+from slmcompile.hub.commit import is_commit
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.definition import Plan
-from slmcompile.recipe.schema import (
-    FileData,
-    FolderModel,
-    HubData,
-    HubModel,
-    PackageModel,
-    Recipe,
-)
+from slmcompile.recipe.schema import Recipe
+from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
+from slmcompile.sources.keys import HubKeys, RepoKind, SourceKeys
 
 
 @dataclass(frozen=True)
@@ -39,9 +34,9 @@ class Reference:
     hub: tuple[RepoKind, str, str | None] | None = None
 
 
-def hub_reference(source: HubModel | HubData) -> Reference:
+def hub_reference(source: HubKeys) -> Reference:
     """A model or data set of the hub."""
-    kind: RepoKind = "model" if isinstance(source, HubModel) else "dataset"
+    kind = source.kind
     at = f"@{source.revision}" if source.revision else ""
     return Reference(
         key=f"{kind}:{source.repo_id}{at}",
@@ -54,23 +49,15 @@ def hub_reference(source: HubModel | HubData) -> Reference:
 def references(recipe: Recipe, plan: Plan) -> tuple[Reference, ...]:
     """Everything that a recipe refers to, model first; ``plan`` is the recipe's own."""
     base, data = plan.stage("base"), plan.stage("data")
-    found: list[Reference] = []
-    source = recipe.model.source
-    if isinstance(source, HubModel):
-        found.append(hub_reference(source))
-    elif isinstance(source, PackageModel):
-        key = f"package:{source.package}=={source.version}"
-        found.append(Reference(key, ("model", "source", "sha256"), f"sha256:{source.sha256}"))
-    elif isinstance(source, FolderModel):
-        found.append(_folder(source, base.files, plan.files))
-    else:
-        found += _files(base.files, plan.files, ("model", "source", "tokenizer_text"))
+    found = _of_model(recipe.model.source, base.files, plan.files)
     rows = recipe.data.source
-    if isinstance(rows, FileData):
-        origin = ("data", "source", "path" if rows.path else "files")
-        found += _files(data.files, plan.files, origin)
-    else:
+    if isinstance(rows, HubKeys):
         found.append(hub_reference(rows))
+    named = DATA_SOURCES[rows.type].files(rows)
+    if named:
+        # One key of several, as the files of all splits are one thing that a lock knows.
+        key = next(iter(named)).partition(".")[0]
+        found += _files(data.files, plan.files, ("data", "source", key))
     # Files that metrics read.
     score = plan.stage("score")
     for key in score.names:
@@ -84,11 +71,20 @@ def _files(
     return [Reference(f"file:{path}", origin, f"sha256:{hashes[path]}") for path in paths]
 
 
-def _folder(source: FolderModel, paths: tuple[str, ...], hashes: Mapping[str, str]) -> Reference:
-    """A folder is one reference: another, a missing and an added file all change its hash."""
-    folder = posixpath.normpath(source.path)
-    value = digest({path: hashes[path] for path in paths})
-    return Reference(f"folder:{folder}", ("model", "source", "path"), f"sha256:{value}")
+def _of_model(
+    source: SourceKeys, paths: tuple[str, ...], hashes: Mapping[str, str]
+) -> list[Reference]:
+    if isinstance(source, HubKeys):
+        return [hub_reference(source)]
+    entry, at = MODEL_SOURCES[source.type], ("model", "source")
+    if pinned := entry.pinned(source):
+        return [Reference(pinned.name, (*at, pinned.key), f"sha256:{pinned.sha256}")]
+    if entry.folder:
+        # One reference: another, a missing and an added file all change its hash.
+        folder = posixpath.normpath(getattr(source, entry.folder))
+        value = digest({path: hashes[path] for path in paths})
+        return [Reference(f"folder:{folder}", (*at, entry.folder), f"sha256:{value}")]
+    return _files(paths, hashes, (*at, entry.file))
 
 
 def short(value: str) -> str:

@@ -21,7 +21,7 @@ from slmcompile.plans.making import Making
 from slmcompile.plans.sections import cosmetic_names
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import FileData, Recipe
+from slmcompile.recipe.schema import Recipe
 
 
 def build(project: Project, composed: Composed) -> Plan:
@@ -51,7 +51,7 @@ def build(project: Project, composed: Composed) -> Plan:
             sources=tuple(
                 project.shown(path) for path in composed.files if path.is_relative_to(project.root)
             ),
-            folders=glob_folders(rows) if isinstance(rows, FileData) else (),
+            folders=glob_folders(rows),
             runtime=_cosmetic(recipe),
         ),
         origins={".".join(keys): where for keys, where in composed.origins.items()},
@@ -87,8 +87,6 @@ def _looked_over(project: Project, composed: Composed) -> Making:
 def _with_files_followed(project: Project, composed: Composed) -> Composed:
     """Globs are followed once, here: what reads the recipe later reads the same files."""
     recipe = composed.recipe
-    if not isinstance(recipe.data.source, FileData):
-        return composed
     source = followed(project, recipe.data.source, composed)
     data = recipe.data.model_copy(update={"source": source})
     return replace(composed, recipe=recipe.model_copy(update={"data": data}))

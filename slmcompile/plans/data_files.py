@@ -19,9 +19,9 @@ from slmcompile.plans.project_files import contained, look, permitted
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import FileData
-from slmcompile.recipe.splits import Split
-from slmcompile.recipe.yaml_file import KeyPath
+from slmcompile.sources import DATA_SOURCES
+from slmcompile.sources.keys import SourceKeys
+from slmcompile.sources.of_data.file import FileData
 
 MOST_FILES = 1000
 """Files that a glob may match."""
@@ -42,9 +42,15 @@ def fixed_folder(glob: str) -> str:
     return "/".join(parts[: next(n for n, part in enumerate(parts) if is_glob(part))])
 
 
-def glob_folders(source: FileData) -> tuple[str, ...]:
+def globs_of(source: SourceKeys) -> list[str]:
+    """The globs that a source names."""
+    named = DATA_SOURCES[source.type].files(source)
+    return [path for paths in named.values() for path in paths if is_glob(path)]
+
+
+def glob_folders(source: SourceKeys) -> tuple[str, ...]:
     """Folders below which the source's globs look, but for the project itself, by name."""
-    globs = (path for paths in source.paths.values() for path in paths if is_glob(path))
+    globs = globs_of(source)
     return tuple(sorted({fixed_folder(glob) for glob in globs} - {""}))
 
 
@@ -58,7 +64,7 @@ def _matches(part: str, name: str) -> bool:
     return fnmatchcase(name, part) and not name.startswith(".") if is_glob(part) else name == part
 
 
-def followed(project: Project, source: FileData, composed: Composed) -> FileData:
+def followed(project: Project, source: SourceKeys, composed: Composed) -> SourceKeys:
     """The source with every file by its own name.
 
     Raises:
@@ -66,26 +72,23 @@ def followed(project: Project, source: FileData, composed: Composed) -> FileData
         BadDataError: no such file, or too many (exit 65).
         RefusedError: outside of the project (exit 77).
     """
-    _one_of_both(source, composed)
-    found: dict[Split, tuple[str, ...]] = {}
-    for split, paths in source.paths.items():
-        keys = _keys(source, split)
+    if isinstance(source, FileData):
+        _one_of_both(source, composed)
+    for key, paths in DATA_SOURCES[source.type].files(source).items():
+        keys = (*_AT, *key.split("."))
         where = f"{composed.origin(keys)}: {'.'.join(keys)}"
-        matched = [path for given in paths for path in _matched(project, given, where)]
-        found[split] = tuple(dict.fromkeys(matched))
-    files = {split: paths[0] if len(paths) == 1 else paths for split, paths in found.items()}
-    if source.path is not None:
-        return source.model_copy(update={"path": files["train"]})
-    return source.model_copy(update={"files": files})
+        found = tuple(
+            dict.fromkeys(path for given in paths for path in _matched(project, given, where))
+        )
+        source = _with(source, key, found[0] if len(found) == 1 else found)
+    return source
 
 
-def keys_of(source: FileData) -> tuple[str, ...]:
-    """Dotted keys of the files, below ``data``."""
-    return tuple(".".join(_keys(source, split)[1:]) for split in source.paths)
-
-
-def _keys(source: FileData, split: Split) -> KeyPath:
-    return (*_AT, "path") if source.path is not None else (*_AT, "files", split)
+def _with(source: SourceKeys, key: str, value: str | tuple[str, ...]) -> SourceKeys:
+    """The source with another value at a dotted key."""
+    name, _, below = key.partition(".")
+    whole = {**getattr(source, name), below: value} if below else value
+    return source.model_copy(update={name: whole})
 
 
 def _one_of_both(source: FileData, composed: Composed) -> None:

@@ -57,6 +57,7 @@ class Making:
         files: tuple[str, ...] = (),
         names: tuple[str, ...] = (),
         artifact: str = "",
+        epochs: Mapping[str, int] | None = None,
     ) -> Stage:
         """A stage in a pipeline of its own, named by what it does: equal specs are one stage.
 
@@ -80,6 +81,7 @@ class Making:
                 files=files,
                 names=names,
                 out=f"outputs/{pipeline}",
+                epochs=epochs or {},
             )
         )
 

@@ -39,7 +39,8 @@ def key_docs() -> str:
         path = _below(name, field.annotation)
         # Of a mapping by name the values are what a table gives.
         below = get_args(field.annotation)[-1] if path.endswith(".NAME") else field.annotation
-        if marker := by_name(below, field.metadata):
+        marker = by_name(below, field.metadata)
+        if marker and marker.default:
             common = get_args(below)[0] if get_origin(below) is Annotated else below
             parts += _union(marker, common, path)
             continue
@@ -156,8 +157,13 @@ def _words(annotation: Any) -> str:
 
 
 def _choices(metadata: Iterable[Any]) -> str:
-    """The names that a table gives; empty where none stands in a type's metadata."""
-    return next((_one_of(part.names()) for part in metadata if isinstance(part, NameIn)), "")
+    """What a table gives to choose from; empty where none stands in a type's metadata."""
+    for part in metadata:
+        if isinstance(part, NameIn):
+            return _one_of(part.names())
+        if isinstance(part, ByName) and not part.default:
+            return f"section, by `{part.key}`"
+    return ""
 
 
 def _one_of(choices: Iterable[Any]) -> str:

@@ -15,6 +15,7 @@ from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.schema import Recipe
 from slmcompile.registry.markers import by_name, sections_of
+from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
 
 # Ratios of difflib. A guess that misleads costs more than the list of the keys.
 _NEAR = 0.66
@@ -110,7 +111,7 @@ def paths_by_name() -> dict[str, tuple[str, ...]]:
     return found
 
 
-for _table in (METHODS, PROVIDERS):
+for _table in (MODEL_SOURCES, DATA_SOURCES, METHODS, PROVIDERS):
     _table.watch(paths_by_name.cache_clear)
 
 
@@ -172,7 +173,7 @@ def _plain(annotation: Any) -> Any:
 def _chosen(annotation: Any, metadata: Iterable[Any], value: Any) -> type[BaseModel] | None:
     marker = by_name(annotation, metadata)
     if marker:
-        return marker.sections()[marker.chosen(value)]
+        return marker.sections().get(marker.chosen(value))
     key, kinds = _kinds(annotation, metadata)
     tag = value.get(key, "") if key and isinstance(value, dict) else ""
     return kinds.get(tag) if isinstance(tag, str) else None

@@ -20,8 +20,8 @@ from slmcompile.files.revision import read_blob, resolve
 from slmcompile.files.safe_read import check_inside, linked_file
 from slmcompile.recipe.plain_file import validated
 from slmcompile.recipe.project import Project, builtin_conf
-from slmcompile.recipe.schema import DisplayName, ProjectPath
 from slmcompile.recipe.yaml_file import YamlFile, parse_yaml, read_bytes
+from slmcompile.registry.scalars import DisplayName, ProjectPath
 from slmcompile.registry.section import Section
 
 FILE = "conf/policy/default.yaml"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from slmcompile.console.errors import BadRecipeError, UsageError
-from slmcompile.recipe.schema import ID_PATTERN
+from slmcompile.registry.scalars import ID_PATTERN
 
 
 @dataclass(frozen=True)

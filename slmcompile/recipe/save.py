@@ -15,8 +15,8 @@ from slmcompile.recipe.compose import compose
 from slmcompile.recipe.dump import dump_yaml
 from slmcompile.recipe.merge import lay_over
 from slmcompile.recipe.project import Project, builtin_conf
-from slmcompile.recipe.schema import ID_PATTERN
 from slmcompile.recipe.schema_files import editor_line
+from slmcompile.registry.scalars import ID_PATTERN
 
 
 def write_recipe(project: Project, recipe: str, overrides: Sequence[str], name: str) -> Path:

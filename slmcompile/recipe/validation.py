@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from slmcompile.console.errors import BadRecipeError, all_of
 from slmcompile.console.printable import shortened
@@ -23,6 +24,7 @@ from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.places import in_order, place
 from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.yaml_file import KeyPath
+from slmcompile.registry.markers import sections_of
 
 _MOST_EXPLAINED = 40
 _UNKNOWN = "extra_forbidden"
@@ -237,19 +239,21 @@ def _mend_text(given: str, problem: str, near: list[str]) -> str:
 def _mend_type(problem: dict[str, Any], keys: KeyPath, parent: type[BaseModel] | None) -> str:
     known = _quoted(str(problem.get("ctx", {}).get("expected_tags", "")))
     if not known and parent is not None and keys[-1] in parent.model_fields:
-        known = _tags(parent.model_fields[keys[-1]].annotation)
+        known = _tags(parent.model_fields[keys[-1]])
     close = get_close_matches(str(problem.get("ctx", {}).get("tag", ""))[:64], known, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"add `type:` with one of {', '.join(known)}" if known else "add `type:`"
 
 
-def _tags(annotation: Any) -> list[str]:
-    found: list[str] = []
-    for part in (annotation, *get_args(annotation)):
-        if isinstance(part, type) and issubclass(part, BaseModel) and "type" in part.model_fields:
-            found += [str(tag) for tag in get_args(part.model_fields["type"].annotation)]
-    return found
+def _tags(field: FieldInfo) -> list[str]:
+    """What ``type`` may say in the sections of which a field takes one."""
+    return [
+        str(tag)
+        for section in sections_of(field.annotation, field.metadata)
+        if "type" in section.model_fields
+        for tag in get_args(section.model_fields["type"].annotation)
+    ]
 
 
 def _route(

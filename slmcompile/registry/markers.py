@@ -46,22 +46,26 @@ class ByName:
     ``Annotated[Train, ByName(METHODS, "method", default="lora")]``: every entry of the table has a
     ``section``, a subclass of what is annotated.
 
+    With a default the entries are variations of one section: where none is named, or one that does
+    not exist, it is the default's keys that are judged. Without one they have nothing in common,
+    and a section that names none is refused as such.
+
     Attributes:
         table: the table.
         key: the key that names the entry.
-        default: the entry where the key is not given.
+        default: the entry where the key is not given; empty where it must be.
     """
 
     table: Mapping[str, Any]
     key: str
-    default: str
+    default: str = ""
 
     def sections(self) -> dict[str, type[BaseModel]]:
         """The section of each entry."""
         return {name: entry.section for name, entry in self.table.items()}
 
     def chosen(self, value: Any) -> str:
-        """The entry that a section's values name; a name that is unknown is refused within it."""
+        """The entry that a section's values name, or else the default."""
         name = value.get(self.key) if isinstance(value, Mapping) else getattr(value, self.key, None)
         return name if isinstance(name, str) and name in self.table else self.default
 
@@ -69,6 +73,9 @@ class ByName:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """A union that is told apart by the key."""
+        if not self.default:
+            kinds = {name: handler.generate_schema(kind) for name, kind in self.sections().items()}
+            return core_schema.tagged_union_schema(kinds, self.key)
         choices = {
             self._tag(name): handler.generate_schema(kind) for name, kind in self.sections().items()
         }
@@ -81,7 +88,12 @@ class ByName:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """One object with the keys of all entries: what an editor completes before it is chosen."""
+        """One object with the keys of all entries: what an editor completes before it is chosen.
+
+        Without a default: one of their objects.
+        """
+        if not self.default:
+            return handler(schema)
         sections = [handler.resolve_ref_schema(kind) for kind in handler(schema)["oneOf"]]
         meanings: dict[str, list[JsonSchemaValue]] = {}
         for section in sections:

@@ -21,6 +21,10 @@ class Named(Protocol):
     def name(self) -> str:
         """As recipes and files write it."""
 
+    @property
+    def epoch(self) -> int:
+        """Raised by hand when what it does changes a result."""
+
 
 E = TypeVar("E", bound=Named)
 
@@ -73,6 +77,14 @@ class Table(Mapping[str, E]):
 
     def __len__(self) -> int:
         return len(self._loaded())
+
+    def raised(self, *names: str) -> dict[str, int]:
+        """Epochs of entries that a stage's result depends on, as its identity has them.
+
+        Only those above 1: an entry that never changed its mind is in no identity.
+        """
+        entries = [self[name] for name in names]
+        return {f"{self.kind} {entry.name}": entry.epoch for entry in entries if entry.epoch > 1}
 
     @contextmanager
     def joined_by(

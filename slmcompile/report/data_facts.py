@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slmcompile.recipe.splits import SPLITS
+from slmcompile.shapes.splits import SPLITS
 
 
 @dataclass(frozen=True, slots=True)

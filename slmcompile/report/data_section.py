@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from slmcompile.recipe.splits import SPLITS
 from slmcompile.report.charts import histogram
 from slmcompile.report.data_facts import DataFacts, Segment
 from slmcompile.report.markup import Column, Line, figure, table
 from slmcompile.report.text import count, escape, shorten
+from slmcompile.shapes.splits import SPLITS
 
 _MOST_LABELS = 30
 _LONGEST_SEGMENT = 1200

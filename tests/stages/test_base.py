@@ -28,7 +28,9 @@ from slmcompile.console.errors import (
 )
 from slmcompile.console.progress import Silent
 from slmcompile.files.artifact import sha256_file
-from slmcompile.recipe.schema import FolderModel, PackageModel, RandomModel
+from slmcompile.sources.of_models.folder import FolderModel
+from slmcompile.sources.of_models.package import PackageModel
+from slmcompile.sources.of_models.random import RandomModel
 from tests.tiny_model import make_base
 
 torch = pytest.importorskip("torch")
@@ -507,7 +509,7 @@ from pathlib import Path
 from slmcompile.base.fetch import fetch
 from slmcompile.console.errors import SlmcompileError
 from slmcompile.console.progress import Silent
-from slmcompile.recipe.schema import HubModel
+from slmcompile.sources.of_models.hub import HubModel
 source = HubModel(type="hub", repo_id=sys.argv[1], revision=sys.argv[2])
 try:
     print(fetch(source, Path("."), Path(sys.argv[3]), Silent())["parameters"])

@@ -15,7 +15,8 @@ from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.progress import Silent
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Data, RandomModel
+from slmcompile.recipe.schema import Data
+from slmcompile.sources.of_models.random import RandomModel
 from slmcompile.stages import check
 from slmcompile.stages.context import Context
 from tests.data_stage import Said

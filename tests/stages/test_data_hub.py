@@ -23,7 +23,7 @@ PROGRAM = """
 import json, sys
 from slmcompile.data.hub import read_split
 from slmcompile.console.errors import SlmcompileError
-from slmcompile.recipe.schema import HubData
+from slmcompile.sources.of_data.hub import HubData
 source = HubData.model_validate_json(sys.argv[1])
 for name, slice_ in source.splits.items():
     try:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from slmcompile.base.facts import read_model_facts
 from slmcompile.base.random_init import make_random
-from slmcompile.base.random_shapes import random_config, random_shapes
-from slmcompile.recipe.schema import RandomModel
+from slmcompile.console.progress import Silent
+from slmcompile.sources.of_models.random import RandomModel, random_config, random_shapes
 
 
 def test_derived_shapes_and_sizes_are_those_of_the_made_model(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_derived_shapes_and_sizes_are_those_of_the_made_model(tmp_path: Path) ->
     )
     out = tmp_path / "base"
     out.mkdir()
-    make_random(source, tmp_path, out)
+    make_random(source, tmp_path, out, Silent())
     facts = read_model_facts(out, "base")
     assert facts is not None
     assert facts.tensors == random_shapes(source)

@@ -25,7 +25,7 @@ from slmcompile.methods.qlora import Quantization
 from slmcompile.models.base_model import load_base_model
 from slmcompile.models.merge import load_merged
 from slmcompile.models.model_folder import write_model
-from slmcompile.recipe.splits import SPLITS
+from slmcompile.shapes.splits import SPLITS
 from slmcompile.stages import export
 from slmcompile.stages import train as train_stage
 from slmcompile.stages.context import Context

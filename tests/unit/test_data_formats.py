@@ -17,7 +17,7 @@ from slmcompile.checks.rules.first_rows import first_rows
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.csv_rows import find_delimiter, parse_csv
 from slmcompile.data.formats import ReadFile, read_file
-from slmcompile.recipe.schema import FileData
+from slmcompile.sources.of_data.file import FileData
 from tests.data_stage import make_config
 
 

@@ -20,6 +20,7 @@ FLOORS = (
     "metrics",
     "methods",
     "providers",
+    "sources",
     "recipe",
     # What is compiled, and what DVC remembers of it.
     "hub",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.normalise import normalised
 from slmcompile.data.split import Item, assign
-from slmcompile.recipe.splits import Split
+from slmcompile.shapes.splits import Split
 
 RATIOS: dict[Split, float] = {"train": 0.8, "validation": 0.1, "test": 0.1}
 

@@ -11,7 +11,7 @@ from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.plans.names import named_files
 from slmcompile.recipe.policy import FILE, within_roots
-from slmcompile.recipe.schema import HubData, HubModel
+from slmcompile.sources.keys import HubKeys
 
 _UNKNOWN = frozenset({"", "unknown", "other", "none", "noassertion", "tbd"})
 
@@ -70,7 +70,7 @@ def _owners(context: CheckContext) -> Iterator[Verdict]:
     permitted = context.policy.hub_organisations
     for section in ("model", "data"):
         source = getattr(context.recipe, section).source
-        if permitted is None or not isinstance(source, HubModel | HubData):
+        if permitted is None or not isinstance(source, HubKeys):
             continue
         owner, slash, _ = source.repo_id.partition("/")
         if not slash or owner.casefold() not in {each.casefold() for each in permitted}:

@@ -6,7 +6,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.providers import PROVIDERS
-from slmcompile.recipe.schema import RandomModel
+from slmcompile.sources import described_by
 
 
 @check(
@@ -22,11 +22,13 @@ def exportable(context: CheckContext) -> Verdict:
         for target in context.recipe.target.values()
     )
     if context.model is None:
-        if not isinstance(context.recipe.model.source, RandomModel):
+        told = described_by(context.recipe.model.source)
+        if told is None:
             return needs_probe(context.base_stage, "the model's architecture")
-        family = "llama"
+        config = told.config
     else:
-        family = str(context.model.config.get("model_type"))
+        config = context.model.config
+    family = str(config.get("model_type"))
     for name, target in context.recipe.target.items():
         provider = PROVIDERS[target.execution_provider]
         if family not in provider.architectures:

@@ -18,8 +18,9 @@ from slmcompile.data.files import contained
 from slmcompile.data.formats import format_of, not_empty, parse
 from slmcompile.data.rows import SourceRow
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import Data, FileData
-from slmcompile.recipe.splits import Split
+from slmcompile.recipe.schema import Data
+from slmcompile.shapes.splits import Split
+from slmcompile.sources.of_data.file import FileData
 
 LIMIT = 64 << 10
 """Bytes read of a file."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import RandomModel
+from slmcompile.sources import described_by
 
 _ENCODERS = frozenset({
     "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie",
@@ -30,12 +30,15 @@ def examples_isolated(context: CheckContext) -> Verdict:
     attention that looks both ways could reach what does not belong to the example.
     """
     if context.model is None:
-        if not isinstance(context.recipe.model.source, RandomModel):
+        told = described_by(context.recipe.model.source)
+        if told is None:
             return needs_probe(context.base_stage, "whether the model's attention is causal")
-    elif why := _looks_ahead(context.model.config):
+        config, where = told.config, "model.source"
+    else:
+        config, where = context.model.config, context.model.where
+    if why := _looks_ahead(config):
         return refuted(
-            f"{context.model.where}: {why}, so an example would see the padding behind it"
-            " and its own answer",
+            f"{where}: {why}, so an example would see the padding behind it and its own answer",
             "name a causal language model",
             context.at("model.source"),
         )

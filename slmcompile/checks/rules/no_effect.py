@@ -14,9 +14,11 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.providers.keys import Target
-from slmcompile.recipe.schema import Data, Eval, FileData, Gate, Recipe, Track
-from slmcompile.recipe.splits import SPLITS
+from slmcompile.recipe.schema import Data, Eval, Gate, Recipe, Track
+from slmcompile.shapes.splits import SPLITS
 from slmcompile.shapes.target_modules import matches
+from slmcompile.sources import DATA_SOURCES
+from slmcompile.sources.of_data.file import FileData
 
 _ALL = frozenset(SPLITS)
 
@@ -42,10 +44,7 @@ class Pair:
 
 def _given(data: Data) -> frozenset[str]:
     """Splits that the source brings; the others are taken from its rows."""
-    source = data.source
-    if isinstance(source, FileData):
-        return frozenset(source.files or {"train"})
-    return frozenset(source.splits)
+    return DATA_SOURCES[data.source.type].splits(data.source)
 
 
 def _stated(data: Data, key: str) -> bool:

@@ -11,7 +11,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.facts.context import CheckContext
 from slmcompile.files.safe_read import read_json
-from slmcompile.recipe.schema import FolderModel, RandomModel
+from slmcompile.sources import MODEL_SOURCES, described_by
 
 _MAX_CONFIGS = 2 * MAX_CONFIG
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})
@@ -28,12 +28,14 @@ _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})
 def no_remote_code(context: CheckContext) -> Verdict:
     """No configuration asks for code (``auto_map``), and there are weights that are no pickles."""
     source = context.recipe.model.source
-    if isinstance(source, FolderModel) and context.plan is not None:
-        folder = context.project.root / source.path
-        verdict = _judged(_names(folder), _configurations(folder), source.path, context)
+    key = MODEL_SOURCES[source.type].folder
+    if key and context.plan is not None:
+        path = getattr(source, key)
+        folder = context.project.root / path
+        verdict = _judged(_names(folder), _configurations(folder), path, context)
         read = verdict.outcome == "refuted" or context.model is not None
         return verdict if read else _headers(folder, verdict, context)
-    if isinstance(source, RandomModel):
+    if described_by(source):
         return proved("made here, from a configuration of ours")
     if context.model is None:
         return needs_probe(context.base_stage, "the model's files are not here yet")

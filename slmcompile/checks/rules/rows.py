@@ -19,8 +19,9 @@ from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.project import nearest
-from slmcompile.recipe.schema import Data, FileData, MessagesTemplate, TextTemplate
-from slmcompile.recipe.splits import SPLITS
+from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
+from slmcompile.shapes.splits import SPLITS
+from slmcompile.sources import DATA_SOURCES
 
 GIVEN_AWAY = 0.9
 """Share of rows with their answer in the prompt from which that looks like a mistake."""
@@ -121,8 +122,7 @@ def _texts(data: Data) -> tuple[tuple[str, str], ...]:
 
 def _splits(data: Data) -> bool:
     """Whether any split is left to be made."""
-    source = data.source
-    given = (source.files or {}) if isinstance(source, FileData) else source.splits
+    given = DATA_SOURCES[data.source.type].splits(data.source)
     return any(split not in given for split in SPLITS)
 
 

@@ -10,7 +10,7 @@ from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.kinds import KINDS
-from slmcompile.recipe.schema import SHA256_PATTERN
+from slmcompile.registry.scalars import SHA256_PATTERN
 
 
 @check(

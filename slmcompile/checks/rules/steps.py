@@ -13,7 +13,8 @@ from slmcompile.data.compression import compression_of
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
-from slmcompile.recipe.schema import FileData, MessagesTemplate
+from slmcompile.recipe.schema import MessagesTemplate
+from slmcompile.sources.of_data.file import FileData
 
 _COUNTED_BYTES = 16 << 20
 """Largest file whose lines are counted while planning (about 10 ms)."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
-from slmcompile.recipe.schema import FolderModel, PackageModel, RandomModel
+from slmcompile.sources import MODEL_SOURCES
 
 if TYPE_CHECKING:
     from slmcompile.plans.making import Making
@@ -18,23 +18,24 @@ def plan(making: Making) -> None:
     # Beside the project's files lies the policy, which whoever only runs a stage does without.
     from slmcompile.plans.project_files import files_below, inside
 
-    source, origin = making.recipe.model.source, making.composed.origin
-    packages = versions("transformers", "tokenizers", "torch", "safetensors")
+    source = making.recipe.model.source
+    entry = MODEL_SOURCES[source.type]
     files: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    if isinstance(source, PackageModel):
-        packages |= versions("gguf")
-    if isinstance(source, RandomModel):
-        where = f"{origin(('model', 'source', 'tokenizer_text'))}: model.source.tokenizer_text"
-        files = (inside(making.project, source.tokenizer_text, where),)
-        names = ("source.tokenizer_text",)
-    if isinstance(source, FolderModel):
-        where = f"{origin(('model', 'source', 'path'))}: model.source.path"
-        folder = inside(making.project, source.path, where, folder=True)
-        files = files_below(making.project, folder, where)
-        names = ("source.path",)
-    config, reads = {"source": typed(source)}, {"source": "model.source"}
-    making.add_shared("base", config, reads, packages, {}, files, names)
+    key = entry.file or entry.folder
+    if key:
+        where = f"{making.composed.origin(('model', 'source', key))}: model.source.{key}"
+        path = inside(making.project, getattr(source, key), where, folder=bool(entry.folder))
+        files = files_below(making.project, path, where) if entry.folder else (path,)
+    making.add_shared(
+        "base",
+        {"source": typed(source)},
+        {"source": "model.source"},
+        versions("transformers", "tokenizers", "torch", "safetensors", *entry.packages),
+        {},
+        files,
+        (f"source.{key}",) if key else (),
+        epochs=MODEL_SOURCES.raised(source.type),
+    )
 
 
 ENTRIES = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
-from slmcompile.recipe.schema import FileData, HubData
+from slmcompile.sources import DATA_SOURCES
 
 if TYPE_CHECKING:
     from slmcompile.plans.making import Making
@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 
 def plan(making: Making) -> None:
     """One stage, shared by all recipes with this data and this base's tokenizer."""
-    # It composes, and brings Hydra: not for whoever only runs a stage.
-    from slmcompile.plans.data_files import keys_of
-
     data, base = making.recipe.data, making.stage("base")
-    source = data.source
-    packages = versions("transformers", "tokenizers", "pyarrow")
-    files: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    if isinstance(source, HubData):
-        packages |= versions("datasets")
-    if isinstance(source, FileData):
-        names = keys_of(source)
-        files = tuple(path for paths in source.paths.values() for path in paths)
-    making.add_shared("data", typed(data), {"": "data"}, packages, {"base": base}, files, names)
+    source = DATA_SOURCES[data.source.type]
+    named = source.files(data.source)
+    making.add_shared(
+        "data",
+        typed(data),
+        {"": "data"},
+        versions("transformers", "tokenizers", "pyarrow", *source.packages),
+        {"base": base},
+        tuple(path for paths in named.values() for path in paths),
+        tuple(f"source.{key}" for key in named),
+        epochs=DATA_SOURCES.raised(source.name),
+    )
 
 
 ENTRIES = (

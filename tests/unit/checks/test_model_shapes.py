@@ -12,7 +12,6 @@ import pytest
 
 from slmcompile import api
 from slmcompile.base.facts import ModelFacts, read_model_facts, size_in
-from slmcompile.base.random_shapes import random_shapes
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.checks.rules import vocabulary
 from slmcompile.checks.rules.vocabulary import Vocabulary, read_vocabulary
@@ -36,8 +35,9 @@ from slmcompile.machine.device import Device
 from slmcompile.methods.keys import Train
 from slmcompile.providers.cpu import CpuTarget, export_bytes
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Eval, RandomModel
+from slmcompile.recipe.schema import Eval
 from slmcompile.shapes.interval import Interval
+from slmcompile.sources.of_models.random import RandomModel, random_shapes
 from slmcompile.state.changes import changes
 from tests.projects import make_project
 from tests.sections import train_section
