@@ -15,6 +15,7 @@ from slmcompile.explain.saved import SavedPlan, hashes, state_hashes
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import Change
+from slmcompile.state.specs import differences
 
 
 def check_files(project: Project, saved: SavedPlan) -> None:
@@ -58,7 +59,7 @@ def _changed(project: Project, saved: SavedPlan, now: Plan) -> Iterator[str]:
     yield from _moved(saved.plan.files, now.files)
     for stage in now.stages():
         was = saved.identities.get(stage.address)
-        is_now = json.loads(json.dumps(stage.identity()))
+        is_now = {"epochs": {}, **json.loads(json.dumps(stage.identity()))}
         if was is None:
             # Its name is a hash of what it does; packages are the one part no file shows.
             yield from _package_changes(saved, now)
@@ -67,7 +68,9 @@ def _changed(project: Project, saved: SavedPlan, now: Plan) -> Iterator[str]:
             yield from _package_changes(saved, now)
         elif was["epoch"] != is_now["epoch"]:
             yield f"slmcompile's own code for {stage.kind} changed"
-        elif was != is_now:
+        elif raised := differences(was["epochs"], is_now["epochs"]):
+            yield f"slmcompile's own code for {next(iter(raised))} changed"
+        elif dict(was) != is_now:
             yield f"what {stage.address} does changed"
     yield from _moved(saved.state, state_hashes(project, now))
     if saved.fingerprints != now.fingerprints():

@@ -95,7 +95,7 @@ class Reason:
             case "package":
                 return f"package {self.subject} {values}"
             case "epoch":
-                return f"slmcompile's own code changed (epoch {values})"
+                return f"slmcompile's own code for {self.subject} changed (epoch {values})"
             case "file":
                 return f"{self.subject} changed"
             case "input":
@@ -323,6 +323,9 @@ def identity_reasons(
     reasons: list[Reason] = []
     if old.get("epoch") != new["epoch"]:
         reasons.append(Reason("epoch", stage.kind, old.get("epoch"), new["epoch"]))
+    for name, pair in differences(old.get("epochs", {}), new.get("epochs", {})).items():
+        # Of what its table has not raised, no spec says that it is at 1.
+        reasons.append(Reason("epoch", name, pair[0] or 1, pair[1] or 1))
     packages = differences(old.get("packages", {}), new["packages"])
     config = differences(old.get("config", {}), new["config"])
     if stage.kind == "report":  # it lists the versions that made what it reports on

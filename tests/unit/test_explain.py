@@ -7,6 +7,7 @@ import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,13 @@ from slmcompile.explain.why import Explanation, RootCause, explain, to_json
 from slmcompile.explain.why_text import explain_text
 from slmcompile.facts import gather
 from slmcompile.machine.device import Device
+from slmcompile.methods import METHODS
+from slmcompile.metrics import METRICS
+from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
+from slmcompile.registry.table import Table
+from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
 from tests.pretend import pretend_run
 from tests.projects import commit, make_project, make_repository
 from tests.tables import raise_epoch
@@ -186,6 +192,26 @@ def test_a_package_and_an_epoch_are_root_causes(
     cause = only(why(ran, "answer-torch"))
     assert (cause.reason.cause, cause.reason.old, cause.reason.new) == ("epoch", now, now + 1)
     assert names(cause.stages) == ["train", "answer-torch"]
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "stage"),
+    [
+        (MODEL_SOURCES, "random", "base"),
+        (DATA_SOURCES, "file", "data"),
+        (METHODS, "lora", "train"),
+        (PROVIDERS, "cpu", "export-cpu-fp32"),
+        (METRICS, "exact_match", "score"),
+    ],
+)
+def test_another_epoch_of_an_entry_reruns_the_stage_that_uses_it_and_says_so(
+    ran: Project, monkeypatch: pytest.MonkeyPatch, table: Table[Any], entry: str, stage: str
+) -> None:
+    raise_epoch(monkeypatch, entry, table)
+    cause = only(why(ran, stage))
+    assert cause.reason.sentence() == (
+        f"slmcompile's own code for {table.kind} {entry} changed (epoch 1 → 2)"
+    )
 
 
 def test_a_missing_output_is_a_root_cause(ran: Project) -> None:

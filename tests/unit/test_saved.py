@@ -19,6 +19,7 @@ from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileErro
 from slmcompile.execution import repro as drive
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.saved import load
+from slmcompile.metrics import METRICS
 from slmcompile.plans.canonical import digest
 from slmcompile.recipe.project import Project
 from tests.pretend import pretend_run
@@ -74,6 +75,14 @@ def test_apply_runs_a_plan_of_which_nothing_changed(project: Project) -> None:
     )
 
 
+def test_a_plan_with_an_entry_of_another_epoch_is_saved_and_applied(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_epoch(monkeypatch, "exact_match", METRICS)
+    assert main(["plan", "tiny", *OVERRIDES, "train.seed=4", "--out", "plan.json"]) == 0
+    assert apply(project).plan.stage("score").epochs == {"metric exact_match": 2}
+
+
 def edit(path: str, old: str, new: str) -> Callable[[Project, pytest.MonkeyPatch], None]:
     def change(project: Project, _: pytest.MonkeyPatch) -> None:
         text = (project.root / path).read_text(encoding="utf-8")
@@ -109,6 +118,10 @@ def other_epoch(project: Project, patch: pytest.MonkeyPatch) -> None:
     raise_epoch(patch, "answer")
 
 
+def other_epoch_of_a_metric(project: Project, patch: pytest.MonkeyPatch) -> None:
+    raise_epoch(patch, "exact_match", METRICS)
+
+
 def another_run(project: Project, _: pytest.MonkeyPatch) -> None:
     pretend_run(project, compile_recipe(project, "tiny", ["train.seed=5"]))
 
@@ -134,6 +147,7 @@ def lost_output(project: Project, _: pytest.MonkeyPatch) -> None:
         (other_package, "package peft"),
         (other_shared_package, "package pyarrow"),
         (other_epoch, "slmcompile's own code for answer changed"),
+        (other_epoch_of_a_metric, "slmcompile's own code for metric exact_match changed"),
         (another_run, "pipelines/tiny/dvc.lock changed"),
         (other_overrides, "pipelines/tiny/overrides.yaml changed"),
         (lost_output, "/answer-base was unchanged when the plan was made"),

@@ -24,6 +24,7 @@ def plan(making: Making) -> None:
             versions("torch", "transformers", "peft", *provider.packages),
             {kind: making.stage(kind) for kind in ("base", "data", "train")},
             artifact=name,
+            epochs=PROVIDERS.raised(target.execution_provider),
         )
 
 

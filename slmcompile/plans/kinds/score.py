@@ -61,7 +61,7 @@ def plan(making: Making) -> None:
             *(path for plugin in plugins for path in project_files(making.project, plugin)),
         ),
         names=tuple(read),
-        epochs={f"metric {metric.name}": metric.epoch for metric in wanted if metric.epoch > 1},
+        epochs=METRICS.raised(*(metric.name for metric in wanted)),
     )
 
 

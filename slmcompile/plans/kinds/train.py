@@ -24,6 +24,7 @@ def plan(making: Making) -> None:
         {"base": making.stage("base"), "data": making.stage("data")},
         metrics=(making.metrics("train"),),
         plots=making.plots("train"),
+        epochs=METHODS.raised(train.method),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
     )
