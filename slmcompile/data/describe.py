@@ -14,6 +14,7 @@ from slmcompile.data.duplicates import Contradiction
 from slmcompile.data.formats import ReadFile
 from slmcompile.data.report_facts import RowFacts
 from slmcompile.data.rows import ConversationFacts, Stop
+from slmcompile.data.steps import Done
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.shapes.splits import Split
@@ -120,6 +121,7 @@ def report(
     facts: RowFacts,
     files: Sequence[ReadFile],
     conversations: ConversationFacts,
+    steps: Sequence[Done],
 ) -> dict[str, Any]:
     """The content of ``data_report.json``.
 
@@ -137,6 +139,7 @@ def report(
         facts: what the rules judge.
         files: what the rows were read from.
         conversations: what became of conversations.
+        steps: what was done with the rows before.
     """
     every = [row for rows in splits.values() for row in rows]
     found: dict[str, Any] = {
@@ -184,9 +187,11 @@ def report(
         "template": dict(template),
         "stop": {"id": stop.id, "text": stop.text},
         "conversations": asdict(conversations),
-        "notes": notes(conversations),
+        "notes": [*(step.line() for step in steps), *notes(conversations)],
         "facts": asdict(facts),
     }
+    if steps:
+        found["steps"] = [asdict(step) for step in steps]
     found["warnings"] = warnings(found, facts)
     return found
 

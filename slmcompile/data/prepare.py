@@ -24,6 +24,7 @@ from slmcompile.data.rows import Rendered, as_text
 from slmcompile.data.same_ids import compare
 from slmcompile.data.source import read
 from slmcompile.data.split import Item, assign, smallest_stratum
+from slmcompile.data.steps import stepped
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
 from slmcompile.files.artifact import write_json
@@ -67,11 +68,12 @@ def prepare(
         BadRecipeError, RefusedError, MissingError: see the parts.
     """
     read_from = read(config.source, project, roots)
-    source, files = read_from.of, read_from.files
+    files = read_from.files
     for line in how_read(files):
         progress.say(line)
     of = f" from {len(files)} files" if len(files) > 1 else ""
-    progress.say(f"{sum(map(len, source.values()))} rows read{of}")
+    progress.say(f"{sum(map(len, read_from.of.values()))} rows read{of}")
+    source, done = stepped(read_from.of, config.steps, config.columns)
     tokenizer = load_tokenizer(base)
     every = [row for rows in source.values() for row in rows]
     split_of = [split for split, rows in source.items() for _ in rows]
@@ -133,6 +135,7 @@ def prepare(
         contradicting=contradictions(rendering.rows[n] for n in kept),
         facts=facts,
         files=files,
+        steps=done,
     )
     if facts.spelled:
         progress.say(f"{facts.spelled} rows spell control tokens, which are encoded as text")

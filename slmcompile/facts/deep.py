@@ -28,7 +28,7 @@ MEMORY_BYTES = 8 << 30
 """Address space, of which torch takes about 3 GB."""
 
 _WALL_SECONDS = 900
-_KEY = re.compile(r"data(\.[a-z_]+)*")
+_KEY = re.compile(r"data(\.[a-z_0-9]+)*")
 
 
 def deepened(context: CheckContext) -> CheckContext:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 
 from slmcompile.console.printable import shortened
+from slmcompile.data_steps import DATA_STEPS
 from slmcompile.methods import METHODS
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
@@ -111,29 +112,13 @@ def paths_by_name() -> dict[str, tuple[str, ...]]:
     return found
 
 
-for _table in (MODEL_SOURCES, DATA_SOURCES, METHODS, PROVIDERS):
+for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, METHODS, PROVIDERS):
     _table.watch(paths_by_name.cache_clear)
 
 
 def section_at(model: type[BaseModel], keys: tuple[str, ...], raw: Any) -> type[BaseModel] | None:
     """The section type that holds the value at ``keys``; ``raw`` decides unions."""
-    current: type[BaseModel] | None = model
-    value = raw
-    position = 0
-    while current is not None and position < len(keys):
-        field = current.model_fields.get(keys[position])
-        if field is None:
-            return None
-        value = value.get(keys[position]) if isinstance(value, dict) else None
-        annotation, metadata = _plain(field.annotation), field.metadata
-        position += 1
-        if not sections_of(annotation, metadata) and get_origin(annotation) in {dict, tuple}:
-            position += 1  # a mapping or list of sections: its key carries no type
-            value = _child(value, keys[position - 1]) if position <= len(keys) else None
-            inner = get_args(annotation)[-1 if get_origin(annotation) is dict else 0]
-            annotation, metadata = inner, []
-        current = _chosen(annotation, metadata, value)
-    return current
+    return _chosen(*_type_at(model, keys, raw))
 
 
 def kinds_at(keys: tuple[str, ...], raw: Any) -> tuple[str, dict[str, type[BaseModel]]]:
@@ -141,9 +126,29 @@ def kinds_at(keys: tuple[str, ...], raw: Any) -> tuple[str, dict[str, type[BaseM
 
     ``raw`` decides those above; the key is empty where there is one section or none.
     """
-    above = section_at(Recipe, keys[:-1], raw)
-    field = above.model_fields.get(keys[-1]) if above and keys else None
-    return _kinds(field.annotation, field.metadata) if field else ("", {})
+    annotation, metadata, _ = _type_at(Recipe, keys, raw)
+    return _kinds(annotation, metadata)
+
+
+def _type_at(
+    model: type[BaseModel], keys: tuple[str, ...], raw: Any
+) -> tuple[Any, Iterable[Any], Any]:
+    """What is annotated where ``keys`` lead, the markers beside it, and the value there."""
+    annotation: Any = model
+    metadata: Iterable[Any] = ()
+    value = raw
+    for key in keys:
+        origin = get_origin(annotation)
+        if origin in {dict, tuple} and not sections_of(annotation, metadata):
+            annotation, metadata = get_args(annotation)[-1 if origin is dict else 0], ()
+        else:
+            section = _chosen(annotation, metadata, value)
+            field = section.model_fields.get(key) if section else None
+            if field is None:
+                return None, (), None
+            annotation, metadata = _plain(field.annotation), field.metadata
+        value = _child(value, key)
+    return annotation, metadata, value
 
 
 def _kinds(annotation: Any, metadata: Iterable[Any]) -> tuple[str, dict[str, type[BaseModel]]]:

@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from slmcompile.data_steps import DATA_STEPS
+from slmcompile.data_steps.step import StepKeys
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Precision, Train
 from slmcompile.metrics import METRICS
@@ -61,6 +63,7 @@ class Model(Section):
 
 
 AnyDataSource = Annotated[SourceKeys, ByName(DATA_SOURCES, "type")]
+AnyStep = Annotated[StepKeys, ByName(DATA_STEPS, "type")]
 
 
 class TextTemplate(Section):
@@ -158,6 +161,12 @@ class Data(Section):
         max_length=256,
         description="Renames columns: {name in the template: name in file}.",
     )
+    steps: tuple[AnyStep, ...] = Field(
+        (),
+        max_length=64,
+        description="What is done with the rows before templates and splits, in this order:"
+        " [{type: keep, column: language, values: [en]}].",
+    )
     template: Template = Field(description="How a row becomes a prompt and an answer.")
     split: SplitRule = Field(SplitRule(), description="How rows are divided into splits.")
     label: str | None = Field(
@@ -183,6 +192,14 @@ class Data(Section):
         "error", description="What to do with a row longer than max_length."
     )
     seed: Seed = Field(0, description="Seed of the split, and of the rows that eval.limit takes.")
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without steps where there are none."""
+        found: dict[str, Any] = rest(self)
+        if not self.steps:
+            found.pop("steps", None)
+        return found
 
     @property
     def labelled(self) -> bool:
@@ -379,6 +396,7 @@ def _rebuild() -> None:
     sections: list[type[Section]] = [
         *(entry.section for entry in MODEL_SOURCES.values()),
         *(entry.section for entry in DATA_SOURCES.values()),
+        *(entry.section for entry in DATA_STEPS.values()),
         *(entry.section for entry in METHODS.values()),
         *(entry.section for entry in PROVIDERS.values()),
     ]
@@ -387,5 +405,5 @@ def _rebuild() -> None:
         section.model_rebuild(force=True)
 
 
-for _table in (MODEL_SOURCES, DATA_SOURCES, METHODS, METRICS, PROVIDERS):
+for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, METHODS, METRICS, PROVIDERS):
     _table.watch(_rebuild)

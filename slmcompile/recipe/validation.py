@@ -13,18 +13,16 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from slmcompile.console.errors import BadRecipeError, all_of
 from slmcompile.console.printable import shortened
 from slmcompile.recipe.dump import as_written
-from slmcompile.recipe.names import nested_group, section_at, suggest
+from slmcompile.recipe.names import kinds_at, nested_group, section_at, suggest
 from slmcompile.recipe.other_kind import key_of_another_kind
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.places import in_order, place
 from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.yaml_file import KeyPath
-from slmcompile.registry.markers import sections_of
 
 _MOST_EXPLAINED = 40
 _UNKNOWN = "extra_forbidden"
@@ -51,6 +49,7 @@ _WORDS = {
     "string_too_short": "must have {min_length} characters at least",
     "string_type": "must be text",
     "too_long": "must have {max_length} entries at most",
+    "too_short": "must have {min_length} or more entries",
     "tuple_type": "must be a list",
     "union_tag_invalid": "has the type {tag}, which is none of {expected_tags}",
     "union_tag_not_found": "has no type",
@@ -105,10 +104,14 @@ def explained(
     for problem in map(dict, invalid.errors()):
         groups.setdefault(_keys(problem, raw), []).append(problem)
     unknown = {keys[:-1] for keys, (first, *_) in groups.items() if first["type"] == _UNKNOWN}
+    within = {keys[:length] for keys in groups for length in range(len(keys))}
     groups = {
-        keys: problems  # what is missing may be called by the unknown name beside it
+        keys: problems
         for keys, problems in groups.items()
+        # What is missing may be called by the unknown name beside it; a list is no shorter than it
+        # was given because an entry of it is wrong.
         if not (problems[0]["type"] == "missing" and keys[:-1] in unknown)
+        and not (problems[0]["type"] == "too_short" and keys in within)
     }
     if len(groups) > _MOST_EXPLAINED:  # looking for near names takes its time
         first_ones = sorted(groups, key=lambda keys: place(f"{origin(keys)}: "))
@@ -172,7 +175,9 @@ def _explained(
     hidden = first["type"] in _RANK or isinstance(given, dict)
     value = "" if hidden else f" (given {shortened(as_written(given))}{route})"
     message = " or ".join([said[0], *(one.removeprefix("must be ") for one in said[1:])])
-    return BadRecipeError(f"{where}: {message}{value}", _mend(same, keys, parent, origin(keys)))
+    return BadRecipeError(
+        f"{where}: {message}{value}", _mend(same, keys, raw, parent, origin(keys))
+    )
 
 
 def _sentence(problem: dict[str, Any]) -> str:
@@ -186,7 +191,11 @@ def _sentence(problem: dict[str, Any]) -> str:
 
 
 def _mend(
-    problems: list[dict[str, Any]], keys: KeyPath, parent: type[BaseModel] | None, where: str
+    problems: list[dict[str, Any]],
+    keys: KeyPath,
+    raw: dict[str, Any],
+    parent: type[BaseModel] | None,
+    where: str,
 ) -> str:
     first = problems[0]
     given = first.get("input")
@@ -199,12 +208,13 @@ def _mend(
     if "mend" in context:  # a rule of the schema's own
         return str(context["mend"])
     if first["type"].startswith("union_tag"):
-        return _mend_type(first, keys, parent)
+        return _mend_type(first, list(kinds_at(keys, raw)[1]))
     if isinstance(given, str) and (better := _mend_text(given, first["type"], near)):
         return better
     if first["type"] == "string_type" and isinstance(given, bool | int | float):
         quoted = f'"{as_written(given)}"'
-        if is_override(where):  # the shell takes one pair of quotes away
+        # The shell takes one pair of quotes away; what is in a list is not set by itself.
+        if is_override(where) and not any(key.isdigit() for key in keys):
             quoted = f"'{'.'.join(keys)}={quoted}'"
         return f"write it in quotes: {quoted}"
     if first["type"] == "string_pattern_mismatch":
@@ -236,24 +246,11 @@ def _mend_text(given: str, problem: str, near: list[str]) -> str:
     return f"write [{given}]" if listed else ""
 
 
-def _mend_type(problem: dict[str, Any], keys: KeyPath, parent: type[BaseModel] | None) -> str:
-    known = _quoted(str(problem.get("ctx", {}).get("expected_tags", "")))
-    if not known and parent is not None and keys[-1] in parent.model_fields:
-        known = _tags(parent.model_fields[keys[-1]])
+def _mend_type(problem: dict[str, Any], known: list[str]) -> str:
     close = get_close_matches(str(problem.get("ctx", {}).get("tag", ""))[:64], known, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
     return f"add `type:` with one of {', '.join(known)}" if known else "add `type:`"
-
-
-def _tags(field: FieldInfo) -> list[str]:
-    """What ``type`` may say in the sections of which a field takes one."""
-    return [
-        str(tag)
-        for section in sections_of(field.annotation, field.metadata)
-        if "type" in section.model_fields
-        for tag in get_args(section.model_fields["type"].annotation)
-    ]
 
 
 def _route(

@@ -21,6 +21,7 @@ FLOORS = (
     "methods",
     "providers",
     "sources",
+    "data_steps",
     "recipe",
     # What is compiled, and what DVC remembers of it.
     "hub",

@@ -689,6 +689,42 @@ TABLE = [
         "override 'data.source.files={train: data/tiny/commands.jsonl}': data.source.files: there…",
         "keep one of the two; data.source.path=null takes the path away",
     ),
+    (
+        ON + "data:\n  steps:\n    - {column: label}\n",
+        "",
+        "recipes/r.yaml:4: data.steps.0: has no type",
+        "add `type:` with one of drop, keep",
+    ),
+    (
+        ON + "data:\n  steps:\n    - {type: kep}\n",
+        "",
+        "recipes/r.yaml:4: data.steps.0: has the type 'kep', which is none of 'drop', 'keep'",
+        "did you mean 'keep'?",
+    ),
+    (
+        ON + "data:\n  steps:\n    - {type: keep, column: label, values: [1]}\n",
+        "",
+        "recipes/r.yaml:4: data.steps.0.values.0: must be text (given 1)",
+        'write it in quotes: "1"',
+    ),
+    (
+        "",
+        "data.steps=[{type: keep, column: label, values: [1]}]",
+        "override 'data.steps=[{type: keep, column: label, values: [1]}]': data.steps.0.values.0:…",
+        'write it in quotes: "1"',
+    ),
+    (
+        "",
+        "data.steps=[{type: keep, column: label, values: []}]",
+        "override 'data.steps=[{type: keep, column: label, values: []}]': data.steps.0.values: mu…",
+        "give 1 or more entries…",
+    ),
+    (
+        "",
+        "data.steps=[{type: keep, colum: label, values: [a]}]",
+        "override 'data.steps=[{type: keep, colum: label, values: [a]}]': data.steps.0.colum: unk…",
+        "did you mean 'data.steps.0.column'?",
+    ),
 ]
 
 # A key, and what is said of it.

@@ -17,6 +17,8 @@ from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
 from slmcompile.data.formats import format_of, not_empty, parse
 from slmcompile.data.rows import SourceRow
+from slmcompile.data.steps import stepped
+from slmcompile.data_steps import DATA_STEPS
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Data
 from slmcompile.shapes.splits import Split
@@ -79,14 +81,16 @@ def first_rows(config: Data, project: Path, roots: Sequence[str] = ()) -> FirstR
         RefusedError: a path leads out of the project (exit 77).
     """
     source = config.source
-    if not isinstance(source, FileData):
+    row_by_row = all(DATA_STEPS[step.type].row_by_row for step in config.steps)
+    if not isinstance(source, FileData) or not row_by_row:
         return FirstRows((), 0, whole=False)
-    found: dict[Split, tuple[SourceRow, ...]] = {}
+    found: dict[Split, list[SourceRow]] = {}
     every = True
     for split, paths in source.paths.items():
         read = [_of_file(project, path, source, roots) for path in paths[:FILES]]
-        found[split] = tuple(row for rows, _ in read for row in rows)
+        found[split] = [row for rows, _ in read for row in rows]
         every = every and len(paths) <= FILES and all(whole for _, whole in read)
+    found, _ = stepped(found, config.steps, config.columns, whole=every)
     return FirstRows(
         tuple(row for rows in found.values() for row in rows), len(found.get("train", ())), every
     )

@@ -54,8 +54,8 @@ def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, bool]]:
     """Dotted key of every leaf below a section, and whether it is cosmetic."""
     for name, field in type(section).model_fields.items():
         value, path = getattr(section, name), f"{prefix}{name}"
-        # A section leaves out keys that another key rules out (train.lora in a full fine-tuning).
-        if value is None and name not in section.model_dump(include={name}):
+        # A section leaves out what another key rules out, and some that say nothing when empty.
+        if value in (None, ()) and name not in section.model_dump(include={name}):
             continue
         if isinstance(value, BaseModel):
             yield from leaves(value, f"{path}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,7 @@ _BY = "data.split.by"
 """A column that only the rows must have from which splits are taken."""
 
 _ROLES_SHOWN = 3
+_STEP = re.compile(r"(data\.steps\.[0-9]+): ")
 
 
 @check(
@@ -72,7 +74,11 @@ def _look(source: Source, wanted: tuple[tuple[str, str], ...]) -> _Looked:
     try:
         seen = first_rows_of(source)
     except SlmcompileError as error:
-        return _Looked("", "data.source", error)
+        step = _STEP.match(error.what)
+        if step is None:
+            return _Looked("", "data.source", error)
+        what = error.what[step.end() :]
+        return _Looked("", step[1], SlmcompileError(what, error.mend, code=error.code))
     for number, row in enumerate(seen.rows):
         for key, name in wanted:
             if key == _BY and number >= seen.train:

@@ -10,6 +10,7 @@ from slmcompile.checks.precedence import contradicts
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.data.compression import compression_of
+from slmcompile.data_steps import DATA_STEPS
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
@@ -105,6 +106,8 @@ def _most_rows(context: CheckContext) -> int | None:
     source = context.recipe.data.source
     # A conversation may become an example for each of its turns.
     if isinstance(context.recipe.data.template, MessagesTemplate):
+        return None
+    if any(not DATA_STEPS[step.type].row_by_row for step in context.recipe.data.steps):
         return None
     if not isinstance(source, FileData) or source.encoding != "utf-8":
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slmcompile.data_steps import DATA_STEPS
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
@@ -18,15 +19,19 @@ def plan(making: Making) -> None:
     data, base = making.recipe.data, making.stage("base")
     source = DATA_SOURCES[data.source.type]
     named = source.files(data.source)
+    steps = [step.type for step in data.steps]
     making.add_shared(
         "data",
         typed(data),
         {"": "data"},
-        versions("transformers", "tokenizers", "pyarrow", *source.packages),
+        versions(
+            *("transformers", "tokenizers", "pyarrow", *source.packages),
+            *(package for step in steps for package in DATA_STEPS[step].packages),
+        ),
         {"base": base},
         tuple(path for paths in named.values() for path in paths),
         tuple(f"source.{key}" for key in named),
-        epochs=DATA_SOURCES.raised(source.name),
+        epochs=DATA_SOURCES.raised(source.name) | DATA_STEPS.raised(*steps),
     )
 
 

@@ -1,0 +1,56 @@
+"""Rows are kept or left out by what a column says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slmcompile.console.printable import shortened
+from slmcompile.data_steps.step import DataStep, StepKeys
+
+Values = Annotated[
+    tuple[Annotated[str, Field(max_length=1000)], ...], Field(min_length=1, max_length=1000)
+]
+_COLUMN = "Column, as a template names it."
+_VALUES = (
+    "Values as a template writes them: text as it is, numbers, `true`, `null` and the like as text."
+)
+
+
+class KeepRows(StepKeys):
+    """Only rows with one of these values in a column are kept."""
+
+    type: Literal["keep"] = Field(description="Rows with one of these values are kept.")
+    column: str = Field(description=_COLUMN)
+    values: Values = Field(description=_VALUES)
+
+
+class DropRows(StepKeys):
+    """Rows with one of these values in a column are left out."""
+
+    type: Literal["drop"] = Field(description="Rows with one of these values are left out.")
+    column: str = Field(description=_COLUMN)
+    values: Values = Field(description=_VALUES)
+
+
+def _words(step: KeepRows | DropRows) -> str:
+    return f"{step.type} {shortened(step.column)}"
+
+
+ENTRIES = (
+    DataStep(
+        name="keep",
+        section=KeepRows,
+        program="slmcompile.data.by_value:keep",
+        words=_words,
+        row_by_row=True,
+    ),
+    DataStep(
+        name="drop",
+        section=DropRows,
+        program="slmcompile.data.by_value:drop",
+        words=_words,
+        row_by_row=True,
+    ),
+)
