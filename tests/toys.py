@@ -1,7 +1,7 @@
 """An entry of each table that only tests know, and a recipe run with them in a process of its own.
 
-Nothing of the package names any of them: what a new method, metric, provider and kind of stage take
-is what stands here, with their programs.
+Nothing of the package names any of them: what a new source, data step, method, metric, provider and
+kind of stage take is what stands here, with their programs.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from slmcompile.data_steps import DATA_STEPS
+from slmcompile.data_steps.step import DataStep, StepKeys
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import MethodName, Train
 from slmcompile.methods.method import MemoryTerms, Method
@@ -31,7 +34,115 @@ from slmcompile.providers.genai import ARCHITECTURES
 from slmcompile.providers.keys import ProviderName, Target
 from slmcompile.providers.provider import Provider
 from slmcompile.recipe.project import Project
+from slmcompile.registry.scalars import ProjectPath
+from slmcompile.registry.table import Table
 from slmcompile.shapes.architecture import Architecture, Trainable
+from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
+from slmcompile.sources.keys import SourceKeys
+from slmcompile.sources.of_models.random import RandomModel, random_config, random_shapes
+from slmcompile.sources.source import DataSource, Described, ModelSource
+
+# --- a source of base models: one size, from a seed ---------------------------------------------
+
+
+class SeededModel(SourceKeys):
+    """A small random model of which only the seed is chosen."""
+
+    type: Literal["seeded"] = Field(description="Random weights of one size.")
+    words: ProjectPath = Field(description="Text file the tokenizer is trained on.")
+    number: int = Field(0, ge=0, description="Which of them.")
+
+
+def _random(source: SeededModel) -> RandomModel:
+    return RandomModel(type="random", tokenizer_text=source.words, seed=source.number)
+
+
+def _described(source: SeededModel) -> Described:
+    return Described(random_config(_random(source)), random_shapes(_random(source)))
+
+
+SEEDED = ModelSource(
+    name="seeded",
+    place=90,
+    section=SeededModel,
+    program="tests.toys:make_seeded",
+    file="words",
+    described=_described,
+)
+
+
+def make_seeded(source: SeededModel, project: Path, out: Path, progress: Any) -> str:
+    """Writes it."""
+    from slmcompile.base.random_init import make_random
+
+    make_random(_random(source), project, out, progress)
+    return f"seeded model {source.number}"
+
+
+# --- a source of rows: lines of text, question and answer ---------------------------------------
+
+
+class LinesData(SourceKeys):
+    """Lines of a text file: question, an arrow, answer."""
+
+    type: Literal["lines"] = Field(description="Lines of text.")
+    path: ProjectPath = Field(description="The file.")
+    arrow: str = Field("=>", description="What stands between question and answer.")
+
+
+LINES = DataSource(
+    name="lines",
+    place=90,
+    section=LinesData,
+    program="tests.toys:read_lines",
+    files=lambda source: {"path": (source.path,)},
+)
+
+
+def read_lines(source: LinesData, project: Path, roots: Sequence[str]) -> Any:
+    """A row a line, in the columns text and label."""
+    from slmcompile.data.files import contained
+    from slmcompile.data.rows import SourceRow
+    from slmcompile.data.source import Rows
+
+    lines = contained(project, source.path, roots).read_text(encoding="utf-8").splitlines()
+    pairs = (line.split(f" {source.arrow} ") for line in lines)
+    rows = [
+        SourceRow({"text": text, "label": label}, f"{source.path}:{number}")
+        for number, (text, label) in enumerate(pairs, start=1)
+    ]
+    return Rows({"train": rows})
+
+
+# --- a data step ---------------------------------------------------------------------------------
+
+
+class Shout(StepKeys):
+    """A column in capitals."""
+
+    type: Literal["shout"] = Field(description="A column in capitals.")
+    column: str = Field(description="Which.")
+
+
+SHOUT = DataStep(
+    name="shout",
+    section=Shout,
+    program="tests.toys:shout",
+    words=lambda step: f"shout {step.column}",
+    row_by_row=True,
+)
+
+
+def shout(
+    step: Shout, rows: Sequence[Any], columns: Mapping[str, str]
+) -> tuple[list[Any], dict[str, int]]:
+    """The rows with it, and how many were not so before."""
+    name = columns.get(step.column, step.column)
+    made = [
+        replace(row, values={**row.values, name: str(row.values[name]).upper()}) for row in rows
+    ]
+    return made, {"changed": sum(a != b for a, b in zip(made, rows, strict=True))}
+
 
 # --- a train method that is no PEFT adapter: the norms of the first layers are trained ----------
 
@@ -190,8 +301,14 @@ def count(context: Any) -> Any:
 # --- a recipe with all of them -------------------------------------------------------------------
 
 OVERRIDES = (
-    "train=norms", "target=[box]", "eval.metrics=[exact_match,one_word,perplexity]",
-    "train.num_train_epochs=1", "gates=[{metric: one_word, min: 0.0001}]",
+    *("model=seeded", "data=lines", "data.steps=[{type: shout, column: text}]"),
+    *("train=norms", "target=[box]", "eval.metrics=[exact_match,one_word,perplexity]"),
+    *("train.num_train_epochs=1", "gates=[{metric: one_word, min: 0.0001}]"),
+)
+
+TOYS: tuple[tuple[Table[Any], Any], ...] = (
+    (MODEL_SOURCES, SEEDED), (DATA_SOURCES, LINES), (DATA_STEPS, SHOUT), (METHODS, NORMS),
+    (METRICS, WORDS), (PROVIDERS, BOX), (KINDS, COUNT),
 )  # fmt: skip
 
 
@@ -199,13 +316,27 @@ OVERRIDES = (
 def toys() -> Iterator[None]:
     """The tables with the toys in them."""
     with ExitStack() as joined:
-        for table, entry in ((METHODS, NORMS), (METRICS, WORDS), (PROVIDERS, BOX), (KINDS, COUNT)):
+        for table, entry in TOYS:
             joined.enter_context(table.joined_by(entry))
         yield
 
 
 def add_groups(root: Path) -> None:
-    """What a new method and a new target bring besides: a group each."""
+    """What new sources, a new method and a new target bring besides: a group each."""
+    rows = map(json.loads, (root / "data/tiny/commands.jsonl").read_text("utf-8").splitlines())
+    (root / "data" / "lines.txt").write_text(
+        "\n".join(f"{row['text']} => {row['label']}" for row in rows), encoding="utf-8"
+    )
+    (root / "conf" / "model" / "seeded.yaml").write_text(
+        "name: seeded\nlicense: Apache-2.0\nsource:\n  type: seeded\n"
+        "  words: data/lines.txt\n  number: 3\n",
+        encoding="utf-8",
+    )
+    tiny = (root / "conf" / "data" / "tiny-commands.yaml").read_text("utf-8")
+    (root / "conf" / "data" / "lines.yaml").write_text(
+        tiny.replace("type: file", "type: lines").replace("tiny/commands.jsonl", "lines.txt"),
+        encoding="utf-8",
+    )
     (root / "conf" / "train" / "norms.yaml").write_text(
         "method: norms\nlearning_rate: 1e-2\nnum_threads: 1\nsave_steps: 2\n", encoding="utf-8"
     )

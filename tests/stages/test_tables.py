@@ -1,4 +1,4 @@
-"""A new method, metric, provider and kind of stage take their own files and nothing else."""
+"""What is new in a table takes its own files and nothing else, from the plan to the report."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.console.errors import BadRecipeError
+from slmcompile.console.errors import BadRecipeError, SlmcompileError
 from slmcompile.estimate.peak import predict
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.diff import compare, side_of
 from slmcompile.explain.plan_text import plan_text
 from slmcompile.explain.planned import plan_compiled
-from slmcompile.facts.gather import context_of
+from slmcompile.facts.gather import context_of, recipe_of
+from slmcompile.lock.references import references
 from slmcompile.methods import METHODS
 from slmcompile.recipe.json_schema import schema_files
 from slmcompile.recipe.key_docs import key_docs
@@ -75,6 +76,11 @@ def test_a_check_refuses_what_trains_nothing(project: Project) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        ("model.source.vocab_size=512", "model.source.vocab_size: unknown key for the type seeded"),
+        ("data.source.delimiter=x", "data.source.delimiter: unknown key for the type lines"),
+        ("data.source.path=data/lynes.txt", "did you mean 'data/lines.txt'"),
+        ("data.steps=[{type: shoot, column: text}]", "did you mean 'shout'"),
+        ("data.steps=[{type: shout, colunm: text}]", "did you mean 'data.steps.0.column'"),
         ("train.lora.r=4", "train.lora: the method norms does not read it"),
         ("train.first_layers=x", "train.first_layers: must be a whole number"),
         ("train.first_layer=1", "did you mean 'train.first_layers'"),
@@ -84,12 +90,9 @@ def test_a_check_refuses_what_trains_nothing(project: Project) -> None:
     ],
 )
 def test_their_keys_are_as_closed_as_any(project: Project, override: str, said: str) -> None:
-    with pytest.raises(BadRecipeError) as caught:
-        compile_recipe(
-            project,
-            "tiny",
-            [*(each for each in toys.OVERRIDES if "gates" not in each), f"++{override}"],
-        )
+    kept = [each for each in toys.OVERRIDES if not each.startswith(("gates", "data.steps"))]
+    with pytest.raises(SlmcompileError) as caught:
+        compile_recipe(project, "tiny", [*kept, f"++{override}"])
     assert said in f"{caught.value.what} {caught.value.mend}"
 
 
@@ -97,7 +100,9 @@ def test_why_and_diff_name_their_keys(project: Project) -> None:
     before = compile_recipe(project, "tiny", toys.OVERRIDES)
     pretend_run(project, before)
     after = compile_recipe(
-        project, "tiny", [*toys.OVERRIDES, "train.first_layers=1", "target.box.serial=8"]
+        project,
+        "tiny",
+        [*toys.OVERRIDES, "train.first_layers=1", "target.box.serial=8"],
     )
     reasons = {
         change.stage.kind: [reason.sentence() for reason in change.reasons]
@@ -109,12 +114,43 @@ def test_why_and_diff_name_their_keys(project: Project) -> None:
     assert {key.key for key in difference.keys} == {"train.first_layers", "target.box.serial"}
 
 
+def test_why_diff_and_lock_name_what_sources_and_steps_read(project: Project) -> None:
+    before = compile_recipe(project, "tiny", toys.OVERRIDES)
+    pretend_run(project, before)
+    assert [reference.key for reference in references(recipe_of(before.effective), before)] == [
+        "file:data/lines.txt",
+        "file:data/lines.txt",
+    ]
+    with (project.root / "data/lines.txt").open("a", encoding="utf-8") as stream:
+        stream.write("\nlights on => on")
+    step = "data.steps=[{type: shout, column: label}]"
+    overrides = [each for each in toys.OVERRIDES if not each.startswith("data.steps")]
+    after = compile_recipe(
+        project, "tiny", [*overrides, "model.source.number=4", step, "data.source.arrow='->'"]
+    )
+    difference = compare(side_of("old", before), side_of("new", after))
+    assert {key.key for key in difference.keys} == {
+        "model.source.number", "data.source.arrow", "data.steps",
+    }  # fmt: skip
+    changed = {stage.kind: [r.sentence() for r in stage.reasons] for stage in difference.stages}
+    assert changed["base"] == ["model.source.number 3 → 4", "data/lines.txt changed"]
+    assert changed["data"][0] == "data.source.arrow => → ->"
+    assert changed["data"][1].startswith("data.steps [{")
+    assert changed["data"][2] == "data/lines.txt changed"
+
+
 def test_they_are_in_the_schema_and_on_the_keys_page(project: Project) -> None:
     schemas = schema_files()
+    assert "arrow" in schemas["data.json"]
+    assert "shout" in schemas["data.json"]
+    assert "seeded" in schemas["model.json"]
     assert "first_layers" in schemas["train.json"]
     assert "one_word" in schemas["eval.json"]
     assert "serial" in schemas["target.json"]
     page = key_docs()
+    assert "### `model.source` with `type: seeded`" in page
+    assert "### `data.source` with `type: lines`" in page
+    assert "### `data.steps[]` with `type: shout`" in page
     assert "### `train` with `method: norms`" in page
     assert "| `first_layers` | integer, ≥ 0 | `2` | Layers whose norms are trained. |" in page
     assert "### `target.NAME` with `execution_provider: box`" in page
@@ -133,6 +169,12 @@ def test_they_run_go_on_from_a_checkpoint_and_are_reported_on(project: Project) 
     assert sorted(path.name for path in adapter.iterdir()) == ["method.json", "norms.safetensors"]
     training = json.loads((root / "pipelines/tiny/metrics/train.json").read_text())
     assert training["train_loss_last"] < training["train_loss_first"]
+    (data,) = (root / "outputs").glob("data-*/data_report.json")
+    found = json.loads(data.read_text(encoding="utf-8"))
+    assert found["notes"] == ["shout text: 480 of 480 rows are left (changed 480)"]
+    assert found["examples"][0]["segments"][0]["text"].isupper()
+    (base,) = (root / "outputs").glob("base-*/manifest.json")
+    assert json.loads(base.read_text(encoding="utf-8"))["info"]["parameters"] == 106_816
     assert (outputs / "export-box" / "box.txt").read_text() == "7\n"
     counts = json.loads((outputs / "count" / "counts.json").read_text())
     assert counts == {
@@ -147,6 +189,7 @@ def test_they_run_go_on_from_a_checkpoint_and_are_reported_on(project: Project) 
     assert 0 < metrics["box"]["one_word"] <= 1
     report = (outputs / "report" / "report.md").read_text(encoding="utf-8")
     assert "One word" in report
+    assert "shout text: 480 of 480 rows are left (changed 480)" in report
     assert "norm tuning (2 layers)" in report
     (card,) = (outputs / "report" / "cards").rglob("*.md")
     assert "factory box fp32" in card.read_text(encoding="utf-8")
