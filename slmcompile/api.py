@@ -175,7 +175,7 @@ def _run(
     check: Callable[[PlannedRun], None] | None = None,
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
-    from slmcompile.execution.repro import check_dvc, dvc_ready, reproduce
+    from slmcompile.execution.dvc_executor import check_dvc, dvc_ready, reproduce
     from slmcompile.state.locks import recipe_lock
     from slmcompile.state.torn_lock import keep_or_put_back
     from slmcompile.state.writable import check_writable

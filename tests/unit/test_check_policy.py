@@ -16,7 +16,7 @@ from slmcompile import api
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.execution import repro as drive
+from slmcompile.execution import dvc_executor as drive
 from slmcompile.facts.context import CheckContext
 from slmcompile.lock.file import lock_name, write_lock
 from slmcompile.lock.update import update_lock

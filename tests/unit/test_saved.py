@@ -16,7 +16,7 @@ import slmcompile.plans.installed as installed
 from slmcompile import api
 from slmcompile.cli.main import main
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
-from slmcompile.execution import repro as drive
+from slmcompile.execution import dvc_executor as drive
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.saved import load
 from slmcompile.metrics import METRICS

@@ -10,7 +10,7 @@ import pytest
 
 from slmcompile.cli.main import main
 from slmcompile.console.errors import StaleError, UsageError
-from slmcompile.execution.repro import _targets
+from slmcompile.execution.dvc_executor import _targets
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.selection import select, with_needed
 from slmcompile.plans.definition import Plan
