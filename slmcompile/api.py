@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from slmcompile.base.facts import read_model_facts
 from slmcompile.checks.judge import judge, refusal
 from slmcompile.checks.registry import Finding, all_checks
 from slmcompile.console.errors import MissingError, RefusedError, SlmcompileError
+from slmcompile.execution.executor import Executor
 from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
 from slmcompile.explain.planned import PlannedRun, counted, plan_compiled, to_json
 from slmcompile.explain.results import ArtifactResult, read_results
@@ -102,6 +103,7 @@ def run(
     policy_from: str | None = None,
     on_plan: Callable[[PlannedRun], None] | None = None,
     progress: IO[str] | None = None,
+    executor: Executor | None = None,
 ) -> RunResult:
     """Brings the generated files in line, runs what is not up to date, returns what came out.
 
@@ -118,6 +120,7 @@ def run(
             else runs; the working tree's by default.
         on_plan: told what is going to happen, before it does.
         progress: a real file that stages write their progress to; standard output by default.
+        executor: what runs the stages; DVC by default.
 
     Raises:
         SlmcompileError: the first check that refutes the recipe, before anything is written; the
@@ -125,7 +128,7 @@ def run(
     """
     found = replace(find_project(project), policy_from=policy_from)
     asked = _Asked(recipe, tuple(overrides), tuple(select), policy_from)
-    return _run(found, asked, on_plan, progress)
+    return _run(found, asked, on_plan, progress, executor)
 
 
 def apply(
@@ -135,6 +138,7 @@ def apply(
     policy_from: str | None = None,
     on_plan: Callable[[PlannedRun], None] | None = None,
     progress: IO[str] | None = None,
+    executor: Executor | None = None,
 ) -> RunResult:
     """Runs exactly the plan that ``plan --out`` wrote.
 
@@ -154,7 +158,7 @@ def apply(
 
     plan = asked.plan
     work = _Asked(plan.recipe, plan.overrides, asked.select, policy_from)
-    return _run(found, work, on_plan, progress, check)
+    return _run(found, work, on_plan, progress, executor, check)
 
 
 @dataclass(frozen=True)
@@ -172,17 +176,18 @@ def _run(
     asked: _Asked,
     on_plan: Callable[[PlannedRun], None] | None,
     progress: IO[str] | None,
+    executor: Executor | None,
     check: Callable[[PlannedRun], None] | None = None,
 ) -> RunResult:
     # What drives DVC is not for those who only plan.
-    from slmcompile.execution.dvc_executor import check_dvc, dvc_ready, reproduce
+    from slmcompile.execution.dvc_executor import DvcExecutor
     from slmcompile.state.locks import recipe_lock
     from slmcompile.state.torn_lock import keep_or_put_back
     from slmcompile.state.writable import check_writable
 
     say = partial(print, file=progress, flush=True)
-    with joined(found), recipe_lock(found, asked.recipe), ExitStack() as started:
-        ready = started.enter_context(dvc_ready(found, progress))
+    executor = executor or DvcExecutor(found, progress)
+    with joined(found), recipe_lock(found, asked.recipe), executor:
         compiled = compile_recipe(found, asked.recipe, asked.overrides)
         keep_or_put_back(found, compiled, say)
         planned = plan_compiled(found, compiled, asked.policy_from)
@@ -196,15 +201,14 @@ def _run(
         error = refusal(planned.findings)
         if error is not None:
             raise error
-        check_dvc(found)
+        executor.check()
         check_writable(found)
         sync(found, [compiled], running=asked.recipe)
         if any(_awaits_weights(finding) for finding in planned.findings):
-            reproduce(found, compiled, ready, progress, (compiled.stage("base"),))
+            executor.reproduce(compiled, (compiled.stage("base"),))
             _hold_to_policy(found, compiled, asked.policy_from)
-            ready = started.enter_context(dvc_ready(found, progress))
         try:
-            reproduce(found, compiled, ready, progress, only)
+            executor.reproduce(compiled, only)
         except MissingError:
             # For whoever runs `dvc repro` next; where there is still no room, our next run does it.
             with suppress(SlmcompileError):

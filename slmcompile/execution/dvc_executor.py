@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -44,84 +44,101 @@ _PATIENCE = 3600.0
 """Seconds to wait for another recipe's run that holds a shared stage."""
 
 
-@contextmanager
-def dvc_ready(project: Project, progress: IO[str] | None) -> Iterator[subprocess.Popen[str]]:
-    """DVC, importing itself for ``reproduce``; stages tell ``progress`` (default: stdout).
+class DvcExecutor:
+    """``dvc repro`` in a process of its own: an ``Executor``.
 
-    It has a process group of its own, and ends undone where it is never told what to do.
+    Args:
+        project: whose stages are run.
+        progress: a real file that stages tell what they do; standard output by default.
     """
-    environment = os.environ | {
-        # Stages are started by name; this puts ours first whatever the caller's PATH is.
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONWARNINGS": "ignore",
-        STARTED_BY: mark(os.getpid()),
-    }
-    with subprocess.Popen(
-        python_module("slmcompile.execution.dvc_child"),
-        cwd=project.root,
-        stdin=subprocess.PIPE,
-        stdout=progress,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=environment,
-        start_new_session=True,
-        # Runs before exec in the child; the command line starts no thread before it.
-        preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.terminate()
 
+    def __init__(self, project: Project, progress: IO[str] | None = None) -> None:
+        self._project = project
+        self._progress = progress
+        self._processes = ExitStack()
+        self._ready: subprocess.Popen[str] | None = None
 
-def reproduce(
-    project: Project,
-    plan: Plan,
-    ready: subprocess.Popen[str],
-    progress: IO[str] | None = None,
-    only: Sequence[Stage] | None = None,
-) -> None:
-    """Runs ``dvc repro`` on a recipe's pipeline, in a process from ``dvc_ready``.
+    def __enter__(self) -> DvcExecutor:
+        self._ready = self._started()
+        return self
 
-    With ``only`` no other stage is looked at; they run in the order given.
+    def __exit__(self, *_: object) -> None:
+        self._processes.close()
 
-    Raises:
-        SlmcompileError: the failed stage's own error and exit code.
-        MissingError: DVC found no room or no right to write (exit 69).
-    """
-    for stage in plan.stages():
-        clear_failure(project, stage.address)
-    log = project.scratch / "logs" / f"{plan.recipe}.log"
-    command = ["--wait-for-lock", "repro", *_targets(plan, only)]
-    say = partial(print, file=progress, flush=True)
-    dvc_lock.mend(project, say)
-    status, chatter = _run(ready, command, log)
-    # Another run may hold a stage that both share; DVC waits for its own lock, not for that one.
-    # And one that was killed may have left this one's claims in pieces.
-    deadline = time.monotonic() + _PATIENCE
-    while status != 0 and (_busy(chatter) or dvc_lock.is_damaged(project)):
-        if time.monotonic() > deadline:
-            raise LockedError(f"{plan.recipe}: {_last_error(chatter)}", "stop the other run")
-        time.sleep(1)
-        dvc_lock.mend(project, say)
-        with dvc_ready(project, progress) as again:
-            status, chatter = _run(again, command, log)
-    if status == 0:
-        return
-    for stage in plan.stages():
-        failure = read_failure(project, stage.address)
-        if failure is not None:
-            raise failure
-    if status in {130, -signal.SIGINT}:
-        raise SlmcompileError("interrupted", "run again to go on", code=Exit.INTERRUPTED)
-    if status in {143, -signal.SIGTERM}:
-        raise SlmcompileError("terminated", "run again to go on", code=Exit.TERMINATED)
-    told = _told(chatter) or missing_of(chatter)
-    if told is not None:
-        raise told
-    raise StageFailedError(f"{plan.recipe}: {_last_error(chatter)}", f"the whole log: {log}")
+    def check(self) -> None:
+        """Raises MissingError where the project is not under git and DVC (exit 69)."""
+        root = self._project.root
+        if not (root / ".dvc").is_dir() or not in_git(root):
+            raise MissingError(
+                f"{root}: not under git and DVC",
+                "run `slmcompile init` (or `git init` and `dvc init`)",
+            )
+
+    def reproduce(self, plan: Plan, only: Sequence[Stage] | None = None) -> None:
+        """As ``Executor`` says, by ``dvc repro`` on the recipe's pipeline."""
+        project = self._project
+        for stage in plan.stages():
+            clear_failure(project, stage.address)
+        log = project.scratch / "logs" / f"{plan.recipe}.log"
+        status, chatter = self._run(plan, only, log)
+        # Another run may hold a stage that both share; DVC waits for its own lock, not for that
+        # one. And one that was killed may have left this one's claims in pieces.
+        deadline = time.monotonic() + _PATIENCE
+        while status != 0 and (_busy(chatter) or dvc_lock.is_damaged(project)):
+            if time.monotonic() > deadline:
+                raise LockedError(f"{plan.recipe}: {_last_error(chatter)}", "stop the other run")
+            time.sleep(1)
+            status, chatter = self._run(plan, only, log)
+        if status == 0:
+            return
+        for stage in plan.stages():
+            failure = read_failure(project, stage.address)
+            if failure is not None:
+                raise failure
+        if status in {130, -signal.SIGINT}:
+            raise SlmcompileError("interrupted", "run again to go on", code=Exit.INTERRUPTED)
+        if status in {143, -signal.SIGTERM}:
+            raise SlmcompileError("terminated", "run again to go on", code=Exit.TERMINATED)
+        told = _told(chatter) or missing_of(chatter)
+        if told is not None:
+            raise told
+        raise StageFailedError(f"{plan.recipe}: {_last_error(chatter)}", f"the whole log: {log}")
+
+    def _run(self, plan: Plan, only: Sequence[Stage] | None, log: Path) -> tuple[int, list[str]]:
+        """One ``dvc repro``, by the process that is ready or by another one."""
+        process, self._ready = self._ready or self._started(), None
+        dvc_lock.mend(self._project, partial(print, file=self._progress, flush=True))
+        return _told_to(process, ["--wait-for-lock", "repro", *_targets(plan, only)], log)
+
+    def _started(self) -> subprocess.Popen[str]:
+        """DVC, importing itself until it is told what to do.
+
+        It has a process group of its own, and ends undone where it is never told.
+        """
+        environment = os.environ | {
+            # Stages are started by name; this puts ours first whatever the caller's PATH is.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+            "DVC_NO_ANALYTICS": "1",
+            "PYTHONWARNINGS": "ignore",
+            STARTED_BY: mark(os.getpid()),
+        }
+        process = self._processes.enter_context(
+            subprocess.Popen(
+                python_module("slmcompile.execution.dvc_child"),
+                cwd=self._project.root,
+                stdin=subprocess.PIPE,
+                stdout=self._progress,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=environment,
+                start_new_session=True,
+                # Runs before exec in the child; the command line starts no thread before it.
+                preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
+            )
+        )
+        self._processes.callback(process.terminate)
+        return process
 
 
 def _targets(plan: Plan, only: Sequence[Stage] | None) -> list[str]:
@@ -134,16 +151,9 @@ def _targets(plan: Plan, only: Sequence[Stage] | None) -> list[str]:
     return ["--single-item", *compiling, *named]
 
 
-def check_dvc(project: Project) -> None:
-    """Raises MissingError where the project is not under git and DVC (exit 69)."""
-    if not (project.root / ".dvc").is_dir() or not in_git(project.root):
-        raise MissingError(
-            f"{project.root}: not under git and DVC",
-            "run `slmcompile init` (or `git init` and `dvc init`)",
-        )
-
-
-def _run(process: subprocess.Popen[str], command: list[str], log: Path) -> tuple[int, list[str]]:
+def _told_to(
+    process: subprocess.Popen[str], command: list[str], log: Path
+) -> tuple[int, list[str]]:
     """Tells DVC its arguments and passes our signals on to it and all it starts.
 
     Returns its status and the last lines it wrote to standard error, which also go to ``log``.

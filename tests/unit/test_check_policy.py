@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from contextlib import nullcontext
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from slmcompile import api
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.execution import dvc_executor as drive
 from slmcompile.facts.context import CheckContext
 from slmcompile.lock.file import lock_name, write_lock
 from slmcompile.lock.update import update_lock
 from slmcompile.machine.device import Device
-from slmcompile.plans.definition import Plan
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.policy import FILE, Policy
 from slmcompile.recipe.project import Project
+from tests.executors import Idle
 from tests.projects import command, commit, make_project
 
 
@@ -322,7 +322,7 @@ def test_a_plan_may_be_held_against_the_base_branchs_policy(
 
 @pytest.mark.parametrize(("limit", "allowed"), [(7, False), (8, True)])
 def test_the_base_branchs_policy_also_judges_what_the_run_fetches(
-    project: Project, monkeypatch: pytest.MonkeyPatch, limit: int, allowed: bool
+    project: Project, limit: int, allowed: bool
 ) -> None:
     """The size of the weights is known when they are there, before anything is trained on them."""
     override = hub_model(project, "a" * 40)
@@ -333,16 +333,15 @@ def test_the_base_branchs_policy_also_judges_what_the_run_fetches(
     model_folder(project)
     ran: list[tuple[str, ...] | None] = []
 
-    def reproduce(_: Project, plan: Plan, *more: Any) -> None:
-        only = more[2] if len(more) > 2 else None
+    def reproduce(plan: Plan, only: Sequence[Stage] | None) -> None:
         ran.append(only and tuple(stage.kind for stage in only))
         base = plan.shared[0].stages[0].out
         shutil.copytree(project.root / "models/mine", project.root / base, dirs_exist_ok=True)
 
-    monkeypatch.setattr(drive, "dvc_ready", lambda *_: nullcontext())
-    monkeypatch.setattr(drive, "check_dvc", lambda *_: None)
-    monkeypatch.setattr(drive, "reproduce", reproduce)
-    run = partial(api.run, "tiny", [override], project=project.root, policy_from="main")
+    run = partial(
+        api.run, "tiny", [override], project=project.root, policy_from="main",
+        executor=Idle(did=reproduce),
+    )  # fmt: skip
     if allowed:
         run()
         assert ran == [("base",), None]

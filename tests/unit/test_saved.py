@@ -6,7 +6,6 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ import slmcompile.plans.installed as installed
 from slmcompile import api
 from slmcompile.cli.main import main
 from slmcompile.console.errors import CorruptError, RefusedError, SlmcompileError, StaleError
-from slmcompile.execution import dvc_executor as drive
+from slmcompile.execution import dvc_executor
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.saved import load
 from slmcompile.metrics import METRICS
 from slmcompile.plans.canonical import digest
 from slmcompile.recipe.project import Project
+from tests.executors import Idle
 from tests.pretend import pretend_run
 from tests.projects import make_project
 from tests.tables import raise_epoch
@@ -43,9 +43,7 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A project that has run, with a saved plan of another learning rate; nothing can run."""
     project = Project(shutil.copytree(template, tmp_path.resolve() / "project"))
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr(drive, "dvc_ready", lambda *_: nullcontext())
-    monkeypatch.setattr(drive, "check_dvc", lambda *_: None)
-    monkeypatch.setattr(drive, "reproduce", lambda *_: None)
+    monkeypatch.setattr(dvc_executor, "DvcExecutor", Idle)
     return project
 
 
