@@ -22,8 +22,8 @@ class Idle:
     ) -> None:
         self._did = did
 
-    def __enter__(self) -> Idle:
-        return self
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -58,9 +58,8 @@ class DvcExecutor:
         self._processes = ExitStack()
         self._ready: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> DvcExecutor:
+    def __enter__(self) -> None:
         self._ready = self._started()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._processes.close()

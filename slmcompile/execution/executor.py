@@ -16,7 +16,7 @@ class Executor(Protocol):
     meanwhile, and left when all is done or nothing is to be.
     """
 
-    def __enter__(self) -> Executor:
+    def __enter__(self) -> object:
         """Starts what it needs."""
 
     def __exit__(
