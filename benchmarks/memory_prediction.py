@@ -133,6 +133,8 @@ def child(order: Path) -> None:
 
 
 def _train(folder: Path, base: Path, config: Train) -> int:
+    import torch
+
     from slmcompile.training.loop import train
     from slmcompile.training.outputs import ADAPTER, MODEL
     from slmcompile.training.record import TrainRuntime
@@ -141,7 +143,8 @@ def _train(folder: Path, base: Path, config: Train) -> int:
     out.mkdir(parents=True)
     runtime = TrainRuntime("benchmark", save_steps=config.max_steps)
     scratch = folder / "scratch"
-    record = train(config, base, folder / "data", out, scratch, runtime, Silent(), lambda *_: None)
+    told = (runtime, Silent(), lambda *_: None, torch.device("cpu"))
+    record = train(config, base, folder / "data", out, scratch, *told)
     return record.peak_memory_bytes
 
 

@@ -33,6 +33,7 @@ from slmcompile.training.loop import train
 from slmcompile.training.record import TrainRuntime
 
 WARM_UP = 2
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -72,14 +73,14 @@ def ours(config: Train, base: Path, data: Path, rows: list[Row]) -> Meter:
         out = Path(folder, "adapter")
         out.mkdir()
         runtime = TrainRuntime("benchmark", save_steps=10**9, logging_steps=1)
-        train(config, base, data, out, Path(folder, "scratch"), runtime, Silent(), on_log)
+        train(config, base, data, out, Path(folder, "scratch"), runtime, Silent(), on_log, CPU)
     return meter
 
 
 def plain(config: LoraTrain, base: Path, rows: list[Row], tokenizer: Any) -> Meter:
     """One round of transformers.Trainer: padded batches, whole head, PEFT's own forward."""
     torch.manual_seed(config.seed)
-    model = attach(load_base_model(base, config.precision), config.lora)
+    model = attach(load_base_model(base, config.precision, CPU), config.lora)
 
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 

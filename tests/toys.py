@@ -1,7 +1,7 @@
 """An entry of each table that only tests know, and a recipe run with them in a process of its own.
 
-Nothing of the package names any of them: what a new source, data step, method, metric, provider and
-kind of stage take is what stands here, with their programs.
+Nothing of the package names any of them: what a new source, data step, optimizer, method, metric,
+provider and kind of stage take is what stands here, with their programs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import prod
@@ -25,6 +25,8 @@ from slmcompile.methods.keys import MethodName, Train
 from slmcompile.methods.method import MemoryTerms, Method
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
+from slmcompile.optimizers import OPTIMIZERS
+from slmcompile.optimizers.optimizer import Optimizer
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.making import Making
@@ -181,10 +183,10 @@ NORMS = Method(
 
 
 class _NormsProgram:
-    def open(self, config: NormsTrain, base: Path) -> Any:
+    def open(self, config: NormsTrain, base: Path, device: Any) -> Any:
         from slmcompile.models.base_model import load_base_model
 
-        return load_base_model(base, config.precision)
+        return load_base_model(base, config.precision, device)
 
     def attach(self, model: Any, config: NormsTrain) -> Any:
         for name, parameter in model.named_parameters():
@@ -207,6 +209,33 @@ class _NormsProgram:
 
 
 NORMS_PROGRAM = _NormsProgram()
+
+# --- an optimizer: a step of one length, whatever the gradient's --------------------------------
+
+SIGNS = Optimizer(
+    name="signs",
+    title="sign descent",
+    program="tests.toys:signs",
+    reads=frozenset(),
+    state_bytes=4.0,
+)
+
+
+def signs(config: Train, weights: Iterable[Any]) -> Any:
+    """The sign of the momentum, times the rate."""
+    import torch
+
+    class Signs(torch.optim.Optimizer):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for weight in group["params"]:
+                        mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
+                        mean.lerp_(weight.grad, 0.1)
+                        weight.sub_(mean.sign(), alpha=group["lr"])
+
+    return Signs(list(weights), {"lr": config.learning_rate})
+
 
 # --- a metric ------------------------------------------------------------------------------------
 
@@ -302,13 +331,14 @@ def count(context: Any) -> Any:
 
 OVERRIDES = (
     *("model=seeded", "data=lines", "data.steps=[{type: shout, column: text}]"),
-    *("train=norms", "target=[box]", "eval.metrics=[exact_match,one_word,perplexity]"),
-    *("train.num_train_epochs=1", "gates=[{metric: one_word, min: 0.0001}]"),
+    *("train=norms", "train.optim=signs", "train.num_train_epochs=1", "target=[box]"),
+    "eval.metrics=[exact_match,one_word,perplexity]",
+    "gates=[{metric: one_word, min: 0.0001}]",
 )
 
 TOYS: tuple[tuple[Table[Any], Any], ...] = (
-    (MODEL_SOURCES, SEEDED), (DATA_SOURCES, LINES), (DATA_STEPS, SHOUT), (METHODS, NORMS),
-    (METRICS, WORDS), (PROVIDERS, BOX), (KINDS, COUNT),
+    (MODEL_SOURCES, SEEDED), (DATA_SOURCES, LINES), (DATA_STEPS, SHOUT), (OPTIMIZERS, SIGNS),
+    (METHODS, NORMS), (METRICS, WORDS), (PROVIDERS, BOX), (KINDS, COUNT),
 )  # fmt: skip
 
 

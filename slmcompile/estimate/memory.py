@@ -19,6 +19,7 @@ from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.machine.process import GIVEN_BACK
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
+from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.recipe.schema import Eval
 from slmcompile.shapes.architecture import Architecture, Trainable
 from slmcompile.shapes.interval import Interval, exactly, larger
@@ -156,16 +157,17 @@ def _item(train: Train) -> int:
 
 
 def _trained_state(train: Train, found: Trainable, steps: int) -> float:
-    """Bytes beside the base model: what AdamW owns, the gradient, and the best weights so far.
+    """Bytes beside the base model: what the optimizer keeps, the gradient, and the best weights.
 
-    Masters, gradient and two moments are fp32; in bf16 the copies that are computed with, and
+    Masters and gradient are fp32; in bf16 the copies that are computed with, and
     their gradient, come on top. Masters of the base's own weights are those weights themselves.
     """
     count = found.parameters
     masters = 4 * (count - found.whole)
     copies = 4 * count if train.precision == "bf16" else 0
     best = 4 * count if train.load_best_model_at_end and steps > train.eval_steps else 0
-    return masters + 12 * count + copies + best
+    kept = (4 + OPTIMIZERS[train.optim].state_bytes) * count
+    return masters + kept + copies + best
 
 
 def _gradients(train: Train, found: Trainable) -> float:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from slmcompile.methods import METHODS
+from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.registry.markers import NameIn
 from slmcompile.registry.section import Section, Seed, cosmetic
 
@@ -14,6 +15,7 @@ Precision = Literal["fp32", "bf16"]
 MethodName = Annotated[
     str, NameIn(METHODS), Field(description="What is trained: all weights, or what of an adapter.")
 ]
+OptimizerName = Annotated[str, NameIn(OPTIMIZERS), Field(description="Optimizer.")]
 
 
 class Train(Section):
@@ -31,7 +33,7 @@ class Train(Section):
         0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises."
     )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW.")
-    optim: Literal["adamw_torch"] = Field("adamw_torch", description="Optimizer.")
+    optim: OptimizerName = "adamw_torch"
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's mean of gradients.")
     adam_beta2: float = Field(
         0.999, ge=0, lt=1, description="Decay of AdamW's mean of squared gradients."

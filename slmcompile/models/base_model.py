@@ -22,9 +22,12 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 
 
 def load_base_model(
-    base: Path, precision: Precision, quantization: Quantization | None = None
+    base: Path,
+    precision: Precision,
+    device: torch.device,
+    quantization: Quantization | None = None,
 ) -> Any:
-    """The causal language model of a folder in the hub's layout.
+    """The causal language model of a folder in the hub's layout, on ``device``.
 
     Attention is left to transformers' own choice for the family. With ``quantization`` every
     linear layer but the output head is held in 4 bits; the rest is in ``precision``.
@@ -35,9 +38,9 @@ def load_base_model(
     import_libraries()
     from transformers import AutoModelForCausalLM
 
-    in_4_bits = _in_4_bits(quantization, precision) if quantization else {}
+    in_4_bits = _in_4_bits(quantization, precision, device) if quantization else {}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             base,
             dtype=DTYPES[precision],
             use_safetensors=True,
@@ -54,11 +57,14 @@ def load_base_model(
 
     if quantization:
         _keep_one_layout(model)
-    return model
+        return model
+    return model.to(device)
 
 
-def _in_4_bits(quantization: Quantization, precision: Precision) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` that quantise on the CPU, where the loop computes."""
+def _in_4_bits(
+    quantization: Quantization, precision: Precision, device: torch.device
+) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` that quantise where the loop computes."""
     from transformers import BitsAndBytesConfig
 
     stated = quantization.bnb_4bit_compute_dtype
@@ -68,7 +74,7 @@ def _in_4_bits(quantization: Quantization, precision: Precision) -> dict[str, An
         bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
         bnb_4bit_compute_dtype=getattr(torch, stated) if stated else DTYPES[precision],
     )
-    return {"quantization_config": config, "device_map": {"": "cpu"}}
+    return {"quantization_config": config, "device_map": {"": str(device)}}
 
 
 def _keep_one_layout(model: Any) -> None:

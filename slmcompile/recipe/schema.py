@@ -30,6 +30,7 @@ from slmcompile.data_steps.step import StepKeys
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Precision, Train
 from slmcompile.metrics import METRICS
+from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
 from slmcompile.registry.markers import ByName, NameIn
@@ -405,5 +406,5 @@ def _rebuild() -> None:
         section.model_rebuild(force=True)
 
 
-for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, METHODS, METRICS, PROVIDERS):
+for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, OPTIMIZERS, METHODS, METRICS, PROVIDERS):
     _table.watch(_rebuild)

@@ -6,6 +6,8 @@ that train it. Which of the two is there tells the stages behind this one what t
 
 from __future__ import annotations
 
+import torch
+
 from slmcompile.files.artifact import write_json
 from slmcompile.methods import METHODS
 from slmcompile.models.adapter import CONFIG_FILE
@@ -34,6 +36,7 @@ def run(context: Context) -> Result:
             TrainRuntime(identity=context.fingerprint, **cadence),
             context.progress,
             tracker.log,
+            torch.device("cpu"),
         )
         if METHODS[config.method].writes == "adapter" and not (weights / CONFIG_FILE).is_file():
             write_json(weights / METHOD_FILE, {"method": config.method})

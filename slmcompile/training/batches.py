@@ -67,8 +67,8 @@ class Batch:
     tokens: int
 
 
-def collate(rows: Sequence[Row]) -> Batch:
-    """Pads rows on the right to the longest.
+def collate(rows: Sequence[Row], device: torch.device) -> Batch:
+    """Pads rows on the right to the longest; the tensors are on ``device``.
 
     No attention mask is needed: attention is causal, so a real token never sees the padding after
     it, and no padded position is trained. The padding token is 0, an id that every model has.
@@ -76,7 +76,7 @@ def collate(rows: Sequence[Row]) -> Batch:
     import torch
 
     width = max(len(row.input_ids) for row in rows)
-    input_ids = torch.tensor([row.input_ids + [0] * (width - len(row.input_ids)) for row in rows])
+    padded = [row.input_ids + [0] * (width - len(row.input_ids)) for row in rows]
     positions: list[int] = []
     targets: list[int] = []
     for number, row in enumerate(rows):
@@ -85,9 +85,9 @@ def collate(rows: Sequence[Row]) -> Batch:
                 positions.append(number * width + place)
                 targets.append(label)
     return Batch(
-        input_ids,
-        torch.tensor(positions, dtype=torch.int64),
-        torch.tensor(targets, dtype=torch.int64),
+        torch.tensor(padded, dtype=torch.int64, device=device),
+        torch.tensor(positions, dtype=torch.int64, device=device),
+        torch.tensor(targets, dtype=torch.int64, device=device),
         sum(len(row.input_ids) for row in rows),
     )
 

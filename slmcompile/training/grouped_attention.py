@@ -21,9 +21,9 @@ _ELSEWHERE = ("softcap", "s_aux", "position_bias", "cache", "is_causal")
 
 
 @lru_cache(maxsize=64)
-def _causal_bias(length: int, group: int, dtype: torch.dtype) -> torch.Tensor:
+def _causal_bias(length: int, group: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """[group · length, length]: 0 where a query may look, −inf where it may not."""
-    bias = torch.full((length, length), float("-inf"), dtype=dtype).triu_(1)
+    bias = torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu_(1)
     return bias.repeat(group, 1)
 
 
@@ -66,7 +66,7 @@ def grouped_attention(
     query = (query * factor).reshape(batch * key_heads, group * length, width)
     key = key.reshape(batch * key_heads, length, width)
     value = value.reshape(batch * key_heads, length, -1)
-    bias = _causal_bias(length, group, query.dtype)
+    bias = _causal_bias(length, group, query.dtype, query.device)
     weights = torch.softmax(torch.baddbmm(bias, query, key.transpose(1, 2)), dim=-1)
     mixed = torch.bmm(weights, value)
     return mixed.view(batch, heads, length, -1).transpose(1, 2).contiguous(), None

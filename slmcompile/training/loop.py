@@ -20,7 +20,6 @@ import torch
 
 from slmcompile.console.errors import MissingError
 from slmcompile.console.progress import Progress
-from slmcompile.estimate.steps import plan_steps
 from slmcompile.machine.process import thread_count
 from slmcompile.machine.signals import StopRequest, stop_on_signals
 from slmcompile.methods import METHODS
@@ -35,6 +34,7 @@ from slmcompile.training import hot_path
 from slmcompile.training.batches import read_rows
 from slmcompile.training.checkpoint import CheckpointFolder
 from slmcompile.training.determinism import deterministic
+from slmcompile.training.learner import Learner
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.memory import PhaseMemory
 from slmcompile.training.methods.protocol import MethodProgram
@@ -53,6 +53,7 @@ def train(
     runtime: TrainRuntime,
     progress: Progress,
     on_log: OnLog,
+    device: torch.device,
 ) -> TrainingRecord:
     """Trains as ``config.method`` says and writes what was trained.
 
@@ -66,6 +67,7 @@ def train(
         progress: told where the run is.
         on_log: called with a step and its figures, every ``logging_steps`` steps and at every
             validation; never influences a result.
+        device: where the model is trained.
 
     Raises:
         BadDataError: rows that cannot be trained (exit 65).
@@ -81,9 +83,9 @@ def train(
     import_libraries()
     memory = PhaseMemory()
     memory.note("before_model")
-    with deterministic(config.seed, threads), stop_on_signals() as stop:
+    with deterministic(config.seed, threads, device), stop_on_signals() as stop:
         with memory.phase("loading"):
-            session, model, fast_paths = _prepare(method, config, base, data)
+            session, model, fast_paths = _prepare(method, config, base, data, device)
         checkpoints = CheckpointFolder(
             scratch, runtime.identity, runtime.save_total_limit, progress
         )
@@ -98,17 +100,18 @@ def train(
             if "can't allocate memory" not in str(error):
                 raise
             raise _out_of_memory(session) from error
-        weights = session.best or session.weights.tensors()
+        learner = session.learner
+        weights = learner.best or learner.weights.tensors()
         with memory.phase("saving"):
             method.write(model, weights, base, weights_out)
         return _record(session, model, fast_paths, clock, memory, threads, resumed_from)
 
 
 def _prepare(
-    method: MethodProgram, config: Train, base: Path, data: Path
+    method: MethodProgram, config: Train, base: Path, data: Path, device: torch.device
 ) -> tuple[Session, Any, dict[str, int]]:
     """Rows, model, what is trained and optimizer, as they are before the first step."""
-    base_model = method.open(config, base)
+    base_model = method.open(config, base, device)
     vocabulary = base_model.get_input_embeddings().weight.shape[0]
     longest = getattr(base_model.config, "max_position_embeddings", None)
     train_rows = read_rows(data, "train", vocabulary, longest)
@@ -118,8 +121,8 @@ def _prepare(
     model = method.attach(base_model, config)
     weights = MasterWeights(model, DTYPES[config.precision])
     fast_paths = hot_path.install(base_model)
-    schedule = plan_steps(config, len(train_rows))
-    session = Session(config, base_model, weights, train_rows, validation_rows, schedule)
+    learner = Learner(config, weights, train_rows, validation_rows)
+    session = Session(base_model, learner, device)
     return session, model, {**fast_paths, "fused_head": int(session.fused_head)}
 
 
@@ -130,7 +133,8 @@ def _resume(
     if checkpoint is None:
         return None
     session.restore(checkpoint)
-    clock.add(session.state.cpu_seconds, session.state.wall_seconds)
+    state = session.learner.state
+    clock.add(state.cpu_seconds, state.wall_seconds)
     progress.say(f"going on from the checkpoint at step {checkpoint.step}")
     return checkpoint.step
 
@@ -151,7 +155,8 @@ def _run(
     A validation that is due comes before the checkpoint of the same step, and is made after a
     resumption if it was cut short: so an interrupted run makes the same ones.
     """
-    state, last, saved = session.state, session.schedule.max_steps, session.state.step
+    state, last = session.learner.state, session.learner.schedule.max_steps
+    saved = state.step
     progress.begin("step", last)
     while True:
         due = state.step == last or (state.step > 0 and state.step % config.eval_steps == 0)
@@ -195,7 +200,7 @@ def _log(point: CurvePoint, progress: Progress, on_log: OnLog) -> None:
 
 def _out_of_memory(session: Session) -> MissingError:
     return MissingError(
-        f"train: not enough memory at step {session.state.step + 1}",
+        f"train: not enough memory at step {session.learner.state.step + 1}",
         "lower train.per_device_train_batch_size and raise train.gradient_accumulation_steps,"
         " or set train.gradient_checkpointing",
     )
@@ -228,16 +233,16 @@ def _record(
     threads: int,
     resumed_from: int | None,
 ) -> TrainingRecord:
-    state = session.state
+    learner, state = session.learner, session.learner.state
     return TrainingRecord(
         curve=tuple(state.curve),
         best_step=state.best_step,
         best_eval_loss=float("inf") if state.best_eval_loss is None else state.best_eval_loss,
-        saved_step=state.best_step if session.best else state.step,
+        saved_step=state.best_step if learner.best else state.step,
         train_loss_first=state.curve[0].loss,
         train_loss_last=state.curve[-1].loss,
         steps=state.step,
-        epochs=session.epochs(),
+        epochs=learner.epochs,
         tokens=state.tokens,
         trained_tokens=state.trained_tokens,
         tokens_per_second=state.tokens / state.train_seconds,
@@ -247,7 +252,7 @@ def _record(
         memory_bytes=memory.peaks(),
         threads=threads,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        trainable_parameters=sum(p.numel() for p in session.weights.masters.values()),
+        trainable_parameters=sum(p.numel() for p in learner.weights.masters.values()),
         total_parameters=sum(_elements(p) for p in model.parameters()),
         fast_paths=fast_paths,
         resumed_from=resumed_from,

@@ -39,7 +39,7 @@ class FrozenHeadLoss(torch.autograd.Function):
         """Takes hidden [trained, width], weight [vocabulary, width], targets [trained]."""
         wants_grad = ctx.needs_input_grad[0]
         grad = torch.zeros_like(hidden) if wants_grad else hidden
-        total = torch.zeros((), dtype=torch.float32)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         size = max(1, LOGITS_AT_ONCE // weight.shape[0])
         for start in range(0, hidden.shape[0], size):
             part = slice(start, start + size)
@@ -71,10 +71,12 @@ class TrainedPositionLoss:
 
     Args:
         model: a causal language model of transformers (adapters may be injected into it).
+        device: where it is.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, device: torch.device) -> None:
         self._model = model
+        self._device = device
         self._head = model.get_output_embeddings()
         self.fused = self._head_is_plain() and self._head_is_all()
 
@@ -104,7 +106,7 @@ class TrainedPositionLoss:
         self._model.eval()
         with torch.no_grad():
             # Ids 1 and 2: a padding id 0 may have a zero embedding, which would prove nothing.
-            tokens = torch.tensor([[1, 2]])
+            tokens = torch.tensor([[1, 2]], device=self._device)
             whole = self._model(input_ids=tokens, use_cache=False).logits
             parts = self._head(self._decode(tokens))
         self._model.train(mode)

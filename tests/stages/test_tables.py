@@ -27,6 +27,9 @@ from tests import toys
 from tests.pretend import pretend_run
 from tests.projects import REPOSITORY, environment, make_project
 
+FREED = ("gates", "data.steps", "train.optim")
+"""Overrides that a test sets by itself."""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
@@ -73,6 +76,15 @@ def test_a_check_refuses_what_trains_nothing(project: Project) -> None:
     assert blocked[0].verdict.evidence == "no weight is trained"
 
 
+def test_a_key_that_the_optimizer_does_not_read_is_refused(project: Project) -> None:
+    compiled = compile_recipe(project, "tiny", [*toys.OVERRIDES, "train.adam_beta1=0.8"])
+    blocked = [f for f in plan_compiled(project, compiled, None).findings if f.blocks]
+    assert [finding.check.name for finding in blocked] == ["no-option-voided"]
+    assert blocked[0].verdict.evidence == (
+        "without effect beside train.optim=signs: the optimizer does not read it"
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -84,13 +96,14 @@ def test_a_check_refuses_what_trains_nothing(project: Project) -> None:
         ("train.lora.r=4", "train.lora: the method norms does not read it"),
         ("train.first_layers=x", "train.first_layers: must be a whole number"),
         ("train.first_layer=1", "did you mean 'train.first_layers'"),
+        ("train.optim=sings", "did you mean 'signs'"),
         ("target.box.precision=int8", "target.box.precision: must be 'fp32'"),
         ("target.box.int4_block_size=32", "target.box.int4_block_size: "),
         ("gates=[{metric: one_wrd, min: 0.1}]", "did you mean 'one_word'"),
     ],
 )
 def test_their_keys_are_as_closed_as_any(project: Project, override: str, said: str) -> None:
-    kept = [each for each in toys.OVERRIDES if not each.startswith(("gates", "data.steps"))]
+    kept = [each for each in toys.OVERRIDES if not each.startswith(FREED)]
     with pytest.raises(SlmcompileError) as caught:
         compile_recipe(project, "tiny", [*kept, f"++{override}"])
     assert said in f"{caught.value.what} {caught.value.mend}"
@@ -145,6 +158,7 @@ def test_they_are_in_the_schema_and_on_the_keys_page(project: Project) -> None:
     assert "shout" in schemas["data.json"]
     assert "seeded" in schemas["model.json"]
     assert "first_layers" in schemas["train.json"]
+    assert "signs" in schemas["train.json"]
     assert "one_word" in schemas["eval.json"]
     assert "serial" in schemas["target.json"]
     page = key_docs()

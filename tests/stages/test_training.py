@@ -33,7 +33,7 @@ from slmcompile.methods.lora import Lora
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests.sections import train_section
-from tests.stages.tiny_training import make_base, make_data
+from tests.stages.tiny_training import CPU, make_base, make_data
 
 ROOT = Path(__file__).parents[2]
 OnLog = Callable[[int, dict[str, float]], None]
@@ -97,7 +97,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     runtime = TrainRuntime(identity, save_steps=save_steps, save_total_limit=2, logging_steps=1)
     heard = progress or Silent()
-    return train(config, base, data, out, folder / "scratch", runtime, heard, on_log)
+    return train(config, base, data, out, folder / "scratch", runtime, heard, on_log, CPU)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -14,9 +14,11 @@ from slmcompile.methods.lora import Lora
 from slmcompile.models.adapter import attach
 from slmcompile.training import hot_path
 from slmcompile.training.batches import collate
-from slmcompile.training.loss import TrainedPositionLoss
+from slmcompile.training.grouped_attention import grouped_attention
+from slmcompile.training.loss import FrozenHeadLoss, TrainedPositionLoss
 from slmcompile.training.master_weights import MasterWeights
 
+CPU = torch.device("cpu")
 SIZES: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 32,
@@ -41,6 +43,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("Gemma3Text", {"sliding_window": 4}),
     "granite": ("Granite", {"logits_scaling": 3.0}),
 }
+
+
+def test_no_tensor_of_the_loss_is_made_on_another_device_than_the_models() -> None:
+    """On a device without memory every mixture of devices is an error."""
+    meta = torch.device("meta")
+    hidden = torch.empty(5, 8, device=meta, requires_grad=True)
+    targets = torch.empty(5, dtype=torch.int64, device=meta)
+    loss = FrozenHeadLoss.apply(hidden, torch.empty(11, 8, device=meta), None, targets)
+    loss.backward()
+    assert hidden.grad is not None
+    assert {loss.device.type, hidden.grad.device.type} == {"meta"}
+    query = torch.empty(2, 4, 7, 8, device=meta)
+    keys = torch.empty(2, 2, 7, 8, device=meta)
+    mixed, _ = grouped_attention(torch.nn.Identity(), query, keys, keys, None)
+    assert mixed.device.type == "meta"
+
+
 EVERYWHERE = ("llama", "llama-bias", "qwen2", "qwen3", "mistral-window")
 
 
@@ -100,8 +119,8 @@ def both(
     expected.backward()
     expected_gradients = gradients(model)
     paths = hot_path.install(model.get_base_model())
-    loss = TrainedPositionLoss(model.get_base_model())
-    got = loss(collate(rows()))
+    loss = TrainedPositionLoss(model.get_base_model(), CPU)
+    got = loss(collate(rows(), CPU))
     got.backward()
     paths["fused_head"] = int(loss.fused)
     return expected.detach(), got.detach(), expected_gradients, gradients(model), paths
@@ -145,8 +164,8 @@ def test_lora_dropout_keeps_the_forward_of_peft() -> None:
     paths = hot_path.install(model.get_base_model())
     assert paths["fused_lora"] == 0
     model.train()
-    loss = TrainedPositionLoss(model.get_base_model())
-    draws = {loss(collate(rows())).item() for _ in range(3)}
+    loss = TrainedPositionLoss(model.get_base_model(), CPU)
+    draws = {loss(collate(rows(), CPU)).item() for _ in range(3)}
     assert len(draws) == 3, "dropout drew nothing"
 
 
@@ -165,7 +184,7 @@ def test_modules_to_save_get_the_gradient_of_peft(kept: str) -> None:
 
 def test_logits_that_are_capped_after_the_head_do_not_take_the_fused_head() -> None:
     model, _ = build("gemma2", Lora(r=4), torch.float32)
-    assert not TrainedPositionLoss(model.get_base_model()).fused
+    assert not TrainedPositionLoss(model.get_base_model(), CPU).fused
 
 
 def test_a_loss_in_many_chunks_is_the_loss_in_one(monkeypatch: pytest.MonkeyPatch) -> None:

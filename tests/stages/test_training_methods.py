@@ -34,7 +34,7 @@ from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests import tiny_model
 from tests.answering import answered, scored
 from tests.sections import train_section
-from tests.stages.tiny_training import make_base, make_data
+from tests.stages.tiny_training import CPU, make_base, make_data
 
 Method = Literal["full", "qlora"]
 
@@ -81,7 +81,7 @@ def run(
             os.kill(os.getpid(), signal.SIGTERM)
 
     runtime = TrainRuntime("run-1", save_steps=4, logging_steps=1)
-    return train(config, base, data, out, folder / "scratch", runtime, Silent(), on_log)
+    return train(config, base, data, out, folder / "scratch", runtime, Silent(), on_log, CPU)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -151,7 +151,7 @@ def test_qlora_learns_the_task_over_4_bits_and_its_adapter_serves_the_exact_base
     record = run(config, base, data, tmp_path)
     assert record.train_loss_first > 5
     assert record.train_loss_last < 0.1
-    quantised = load_base_model(base, "fp32", config.quantization)
+    quantised = load_base_model(base, "fp32", CPU, config.quantization)
     layers = [m for m in quantised.modules() if type(m).__name__ == "Linear4bit"]
     assert len(layers) == 14
     _, loss = held_out(PeftModel.from_pretrained(quantised, tmp_path / "weights"), data)
@@ -203,7 +203,7 @@ def test_gradient_checkpointing_changes_nothing(
 
 def test_every_key_of_the_quantised_base_reaches_it(base: Path) -> None:
     def layer(**changes: Any) -> Any:
-        model = load_base_model(base, "bf16", Quantization(**changes))
+        model = load_base_model(base, "bf16", CPU, Quantization(**changes))
         return model.get_submodule("model.layers.0.mlp.up_proj")
 
     default = layer()
@@ -220,7 +220,7 @@ def test_validation_does_not_repack_the_weights_that_training_goes_on_with(
 ) -> None:
     """As on a CPU with AVX-512 BF16, where the packed product has no gradient."""
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
-    model = load_base_model(base, "bf16", Quantization())
+    model = load_base_model(base, "bf16", CPU, Quantization())
     layers = [m for m in model.modules() if type(m).__name__ == "Linear4bit"]
     before = [layer.weight.data.clone() for layer in layers]
     held_out(model, data)
@@ -272,7 +272,7 @@ def test_all_weights_of_a_family_come_back_from_the_folder(
     config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes})
     given: Any = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     given.save_pretrained(tmp_path / "base")
-    model = load_base_model(tmp_path / "base", "bf16")
+    model = load_base_model(tmp_path / "base", "bf16", CPU)
     torch.manual_seed(1)
     trained = {name: torch.randn(p.shape) for name, p in model.named_parameters()}
     out = tmp_path / "model"

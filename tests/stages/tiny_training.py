@@ -29,6 +29,7 @@ COMMANDS = {
 THINGS = ("lamp", "door", "window", "radio", "blind", "gate", "heater", "screen", "fan", "oven")
 ROOMS = ("kitchen", "garden", "office", "hall", "attic", "bedroom", "garage", "cellar")
 END = "<end>"
+CPU = torch.device("cpu")
 
 
 def _texts(count: int, seed: int) -> list[tuple[str, str]]:

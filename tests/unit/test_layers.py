@@ -18,6 +18,7 @@ FLOORS = (
     # The tables' machinery and the tables; recipes are made of them.
     "registry",
     "metrics",
+    "optimizers",
     "methods",
     "providers",
     "sources",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,16 @@ def test_every_row_is_in_exactly_one_batch(
     assert len(batches) == -(-len(lengths) // size)
     assert sum(len(batch) < size for batch in batches) <= 1
     assert batches == epoch_batches(lengths, size, grouped, seed, epoch)
+
+
+def test_a_batch_is_where_it_is_asked_for() -> None:
+    rows = [Row(0, "", "", "", [1], [1, 2, 3], [IGNORED, 2, 3])]
+    batch = collate(rows, torch.device("meta"))
+    assert {
+        batch.input_ids.device.type,
+        batch.positions.device.type,
+        batch.targets.device.type,
+    } == {"meta"}
 
 
 def test_seed_and_epoch_change_the_order() -> None:
@@ -61,7 +72,7 @@ def test_positions_are_those_before_a_trained_token() -> None:
         Row(0, "", "", "", [5, 6], [5, 6, 7, 8], [IGNORED, IGNORED, 7, 8]),
         Row(1, "", "", "", [9], [9, 3], [IGNORED, 3]),
     ]
-    batch = collate(rows)
+    batch = collate(rows, torch.device("cpu"))
     assert batch.input_ids.tolist() == [[5, 6, 7, 8], [9, 3, 0, 0]]
     assert batch.positions.tolist() == [1, 2, 4]
     assert batch.targets.tolist() == [7, 8, 3]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slmcompile.estimate.steps import build_optimizer, build_scheduler, plan_steps
+from slmcompile.estimate.steps import plan_steps
+from slmcompile.training.optimizers import adamw, build_scheduler
 from tests.sections import train_section
 
 
@@ -42,7 +43,7 @@ def test_warmup_is_rounded_up_and_the_rate_ends_at_zero() -> None:
     config = train_section(learning_rate=0.1, warmup_ratio=0.25, max_steps=10)
     schedule = plan_steps(config, 100)
     assert schedule.warmup_steps == 3
-    optimizer = build_optimizer(config, [torch.nn.Parameter(torch.ones(2, 2))])
+    optimizer = adamw(config, [torch.nn.Parameter(torch.ones(2, 2))])
     scheduler = build_scheduler(config, schedule, optimizer)
     rates = []
     for _ in range(10):
@@ -57,7 +58,7 @@ def test_warmup_is_rounded_up_and_the_rate_ends_at_zero() -> None:
 def test_vectors_do_not_decay() -> None:
     config = train_section(learning_rate=0.1, weight_decay=0.5)
     matrix, vector = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
-    optimizer = build_optimizer(config, [matrix, vector])
+    optimizer = adamw(config, [matrix, vector])
     matrix.grad, vector.grad = torch.zeros(2, 2), torch.zeros(2)
     optimizer.step()
     assert matrix[0, 0].item() == pytest.approx(0.95)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from slmcompile.checks.precedence import contradicts
@@ -13,6 +14,7 @@ from slmcompile.data.formats import format_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
+from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers.keys import Target
 from slmcompile.recipe.schema import Data, Eval, Gate, Recipe, Track
 from slmcompile.shapes.splits import SPLITS
@@ -201,7 +203,17 @@ PAIRS: tuple[Pair, ...] = (
         "two bars of one kind for the same metric and artifact: only the stricter one counts",
     ),
 )  # fmt: skip
-"""Every pair that is known, one row each."""
+"""Every pair that is known, one row each, but for those that tables give."""
+
+
+def _of_optimizers() -> Iterator[Pair]:
+    """Keys of ``train`` that some optimizer reads and the one that is chosen does not."""
+    for key in sorted({key for entry in OPTIMIZERS.values() for key in entry.reads}):
+        yield Pair("train", key, "optim", partial(_unread, key), "the optimizer does not read it")
+
+
+def _unread(key: str, train: Train) -> bool:
+    return key not in OPTIMIZERS[train.optim].reads
 
 
 @check(
@@ -213,7 +225,7 @@ PAIRS: tuple[Pair, ...] = (
 def no_option_voided(context: CheckContext) -> Verdict:
     """Only what a person stated: a group's default that a recipe goes past is no mistake."""
     looked = 0
-    for pair in PAIRS:
+    for pair in (*PAIRS, *_of_optimizers()):
         for prefix, section in _sections(context.recipe, pair.section):
             looked += 1
             option, by = f"{prefix}{pair.option}", f"{prefix}{pair.by}"

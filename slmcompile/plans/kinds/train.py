@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmcompile.methods import METHODS
+from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
@@ -20,11 +21,11 @@ def plan(making: Making) -> None:
         "train",
         typed(train),
         {"": "train"},
-        versions(*METHODS[train.method].packages),
+        versions(*METHODS[train.method].packages, *OPTIMIZERS[train.optim].packages),
         {"base": making.stage("base"), "data": making.stage("data")},
         metrics=(making.metrics("train"),),
         plots=making.plots("train"),
-        epochs=METHODS.raised(train.method),
+        epochs=METHODS.raised(train.method) | OPTIMIZERS.raised(train.optim),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
     )

@@ -16,9 +16,9 @@ from slmcompile.models.model_folder import write_model
 class _Full:
     """Nothing is attached, and a model folder in the hub's layout is written."""
 
-    def open(self, _config: FullTrain, base: Path) -> Any:
+    def open(self, _config: FullTrain, base: Path, device: torch.device) -> Any:
         """In fp32, whatever it is computed in."""
-        return load_base_model(base, "fp32")
+        return load_base_model(base, "fp32", device)
 
     def attach(self, model: Any, _config: FullTrain) -> Any:
         """The model as it is."""

@@ -17,9 +17,9 @@ from slmcompile.models.merge import merged_by_peft
 class Lora:
     """An adapter in PEFT's format is written, and merged by PEFT."""
 
-    def open(self, config: Any, base: Path) -> Any:
+    def open(self, config: Any, base: Path, device: torch.device) -> Any:
         """Frozen, so it may be rounded."""
-        return load_base_model(base, config.precision)
+        return load_base_model(base, config.precision, device)
 
     def attach(self, model: Any, config: LoraTrain) -> Any:
         """The PeftModel around it."""

@@ -12,8 +12,8 @@ import torch
 class MethodProgram(Protocol):
     """A train method at work. ``config`` is the section that its declaration names."""
 
-    def open(self, config: Any, base: Path) -> Any:
-        """The base model, a causal language model of transformers, as it is trained over.
+    def open(self, config: Any, base: Path, device: torch.device) -> Any:
+        """The base model, a causal language model of transformers, as it is trained over there.
 
         Raises:
             CorruptError: the folder holds no model that transformers can open (exit 74).

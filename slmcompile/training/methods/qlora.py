@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from slmcompile.methods.qlora import QLoraTrain
 from slmcompile.models.base_model import load_base_model
 from slmcompile.training.methods.lora import Lora
@@ -16,9 +18,9 @@ from slmcompile.training.methods.lora import Lora
 class _QLora(Lora):
     """LoRA but for how the base is opened."""
 
-    def open(self, config: QLoraTrain, base: Path) -> Any:
+    def open(self, config: QLoraTrain, base: Path, device: torch.device) -> Any:
         """Its linear layers in 4 bits."""
-        return load_base_model(base, config.precision, config.quantization)
+        return load_base_model(base, config.precision, device, config.quantization)
 
 
 QLORA = _QLora()

@@ -1,0 +1,226 @@
+"""What learns one set of weights over a base model, and what of it a checkpoint holds.
+
+Knows its rows and their order, optimizer, learning rate, best weights and counters; knows nothing
+of how a loss is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from slmcompile.console.errors import StageFailedError
+from slmcompile.data.store import Row
+from slmcompile.estimate.steps import plan_steps
+from slmcompile.methods.keys import Train
+from slmcompile.optimizers import OPTIMIZERS
+from slmcompile.registry.table import program
+from slmcompile.training.batches import Batch, epoch_batches, sorted_batches
+from slmcompile.training.master_weights import MasterWeights
+from slmcompile.training.optimizers import build_scheduler
+from slmcompile.training.record import CurvePoint
+
+
+class NotFiniteError(StageFailedError):
+    """A figure is NaN or infinite.
+
+    Attributes:
+        found: which, at which step.
+    """
+
+    def __init__(self, found: str, rate: float) -> None:
+        super().__init__(
+            f"train: {found}: training diverged at learning rate {rate:.3g}",
+            "lower train.learning_rate or train.max_grad_norm, or raise train.warmup_ratio",
+        )
+        self.found = found
+
+
+@dataclass
+class State:
+    """Counters of a run; JSON values only.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: current epoch, from 0.
+        batch: batches of this epoch already trained (the data position).
+        tokens: real tokens seen.
+        trained_tokens: of these, trained.
+        train_seconds: wall time in training steps.
+        cpu_seconds: processor time up to the last checkpoint.
+        wall_seconds: wall time up to the last checkpoint.
+        evaluated_step: step of the last validation; 0 before the first.
+        best_step: step with the lowest validation loss.
+        best_eval_loss: that loss.
+        curve: a point for each step.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    train_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    evaluated_step: int = 0
+    best_step: int = 0
+    best_eval_loss: float | None = None
+    curve: list[CurvePoint] = field(default_factory=list)
+
+
+class Learner:
+    """Trained weights, their optimizer and their rows, between two steps.
+
+    Args:
+        config: the train section.
+        weights: masters of the trained weights.
+        train_rows: rows of the train split.
+        validation_rows: rows of the validation split.
+    """
+
+    def __init__(
+        self,
+        config: Train,
+        weights: MasterWeights,
+        train_rows: Sequence[Row],
+        validation_rows: Sequence[Row],
+    ) -> None:
+        self._config = config
+        self._rows = train_rows
+        self._lengths = [len(row.input_ids) for row in train_rows]
+        self._validation = validation_rows
+        self._order: tuple[int, list[list[int]]] | None = None
+        self.schedule = plan_steps(config, len(train_rows))
+        self._optimizer = program(OPTIMIZERS[config.optim].program)(
+            config, weights.masters.values()
+        )
+        self._scheduler = build_scheduler(config, self.schedule, self._optimizer)
+        self.weights = weights
+        self.state = State()
+        self.best: dict[str, torch.Tensor] = {}
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the train split so far."""
+        return self.state.epoch + self.state.batch / len(self._batches())
+
+    def next_rows(self) -> list[list[Row]]:
+        """Rows of the next effective batch, by micro-batch; moves the data position."""
+        state = self.state
+        if state.batch >= len(self._batches()):
+            state.epoch, state.batch = state.epoch + 1, 0
+        end = state.batch + self._config.gradient_accumulation_steps
+        group = self._batches()[state.batch : end]
+        state.batch += len(group)
+        return [[self._rows[row] for row in rows] for rows in group]
+
+    def validation_rows(self) -> Iterator[list[Row]]:
+        """Rows of the validation split by batch."""
+        lengths = [len(row.input_ids) for row in self._validation]
+        for rows in sorted_batches(lengths, self._config.per_device_eval_batch_size):
+            yield [self._validation[row] for row in rows]
+
+    def step(self, loss: float, batches: Sequence[Batch], started: float) -> CurvePoint:
+        """One optimizer step by the gradients that the masters have.
+
+        Args:
+            loss: mean cross entropy over the trained tokens of the batches.
+            batches: the effective batch.
+            started: when the step began, ``time.perf_counter()``.
+
+        Raises:
+            NotFiniteError: the gradient is NaN or infinite (exit 1).
+        """
+        state = self.state
+        masters = list(self.weights.masters.values())
+        norm = torch.nn.utils.clip_grad_norm_(masters, self._config.max_grad_norm).item()
+        self.require_finite(norm, "gradient norm", state.step + 1)
+        learning_rate = self._rate()
+        self._optimizer.step()
+        self._scheduler.step()
+        self._optimizer.zero_grad()
+        self.weights.publish()
+        state.step += 1
+        state.tokens += sum(batch.tokens for batch in batches)
+        state.trained_tokens += sum(len(batch.targets) for batch in batches)
+        state.train_seconds += time.perf_counter() - started
+        point = CurvePoint(
+            state.step, self.epochs, loss, learning_rate, norm, state.tokens, state.train_seconds
+        )
+        state.curve.append(point)
+        return point
+
+    def note_validation(self, loss: float) -> None:
+        """Keeps the weights if they are the best so far and the best are wanted.
+
+        Raises:
+            NotFiniteError: the loss is NaN or infinite (exit 1).
+        """
+        state = self.state
+        self.require_finite(loss, "validation loss", state.step)
+        state.evaluated_step = state.step
+        state.curve[-1].eval_loss = loss
+        if state.best_eval_loss is None or loss < state.best_eval_loss:
+            state.best_eval_loss, state.best_step = loss, state.step
+            if self._config.load_best_model_at_end:
+                self.best = self.weights.snapshot()
+
+    def require_finite(self, value: float, what: str, step: int) -> None:
+        """Raises NotFiniteError where the value is none of a training that goes well."""
+        if not math.isfinite(value):
+            raise NotFiniteError(f"{what} is {value} at step {step}", self._rate())
+
+    def _rate(self) -> float:
+        return float(self._scheduler.get_last_lr()[0])
+
+    def _batches(self) -> list[list[int]]:
+        """Batches of the current epoch."""
+        epoch, config = self.state.epoch, self._config
+        if self._order is None or self._order[0] != epoch:
+            size = config.per_device_train_batch_size
+            self._order = (
+                epoch,
+                epoch_batches(self._lengths, size, config.group_by_length, config.seed, epoch),
+            )
+        return self._order[1]
+
+    def checkpoint(self) -> tuple[dict[str, Any], dict[str, dict[str, torch.Tensor]]]:
+        """JSON values and tensors, by file, that ``restore`` needs; saved before the next step."""
+        optimizer = self._optimizer.state_dict()
+        moments = {
+            f"{number}.{name}": tensor
+            for number, entry in optimizer["state"].items()
+            for name, tensor in entry.items()
+        }
+        values = {
+            "run": asdict(self.state),
+            "optimizer": optimizer["param_groups"],
+            "scheduler": self._scheduler.state_dict(),
+        }
+        return values, {
+            "weights": self.weights.tensors(),
+            "best": self.best,
+            "optimizer": moments,
+        }
+
+    def restore(
+        self, values: Mapping[str, Any], tensors: Mapping[str, dict[str, torch.Tensor]]
+    ) -> None:
+        """Goes on from what ``checkpoint`` returned in the same run."""
+        run = dict(values["run"])
+        curve = [CurvePoint(**point) for point in run.pop("curve")]
+        self.state = State(**run, curve=curve)
+        self.weights.load(tensors["weights"])
+        self.best = tensors["best"]
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors["optimizer"].items():
+            number, _, name = key.partition(".")
+            moments.setdefault(int(number), {})[name] = tensor
+        self._optimizer.load_state_dict({"state": moments, "param_groups": values["optimizer"]})
+        self._scheduler.load_state_dict(values["scheduler"])
