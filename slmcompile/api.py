@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from slmcompile.base.facts import read_model_facts
 from slmcompile.checks.judge import judge, refusal
@@ -16,13 +16,14 @@ from slmcompile.console.errors import MissingError, RefusedError, SlmcompileErro
 from slmcompile.execution.executor import Executor
 from slmcompile.execution.sync import compile_recipe, remove_orphans, sync
 from slmcompile.explain.planned import PlannedRun, counted, plan_compiled, to_json
-from slmcompile.explain.results import ArtifactResult, read_results
 from slmcompile.facts.gather import context_of
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.plugins import joined
 from slmcompile.recipe.project import Project, find_project
-from slmcompile.state import finished
 from slmcompile.state.changes import Change, changes
+
+if TYPE_CHECKING:
+    from slmcompile.explain.results import ArtifactResult
 
 __all__ = [
     "PlannedRun",
@@ -179,8 +180,10 @@ def _run(
     executor: Executor | None,
     check: Callable[[PlannedRun], None] | None = None,
 ) -> RunResult:
-    # What drives DVC is not for those who only plan.
+    # What runs stages and reads results is not for those who only plan.
     from slmcompile.execution.dvc_executor import DvcExecutor
+    from slmcompile.explain.results import read_results
+    from slmcompile.state import finished
     from slmcompile.state.locks import recipe_lock
     from slmcompile.state.torn_lock import keep_or_put_back
     from slmcompile.state.writable import check_writable

@@ -52,10 +52,10 @@ def build(project: Project, composed: Composed) -> Plan:
                 project.shown(path) for path in composed.files if path.is_relative_to(project.root)
             ),
             folders=glob_folders(rows),
-            runtime=_cosmetic(recipe),
+            runtime=_cosmetic(recipe, making.values),
         ),
         origins={".".join(keys): where for keys, where in composed.origins.items()},
-        effective=recipe.model_dump(mode="json"),
+        effective=making.values,
         files={
             path: file_hash(project.root / path, "sha256")
             for stage in making.stages
@@ -143,13 +143,13 @@ def _files_missing(composed: Composed) -> Iterator[BadRecipeError]:
             )
 
 
-def _cosmetic(recipe: Recipe) -> Mapping[str, Any]:
+def _cosmetic(recipe: Recipe, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """What ``exec`` may read beside a spec: settings that cannot change a result."""
-    train = recipe.train.model_dump(mode="json", include=set(cosmetic_names(type(recipe.train))))
+    cosmetic = cosmetic_names(type(recipe.train))
     return {
-        "train": train,
-        "track": recipe.track.model_dump(mode="json"),
-        "device": recipe.device.model_dump(mode="json"),
+        "train": {key: value for key, value in values["train"].items() if key in cosmetic},
+        "track": values["track"],
+        "device": values["device"],
         "targets": list(recipe.target),
     }
 

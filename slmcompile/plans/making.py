@@ -26,11 +26,19 @@ class Making:
     project: Project
     composed: Composed
     stages: list[Stage] = field(default_factory=list)
+    _dumped: tuple[Recipe, dict[str, Any]] | None = None
 
     @property
     def recipe(self) -> Recipe:
         """The recipe itself."""
         return self.composed.recipe
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The recipe as JSON values."""
+        if self._dumped is None or self._dumped[0] is not self.recipe:
+            self._dumped = self.recipe, self.recipe.model_dump(mode="json")
+        return self._dumped[1]
 
     def of(self, kind: str) -> list[Stage]:
         """The stages of a kind that are made already."""

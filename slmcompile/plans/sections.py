@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 
 
-def without_cosmetic(section: BaseModel) -> dict[str, Any]:
-    """A section and all below it without cosmetic leaves, as JSON values."""
+def without_cosmetic(section: BaseModel, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A section's JSON values, and those of all below it, without cosmetic leaves."""
     return {
-        key: without_cosmetic(below) if isinstance(below, BaseModel) else value
-        for key, value in typed(section).items()
+        key: without_cosmetic(below, value) if isinstance(below, BaseModel) else value
+        for key, value in typed(section, values).items()
         for below in (getattr(section, key),)
     }
 
 
-def typed(section: BaseModel) -> dict[str, Any]:
-    """A section without its cosmetic leaves, as JSON values."""
-    return section.model_dump(mode="json", exclude=set(cosmetic_names(type(section))))
+def typed(section: BaseModel, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A section's JSON values without its cosmetic leaves.
+
+    The values are taken out of those of the whole recipe: pydantic would build a serializer for
+    each section that is asked by itself.
+    """
+    cosmetic = cosmetic_names(type(section))
+    return {key: value for key, value in values.items() if key not in cosmetic}
 
 
 @cache

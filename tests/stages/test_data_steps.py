@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from slmcompile.console.errors import BadDataError
-from slmcompile.plans.sections import typed
 from tests.data_stage import Prepared, make_config, write_jsonl
 from tests.projects import make_project
 from tests.tiny_tokenizer import make_tokenizer
@@ -80,7 +79,7 @@ def test_steps_follow_one_another_and_take_columns_as_templates_name_them(
 
 def test_without_steps_the_report_says_nothing_of_any(tmp_path: Path, base: Path) -> None:
     assert "steps" not in prepared(tmp_path, base).report
-    assert "steps" not in typed(make_config())
+    assert "steps" not in make_config().model_dump()
 
 
 @pytest.mark.parametrize(

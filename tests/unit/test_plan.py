@@ -187,6 +187,7 @@ OTHER: dict[str, list[str]] = {
     ],
     "train.method": ["train=full"],
     "train.optim": [],
+    "data.steps": ["data.steps=[{type: drop, column: labels, values: [none]}]"],
     "train.group_by_length": ["train.group_by_length=false"],
     "target": ["target=[cpu-int8]"],
     "gates": ["gates=[]"],

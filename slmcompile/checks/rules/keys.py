@@ -31,7 +31,7 @@ def closed_schema(context: CheckContext) -> Verdict:
     plan = context.compiled
     stages = {stage.name: stage for stage in plan.stages()}
     read = cosmetic = 0
-    for key, is_cosmetic in leaves(context.recipe):
+    for key, is_cosmetic in leaves(context.recipe, plan.effective):
         if is_cosmetic:
             cosmetic += 1
         elif _reaches(plan, stages, key):
@@ -50,18 +50,23 @@ def closed_schema(context: CheckContext) -> Verdict:
     )
 
 
-def leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Dotted key of every leaf below a section, and whether it is cosmetic."""
+def leaves(
+    section: BaseModel, values: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, bool]]:
+    """Dotted key of every leaf below a section, and whether it is cosmetic.
+
+    ``values`` are its JSON values, of which it leaves out what another key rules out, and some that
+    say nothing when empty.
+    """
     for name, field in type(section).model_fields.items():
         value, path = getattr(section, name), f"{prefix}{name}"
-        # A section leaves out what another key rules out, and some that say nothing when empty.
-        if value in (None, ()) and name not in section.model_dump(include={name}):
+        if value in (None, ()) and name not in values:
             continue
         if isinstance(value, BaseModel):
-            yield from leaves(value, f"{path}.")
+            yield from leaves(value, values[name], f"{path}.")
         elif isinstance(value, Mapping) and any(isinstance(v, BaseModel) for v in value.values()):
             for key, below in value.items():
-                yield from leaves(below, f"{path}.{key}.")
+                yield from leaves(below, values[name][key], f"{path}.{key}.")
         else:
             extra = field.json_schema_extra
             yield path, isinstance(extra, dict) and bool(extra.get("cosmetic"))

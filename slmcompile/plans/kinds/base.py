@@ -28,7 +28,7 @@ def plan(making: Making) -> None:
         files = files_below(making.project, path, where) if entry.folder else (path,)
     making.add_shared(
         "base",
-        {"source": typed(source)},
+        {"source": typed(source, making.values["model"]["source"])},
         {"source": "model.source"},
         versions("transformers", "tokenizers", "torch", "safetensors", *entry.packages),
         {},

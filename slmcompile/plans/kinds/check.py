@@ -22,7 +22,7 @@ def plan(making: Making) -> None:
 
     making.add(
         "check",
-        {"recipe": without_cosmetic(making.recipe)},
+        {"recipe": without_cosmetic(making.recipe, making.values)},
         {"recipe": ""},
         {},
         {"base": making.stage("base"), "data": making.stage("data")},

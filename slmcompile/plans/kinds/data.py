@@ -22,7 +22,7 @@ def plan(making: Making) -> None:
     steps = [step.type for step in data.steps]
     making.add_shared(
         "data",
-        typed(data),
+        typed(data, making.values["data"]),
         {"": "data"},
         versions(
             *("transformers", "tokenizers", "pyarrow", *source.packages),

@@ -19,7 +19,7 @@ def plan(making: Making) -> None:
         provider = PROVIDERS[target.execution_provider]
         making.add(
             "export",
-            {"target": typed(target)},
+            {"target": typed(target, making.values["target"][name])},
             {"target": f"target.{name}"},
             versions("torch", "transformers", "peft", *provider.packages),
             {kind: making.stage(kind) for kind in ("base", "data", "train")},

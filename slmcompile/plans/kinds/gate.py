@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmcompile.plans.kinds.kind import Kind
-from slmcompile.plans.sections import typed
 
 if TYPE_CHECKING:
     from slmcompile.plans.making import Making
@@ -16,7 +15,7 @@ def plan(making: Making) -> None:
     read = [making.stage("score"), making.stage("report")]
     making.add(
         "gate",
-        {"gates": [typed(gate) for gate in making.recipe.gates]},
+        {"gates": making.values["gates"]},
         {"gates": "gates"},
         {},
         {stage.name: stage for stage in read},

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 def plan(making: Making) -> None:
     """One stage, which reads the whole recipe and tells of every other."""
     recipe, train = making.recipe, making.stage("train")
+    shown = {key: below for key, below in making.values.items() if key not in {"track", "device"}}
     # A fact about the weights, which are the same with it or without.
-    shown = recipe.model_dump(
-        mode="json", exclude={"track": True, "device": True, "model": {"parameters"}}
-    )
+    shown["model"] = {k: v for k, v in shown["model"].items() if k != "parameters"}
     exports = making.of("export")
     used = versions("torch", "transformers", "peft")
     for export in exports:

@@ -19,7 +19,7 @@ def plan(making: Making) -> None:
     train, check = making.recipe.train, making.stage("check")
     making.add(
         "train",
-        typed(train),
+        typed(train, making.values["train"]),
         {"": "train"},
         versions(*METHODS[train.method].packages, *OPTIMIZERS[train.optim].packages),
         {"base": making.stage("base"), "data": making.stage("data")},

@@ -80,7 +80,8 @@ def test_a_key_that_falls_out_of_a_spec_is_found(project: Project, stage: str, k
 
 
 def test_leaves_are_what_a_person_can_write(project: Project) -> None:
-    found = dict(leaves(context(project, "train=full").recipe))
+    recipe = context(project, "train=full").recipe
+    found = dict(leaves(recipe, recipe.model_dump(mode="json")))
     assert found["train.learning_rate"] is False
     assert found["train.save_steps"] is True
     assert found["target.cpu-fp32.precision"] is False
