@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,12 +29,12 @@ def closed_schema(context: CheckContext) -> Verdict:
     That no key is unknown is what composing has proved: every section of the schema is closed.
     """
     plan = context.compiled
-    stages = {stage.name: stage for stage in plan.stages()}
+    readers = _readers(plan.stages())
     read = cosmetic = 0
     for key, is_cosmetic in leaves(context.recipe, plan.effective):
         if is_cosmetic:
             cosmetic += 1
-        elif _reaches(plan, stages, key):
+        elif _reaches(plan, readers, key):
             read += 1
         else:
             return refuted(
@@ -72,26 +72,30 @@ def leaves(
             yield path, isinstance(extra, dict) and bool(extra.get("cosmetic"))
 
 
-def _reaches(plan: Plan, stages: Mapping[str, Stage], key: str) -> bool:
+def _readers(stages: Iterable[Stage]) -> dict[str, list[tuple[Stage, str]]]:
+    """By a recipe's key: the stages that hold what lies there, and where in their config."""
+    found: dict[str, list[tuple[Stage, str]]] = {}
+    for stage in stages:
+        if not KINDS[stage.kind].whole_recipe:
+            for own, theirs in stage.reads.items():
+                found.setdefault(theirs, []).append((stage, own))
+    return found
+
+
+def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: str) -> bool:
     if key in _STAGES:
         section, _, name = key.rpartition(".")
-        return bool(plan.effective[section][name]) == (_STAGES[key] in stages)
-    held: dict[str, list[bool]] = {}
-    for stage in stages.values():
-        places = list(_places(stage, key))
-        if places and not KINDS[stage.kind].whole_recipe:
-            found = any(_holds(stage.config, path) for path in places)
-            held.setdefault(stage.kind, []).append(found)
+        made = any(stage.name == _STAGES[key] for stage in plan.stages())
+        return bool(plan.effective[section][name]) == made
+    held: dict[str, dict[str, bool]] = {}
+    parts = key.split(".")
+    for length in range(len(parts) + 1):
+        for stage, own in readers.get(".".join(parts[:length]), ()):
+            path = ".".join(part for part in (own, *parts[length:]) if part)
+            of_kind = held.setdefault(stage.kind, {})
+            of_kind[stage.address] = of_kind.get(stage.address, False) or _holds(stage.config, path)
     # A key that only some stages of a kind hold has fallen out of the others.
-    return any(map(all, held.values()))
-
-
-def _places(stage: Stage, key: str) -> Iterator[str]:
-    """Where in a stage's config a recipe's key may lie."""
-    for own, theirs in stage.reads.items():
-        if key == theirs or not theirs or key.startswith(f"{theirs}."):
-            rest = key.removeprefix(theirs).removeprefix(".")
-            yield ".".join(part for part in (own, rest) if part)
+    return any(all(found.values()) for found in held.values())
 
 
 def _holds(config: Any, path: str) -> bool:
