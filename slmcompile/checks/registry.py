@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from slmcompile.checks import rules
@@ -130,6 +131,11 @@ def check(
 
 def all_checks() -> tuple[Check, ...]:
     """Every rule, by number."""
+    _load_rules()
+    return tuple(_CHECKS[number] for number in sorted(_CHECKS))
+
+
+@cache
+def _load_rules() -> None:
     for module in pkgutil.iter_modules(rules.__path__):
         importlib.import_module(f"{rules.__name__}.{module.name}")
-    return tuple(_CHECKS[number] for number in sorted(_CHECKS))

@@ -6,6 +6,7 @@ What it failed on is remembered with it, so that a later plan can tell whether t
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ _STOPPED = frozenset({Exit.INTERRUPTED, Exit.TERMINATED})
 """Ends that say nothing of the stage."""
 
 
+def _name(address: str) -> str:
+    return f"{address.replace('/', '.')}.json"
+
+
 def _path(project: Project, address: str) -> Path:
-    return project.scratch / "failures" / f"{address.replace('/', '.')}.json"
+    return project.scratch / "failures" / _name(address)
 
 
 def clear_failure(project: Project, address: str) -> None:
@@ -70,7 +75,10 @@ def failed_on(
 
     ``now`` gives the MD5 that a path will have, of a folder its manifest's; None if not known.
     """
-    record = read_json(project.root, f".slmcompile/failures/{_path(project, address).name}")
+    name = f".slmcompile/failures/{_name(address)}"
+    if not os.path.lexists(f"{project.root}/{name}"):
+        return None
+    record = read_json(project.root, name)
     if not isinstance(record, dict) or not isinstance(record.get("read"), dict):
         return None
     if any(md5 is None or now(path) != md5 for path, md5 in record["read"].items()):

@@ -28,8 +28,14 @@ def stage_key_complete(context: CheckContext) -> Verdict:
     """
     plan = context.compiled
     stages = {stage.address: stage for stage in plan.stages()}
+    above: dict[str, frozenset[str]] = {}
     for stage in stages.values():
-        for what in _missing(plan, stages, stage):
+        # Every stage stands behind its inputs.
+        inputs = [stages[address] for address in stage.input_stages.values() if address in above]
+        above[stage.address] = frozenset().union(
+            *({each.kind} | above[each.address] for each in inputs)
+        )
+        for what in _missing(plan, stages, stage, above[stage.address]):
             return refuted(
                 f"{stage.address}: its key does not cover {what}",
                 "report this; it is a fault of slmcompile and not of the recipe",
@@ -41,8 +47,13 @@ def stage_key_complete(context: CheckContext) -> Verdict:
     )
 
 
-def _missing(plan: Plan, stages: dict[str, Stage], stage: Stage) -> Iterator[str]:
-    """What a stage's result depends on and neither our key nor DVC's holds."""
+def _missing(
+    plan: Plan, stages: dict[str, Stage], stage: Stage, above: frozenset[str]
+) -> Iterator[str]:
+    """What a stage's result depends on and neither our key nor DVC's holds.
+
+    ``above`` are the kinds of all stages whose fingerprints are part of this one's.
+    """
     if KINDS[stage.kind].computes and not stage.packages:
         yield "the packages that it computes with"
     for path in stage.files:
@@ -50,22 +61,9 @@ def _missing(plan: Plan, stages: dict[str, Stage], stage: Stage) -> Iterator[str
             yield f"the bytes of {path}"
     for path in sorted({stage.spec_path, *stage.files, *stage.inputs.values()} - {*stage.deps}):
         yield f"{path}, which DVC does not watch"
-    yield from _missing_inputs(stages, stage)
-
-
-def _missing_inputs(stages: dict[str, Stage], stage: Stage) -> Iterator[str]:
-    """Inputs that no stage of the key makes, and kinds that must be above and are not."""
     for role, path in stage.inputs.items():
         maker = stages.get(stage.input_stages.get(role, ""))
         if maker is None or path not in maker.outs:
             yield f"its input {role}"
-    for kind in sorted(KINDS[stage.kind].behind - {above.kind for above in _above(stages, stage)}):
+    for kind in sorted(KINDS[stage.kind].behind - above):
         yield f"what the {kind} stage makes"
-
-
-def _above(stages: dict[str, Stage], stage: Stage) -> Iterator[Stage]:
-    """Every stage whose fingerprint is part of this one's."""
-    for address in stage.input_stages.values():
-        if address in stages:
-            yield stages[address]
-            yield from _above(stages, stages[address])
