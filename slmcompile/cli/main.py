@@ -351,6 +351,9 @@ def _plan_all(arguments: argparse.Namespace) -> int:
     for file in project.misnamed():
         said = f"recipes/{file} is not planned: recipes are called NAME.yaml, in lower case"
         print(f"note: {printable(said)}", file=sys.stderr)
+    # Each recipe leaves some garbage; what is imported by now is not looked through for it.
+    gc.freeze()
+    gc.enable()
     surveyed = list(survey(project, arguments.policy_from))
     if arguments.json:
         print_json(survey_json(surveyed))
