@@ -70,6 +70,7 @@ SEEDED = ModelSource(
     program="tests.toys:make_seeded",
     file="words",
     described=_described,
+    made_here=True,
 )
 
 
@@ -139,9 +140,13 @@ def shout(
     step: Shout, rows: Sequence[Any], columns: Mapping[str, str]
 ) -> tuple[list[Any], dict[str, int]]:
     """The rows with it, and how many were not so before."""
+    from slmcompile.data.rows import as_text
+
     name = columns.get(step.column, step.column)
+    texts = [as_text(row, step.column, columns).upper() for row in rows]
     made = [
-        replace(row, values={**row.values, name: str(row.values[name]).upper()}) for row in rows
+        replace(row, values={**row.values, name: text})
+        for row, text in zip(rows, texts, strict=True)
     ]
     return made, {"changed": sum(a != b for a, b in zip(made, rows, strict=True))}
 
@@ -270,7 +275,7 @@ class BoxTarget(Target):
 
 def build_for_box(target: BoxTarget, model: Path, out: Path, cache: Path) -> None:
     """By the CPU's builder, as a box has a CPU; and its number beside the model."""
-    from slmcompile.export.builder import build
+    from slmcompile.export.genai_builder import build
 
     build(CpuTarget(precision=target.precision), model, out, cache)
     (out / "box.txt").write_text(f"{target.serial}\n", encoding="utf-8")

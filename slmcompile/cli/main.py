@@ -262,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if argv is None:
         # Looking for garbage in all that is being imported, and once more in the end, is a fifth of
-        # the time of a plan.
+        # the time of a plan (benchmarks/plan_scale.py).
         gc.disable()
         atexit.register(gc.freeze)
         streams.prepare(lasting=not {*sys.argv[1:2]} & _TALKING)
@@ -295,7 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _answer(argv: Sequence[str] | None) -> int:
     try:
         arguments = _arguments(argv)
-        if arguments.command in _LASTING:
+        if arguments.command not in _BRIEF or getattr(arguments, "all", False):
+            # What is imported by now is not looked through.
+            gc.freeze()
             gc.enable()
         with _plugins(arguments):
             return int(_COMMANDS[arguments.command](arguments))
@@ -316,23 +318,23 @@ def _plugins(arguments: argparse.Namespace) -> AbstractContextManager[None]:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from slmcompile.cli import plan as explaining
+    from slmcompile.cli import plan
 
     if arguments.all or not arguments.recipe:
         return _plan_all(arguments)
-    return explaining.plan(arguments)
+    return plan.plan(arguments)
 
 
 def _why(arguments: argparse.Namespace) -> int:
-    from slmcompile.cli import plan as explaining
+    from slmcompile.cli import plan
 
-    return explaining.why(arguments)
+    return plan.why(arguments)
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from slmcompile.cli import plan as explaining
+    from slmcompile.cli import plan
 
-    return explaining.diff(arguments)
+    return plan.diff(arguments)
 
 
 def _plan_all(arguments: argparse.Namespace) -> int:
@@ -351,9 +353,6 @@ def _plan_all(arguments: argparse.Namespace) -> int:
     for file in project.misnamed():
         said = f"recipes/{file} is not planned: recipes are called NAME.yaml, in lower case"
         print(f"note: {printable(said)}", file=sys.stderr)
-    # Each recipe leaves some garbage; what is imported by now is not looked through for it.
-    gc.freeze()
-    gc.enable()
     surveyed = list(survey(project, arguments.policy_from))
     if arguments.json:
         print_json(survey_json(surveyed))
@@ -476,7 +475,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from slmcompile.cli import show as showing
+    from slmcompile.cli import show
     from slmcompile.explain.sides import is_plan_file
     from slmcompile.recipe.project import find_project
 
@@ -485,11 +484,11 @@ def _show(arguments: argparse.Namespace) -> int:
         from slmcompile.cli.plan import show_plan
 
         return show_plan(Path(arguments.recipe), as_json=arguments.json)
-    shown = showing.look(project, arguments.recipe)
+    shown = show.look(project, arguments.recipe)
     if arguments.json:
-        print_json(showing.to_json(shown))
+        print_json(show.to_json(shown))
     else:
-        print("\n".join(printable(line) for line in showing.text(shown).split("\n")))
+        print("\n".join(printable(line) for line in show.text(shown).split("\n")))
     return Exit.DONE
 
 
@@ -570,8 +569,10 @@ def _overview(_: argparse.Namespace) -> int:
 
 
 _TALKING = frozenset({"chat", "generate"})
-_LASTING = frozenset({*_TALKING, "exec", "run", "apply"})
 """Commands that do nothing but talk, and so end with their reader."""
+
+_BRIEF = frozenset({"plan", "why", "diff", "show", "checks", "schema", "init"})
+"""Commands of one recipe or none, which leave no garbage worth a search."""
 
 _COMMANDS = {
     "plan": _plan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from slmcompile.data.rows import SourceRow, as_text
@@ -16,28 +17,30 @@ def keep(
     Raises:
         BadDataError: a row does not have the column, or something in it that has no text.
     """
-    found = _sorted_out(step, rows, columns)
-    return [row for row, text in found if text in step.values], _counted(step, found)
+    return _sorted_out(step, rows, columns, kept=True)
 
 
 def drop(
     step: DropRows, rows: Sequence[SourceRow], columns: Mapping[str, str]
 ) -> tuple[list[SourceRow], dict[str, int]]:
     """The rows with none of the values, and how many have each; raises as ``keep``."""
-    found = _sorted_out(step, rows, columns)
-    return [row for row, text in found if text not in step.values], _counted(step, found)
+    return _sorted_out(step, rows, columns, kept=False)
 
 
 def _sorted_out(
-    step: KeepRows | DropRows, rows: Sequence[SourceRow], columns: Mapping[str, str]
-) -> list[tuple[SourceRow, str]]:
-    return [(row, _text(row, step.column, columns)) for row in rows]
+    step: KeepRows | DropRows,
+    rows: Sequence[SourceRow],
+    columns: Mapping[str, str],
+    *,
+    kept: bool,
+) -> tuple[list[SourceRow], dict[str, int]]:
+    """The rows of which it is so that they have one of the values, and how many have each."""
+    texts = [_text(row, step.column, columns) for row in rows]
+    values, counts = frozenset(step.values), Counter(texts)
+    found = [row for row, text in zip(rows, texts, strict=True) if (text in values) is kept]
+    return found, {value: counts[value] for value in step.values}
 
 
 def _text(row: SourceRow, name: str, columns: Mapping[str, str]) -> str:
     null = row.values.get(columns.get(name, name), "") is None
     return "null" if null else as_text(row, name, columns)
-
-
-def _counted(step: KeepRows | DropRows, found: Sequence[tuple[SourceRow, str]]) -> dict[str, int]:
-    return {value: sum(text == value for _, text in found) for value in step.values}

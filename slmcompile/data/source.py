@@ -53,7 +53,7 @@ def read_files(source: FileData, project: Path, roots: Sequence[str]) -> Rows:
         BadRecipeError: path and files, or neither (exit 78).
         BadDataError, RefusedError: a file that cannot be read, or may not.
     """
-    if (source.path is None) == (source.files is None):
+    if source.names_both or not source.paths:
         raise BadRecipeError(
             "data.source: exactly one of path and files is needed",
             "set path for rows to be split, or files for those of each split",

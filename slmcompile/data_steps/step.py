@@ -26,10 +26,11 @@ class DataStep:
         section: its keys, and no others.
         program: ``package.module:name`` of ``(step, rows, columns) -> (rows, facts)``: the rows
             of one split as the source holds them, ``data.columns``, and what it counted by name,
-            which is added up over the splits.
+            which is added up over the splits. Raises BadDataError where it cannot do it with a row.
         words: a step in a few words, for the data report.
         row_by_row: whether it leaves out or changes each row by itself, so that the first rows
-            tell what will become of the others.
+            tell what will become of the others: a plan then runs the program over them, which
+            imports nothing heavy.
         packages: installed packages that its result depends on.
         epoch: raised by hand when it makes other rows of equal ones.
     """

@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -55,14 +55,15 @@ class DvcExecutor:
     def __init__(self, project: Project, progress: IO[str] | None = None) -> None:
         self._project = project
         self._progress = progress
-        self._processes = ExitStack()
         self._ready: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> None:
         self._ready = self._started()
 
     def __exit__(self, *_: object) -> None:
-        self._processes.close()
+        if self._ready is not None:
+            with _ended(self._ready):
+                self._ready = None
 
     def check(self) -> None:
         """Raises MissingError where the project is not under git and DVC (exit 69)."""
@@ -106,8 +107,9 @@ class DvcExecutor:
     def _run(self, plan: Plan, only: Sequence[Stage] | None, log: Path) -> tuple[int, list[str]]:
         """One ``dvc repro``, by the process that is ready or by another one."""
         process, self._ready = self._ready or self._started(), None
-        dvc_lock.mend(self._project, partial(print, file=self._progress, flush=True))
-        return _told_to(process, ["--wait-for-lock", "repro", *_targets(plan, only)], log)
+        with _ended(process):
+            dvc_lock.mend(self._project, partial(print, file=self._progress, flush=True))
+            return _told_to(process, ["--wait-for-lock", "repro", *_targets(plan, only)], log)
 
     def _started(self) -> subprocess.Popen[str]:
         """DVC, importing itself until it is told what to do.
@@ -121,23 +123,29 @@ class DvcExecutor:
             "PYTHONWARNINGS": "ignore",
             STARTED_BY: mark(os.getpid()),
         }
-        process = self._processes.enter_context(
-            subprocess.Popen(
-                python_module("slmcompile.execution.dvc_child"),
-                cwd=self._project.root,
-                stdin=subprocess.PIPE,
-                stdout=self._progress,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env=environment,
-                start_new_session=True,
-                # Runs before exec in the child; the command line starts no thread before it.
-                preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
-            )
+        return subprocess.Popen(
+            python_module("slmcompile.execution.dvc_child"),
+            cwd=self._project.root,
+            stdin=subprocess.PIPE,
+            stdout=self._progress,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+            # Runs before exec in the child; the command line starts no thread before it.
+            preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
         )
-        self._processes.callback(process.terminate)
-        return process
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Ends a process behind the block, if it has not ended, and closes what led to it."""
+    with process:
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 def _targets(plan: Plan, only: Sequence[Stage] | None) -> list[str]:

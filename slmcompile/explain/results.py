@@ -14,6 +14,7 @@ from slmcompile.metrics.metric import Metric
 from slmcompile.plans.artifacts import BASELINES
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.scoring.compared import measured_by
 from slmcompile.stages.scores import METRICS_FILE, read_predictions
 
 
@@ -102,7 +103,14 @@ def results_table(
         middle = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
         lines.append("  ".join([row[0].ljust(widths[0]), *middle, row[-1]]).rstrip())
     lines.insert(1, "─" * max(len(line) for line in lines))
+    speeds = {each.name: each.metrics.get("machine") for each in results if _is_timed(each)}
+    if len(set(speeds.values())) > 1:
+        lines.append(measured_by(speeds))
     return "\n".join(lines)
+
+
+def _is_timed(result: ArtifactResult) -> bool:
+    return result.metrics.get("tokens_per_second") is not None
 
 
 def _told(measured: Mapping[str, Any], name: str) -> bool:

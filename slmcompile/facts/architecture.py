@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -35,7 +35,8 @@ def architecture_of(context: CheckContext) -> Architecture | None:
     """
     if context.model is not None:
         return _of_facts(context.model)
-    return _of_source(context.recipe.model.source)
+    source = context.recipe.model.source
+    return _of_source(_Source(repr(source), source))
 
 
 @lru_cache(maxsize=8)
@@ -44,9 +45,17 @@ def _of_facts(facts: ModelFacts) -> Architecture:
     return found if facts.modules is None else _as_built(found, facts.modules)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A source, equal where its keys are; these may hold what has no hash."""
+
+    text: str
+    keys: SourceKeys = field(compare=False)
+
+
 @lru_cache(maxsize=8)
-def _of_source(source: SourceKeys) -> Architecture | None:
-    told = described_by(source)
+def _of_source(asked: _Source) -> Architecture | None:
+    told = described_by(asked.keys)
     if told is None:
         return None
     return architecture(told.config, told.shapes, dict.fromkeys(told.shapes, "F32"))

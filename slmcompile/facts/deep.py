@@ -59,7 +59,7 @@ def deepened(context: CheckContext) -> CheckContext:
         raise SlmcompileError(what, error["hint"], code=Exit(error["code"]))
     notes = []
     if unread and fetched:
-        notes.append("rows on a hub, which the data stage alone fetches")
+        notes.append("rows that the data stage alone fetches")
     if answer["modules_error"]:
         notes.append(f"the model, which transformers cannot build ({answer['modules_error']})")
     report, found = answer["data_report"], answer["modules"]

@@ -74,17 +74,18 @@ def _files(
 def _of_model(
     source: SourceKeys, paths: tuple[str, ...], hashes: Mapping[str, str]
 ) -> list[Reference]:
-    if isinstance(source, HubKeys):
-        return [hub_reference(source)]
     entry, at = MODEL_SOURCES[source.type], ("model", "source")
+    found = [hub_reference(source)] if isinstance(source, HubKeys) else []
     if pinned := entry.pinned(source):
-        return [Reference(pinned.name, (*at, pinned.key), f"sha256:{pinned.sha256}")]
+        found.append(Reference(pinned.name, (*at, pinned.key), f"sha256:{pinned.sha256}"))
     if entry.folder:
         # One reference: another, a missing and an added file all change its hash.
         folder = posixpath.normpath(getattr(source, entry.folder))
         value = digest({path: hashes[path] for path in paths})
-        return [Reference(f"folder:{folder}", (*at, entry.folder), f"sha256:{value}")]
-    return _files(paths, hashes, (*at, entry.file))
+        found.append(Reference(f"folder:{folder}", (*at, entry.folder), f"sha256:{value}"))
+    elif entry.file:
+        found += _files(paths, hashes, (*at, entry.file))
+    return found
 
 
 def short(value: str) -> str:

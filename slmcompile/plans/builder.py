@@ -5,6 +5,7 @@ Pure but for reading the bytes of the project files that stages depend on. Impor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from slmcompile.files.file_hash import file_hash
 from slmcompile.metrics import METRICS
 from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.data_files import followed, glob_folders
-from slmcompile.plans.definition import Pipeline, Plan
+from slmcompile.plans.definition import OF_MEMBER, Pipeline, Plan
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.making import Making
@@ -105,6 +106,12 @@ def _wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
             yield BadRecipeError(
                 f"{composed.origin(('target', name))}: target.{name}: the name is taken",
                 f"choose a name other than {', '.join(sorted(RESERVED))}",
+            )
+        if OF_MEMBER in name:
+            where = f"{composed.origin(('target', name))}: target.{name}"
+            yield BadRecipeError(
+                f"{where}: a name with {OF_MEMBER} in it",
+                f"choose a name without it: {re.sub('-+', '-', name)}",
             )
     yield from _files_missing(composed)
     for index, gate in enumerate(recipe.gates):

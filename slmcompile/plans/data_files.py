@@ -14,6 +14,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from pydantic import ValidationError
+
 from slmcompile.console.errors import BadDataError, BadRecipeError
 from slmcompile.plans.project_files import contained, look, permitted
 from slmcompile.recipe.compose import Composed
@@ -68,7 +70,7 @@ def followed(project: Project, source: SourceKeys, composed: Composed) -> Source
     """The source with every file by its own name.
 
     Raises:
-        BadRecipeError: path and files, neither, or ``**`` (exit 78).
+        BadRecipeError: ``**``, or of file data path and files, or neither (exit 78).
         BadDataError: no such file, or too many (exit 65).
         RefusedError: outside of the project (exit 77).
     """
@@ -81,7 +83,17 @@ def followed(project: Project, source: SourceKeys, composed: Composed) -> Source
             dict.fromkeys(path for given in paths for path in _matched(project, given, where))
         )
         source = _with(source, key, found[0] if len(found) == 1 else found)
+        if len(found) > 1 and not _is_valid(source):
+            raise BadDataError(f"{where}: {len(found)} files, and it reads one", "name the one")
     return source
+
+
+def _is_valid(source: SourceKeys) -> bool:
+    try:
+        type(source).model_validate(source.model_dump())
+    except ValidationError:
+        return False
+    return True
 
 
 def _with(source: SourceKeys, key: str, value: str | tuple[str, ...]) -> SourceKeys:
@@ -92,14 +104,14 @@ def _with(source: SourceKeys, key: str, value: str | tuple[str, ...]) -> SourceK
 
 
 def _one_of_both(source: FileData, composed: Composed) -> None:
-    if source.path and source.files:
+    if source.names_both:
         where = composed.origin((*_AT, "files"))
         null = "data.source.path=null" if is_override(where) else "`path: null`"
         raise BadRecipeError(
             f"{where}: data.source.files: there is a path too ({composed.origin((*_AT, 'path'))})",
             f"keep one of the two; {null} takes the path away",
         )
-    if not source.path and not source.files:
+    if not source.paths:
         raise BadRecipeError(
             f"{composed.origin((*_AT, 'path'))}: data.source: neither path nor files is given",
             "give `path: rows.jsonl`, or `files: {train: …, validation: …, test: …}`",

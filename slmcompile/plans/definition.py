@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,10 @@ def shared_stage(pipeline: str) -> str:
     name, _, digits = pipeline.rpartition("-")
     kind = KINDS.get(name.partition("-")[0])
     return name if kind and kind.shared and _DIGITS.fullmatch(digits) else ""
+
+
+OF_MEMBER = "--"
+"""Stands before a member's name in the name of a stage, and so in the name of no artifact."""
 
 
 def one_or_all(paths: tuple[str, ...]) -> str | list[str] | None:
@@ -81,7 +85,19 @@ class Stage:
     @property
     def artifact(self) -> str:
         """What it makes or measures, of a kind that has a stage for each; else empty."""
-        return self.name.removeprefix(self.kind).removeprefix("-")
+        return self._told_apart[0]
+
+    @property
+    def member(self) -> str:
+        """Which member of a group it is of; empty in a plain recipe, whose one has no name."""
+        return self._told_apart[1]
+
+    @property
+    def _told_apart(self) -> tuple[str, str]:
+        whole = self.name.removeprefix(self.kind)
+        # No member's name begins with a dash or has two, and no artifact's has two.
+        artifact, told, member = whole.rpartition(OF_MEMBER)
+        return (artifact if told else whole).removeprefix("-"), member if told else ""
 
     def recipe_key(self, key: str) -> str:
         """The recipe's key for a dotted key of ``config``, which a person can edit."""
@@ -148,6 +164,25 @@ class Stage:
         return json.dumps(self.spec(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def stage_name(kind: str, artifact: str = "", member: str = "") -> str:
+    """What a stage is called in its pipeline: ``answer-cpu-int8--intents``."""
+    name = f"{kind}-{artifact}" if artifact else kind
+    return f"{name}{OF_MEMBER}{member}" if member else name
+
+
+def found(stages: Iterable[Stage], kind: str, artifact: str, member: str) -> Stage:
+    """The stage of that name, of whichever pipeline.
+
+    Raises:
+        KeyError: there is none.
+    """
+    name = stage_name(kind, artifact, member)
+    for stage in stages:
+        if stage.name == name:
+            return stage
+    raise KeyError(name)
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One generated folder ``pipelines/<name>``.
@@ -207,16 +242,13 @@ class Plan:
         """The stages of a kind, in plan order."""
         return [stage for stage in self.stages() if stage.kind == kind]
 
-    def stage(self, kind: str, artifact: str = "") -> Stage:
-        """The one stage of a kind, or the one of an artifact.
+    def stage(self, kind: str, artifact: str = "", member: str = "") -> Stage:
+        """The one stage of a kind, or that of an artifact, a member or both.
 
         Raises:
             KeyError: there is none.
         """
-        for stage in self.of(kind):
-            if stage.artifact == artifact:
-                return stage
-        raise KeyError(f"{kind} {artifact}".strip())
+        return found(self.of(kind), kind, artifact, member)
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of what each stage's result depends on, by address.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slmcompile.plans.canonical import digest
-from slmcompile.plans.definition import Stage
+from slmcompile.plans.definition import Stage, found, stage_name
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
@@ -26,7 +26,7 @@ class Making:
     project: Project
     composed: Composed
     stages: list[Stage] = field(default_factory=list)
-    _dumped: tuple[Recipe, dict[str, Any]] | None = None
+    _dumped: tuple[Recipe, dict[str, Any]] | None = field(default=None, init=False, repr=False)
 
     @property
     def recipe(self) -> Recipe:
@@ -44,16 +44,13 @@ class Making:
         """The stages of a kind that are made already."""
         return [stage for stage in self.stages if stage.kind == kind]
 
-    def stage(self, kind: str, artifact: str = "") -> Stage:
-        """The one stage of a kind, or the one of an artifact.
+    def stage(self, kind: str, artifact: str = "", member: str = "") -> Stage:
+        """The one stage of a kind, or that of an artifact, a member or both.
 
         Raises:
             KeyError: it is not made, or not yet.
         """
-        for stage in self.stages:
-            if stage.kind == kind and stage.artifact == artifact:
-                return stage
-        raise KeyError(f"{kind} {artifact}".strip())
+        return found(self.of(kind), kind, artifact, member)
 
     def add_shared(
         self,
@@ -74,7 +71,7 @@ class Making:
         others.
         """
         outs = {role: made.out for role, made in inputs.items()}
-        name = _named(kind, artifact)
+        name = stage_name(kind, artifact)
         pipeline = f"{name}-{digest([kind, config, packages, outs])[:8]}"
         return self._added(
             Stage(
@@ -101,6 +98,7 @@ class Making:
         packages: dict[str, str],
         inputs: Mapping[str, Stage],
         artifact: str = "",
+        member: str = "",
         files_of: Mapping[str, tuple[str, Stage]] | None = None,
         **more: Any,
     ) -> Stage:
@@ -113,10 +111,11 @@ class Making:
             packages: versions by name.
             inputs: stages whose output folders it reads, by role.
             artifact: what it makes or measures, of a kind that has a stage for each.
+            member: whose it is, of a kind that has a stage for each member.
             files_of: single files that it reads beside them, and the stages that write them.
             more: other attributes of a ``Stage``.
         """
-        recipe, name = self.composed.name, _named(kind, artifact)
+        recipe, name = self.composed.name, stage_name(kind, artifact, member)
         read = {role: (made.out, made) for role, made in inputs.items()} | dict(files_of or {})
         return self._added(
             Stage(
@@ -143,7 +142,3 @@ class Making:
     def _added(self, stage: Stage) -> Stage:
         self.stages.append(stage)
         return stage
-
-
-def _named(kind: str, artifact: str) -> str:
-    return f"{kind}-{artifact}" if artifact else kind

@@ -16,7 +16,6 @@ from slmcompile.data.asked import example, written
 from slmcompile.data.template import parse
 from slmcompile.metrics import METRICS
 from slmcompile.providers import PROVIDERS
-from slmcompile.report.data_facts import data_facts
 from slmcompile.report.facts import Artifact, ReportFacts, measured_on
 from slmcompile.report.findings import (
     baseline_sentences,
@@ -27,6 +26,7 @@ from slmcompile.report.findings import (
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
 from slmcompile.report.method import fine_tuned, made_one
+from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import count, is_number, number, scientific, visible
 
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -200,7 +200,7 @@ def _figures(facts: ReportFacts, export: Artifact) -> str:
 
 
 def _data(facts: ReportFacts) -> str:
-    data = data_facts(facts.data_report)
+    data = shown_data(facts.data_report)
     rows = ", ".join(f"{prose(split)} {count(n)}" for split, n in data.rows.items())
     counted = f" Rows: {rows}." if rows else ""
     return f"## Data\n\n{prose(facts.data_name)}, {prose(facts.data_license)}.{counted}"

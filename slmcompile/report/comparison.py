@@ -11,6 +11,7 @@ from slmcompile.report.facts import (
     Artifact,
     GateVerdict,
     ReportFacts,
+    machines,
     measured_on,
     metric_title,
     shown_metrics,
@@ -127,6 +128,8 @@ def artifact_table(facts: ReportFacts) -> str:
         )
     if any(artifact.agreement is not None for artifact in facts.artifacts):
         notes.append("Same answer: the share of rows answered with the fine-tuned model's text.")
+    if on := machines(facts.artifacts):
+        notes.append(escape(on))
     legend = f'<p class="legend">{" ".join(notes)}</p>' if notes else ""
     heads = [Column("Artifact"), *(Column(column.heading, numeric=True) for column in columns)]
     return table(caption, heads, lines) + legend

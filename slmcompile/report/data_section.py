@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from slmcompile.report.charts import histogram
-from slmcompile.report.data_facts import DataFacts, Segment
 from slmcompile.report.markup import Column, Line, figure, table
+from slmcompile.report.shown_data import Segment, ShownData
 from slmcompile.report.text import count, escape, shorten
 from slmcompile.shapes.splits import SPLITS
 
@@ -14,12 +14,12 @@ _MOST_LABELS = 30
 _LONGEST_SEGMENT = 1200
 
 
-def data_section(data: DataFacts) -> str:
+def data_section(data: ShownData) -> str:
     """Counts, lengths, labels and examples; parts without data are left out."""
     return "".join([_counts(data), _lengths(data), label_table(data.labels), _examples(data)])
 
 
-def _counts(data: DataFacts) -> str:
+def _counts(data: ShownData) -> str:
     if not data.rows:
         return ""
     total = sum(data.rows.values())
@@ -30,7 +30,7 @@ def _counts(data: DataFacts) -> str:
     return f"<p>{count(total)} rows: {', '.join(parts)}. Checks: {escape(quality)}.</p>{said}"
 
 
-def _lengths(data: DataFacts) -> str:
+def _lengths(data: ShownData) -> str:
     chart = histogram("Rows by length in tokens", data.edges, data.counts)
     lines = [
         Line([escape(name), f"{value:,.0f}" if value >= 10 else f"{value:,.1f}"])
@@ -65,7 +65,7 @@ def label_table(labels: Mapping[str, Mapping[str, int]]) -> str:
     return table(f"{count(len(labels))} labels by split{more}", heads, lines, "labels")
 
 
-def _examples(data: DataFacts) -> str:
+def _examples(data: ShownData) -> str:
     if not data.examples:
         return ""
     shown = "".join(f'<div class="text segments">{_row(row)}</div>' for row in data.examples)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
 from slmcompile.scoring.classification import LabelScores
-from slmcompile.scoring.compared import Comparison
+from slmcompile.scoring.compared import Comparison, measured_by
 from slmcompile.scoring.paired import Difference
 
 Kind = Literal["tuned", "base", "export", "baseline"]
@@ -219,6 +219,13 @@ def measured_on(artifact: Artifact) -> str:
         if artifact.labels != artifact.test_labels:
             drawn = " (the most frequent, one row each)"
     return f"{rows}, {_of(artifact.labels, artifact.test_labels, 'label')}{drawn}"
+
+
+def machines(artifacts: Sequence[Artifact]) -> str:
+    """What speeds and memory were measured on, in a sentence; empty where nobody says."""
+    return measured_by(
+        {each.name: each.machine for each in artifacts if each.tokens_per_second is not None}
+    )
 
 
 def _of(part: int, whole: int | None, what: str) -> str:

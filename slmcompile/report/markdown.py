@@ -9,10 +9,10 @@ import yaml
 from slmcompile.metrics import METRICS
 from slmcompile.report.by_label import by_label
 from slmcompile.report.cases import MOST_WRONG, Case, cases
-from slmcompile.report.data_facts import DataFacts, data_facts
 from slmcompile.report.facts import (
     Artifact,
     ReportFacts,
+    machines,
     measured_on,
     metric_title,
     shown_metrics,
@@ -21,6 +21,7 @@ from slmcompile.report.findings import all_findings, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.method import fine_tuned, overridden
+from slmcompile.report.shown_data import ShownData, shown_data
 from slmcompile.report.text import MISSING, count, is_number, number, size
 from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import interval_text
@@ -45,7 +46,7 @@ def markdown(facts: ReportFacts) -> str:
         "\n".join(f"- {prose(sentence)}" for sentence in all_findings(facts)),
         _gates(facts),
         _labels(facts),
-        _part("Data", _data(data_facts(facts.data_report))),
+        _part("Data", _data(shown_data(facts.data_report))),
         _part("Wrong predictions", _predictions(facts)),
         _part("Recipe", _recipe(facts)),
         _part("Provenance", _provenance(facts)),
@@ -99,7 +100,9 @@ def artifact_rows(facts: ReportFacts, artifacts: Sequence[Artifact]) -> str:
         for a in artifacts
         if a.metrics or a.size_bytes
     ]
-    return grid(heads, rows, [False, False] + [True] * (len(heads) - 2))
+    table = grid(heads, rows, [False, False] + [True] * (len(heads) - 2))
+    on = prose(machines(artifacts))
+    return f"{table}\n\n{on}" if table and on else table
 
 
 def _metric(artifact: Artifact, key: str) -> str:
@@ -148,7 +151,7 @@ def _scores(scores: LabelScores) -> str:
     return f"{number(scores.f1, 2)} ({beside})"
 
 
-def _data(data: DataFacts) -> str:
+def _data(data: ShownData) -> str:
     if not data.rows:
         return ""
     happened = [f"{what}: {count(n)}" for what, n in data.notes.items() if n]

@@ -11,15 +11,15 @@ from slmcompile.report.by_label import by_label
 from slmcompile.report.cases import Case, cases
 from slmcompile.report.charts import Mark, Series, line_chart
 from slmcompile.report.comparison import artifact_table, gate_table
-from slmcompile.report.data_facts import data_facts
 from slmcompile.report.data_section import data_section
-from slmcompile.report.diff import difference
 from slmcompile.report.facts import ReportFacts
 from slmcompile.report.findings import all_findings, kept_step, validation_sentence, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Line, document, figure, section, table
 from slmcompile.report.method import fine_tuned, overridden
+from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
+from slmcompile.report.word_diff import difference
 from slmcompile.scoring.classification import LabelScores
 
 _LONGEST_ANSWER = 1500
@@ -37,7 +37,7 @@ def page(facts: ReportFacts) -> str:
             ),
             section("Labels", _labels(facts)),
             section("Training", _training(facts.training)),
-            section("Data", data_section(data_facts(facts.data_report))),
+            section("Data", data_section(shown_data(facts.data_report))),
             section("Predictions", _predictions(facts)),
             section("Recipe", _recipe(facts)),
             section("Provenance", _provenance(facts)),

@@ -99,6 +99,22 @@ def interval_text(difference: Difference) -> str:
     return f"{value} (95 %: {low} to {high}), {p_text(difference.p)}"
 
 
+def measured_by(machines: Mapping[str, str | None]) -> str:
+    """What speeds and memory were measured on, in a sentence; empty where nobody says.
+
+    Args:
+        machines: by artifact its processor and threads.
+    """
+    on: dict[str, list[str]] = {}
+    for name, machine in machines.items():
+        if machine:
+            on.setdefault(machine, []).append(name)
+    if len(on) < 2:
+        return f"Speed and memory on {next(iter(on))}." if on else ""
+    listed = "; ".join(f"{', '.join(names)} on {machine}" for machine, names in on.items())
+    return f"Speeds and memory do not compare: {listed}."
+
+
 def signed(value: float) -> str:
     """A difference to three decimals; to one digit where those would all be zero."""
     return f"{value:+.1g}" if 0 < abs(value) < 0.0005 else f"{value + 0.0:+.3f}"

@@ -47,12 +47,16 @@ class ModelSource:
         place: behind which others it is listed.
         section: its keys of ``model.source``, and no others.
         program: ``package.module:name`` of ``(source, project, out, progress) -> where``: writes
-            the model's files into the empty folder ``out`` and says where they are from.
+            the model's files into the empty folder ``out`` and says where they are from. Raises
+            RefusedError, MissingError, CorruptError or BadRecipeError.
         packages: installed packages that what it writes depends on, beside torch's.
         file: its key that names a project file which the model is made from; empty if none does.
-        folder: its key that names a project folder which holds the model; empty if none does.
+        folder: its key that names a project folder which holds the model; empty if none does. A
+            source has the one or the other.
         pinned: what it takes from elsewhere by hash; None for what project or hub hold.
         described: the model as the source itself tells it; None where its files must be seen.
+        made_here: whether all that it writes is made by its program, and nothing fetched or copied:
+            the one case in which nobody else's files are looked through for code.
         epoch: raised by hand when its program writes something else for equal keys.
     """
 
@@ -65,7 +69,12 @@ class ModelSource:
     folder: str = ""
     pinned: Callable[[Any], Pinned | None] = lambda _: None
     described: Callable[[Any], Described | None] = lambda _: None
+    made_here: bool = False
     epoch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.file and self.folder:
+            raise ValueError(f"model source {self.name}: a file or a folder, not both")
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,12 @@ class DataSource:
         name: as in ``data.source.type``.
         place: behind which others it is listed.
         section: its keys of ``data.source``, and no others.
-        program: ``package.module:name`` of ``(source, project, roots) -> slmcompile.data.Rows``.
+        program: ``package.module:name`` of ``(source, project, roots) -> Rows``, those of
+            ``slmcompile.data.source``. Raises BadDataError, RefusedError or MissingError.
         splits: the splits that it brings; those missing are taken from train's rows.
-        files: paths and globs of the project that it reads, by the key that names them, dotted
-            below the source. A key whose glob matches several files is given a tuple of them.
+        files: paths and globs of the project that it reads, by the key that names them: one of the
+            source's, or one of a mapping in it (``files.train``). A key whose globs match several
+            files is given a list of them.
         fetches: whether it uses the network, so that a plan cannot look at its rows.
         packages: installed packages that what it reads depends on.
         epoch: raised by hand when its program reads something else out of equal bytes.

@@ -324,8 +324,11 @@ def identity_reasons(
     if old.get("epoch") != new["epoch"]:
         reasons.append(Reason("epoch", stage.kind, old.get("epoch"), new["epoch"]))
     for name, pair in differences(old.get("epochs", {}), new.get("epochs", {})).items():
-        # Of what its table has not raised, no spec says that it is at 1.
-        reasons.append(Reason("epoch", name, pair[0] or 1, pair[1] or 1))
+        # Of an entry that its table has not raised no spec says that it is at 1, nor of one that it
+        # does not use: where only one of the two names it, a key is why.
+        entry = name.rpartition(" ")[2]
+        if _mentions(old.get("config", {}), entry) == _mentions(new["config"], entry):
+            reasons.append(Reason("epoch", name, pair[0] or 1, pair[1] or 1))
     packages = differences(old.get("packages", {}), new["packages"])
     config = differences(old.get("config", {}), new["config"])
     if stage.kind == "report":  # it lists the versions that made what it reports on
@@ -338,6 +341,15 @@ def identity_reasons(
         named = stage.recipe_key(key)
         reasons.append(Reason("key", named, *pair, where=plan.origins.get(named, "")))
     return reasons
+
+
+def _mentions(values: Any, text: str) -> bool:
+    """Whether a text is one of the values below."""
+    if isinstance(values, Mapping):
+        return any(_mentions(below, text) for below in values.values())
+    if isinstance(values, list | tuple):
+        return any(_mentions(below, text) for below in values)
+    return bool(values == text)
 
 
 def short(value: Any) -> str:

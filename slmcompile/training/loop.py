@@ -36,8 +36,8 @@ from slmcompile.training.checkpoint import CheckpointFolder
 from slmcompile.training.determinism import deterministic
 from slmcompile.training.learner import Learner
 from slmcompile.training.master_weights import MasterWeights
-from slmcompile.training.memory import PhaseMemory
 from slmcompile.training.methods.protocol import MethodProgram
+from slmcompile.training.phase_memory import PhaseMemory
 from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
 from slmcompile.training.session import Session
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slmcompile.console.errors import BadDataError
+from slmcompile.data_steps import DATA_STEPS
 from tests.data_stage import Prepared, make_config, write_jsonl
 from tests.projects import make_project
 from tests.tiny_tokenizer import make_tokenizer
+from tests.toys import SHOUT
 from tests.unit.checks.data_contexts import planned, verdict
 
 
@@ -113,6 +116,23 @@ def test_a_plan_finds_what_the_first_rows_tell(tmp_path: Path) -> None:
     assert wrong.where == f"override '{step.format('labl', 'on')}': data.steps.0"
     assert verdict(6, planned(root, step.format("label", "none"))).outcome == "refuted"
     assert verdict(6, planned(root, step.format("label", "on"))).outcome == "needs_probe"
+
+
+def test_a_step_over_all_rows_leaves_a_plan_nothing_to_look_at(tmp_path: Path) -> None:
+    root = make_project(tmp_path.resolve(), data=("tiny",))
+    shout = "data.steps=[{{type: shout, column: {}}}]"
+    with DATA_STEPS.joined_by(SHOUT):
+        assert verdict(6, planned(root, shout.format("text"))).outcome == "needs_probe"
+        wrong = verdict(6, planned(root, shout.format("texd")))
+        assert wrong.evidence == "data/tiny/commands.jsonl:1: no column 'texd'"
+    too_many = "train.eval_steps=100000"
+    with DATA_STEPS.joined_by(replace(SHOUT, row_by_row=False)):
+        unread = planned(make_project(tmp_path.resolve() / "other", data=("tiny",)),
+                         shout.format("texd"), too_many)  # fmt: skip
+        assert verdict(6, unread).outcome == "needs_probe"
+        assert verdict(20, unread).outcome != "refuted", "how many rows it leaves is not known"
+    keep = "data.steps=[{type: keep, column: label, values: [on]}]"
+    assert verdict(20, planned(root, keep, too_many)).outcome == "refuted"
 
 
 def test_the_first_part_of_a_long_file_may_hold_none_of_the_rows(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import BadRecipeError, SlmcompileError
+from slmcompile.estimate.memory import _trained_state
 from slmcompile.estimate.peak import predict
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.diff import compare, side_of
@@ -22,6 +23,7 @@ from slmcompile.methods import METHODS
 from slmcompile.recipe.json_schema import schema_files
 from slmcompile.recipe.key_docs import key_docs
 from slmcompile.recipe.project import Project
+from slmcompile.shapes.architecture import Trainable
 from slmcompile.state.changes import changes
 from tests import toys
 from tests.pretend import pretend_run
@@ -67,6 +69,10 @@ def test_they_are_planned_judged_and_estimated(project: Project) -> None:
     assert found is not None
     assert other is not None
     assert 0 < found.training.low < other.training.low, "there is no low-rank activation"
+    # An optimizer's state is a part of it: one mean a weight, and not two moments.
+    train, weights = recipe_of(compiled.effective).train, Trainable((), 1000, 0, 0)
+    adam = train.model_copy(update={"optim": "adamw_torch"})
+    assert _trained_state(adam, weights, 10) - _trained_state(train, weights, 10) == 4000
 
 
 def test_a_check_refuses_what_trains_nothing(project: Project) -> None:

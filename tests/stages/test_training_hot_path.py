@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from slmcompile.methods.lora import Lora
 from slmcompile.models.adapter import attach
 from slmcompile.training import hot_path
 from slmcompile.training.batches import collate
-from slmcompile.training.grouped_attention import grouped_attention
+from slmcompile.training.grouped_attention import _causal_bias
 from slmcompile.training.loss import FrozenHeadLoss, TrainedPositionLoss
 from slmcompile.training.master_weights import MasterWeights
 
@@ -45,8 +46,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def test_no_tensor_of_the_loss_is_made_on_another_device_than_the_models() -> None:
-    """On a device without memory every mixture of devices is an error."""
+def test_the_loss_makes_its_tensors_where_the_model_is() -> None:
     meta = torch.device("meta")
     hidden = torch.empty(5, 8, device=meta, requires_grad=True)
     targets = torch.empty(5, dtype=torch.int64, device=meta)
@@ -54,10 +54,31 @@ def test_no_tensor_of_the_loss_is_made_on_another_device_than_the_models() -> No
     loss.backward()
     assert hidden.grad is not None
     assert {loss.device.type, hidden.grad.device.type} == {"meta"}
-    query = torch.empty(2, 4, 7, 8, device=meta)
-    keys = torch.empty(2, 2, 7, 8, device=meta)
-    mixed, _ = grouped_attention(torch.nn.Identity(), query, keys, keys, None)
-    assert mixed.device.type == "meta"
+    assert _causal_bias(7, 2, torch.float32, meta).device.type == "meta"
+
+
+def test_the_probe_of_the_head_is_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations mix this device with the CPU in silence, so the tokens are looked at."""
+    seen: list[str] = []
+    monkeypatch.setattr(
+        TrainedPositionLoss, "_decode", lambda _, tokens: seen.append(tokens.device.type) or tokens
+    )
+    monkeypatch.setattr(torch, "equal", lambda *_: True)
+
+    class Model(torch.nn.Module):
+        head = torch.nn.Linear(8, 11, device="meta").requires_grad_(requires_grad=False)
+
+        def get_output_embeddings(self) -> Any:
+            return self.head
+
+        def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+            seen.append(input_ids.device.type)
+            return SimpleNamespace(logits=input_ids)
+
+    model = Model()
+    monkeypatch.setattr(type(model.head), "forward", lambda _, hidden: hidden)
+    TrainedPositionLoss(model, torch.device("meta"))
+    assert seen == ["meta", "meta"]
 
 
 EVERYWHERE = ("llama", "llama-bias", "qwen2", "qwen3", "mistral-window")

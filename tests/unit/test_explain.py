@@ -13,14 +13,18 @@ import pytest
 
 from slmcompile import api
 from slmcompile.cli.main import main
+from slmcompile.data_steps import DATA_STEPS
+from slmcompile.execution import sync as sync_module
 from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.explain.selection import find_stage
 from slmcompile.explain.why import Explanation, RootCause, explain, to_json
 from slmcompile.explain.why_text import explain_text
 from slmcompile.facts import gather
+from slmcompile.files.memo import Remembered
 from slmcompile.machine.device import Device
 from slmcompile.methods import METHODS
 from slmcompile.metrics import METRICS
+from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
@@ -194,12 +198,37 @@ def test_a_package_and_an_epoch_are_root_causes(
     assert names(cause.stages) == ["train", "answer-torch"]
 
 
+def test_another_epoch_of_a_data_step_prepares_again(
+    ran: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = "data.steps=[{type: drop, column: label, values: [none]}]"
+    pretend_run(ran, compile_recipe(ran, "tiny", [step]))
+    # Another version of slmcompile is another process, which remembers no plan.
+    monkeypatch.setattr(sync_module, "_plans", Remembered(kept=0))
+    raise_epoch(monkeypatch, "keep", DATA_STEPS)
+    assert why(ran, "data", step).action == "unchanged"
+    raise_epoch(monkeypatch, "drop", DATA_STEPS)
+    cause = only(why(ran, "data", step))
+    assert cause.reason.subject == "data step drop"
+
+
+@pytest.mark.parametrize(("before", "after"), [("f1_macro", "f1_micro"), ("f1_micro", "f1_macro")])
+def test_an_entry_that_a_recipe_begins_or_ends_to_use_has_not_changed(
+    ran: Project, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    raise_epoch(monkeypatch, "f1_micro", METRICS)
+    pretend_run(ran, compile_recipe(ran, "tiny", [f"eval.metrics=[{before}]"]))
+    cause = only(why(ran, "score", f"eval.metrics=[{after}]"))
+    assert cause.reason.sentence() == f'eval.metrics ["{before}"] → ["{after}"]'
+
+
 @pytest.mark.parametrize(
     ("table", "entry", "stage"),
     [
         (MODEL_SOURCES, "random", "base"),
         (DATA_SOURCES, "file", "data"),
         (METHODS, "lora", "train"),
+        (OPTIMIZERS, "adamw_torch", "train"),
         (PROVIDERS, "cpu", "export-cpu-fp32"),
         (METRICS, "exact_match", "score"),
     ],

@@ -715,6 +715,12 @@ TABLE = [
     ),
     (
         "",
+        "+target.a--b={execution_provider: cpu, precision: fp32}",
+        "override '+target.a--b={execution_provider: cpu, precision: fp32}': target.a--b: a name…",
+        "choose a name without it: a-b",
+    ),
+    (
+        "",
         "data.steps=[{type: keep, column: label, values: []}]",
         "override 'data.steps=[{type: keep, column: label, values: []}]': data.steps.0.values: mu…",
         "give 1 or more entries…",

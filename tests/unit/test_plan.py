@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
 from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.plans.canonical import canonical_json, digest
-from slmcompile.plans.definition import Plan
+from slmcompile.plans.definition import Plan, stage_name
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
 from slmcompile.state.emit import generated_files
@@ -407,3 +408,19 @@ def test_plan_ids_differ_by_plan(project: Project) -> None:
         plan: Plan = compile_recipe(project, "quickstart", overrides)
         ids.add(plan.plan_id)
     assert len(ids) == 3  # tracking is no part of a plan's identity
+
+
+def test_a_stage_is_found_by_kind_artifact_and_member(project: Project) -> None:
+    plan = compile_recipe(project, "tiny", ())
+    assert plan.stage("train").member == ""
+    assert plan.stage("answer", "cpu-fp32").artifact == "cpu-fp32"
+    with pytest.raises(KeyError, match="answer-cpu-fp32--tone"):
+        plan.stage("answer", "cpu-fp32", "tone")
+    known = plan.stage("answer", "cpu-fp32")
+    of_member = replace(known, name=stage_name("answer", "cpu-fp32", "tone"))
+    assert (of_member.artifact, of_member.member) == ("cpu-fp32", "tone")
+    dashed = replace(known, name=stage_name("answer", "cpu-", "tone"))
+    assert (dashed.artifact, dashed.member) == ("cpu-", "tone")
+    both = replace(plan, own=replace(plan.own, stages=(known, of_member)))
+    assert both.stage("answer", "cpu-fp32", "tone") is of_member
+    assert both.stage("answer", "cpu-fp32") is known

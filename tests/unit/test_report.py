@@ -20,14 +20,13 @@ from hypothesis import strategies as st
 from slmcompile.report.build import build
 from slmcompile.report.cases import cases
 from slmcompile.report.charts import Series, line_chart, tick_label, ticks
-from slmcompile.report.data_facts import data_facts
-from slmcompile.report.diff import difference
 from slmcompile.report.facts import (
     Artifact,
     GateVerdict,
     Prediction,
     ReportFacts,
     facts_from,
+    machines,
     measured_on,
 )
 from slmcompile.report.findings import (
@@ -42,7 +41,9 @@ from slmcompile.report.inert import block, code, prose
 from slmcompile.report.overview import overview
 from slmcompile.report.page import page
 from slmcompile.report.prompts import framing
+from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import escape, visible
+from slmcompile.report.word_diff import difference
 from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import Comparison
 from slmcompile.scoring.paired import of_perplexity, of_right
@@ -494,6 +495,24 @@ def test_rows_and_labels_measured_are_named_everywhere() -> None:
         assert f"on the same {said}" in text or f"on {said}" in text, path
 
 
+def test_speeds_of_different_machines_are_said_not_to_compare() -> None:
+    facts = sample()
+    speeds = [each for each in facts.artifacts if each.tokens_per_second is not None]
+    assert len(speeds) > 1
+    one = {each.name: "EPYC, 2 threads" for each in speeds}
+    other = {**one, speeds[0].name: "Xeon <8>, 4 threads"}
+    for on, said in (
+        (one, "Speed and memory on EPYC, 2 threads."),
+        (other, f"Speeds and memory do not compare: {speeds[0].name} on Xeon <8>, 4 threads; "),
+    ):
+        artifacts = [
+            dataclasses.replace(each, machine=on.get(each.name)) for each in facts.artifacts
+        ]
+        told = dataclasses.replace(facts, artifacts=artifacts)
+        assert said in read(build(told)["report.html"]).text
+        assert prose(machines(artifacts)) in build(told)["report.md"]
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [
@@ -784,12 +803,12 @@ def test_a_diverged_point_does_not_break_a_chart() -> None:
     assert len(re.findall(r"\d+\.\d,\d+\.\d", chart)) <= 400
 
 
-def test_data_facts_read_counts_lists_and_numbers() -> None:
+def test_shown_data_read_counts_lists_and_numbers() -> None:
     """A count is a number, a list of cases or a mapping with a count."""
     for given_as in (2, ["a", "b"], {"count": 2, "where": []}, {"x": 1, "y": 1}):
-        facts = data_facts({"contradicting": given_as})
+        facts = shown_data({"contradicting": given_as})
         assert facts.notes["prompts with contradicting answers"] == 2
-    assert list(data_facts(sample().data_report).labels) == ["glad", "sad"]
+    assert list(shown_data(sample().data_report).labels) == ["glad", "sad"]
 
 
 def test_the_report_imports_nothing_heavy() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slmcompile.training import memory
-from slmcompile.training.memory import PhaseMemory
+from slmcompile.training import phase_memory
+from slmcompile.training.phase_memory import PhaseMemory
 
 MIB = 1 << 20
 
@@ -38,8 +38,8 @@ def test_a_small_phase_after_a_large_one_is_small() -> None:
 def test_where_the_system_cannot_tell_phases_apart_none_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(memory, "_STATUS", tmp_path / "none")
-    monkeypatch.setattr(memory, "_CLEAR_REFS", tmp_path / "no" / "folder")
+    monkeypatch.setattr(phase_memory, "_STATUS", tmp_path / "none")
+    monkeypatch.setattr(phase_memory, "_CLEAR_REFS", tmp_path / "no" / "folder")
     phases = PhaseMemory()
     phases.note("start")
     with phases.phase("one"):

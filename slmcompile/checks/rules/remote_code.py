@@ -11,7 +11,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.facts.context import CheckContext
 from slmcompile.files.safe_read import read_json
-from slmcompile.sources import MODEL_SOURCES, described_by
+from slmcompile.sources import MODEL_SOURCES
 
 _MAX_CONFIGS = 2 * MAX_CONFIG
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})
@@ -28,14 +28,15 @@ _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})
 def no_remote_code(context: CheckContext) -> Verdict:
     """No configuration asks for code (``auto_map``), and there are weights that are no pickles."""
     source = context.recipe.model.source
-    key = MODEL_SOURCES[source.type].folder
+    entry = MODEL_SOURCES[source.type]
+    key = entry.folder
     if key and context.plan is not None:
         path = getattr(source, key)
         folder = context.project.root / path
         verdict = _judged(_names(folder), _configurations(folder), path, context)
         read = verdict.outcome == "refuted" or context.model is not None
         return verdict if read else _headers(folder, verdict, context)
-    if described_by(source):
+    if entry.made_here:
         return proved("made here, from a configuration of ours")
     if context.model is None:
         return needs_probe(context.base_stage, "the model's files are not here yet")

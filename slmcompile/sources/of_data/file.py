@@ -68,6 +68,11 @@ class FileData(SourceKeys):
     _with_known_encoding = field_validator("encoding")(_known_encoding)
 
     @property
+    def names_both(self) -> bool:
+        """Whether it has a path and files; of neither, ``paths`` is empty."""
+        return bool(self.path) and bool(self.files)
+
+    @property
     def paths(self) -> dict[Split, tuple[str, ...]]:
         """Files and globs of each split, as they are written; of path alone, train's."""
         train: dict[Split, ProjectPaths] = {} if self.path is None else {"train": self.path}

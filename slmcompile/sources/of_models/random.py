@@ -135,5 +135,6 @@ ENTRIES = (
         program="slmcompile.base.random_init:make_random",
         file="tokenizer_text",
         described=_described,
+        made_here=True,
     ),
 )

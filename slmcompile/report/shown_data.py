@@ -18,7 +18,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class DataFacts:
+class ShownData:
     """What a reader wants to know about the data.
 
     Attributes:
@@ -41,11 +41,11 @@ class DataFacts:
     examples: Sequence[Sequence[Segment]]
 
 
-def data_facts(report: Mapping[str, Any]) -> DataFacts:
+def shown_data(report: Mapping[str, Any]) -> ShownData:
     """Reads a ``data_report.json`` of format 1."""
     dropped = _mapping(report.get("dropped"))
     edges, counts = _histogram(report)
-    return DataFacts(
+    return ShownData(
         rows=_ordered({k: _amount(v) for k, v in _mapping(report.get("counts")).items()}),
         notes={
             "duplicate rows dropped": _amount(dropped.get("duplicates")),
