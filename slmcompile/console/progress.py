@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Protocol
 
+from slmcompile.console.printable import printable
+
 
 class Progress(Protocol):
     """What a stage may say while it works. Never influences a result."""
@@ -66,7 +68,7 @@ class Console:
     def say(self, line: str) -> None:
         """Prints a line."""
         self._clear()
-        print(f"  {self._stage}: {line}", flush=True)
+        print(f"  {self._stage}: {printable(line)}", flush=True)
 
     def begin(self, what: str, total: int) -> None:
         """Starts counting and timing."""

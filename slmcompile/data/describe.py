@@ -131,7 +131,7 @@ def report(
         template: the recipe's ``data.template``.
         stop: the stop token.
         labelled: whether a label distribution makes sense for the task.
-        read: rows of the source, or examples where a conversation gave several.
+        read: rows that steps have left of the source; examples, where a conversation gave several.
         duplicates: rows dropped as exact repeats.
         too_long: places of the rows dropped as longer than ``max_length``.
         max_length: the recipe's ``data.max_length``.
@@ -192,7 +192,7 @@ def report(
     }
     if steps:
         found["steps"] = [asdict(step) for step in steps]
-    found["warnings"] = warnings(found, facts)
+    found["warnings"] = warnings(found, facts, steps)
     return found
 
 
@@ -247,9 +247,14 @@ def notes(conversations: ConversationFacts) -> list[str]:
     return lines
 
 
-def warnings(found: Mapping[str, Any], facts: RowFacts) -> list[str]:
+def warnings(found: Mapping[str, Any], facts: RowFacts, steps: Sequence[Done]) -> list[str]:
     """Sentences for what a person should look at before training."""
     lines = [f"one label is written in several ways: {one}" for one in facts.several_writings]
+    lines += [
+        f"{step.words}: no row has {', '.join(map(shortened, step.idle()))}"
+        for step in steps
+        if step.idle()
+    ]
     labels = found["labels"].get("train", {})
     if labels and all(_WHOLE_FLOAT.fullmatch(label) for label in labels):
         lines.append(

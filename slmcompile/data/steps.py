@@ -17,6 +17,8 @@ from slmcompile.shapes.splits import Split
 _COUNTED = 12
 """Counts of a step that a line tells."""
 
+_LONGEST = 40
+
 
 @dataclass(frozen=True)
 class Done:
@@ -36,10 +38,19 @@ class Done:
 
     def line(self) -> str:
         """One sentence for a person."""
-        told = [f"{shortened(name)} {count}" for name, count in self.facts.items()]
-        more = [f"{len(told) - _COUNTED} more"] if len(told) > _COUNTED else []
-        counts = f" ({', '.join([*told[:_COUNTED], *more])})" if told else ""
-        return f"{self.words}: {self.left} of {self.read} rows are left{counts}"
+        left = f"{self.words}: {self.left} of {self.read} rows are left"
+        return f"{left}; counted {counted(self.facts)}" if self.facts else left
+
+    def idle(self) -> list[str]:
+        """What it was to count and met in no row."""
+        return [name for name, count in self.facts.items() if not count]
+
+
+def counted(facts: Mapping[str, int]) -> str:
+    """Counts in words, the first of many."""
+    told = [f"{shortened(name, _LONGEST)}: {count}" for name, count in facts.items()]
+    more = [f"{len(told) - _COUNTED} more"] if len(told) > _COUNTED else []
+    return ", ".join([*told[:_COUNTED], *more])
 
 
 def stepped(
@@ -74,9 +85,12 @@ def stepped(
                 raise BadDataError(f"data.steps.{number}: {error.what}", error.mend) from error
             facts.update(counted)
             if whole and given and not made[split]:
+                rows_of = f" of {split}" if len(made) > 1 else ""
                 raise BadDataError(
-                    f"data.steps.{number}: {entry.words(step)} leaves no row of {split}",
-                    "correct the step, or take it out",
+                    f"data.steps.{number}: {entry.words(step)} leaves no row{rows_of}",
+                    program(entry.hint)(step, given, columns)
+                    if entry.hint
+                    else "correct the step, or take it out",
                 )
         done.append(Done(entry.words(step), read, sum(map(len, made.values())), dict(facts)))
     return made, done

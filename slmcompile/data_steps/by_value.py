@@ -14,7 +14,8 @@ Values = Annotated[
 ]
 _COLUMN = "Column, as a template names it."
 _VALUES = (
-    "Values as a template writes them: text as it is, numbers, `true`, `null` and the like as text."
+    "Values as a template writes them: text as it is; numbers, `true`, `null`, `nan` as text. An"
+    " empty cell of a CSV file is empty text."
 )
 
 
@@ -45,6 +46,7 @@ ENTRIES = (
         program="slmcompile.data.by_value:keep",
         words=_words,
         row_by_row=True,
+        hint="slmcompile.data.by_value:values_there",
     ),
     DataStep(
         name="drop",
@@ -52,5 +54,6 @@ ENTRIES = (
         program="slmcompile.data.by_value:drop",
         words=_words,
         row_by_row=True,
+        hint="slmcompile.data.by_value:values_there",
     ),
 )

@@ -31,6 +31,8 @@ class DataStep:
         row_by_row: whether it leaves out or changes each row by itself, so that the first rows
             tell what will become of the others: a plan then runs the program over them, which
             imports nothing heavy.
+        hint: ``package.module:name`` of ``(step, rows, columns) -> str``: how to mend it where it
+            leaves none of the rows; empty where there is nothing to say of them.
         packages: installed packages that its result depends on.
         epoch: raised by hand when it makes other rows of equal ones.
     """
@@ -40,5 +42,6 @@ class DataStep:
     program: str
     words: Callable[[Any], str]
     row_by_row: bool = False
+    hint: str = ""
     packages: tuple[str, ...] = ()
     epoch: int = 1

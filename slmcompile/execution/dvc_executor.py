@@ -84,7 +84,7 @@ class DvcExecutor:
         # Another run may hold a stage that both share; DVC waits for its own lock, not for that
         # one. And one that was killed may have left this one's claims in pieces.
         deadline = time.monotonic() + _PATIENCE
-        while status != 0 and (_busy(chatter) or dvc_lock.is_damaged(project)):
+        while status > 0 and (_busy(chatter) or dvc_lock.is_damaged(project)):
             if time.monotonic() > deadline:
                 raise LockedError(f"{plan.recipe}: {_last_error(chatter)}", "stop the other run")
             time.sleep(1)
@@ -163,13 +163,16 @@ def _told_to(
 ) -> tuple[int, list[str]]:
     """Tells DVC its arguments and passes our signals on to it and all it starts.
 
-    Returns its status and the last lines it wrote to standard error, which also go to ``log``.
+    Returns its status, or minus the signal that has ended it, and the last lines it wrote to
+    standard error, which also go to ``log``.
     """
+    passed_on: list[int] = []
     chatter: deque[str] = deque(maxlen=_KEPT_LINES)
     reader = threading.Thread(target=_keep, args=(process.stderr, log, chatter), daemon=True)
     reader.start()
 
     def forward(number: int, _frame: FrameType | None) -> None:
+        passed_on.append(number)
         os.killpg(process.pid, number)
 
     previous = {
@@ -180,7 +183,8 @@ def _told_to(
             print(json.dumps(command), file=process.stdin, flush=True)
         status = process.wait()
         reader.join(timeout=5)
-        return status, list(chatter)
+        # DVC ends with 1 where a stage was interrupted before it could say so.
+        return -passed_on[0] if status and passed_on else status, list(chatter)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

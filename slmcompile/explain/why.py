@@ -194,6 +194,9 @@ def _undo(project: Project, plan: Plan, reason: Reason, at: str) -> str:
 
 
 def _undo_key(plan: Plan, reason: Reason) -> str:
+    section, _, name = reason.subject.partition(".")
+    if section == "target" and "." not in name and reason.old is None:
+        return f"take {name} out of `target`"
     written = [text for text in plan.overrides if repr(text) in reason.where]
     value = json.dumps(reason.old, ensure_ascii=False)
     if written:

@@ -12,4 +12,7 @@ LINEAR = "tf-idf"
 MODELS = (TUNED, BASE)
 """Measured models that are no export."""
 
+ASKED_BY = {BASE: "eval.base_model", BASELINES: "eval.baselines"}
+"""Keys that say whether what no target makes is measured."""
+
 RESERVED = frozenset({TUNED, BASE, BASELINES, NEAREST, LINEAR})

@@ -17,10 +17,12 @@ from pathlib import PurePosixPath
 from pydantic import ValidationError
 
 from slmcompile.console.errors import BadDataError, BadRecipeError
+from slmcompile.console.printable import shortened
 from slmcompile.plans.project_files import contained, look, permitted
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.project import Project
+from slmcompile.registry.scalars import LONGEST_PATH
 from slmcompile.sources import DATA_SOURCES
 from slmcompile.sources.keys import SourceKeys
 from slmcompile.sources.of_data.file import FileData
@@ -82,10 +84,24 @@ def followed(project: Project, source: SourceKeys, composed: Composed) -> Source
         found = tuple(
             dict.fromkeys(path for given in paths for path in _matched(project, given, where))
         )
+        _bearable(found, where)
         source = _with(source, key, found[0] if len(found) == 1 else found)
         if len(found) > 1 and not _is_valid(source):
             raise BadDataError(f"{where}: {len(found)} files, and it reads one", "name the one")
     return source
+
+
+def _bearable(found: tuple[str, ...], where: str) -> None:
+    """Raises BadDataError where a recipe could not name the files that its globs match."""
+    if len(found) > MOST_FILES:
+        raise BadDataError(f"{where}: {len(found)} files, more than {MOST_FILES}", "join them")
+    longest = max(found, key=len, default="")
+    if len(longest) > LONGEST_PATH:
+        raise BadDataError(
+            f"{where}: {shortened(longest)} has {len(longest)} characters, more than"
+            f" {LONGEST_PATH}",
+            "move the file up",
+        )
 
 
 def _is_valid(source: SourceKeys) -> bool:

@@ -164,7 +164,7 @@ class Data(Section):
     )
     steps: tuple[AnyStep, ...] = Field(
         (),
-        max_length=64,
+        max_length=16,
         description="What is done with the rows before templates and splits, in this order:"
         " [{type: keep, column: language, values: [en]}].",
     )

@@ -51,7 +51,7 @@ _WORDS = {
     "too_long": "must have {max_length} entries at most",
     "too_short": "must have {min_length} or more entries",
     "tuple_type": "must be a list",
-    "union_tag_invalid": "has the type {tag}, which is none of {expected_tags}",
+    "union_tag_invalid": "{tag} is none of {expected_tags}",
     "union_tag_not_found": "has no type",
 }
 
@@ -155,7 +155,9 @@ def _explained(
 ) -> BadRecipeError:
     """What is wrong at one key."""
     first = problems[0]
-    where = f"{origin(keys)}: {'.'.join(keys) or 'recipe'}"
+    # What is wrong with the type of a section stands where that is written.
+    at = (*keys, "type") if first["type"] == "union_tag_invalid" else keys
+    where = f"{origin(at)}: {'.'.join(at) or 'recipe'}"
     parent = section_at(model, keys[:-1], raw)
     route = _route(keys, origin, through)
     if first["type"] == _UNKNOWN:
@@ -209,9 +211,17 @@ def _mend(
         return str(context["mend"])
     if first["type"].startswith("union_tag"):
         return _mend_type(first, list(kinds_at(keys, raw)[1]))
-    if isinstance(given, str) and (better := _mend_text(given, first["type"], near)):
+    sections = first["type"] == "tuple_type" and kinds_at((*keys, "0"), raw)[1]
+    if (
+        isinstance(given, str)
+        and not sections
+        and (better := _mend_text(given, first["type"], near))
+    ):
         return better
-    if first["type"] == "string_type" and isinstance(given, bool | int | float):
+    entry = bool(keys) and keys[-1].isdigit()
+    if first["type"] == "string_type" and (
+        isinstance(given, bool | int | float) or (given is None and entry)
+    ):
         quoted = f'"{as_written(given)}"'
         # The shell takes one pair of quotes away; what is in a list is not set by itself.
         if is_override(where) and not any(key.isdigit() for key in keys):
@@ -250,7 +260,8 @@ def _mend_type(problem: dict[str, Any], known: list[str]) -> str:
     close = get_close_matches(str(problem.get("ctx", {}).get("tag", ""))[:64], known, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"add `type:` with one of {', '.join(known)}" if known else "add `type:`"
+    how = "choose" if "tag" in problem.get("ctx", {}) else "add `type:` with"
+    return f"{how} one of {', '.join(known)}" if known else "add `type:`"
 
 
 def _route(

@@ -16,7 +16,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 Revision = Annotated[str, StringConstraints(pattern=REVISION_PATTERN, max_length=128)]
 RepoId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=128)]
 DisplayName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/+-]{0,95}$")]
-ProjectPath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+LONGEST_PATH = 512
+ProjectPath = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_PATH)]
 ProjectPaths = (
     ProjectPath | Annotated[tuple[ProjectPath, ...], Field(min_length=1, max_length=1000)]
 )

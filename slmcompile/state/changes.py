@@ -10,7 +10,7 @@ import hashlib
 import json
 import marshal
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
 from slmcompile.files.artifact import MANIFEST, read_manifest
+from slmcompile.plans.artifacts import ASKED_BY, TUNED
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
@@ -293,27 +294,52 @@ def _reasons(
             Reason("first_run"),
         )
     reasons: list[Reason] = []
-    if locked.command != stage.command or set(locked.outs) != set(stage.outs):
-        reasons.append(Reason("command"))
+    relocated = False
     ran_from = locked.deps.get(stage.spec_path, "")
     if ran_from != deps[stage.spec_path]:
         old = old_spec(project, stage, ran_from, history=history)
         if old is None:
             reasons.append(Reason("key"))
         else:
-            reasons += spec_reasons(plan, stage, old) or [Reason("input", "folder")]
+            reasons += spec_reasons(plan, stage, old)
+            relocated = not reasons
+    # What it writes goes by the artifacts that there are, and then a key says why.
+    outs = set(locked.outs) != set(stage.outs) and not reasons
+    if locked.command != stage.command or outs:
+        reasons.insert(0, Reason("command"))
     for path in stage.files:
         if locked.deps.get(path) != deps[path]:
             reasons.append(Reason("file", path, locked.deps.get(path), deps[path]))
     for role, path in (*stage.inputs.items(), *((by, path) for path, by in stage.after.items())):
         if deps[path] is None or locked.deps.get(path) != deps[path]:
             reasons.append(Reason("input", role, locked.deps.get(path), deps[path]))
-    return tuple(reasons)
+    # Another spec that says the same, of folders that lie elsewhere.
+    return tuple(reasons or ([Reason("input", "folder")] if relocated else []))
 
 
 def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reason]:
     """What differs between the spec that a stage has and an earlier one of its kind."""
-    return identity_reasons(plan, stage, old, stage.spec())
+    found = identity_reasons(plan, stage, old, stage.spec())
+    known = {reason.subject for reason in found}
+    return [
+        *found,
+        *(each for each in _artifact_reasons(plan, stage, old) if each.subject not in known),
+    ]
+
+
+def _artifact_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[Reason]:
+    """Keys by which there are other artifacts than before, of a stage that reads them all."""
+    before = old.get("inputs", {})
+    for role in sorted(before.keys() ^ stage.inputs.keys()):
+        kind, _, artifact = role.partition("-")
+        now = role in stage.inputs
+        if artifact in ASKED_BY:
+            key: str = ASKED_BY[artifact]
+            yield Reason("key", key, not now, now, where=plan.origins.get(key, ""))
+        elif kind == "answer" and artifact != TUNED:
+            key, target = f"target.{artifact}", plan.effective["target"].get(artifact)
+            where = plan.origins.get(key, "")
+            yield Reason("key", key, None if now else {}, target, where=where)
 
 
 def identity_reasons(
@@ -375,7 +401,10 @@ def short_pair(old: Any, new: Any) -> tuple[str, str]:
 def _whole(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and value:
+        return printable(value)
+    # Of a spec that was read the keys are in order, of one that was made they are not yet.
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
     return printable(text)
 
 

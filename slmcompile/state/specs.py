@@ -23,6 +23,8 @@ SPEC_STORE = "specs"
 """Folder below ``.slmcompile`` with the spec of every stage that ran here, named by its MD5."""
 
 _MAX_BYTES = 1 << 20
+_LONGEST_ENTRY = 128
+_MOST_EPOCH = 1_000_000
 _MOST_KEPT = 10_000
 
 
@@ -139,4 +141,13 @@ def parse_spec(text: str | bytes) -> dict[str, Any] | None:
     if not isinstance(spec, dict) or not is_bounded(spec):
         return None
     parts = [spec.get(name, {}) for name in ("config", "packages", "inputs")]
-    return spec if all(isinstance(part, dict) for part in parts) else None
+    return spec if all(isinstance(part, dict) for part in parts) and _are_epochs(spec) else None
+
+
+def _are_epochs(spec: dict[str, Any]) -> bool:
+    """Whether the epochs of table entries, if a spec has any, are what they can be."""
+    found = spec.get("epochs", {})
+    return isinstance(found, dict) and all(
+        len(name) <= _LONGEST_ENTRY and type(epoch) is int and 0 < epoch <= _MOST_EPOCH
+        for name, epoch in found.items()
+    )

@@ -32,7 +32,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _WRONG = (SlmcompileError, AttributeError, LookupError, TypeError, ValueError)
 """What comes of reading a file as what it is not."""
 
-_EMPTY = "d751713988987e9331980363e24189ce.dir"
+EMPTY_FOLDER = "d751713988987e9331980363e24189ce.dir"
 """MD5 of a folder without files, as DVC counts them: a gate's, below which ``.dvcignore`` hides
 what lies there, so that it is the same folder for any number of recipes."""
 
@@ -304,7 +304,7 @@ def here(project: Project, cache: Cache, locked: Locked, path: str) -> Here:
     if not md5.endswith(".dir"):
         found = md5_file(full)
         return "missing" if found is None else "intact" if found == md5 else "changed"
-    if md5 == _EMPTY:
+    if md5 == EMPTY_FOLDER:
         return "intact" if full.is_dir() else "missing"
     names = cache.folder(md5)
     most = _MOST_FILES if names is None else len(names)

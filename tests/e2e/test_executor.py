@@ -34,3 +34,39 @@ def test_another_executor_runs_a_recipe_without_git_and_dvc(tmp_path: Path) -> N
         cwd=REPOSITORY, env=environment(), text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+INTERRUPTED = """
+import os, signal, subprocess, sys, threading
+from pathlib import Path
+from slmcompile.execution.dvc_executor import _told_to
+
+DVC = '''
+import sys, time
+sys.stdin.readline()
+print("up", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit("ERROR: failed to run: slmcompile exec, exited with 130")
+'''
+child = subprocess.Popen(
+    [sys.executable, "-c", DVC], stdin=-1, stdout=-1, stderr=-1, text=True, start_new_session=True
+)
+
+def interrupt():
+    child.stdout.readline()
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+print(*_told_to(child, ["repro"], Path(sys.argv[1]) / "log"))
+"""
+
+
+def test_what_we_passed_a_signal_on_to_has_ended_by_it(tmp_path: Path) -> None:
+    """DVC ends with 1 where a stage that was still importing has ended with 130."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path)],
+        cwd=REPOSITORY, env=environment(), text=True, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.startswith("-2 ['ERROR: failed to run:"), done.stderr

@@ -238,6 +238,11 @@ def test_gates_fail_after_everything_was_written(work: Workplace) -> None:
     assert "gate passed" in passing.stdout
     work.run("run", "tiny")
     assert work.ran() == set()
+    shutil.rmtree(work.root / "outputs/gates")
+    work.run("run", "tiny")
+    assert work.ran() == set(), "an empty folder is all that DVC keeps of a gate"
+    drift = slmcompile(work.root, "drift", "tiny", check=False).stdout
+    assert "outputs/gates" not in drift
 
 
 def test_generate_answers_words_lines_and_rows(work: Workplace) -> None:

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from slmcompile.console.errors import BadDataError
+from slmcompile.console.progress import Console
+from slmcompile.data.steps import Done
 from slmcompile.data_steps import DATA_STEPS
 from tests.data_stage import Prepared, make_config, write_jsonl
 from tests.projects import make_project
@@ -52,7 +55,8 @@ def test_only_rows_with_the_values_are_kept_and_counted(tmp_path: Path, base: Pa
     )
     assert languages_of(done) == {"de", 3, None}
     assert len(done.rows) == done.report["read"] == 60
-    told = "keep lang: 60 of 80 rows are left (de 20, 3 20, null 20, fr 0)"
+    told = "keep lang: 60 of 80 rows are left; counted de: 20, 3: 20, null: 20, fr: 0"
+    assert "keep lang: no row has fr" in done.report["warnings"]
     assert told in done.report["notes"]
     assert told in done.progress.lines
     assert "80 rows read" in done.progress.lines
@@ -80,6 +84,36 @@ def test_steps_follow_one_another_and_take_columns_as_templates_name_them(
     assert [(step["read"], step["left"]) for step in done.report["steps"]] == [(80, 60), (60, 40)]
 
 
+def test_what_is_no_number_can_be_left_out(tmp_path: Path, base: Path) -> None:
+    scores = [float("nan"), 0.5, None, 2.0]
+    values = [{**row, "score": scores[n % 4]} for n, row in enumerate(rows())]
+    for row in values:
+        row["lang"] = str(row["lang"])
+    (tmp_path / "project").mkdir()
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(values), tmp_path / "project" / "rows.parquet"
+    )
+    step = {"type": "drop", "column": "score", "values": ["nan", "null"]}
+    config = make_config(steps=[step], source={"type": "file", "path": "rows.parquet"})
+    assert Prepared(tmp_path, config, base).report["steps"][0]["facts"] == {"nan": 20, "null": 20}
+
+
+def test_a_key_that_some_rows_lack_is_null_in_them(tmp_path: Path, base: Path) -> None:
+    values = [{key: row[key] for key in row if row[key] is not None} for row in rows()]
+    write_jsonl(tmp_path / "project", values)
+    step = {"type": "drop", "column": "lang", "values": ["null"]}
+    done = Prepared(tmp_path, make_config(steps=[step]), base)
+    assert languages_of(done) == {"en", "de", 3}
+
+
+def test_what_a_step_says_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    line = Done("drop \x1b[31mred", 3, 2, {"\u202ezz\n  tiny/gate: passed": 1}).line()
+    Console("r/data").say(line)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert not {"\x1b", "\u202e"} & set(said)
+
+
 def test_without_steps_the_report_says_nothing_of_any(tmp_path: Path, base: Path) -> None:
     assert "steps" not in prepared(tmp_path, base).report
     assert "steps" not in make_config().model_dump()
@@ -95,8 +129,13 @@ def test_without_steps_the_report_says_nothing_of_any(tmp_path: Path, base: Path
         ),
         (
             {"type": "keep", "column": "lang", "values": ["fr"]},
-            "data.steps.0: keep lang leaves no row of train",
-            "correct the step, or take it out",
+            "data.steps.0: keep lang leaves no row",
+            "values there: en, de, null, 3",
+        ),
+        (
+            {"type": "keep", "column": "lang", "values": ["DE"]},
+            "data.steps.0: keep lang leaves no row",
+            "did you mean 'de'? values there: en, de, null, 3",
         ),
     ],
 )

@@ -191,7 +191,7 @@ def test_they_run_go_on_from_a_checkpoint_and_are_reported_on(project: Project) 
     assert training["train_loss_last"] < training["train_loss_first"]
     (data,) = (root / "outputs").glob("data-*/data_report.json")
     found = json.loads(data.read_text(encoding="utf-8"))
-    assert found["notes"] == ["shout text: 480 of 480 rows are left (changed 480)"]
+    assert found["notes"] == ["shout text: 480 of 480 rows are left; counted changed: 480"]
     assert found["examples"][0]["segments"][0]["text"].isupper()
     (base,) = (root / "outputs").glob("base-*/manifest.json")
     assert json.loads(base.read_text(encoding="utf-8"))["info"]["parameters"] == 106_816
@@ -209,7 +209,7 @@ def test_they_run_go_on_from_a_checkpoint_and_are_reported_on(project: Project) 
     assert 0 < metrics["box"]["one_word"] <= 1
     report = (outputs / "report" / "report.md").read_text(encoding="utf-8")
     assert "One word" in report
-    assert "shout text: 480 of 480 rows are left (changed 480)" in report
+    assert "shout text: 480 of 480 rows are left; counted changed: 480" in report
     assert "norm tuning (2 layers)" in report
     (card,) = (outputs / "report" / "cards").rglob("*.md")
     assert "factory box fp32" in card.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.state import state
 from slmcompile.state.changes import Change, changes, identity_reasons, short_pair
+from slmcompile.state.specs import parse_spec
 from slmcompile.state.state import Cache, read_lock
 from tests.pretend import pretend_run
 from tests.projects import make_project
@@ -121,3 +123,11 @@ def test_every_key_of_an_evaluation_is_named_as_the_recipe_has_it(ran: Project) 
 )  # fmt: skip
 def test_values_that_differ_are_shown_so(old: Any, new: Any, shown: tuple[str, str]) -> None:
     assert short_pair(old, new) == shown
+
+
+@pytest.mark.parametrize(
+    "epochs", [None, "x", {"x": "1"}, {"x": {"y": 1}}, {"k" * 900: 2}, {"x": 0}]
+)
+def test_a_spec_with_epochs_that_are_none_is_no_spec(epochs: Any) -> None:
+    assert parse_spec(json.dumps({"config": {}, "epochs": epochs})) is None
+    assert parse_spec(json.dumps({"config": {}, "epochs": {"metric f1_micro": 2}})) is not None

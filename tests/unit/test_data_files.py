@@ -215,6 +215,18 @@ def test_the_number_of_files_is_bounded(project: Project, monkeypatch: pytest.Mo
     monkeypatch.setattr(data_files, "MOST_FILES", 1)
     with pytest.raises(BadDataError, match="matches 2 files, more than 1"):
         compiled(project, "data.source.path=data/parts/*.jsonl")
+    monkeypatch.setattr(data_files, "MOST_FILES", 2)
+    many = "data.source.path=[data/parts/*.jsonl,data/tiny/*.jsonl]"
+    with pytest.raises(BadDataError, match="3 files, more than 2"):
+        compiled(project, many)
+
+
+def test_a_file_that_no_recipe_could_name_is_refused_as_that(project: Project) -> None:
+    folder = "/".join(["d" * 200] * 3)
+    (project.root / "data" / folder).mkdir(parents=True)
+    (project.root / "data" / folder / "rows.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    with pytest.raises(BadDataError, match="has 618 characters, more than 512"):
+        compiled(project, "data.source.path=data/*/*/*/*.jsonl")
 
 
 @pytest.mark.parametrize(

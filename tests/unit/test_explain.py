@@ -30,6 +30,7 @@ from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
 from slmcompile.registry.table import Table
 from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
+from slmcompile.state.changes import Change, changes
 from tests.pretend import pretend_run
 from tests.projects import commit, make_project, make_repository
 from tests.tables import raise_epoch
@@ -196,6 +197,33 @@ def test_a_package_and_an_epoch_are_root_causes(
     cause = only(why(ran, "answer-torch"))
     assert (cause.reason.cause, cause.reason.old, cause.reason.new) == ("epoch", now, now + 1)
     assert names(cause.stages) == ["train", "answer-torch"]
+
+
+@pytest.mark.parametrize(
+    ("override", "said", "undo"),
+    [
+        (
+            "eval.base_model=false",
+            "eval.base_model true → false",
+            "set eval.base_model back to true",
+        ),
+        ("target=[cpu-fp32,cpu-int8]", "target.cpu-int8 null → {", "take cpu-int8 out of `target`"),
+        ("target=[cpu-int8]", "target.cpu-fp32 {", "set target.cpu-fp32 back to {"),
+    ],
+)
+def test_other_artifacts_are_told_by_the_key_that_asks_for_them(
+    ran: Project, override: str, said: str, undo: str
+) -> None:
+    causes = {cause.reason.sentence(): cause for cause in why(ran, "score", override).causes}
+    assert "its command changed" not in causes
+    found = next(cause for sentence, cause in causes.items() if sentence.startswith(said))
+    assert found.undo.startswith(undo)
+    plain = {reason.subject for c in changes_of(ran, override) for reason in c.reasons}
+    assert "folder" not in plain, "no folder is called so"
+
+
+def changes_of(project: Project, *overrides: str) -> tuple[Change, ...]:
+    return changes(project, compile_recipe(project, "tiny", overrides))
 
 
 def test_another_epoch_of_a_data_step_prepares_again(

@@ -186,20 +186,20 @@ TABLE = [
     (
         ON + "model:\n  source: {type: cloud}\n",
         "",
-        "recipes/r.yaml:3: model.source: has the type 'cloud', which is none of 'hub'…",
-        "add `type:` with one of hub…",
+        "recipes/r.yaml:3: model.source.type: 'cloud' is none of 'hub'…",
+        "choose one of hub…",
     ),
     (
         ON + "model:\n  source: {type: hubb}\n",
         "",
-        "recipes/r.yaml:3: model.source: has the type 'hubb', which is none of 'hub'…",
+        "recipes/r.yaml:3: model.source.type: 'hubb' is none of 'hub'…",
         "did you mean 'hub'?",
     ),
     (
         ON + "data:\n  template: {type: null}\n",
         "",
-        "recipes/r.yaml:3: data.template: has the type null, which is none of 'text'…",
-        "add `type:` with one of text…",
+        "recipes/r.yaml:3: data.template.type: null is none of 'text'…",
+        "choose one of text…",
     ),
     (
         ON + "eval:\n  metrics: exact_match\n",
@@ -698,7 +698,7 @@ TABLE = [
     (
         ON + "data:\n  steps:\n    - {type: kep}\n",
         "",
-        "recipes/r.yaml:4: data.steps.0: has the type 'kep', which is none of 'drop', 'keep'",
+        "recipes/r.yaml:4: data.steps.0.type: 'kep' is none of 'drop', 'keep'",
         "did you mean 'keep'?",
     ),
     (
@@ -718,6 +718,24 @@ TABLE = [
         "+target.a--b={execution_provider: cpu, precision: fp32}",
         "override '+target.a--b={execution_provider: cpu, precision: fp32}': target.a--b: a name…",
         "choose a name without it: a-b",
+    ),
+    (
+        "",
+        "data.source.type=fle",
+        "override 'data.source.type=fle': data.source.type: 'fle' is none of 'file', 'hub'",
+        "did you mean 'file'?",
+    ),
+    (
+        "",
+        "data.steps=keep",
+        "override 'data.steps=keep': data.steps: must be a list (given 'keep')",
+        "give a list: What is done with the rows before…",
+    ),
+    (
+        ON + "data:\n  steps:\n    - {type: keep, column: label, values: [null]}\n",
+        "",
+        "recipes/r.yaml:4: data.steps.0.values.0: must be text (given null)",
+        'write it in quotes: "null"',
     ),
     (
         "",
@@ -806,8 +824,7 @@ def test_all_that_is_wrong_is_named_at_once_in_the_order_of_lines(project: Proje
     assert [what.partition(": must")[0] for what, _ in all_of(error)] == [
         "recipes/r.yaml:3: train.sead: unknown key",
         "recipes/r.yaml:4: train.learning_rate",
-        "recipes/r.yaml:6: model.source: has the type 'x', which is none of 'hub', 'folder',"
-        " 'package', 'random'",
+        "recipes/r.yaml:6: model.source.type: 'x' is none of 'hub', 'folder', 'package', 'random'",
         "recipes/r.yaml:7: eval.metrics.0",
         "recipes/r.yaml:7: eval.limit",
         "recipes/r.yaml:9: gates.0.min",

@@ -1,6 +1,6 @@
 """The first rows of the recipe's data files, so that a wrong column name costs no run.
 
-Reads at most ``LIMIT`` bytes a file and ``FILES`` files a split, with the parsers of the ``data``
+Reads at most ``LIMIT`` bytes a file and ``FILES`` files, with the parsers of the ``data``
 stage. Parquet and Zstandard take a heavy import and hub data a network: that stage reads them.
 """
 
@@ -28,7 +28,10 @@ LIMIT = 64 << 10
 """Bytes read of a file."""
 
 FILES = 16
-"""Files read of a split."""
+"""Files read, of all splits together; one of each at least."""
+
+STEPPED = 50_000
+"""Rows times steps that are done in a plan; what more leave is the data stage's to find out."""
 
 _LINE_ENDS = {"jsonl": ("\n",), "csv": ("\n", "\r")}
 """Where a part of a file may end; an array is often one line, so it may end anywhere."""
@@ -86,10 +89,13 @@ def first_rows(config: Data, project: Path, roots: Sequence[str] = ()) -> FirstR
         return FirstRows((), 0, whole=False)
     found: dict[Split, list[SourceRow]] = {}
     every = True
+    most = max(1, FILES // max(1, len(source.paths)))
     for split, paths in source.paths.items():
-        read = [_of_file(project, path, source, roots) for path in paths[:FILES]]
+        read = [_of_file(project, path, source, roots) for path in paths[:most]]
         found[split] = [row for rows, _ in read for row in rows]
-        every = every and len(paths) <= FILES and all(whole for _, whole in read)
+        every = every and len(paths) <= most and all(whole for _, whole in read)
+    if sum(map(len, found.values())) * len(config.steps) > STEPPED:
+        return FirstRows((), 0, whole=False)
     found, _ = stepped(found, config.steps, config.columns, whole=every)
     return FirstRows(
         tuple(row for rows in found.values() for row in rows), len(found.get("train", ())), every

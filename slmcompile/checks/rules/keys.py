@@ -10,10 +10,11 @@ from pydantic import BaseModel
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
-from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.artifacts import ASKED_BY
+from slmcompile.plans.definition import Plan, Stage, stage_name
 from slmcompile.plans.kinds import KINDS
 
-_STAGES = {"eval.base_model": "answer-base", "eval.baselines": "answer-baselines"}
+_STAGES = {key: stage_name("answer", artifact) for artifact, key in ASKED_BY.items()}
 """Keys that are no stage's config because they say whether that stage is there at all."""
 
 
