@@ -72,6 +72,13 @@ class _Stop(_Part):
     text: str
 
 
+class _Step(_Part):
+    words: Annotated[str, Field(max_length=200)]
+    read: _Count
+    left: _Count
+    facts: Annotated[dict[str, _Count], Field(max_length=4096)]
+
+
 class ReportForm(_Part):
     """The report; a ValueError where something is missing or of another type or amount."""
 
@@ -83,6 +90,7 @@ class ReportForm(_Part):
     lengths: _Lengths
     tokens: _TokensOfSplits
     stop: _Stop
+    steps: Annotated[tuple[_Step, ...], Field(max_length=16)] = ()
     facts: RowFacts
 
     @model_validator(mode="after")

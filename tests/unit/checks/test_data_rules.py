@@ -16,7 +16,7 @@ from slmcompile.facts.context import CheckContext
 from tests.projects import make_project, slmcompile
 from tests.unit.checks.data_contexts import MODEL, data_facts, finding, planned, verdict
 
-OURS = (2, 3, 4, 5, 6, 14, 15, 16, 17, 22, 27, 34, 35)
+OURS = (2, 3, 4, 5, 6, 14, 15, 16, 17, 22, 27, 34, 35, 37)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,23 @@ def test_plan_finds_a_control_token_by_the_kind_of_error_and_not_by_its_words(
     renamed = "data.columns={text: 'spells the control token'}"
     found = verdict(35, planned(project, source, renamed, model=model))
     assert found.outcome == "needs_probe"
+
+
+STEPS = "data.steps=[{type: keep, column: label, values: [on, offf]}]"
+
+
+def test_a_value_that_no_row_has_is_a_warning_with_its_step(project: Path) -> None:
+    done = {"words": "keep label", "read": 480, "left": 120, "facts": {"on": 120, "offf": 0}}
+    facts = data_facts({"steps": [done]})
+    found = finding(37, planned(project, STEPS, data=facts, model=MODEL))
+    assert found.verdict.evidence == (
+        "keep label: 120 of 480 rows are left; counted on: 120, offf: 0: no row has offf"
+    )
+    assert found.verdict.where == f"override {STEPS!r}: data.steps.0"
+    assert not found.blocks
+    good = data_facts({"steps": [done | {"facts": {"on": 120, "offf": 1}}]})
+    assert verdict(37, planned(project, STEPS, data=good, model=MODEL)).outcome == "proved"
+    assert verdict(37, planned(project, STEPS)).outcome == "needs_probe"
 
 
 NO_LEAK = {"validation_in_train": 0, "test_in_train": 0, "test_in_validation": 0}
@@ -164,8 +181,8 @@ def test_a_prompt_that_holds_the_answers_column_is_warned_of_by_plan(project: Pa
 def test_before_the_rows_are_there_a_stage_is_named(project: Path, number: int) -> None:
     bare = planned(project)
     found = verdict(number, bare)
-    if number == 17:
-        assert found.outcome == "proved"  # a text template has no roles
+    if number in {17, 37}:
+        assert found.outcome == "proved"  # a text template has no roles, the recipe no steps
     else:
         assert (found.outcome, found.stage) == ("needs_probe", bare.data_stage)
 

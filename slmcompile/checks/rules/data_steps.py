@@ -1,0 +1,32 @@
+"""The rule over ``data.steps``: each does something."""
+
+from __future__ import annotations
+
+from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.checks.rules.undecided import needs_rows
+from slmcompile.data.steps import Done
+from slmcompile.facts.context import CheckContext
+
+
+@check(
+    37,
+    "steps-met",
+    "a step names a value that no row has, and keeps or leaves out other rows than was meant",
+    needs=("D",),
+    warning=True,
+)
+def steps_met(context: CheckContext) -> Verdict:
+    """What a step is to look for occurs in some row; how many rows each leaves is the evidence."""
+    if not context.recipe.data.steps:
+        return proved("there are no steps")
+    if context.data is None:
+        return needs_rows(context)
+    done = [Done(**step) for step in context.data.report["steps"]]
+    for number, step in enumerate(done):
+        if idle := step.idle():
+            return refuted(
+                f"{step.line()}: no row has {', '.join(idle)}",
+                "correct the values, or take those out",
+                context.at(f"data.steps.{number}"),
+            )
+    return proved("; ".join(step.line() for step in done))
