@@ -42,10 +42,11 @@ from pathlib import Path
 from slmcompile.execution.dvc_executor import _told_to
 
 DVC = '''
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.stdin.readline()
-print("up", flush=True)
 try:
+    print("up", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit("ERROR: failed to run: slmcompile exec, exited with 130")
