@@ -219,7 +219,6 @@ NORMS_PROGRAM = _NormsProgram()
 
 SIGNS = Optimizer(
     name="signs",
-    title="sign descent",
     program="tests.toys:signs",
     reads=frozenset(),
     state_bytes=4.0,

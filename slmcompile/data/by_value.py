@@ -9,7 +9,7 @@ from math import isfinite
 
 from slmcompile.console.printable import shortened
 from slmcompile.data.rows import SourceRow, as_text
-from slmcompile.data_steps.by_value import DropRows, KeepRows
+from slmcompile.data_steps.by_value import ByValue, DropRows, KeepRows
 
 _LISTED = 12
 
@@ -33,7 +33,7 @@ def drop(
 
 
 def _sorted_out(
-    step: KeepRows | DropRows,
+    step: ByValue,
     rows: Sequence[SourceRow],
     columns: Mapping[str, str],
     *,
@@ -46,9 +46,7 @@ def _sorted_out(
     return found, {value: counts[value] for value in step.values}
 
 
-def values_there(
-    step: KeepRows | DropRows, rows: Sequence[SourceRow], columns: Mapping[str, str]
-) -> str:
+def values_there(step: ByValue, rows: Sequence[SourceRow], columns: Mapping[str, str]) -> str:
     """What a column says, to whoever has named values that leave no row."""
     often = [value for value, _ in Counter(_texts(step, rows, columns)).most_common(_LISTED + 1)]
     near = [close for value in step.values for close in get_close_matches(value, often, n=1)]
@@ -58,9 +56,7 @@ def values_there(
     return f"{meant}values there: {', '.join(map(shortened, often[:_LISTED]))}{more}"
 
 
-def _texts(
-    step: KeepRows | DropRows, rows: Sequence[SourceRow], columns: Mapping[str, str]
-) -> list[str]:
+def _texts(step: ByValue, rows: Sequence[SourceRow], columns: Mapping[str, str]) -> list[str]:
     name = columns.get(step.column, step.column)
     # A key that some rows do not have is null in those; a column that none has is a mistake.
     known = any(name in row.values for row in rows)

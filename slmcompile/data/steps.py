@@ -80,10 +80,10 @@ def stepped(
         read = sum(map(len, made.values()))
         for split, given in made.items():
             try:
-                made[split], counted = apply(step, given, columns)
+                made[split], met = apply(step, given, columns)
             except BadDataError as error:
                 raise BadDataError(f"data.steps.{number}: {error.what}", error.mend) from error
-            facts.update(counted)
+            facts.update(met)
             if whole and given and not made[split]:
                 rows_of = f" of {split}" if len(made) > 1 else ""
                 raise BadDataError(

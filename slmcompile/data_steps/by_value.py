@@ -12,30 +12,31 @@ from slmcompile.data_steps.step import DataStep, StepKeys
 Values = Annotated[
     tuple[Annotated[str, Field(max_length=1000)], ...], Field(min_length=1, max_length=1000)
 ]
-_COLUMN = "Column, as a template names it."
-_VALUES = (
-    "Values as a template writes them: text as it is; numbers, `true`, `null`, `nan` as text. An"
-    " empty cell of a CSV file is empty text."
-)
 
 
-class KeepRows(StepKeys):
+class ByValue(StepKeys):
+    """A column and what it may say."""
+
+    column: str = Field(description="Column, as a template names it.")
+    values: Values = Field(
+        description="Values as a template writes them: text as it is; numbers, `true`, `null`,"
+        " `nan` as text. An empty cell of a CSV file is empty text."
+    )
+
+
+class KeepRows(ByValue):
     """Only rows with one of these values in a column are kept."""
 
     type: Literal["keep"] = Field(description="Rows with one of these values are kept.")
-    column: str = Field(description=_COLUMN)
-    values: Values = Field(description=_VALUES)
 
 
-class DropRows(StepKeys):
+class DropRows(ByValue):
     """Rows with one of these values in a column are left out."""
 
     type: Literal["drop"] = Field(description="Rows with one of these values are left out.")
-    column: str = Field(description=_COLUMN)
-    values: Values = Field(description=_VALUES)
 
 
-def _words(step: KeepRows | DropRows) -> str:
+def _words(step: ByValue) -> str:
     return f"{step.type} {shortened(step.column)}"
 
 

@@ -7,7 +7,6 @@ from slmcompile.optimizers.optimizer import Optimizer
 ENTRIES = (
     Optimizer(
         name="adamw_torch",
-        title="AdamW",
         program="slmcompile.training.optimizers:adamw",
         reads=frozenset({"weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"}),
         # Two moments, fp32.

@@ -11,7 +11,6 @@ class Optimizer:
 
     Attributes:
         name: as in ``train.optim``: the name that ``transformers.TrainingArguments`` has for it.
-        title: as in a sentence.
         program: ``package.module:name`` of ``(train, weights) -> torch.optim.Optimizer``, whose
             state is tensors alone; ``weights`` are the masters, fp32.
         reads: keys of ``train`` that it reads beside ``learning_rate``; those that another
@@ -22,7 +21,6 @@ class Optimizer:
     """
 
     name: str
-    title: str
     program: str
     reads: frozenset[str]
     state_bytes: float
