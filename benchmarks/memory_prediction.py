@@ -135,16 +135,17 @@ def child(order: Path) -> None:
 def _train(folder: Path, base: Path, config: Train) -> int:
     import torch
 
+    from slmcompile.training.group import Member
     from slmcompile.training.loop import train
     from slmcompile.training.outputs import ADAPTER, MODEL
     from slmcompile.training.record import TrainRuntime
 
     out = folder / "trained" / (MODEL if config.method == "full" else ADAPTER)
     out.mkdir(parents=True)
-    runtime = TrainRuntime("benchmark", save_steps=config.max_steps)
+    runtime = TrainRuntime(save_steps=config.max_steps)
     scratch = folder / "scratch"
     told = (runtime, Silent(), lambda *_: None, torch.device("cpu"))
-    record = train(config, base, folder / "data", out, scratch, *told)
+    record = train(Member("", config, folder / "data", out, scratch, "benchmark"), base, *told)
     return record.peak_memory_bytes
 
 

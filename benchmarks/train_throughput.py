@@ -29,6 +29,7 @@ from slmcompile.methods.lora import Lora, LoraTrain
 from slmcompile.models.adapter import attach
 from slmcompile.models.base_model import load_base_model
 from slmcompile.training.batches import epoch_batches
+from slmcompile.training.group import Member
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainRuntime
 
@@ -72,8 +73,15 @@ def ours(config: Train, base: Path, data: Path, rows: list[Row]) -> Meter:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "adapter")
         out.mkdir()
-        runtime = TrainRuntime("benchmark", save_steps=10**9, logging_steps=1)
-        train(config, base, data, out, Path(folder, "scratch"), runtime, Silent(), on_log, CPU)
+        runtime = TrainRuntime(save_steps=10**9, logging_steps=1)
+        train(
+            Member("", config, data, out, Path(folder, "scratch"), "benchmark"),
+            base,
+            runtime,
+            Silent(),
+            on_log,
+            CPU,
+        )
     return meter
 
 

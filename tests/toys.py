@@ -193,12 +193,14 @@ class _NormsProgram:
 
         return load_base_model(base, config.precision, device)
 
-    def attach(self, model: Any, config: NormsTrain) -> Any:
+    def attach(self, model: Any, config: NormsTrain, _adapter: str) -> Any:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(is_trained(name, config.first_layers))
         return model
 
-    def write(self, model: Any, weights: Mapping[str, Any], base: Path, out: Path) -> None:
+    def write(
+        self, model: Any, weights: Mapping[str, Any], base: Path, out: Path, _adapter: str
+    ) -> None:
         from safetensors.torch import save_file
 
         save_file(

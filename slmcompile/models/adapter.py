@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,31 @@ def resolve_target_modules(model: Any, target_modules: str | tuple[str, ...]) ->
     Raises:
         BadRecipeError: a pattern that matches no module that LoRA can adapt (exit 78).
     """
-    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)]
-    head = model.get_output_embeddings()
-    inner = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head]
+    layers = {n: m for n, m in modules_of_base(model) if isinstance(m, nn.Linear | nn.Embedding)}
+    names, head = list(layers), _plain_layer(model.get_output_embeddings())
+    inner = [n for n, m in layers.items() if isinstance(m, nn.Linear) and m is not head]
     patterns = patterns_of(target_modules, inner, set(names) - set(inner))
     for pattern in patterns:
         _require_match("target_modules", pattern, names)
     return patterns
+
+
+def modules_of_base(model: Any) -> Iterator[tuple[str, nn.Module]]:
+    """Modules by their names in the base model, whatever adapters there are in it already."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wrapped = ""
+    for name, module in base.named_modules():
+        if wrapped and name.startswith(wrapped):
+            continue
+        plain = _plain_layer(module)
+        if plain is not module:
+            wrapped = f"{name}."
+        yield name, plain
+
+
+def _plain_layer(module: Any) -> Any:
+    """What an adapter of PEFT's stands around; the module itself where none does."""
+    return module.get_base_layer() if hasattr(module, "get_base_layer") else module
 
 
 def _require_match(key: str, pattern: str, names: list[str]) -> None:
@@ -47,15 +65,20 @@ def _require_match(key: str, pattern: str, names: list[str]) -> None:
         )
 
 
-def attach(model: Any, lora: Lora) -> Any:
-    """Injects a fresh adapter named ``default`` and freezes the rest; returns the PeftModel.
+def attach(model: Any, lora: Lora, adapter: str = "default") -> Any:
+    """Injects a fresh adapter and freezes the rest; returns the PeftModel.
 
     Draws the initial weights from torch's global generator.
+
+    Args:
+        model: a causal language model, or the PeftModel that has other adapters in it.
+        lora: the adapter's shape.
+        adapter: its name in the model.
     """
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 
     for pattern in lora.modules_to_save:
-        _require_match("modules_to_save", pattern, [n for n, m in model.named_modules() if n])
+        _require_match("modules_to_save", pattern, [n for n, _ in modules_of_base(model) if n])
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=lora.r,
@@ -68,7 +91,11 @@ def attach(model: Any, lora: Lora) -> Any:
     with warnings.catch_warnings():
         # peft 0.21 reads `is_gradient_checkpointing`, which transformers 5.23 has deprecated.
         warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, config)
+        if not isinstance(model, PeftModel):
+            return get_peft_model(model, config, adapter)
+        model.add_adapter(adapter, config)
+        model.set_adapter(adapter)
+        return model
 
 
 def _whole(value: float) -> Any:
@@ -76,7 +103,9 @@ def _whole(value: float) -> Any:
     return int(value) if value == int(value) else value
 
 
-def write_adapter(model: Any, weights: Mapping[str, torch.Tensor], out: Path) -> None:
+def write_adapter(
+    model: Any, weights: Mapping[str, torch.Tensor], out: Path, adapter: str = "default"
+) -> None:
     """Writes PEFT's two files; equal weights give equal bytes.
 
     PEFT's ``save_pretrained`` would also write a model card, the base model's path on this
@@ -86,12 +115,15 @@ def write_adapter(model: Any, weights: Mapping[str, torch.Tensor], out: Path) ->
         model: the PeftModel that ``attach`` returned.
         weights: trained weights by parameter name of ``model``, fp32.
         out: an existing folder.
+        adapter: its name in the model.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save
 
-    state = get_peft_model_state_dict(model, state_dict=dict(weights), save_embedding_layers=False)
-    settings: dict[str, Any] = model.peft_config["default"].to_dict()
+    state = get_peft_model_state_dict(
+        model, state_dict=dict(weights), adapter_name=adapter, save_embedding_layers=False
+    )
+    settings: dict[str, Any] = model.peft_config[adapter].to_dict()
     settings.update(base_model_name_or_path=None, inference_mode=True, auto_mapping=None)
     tensors = {name: state[name].contiguous() for name in sorted(state)}
     write_bytes(out / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))

@@ -15,6 +15,7 @@ from slmcompile.models.merge import METHOD_FILE
 from slmcompile.recipe.schema import train_section
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.track import stage_tracker
+from slmcompile.training.group import Member
 from slmcompile.training.loop import train
 from slmcompile.training.record import COMPARABLE, TrainRuntime
 
@@ -28,12 +29,11 @@ def run(context: Context) -> Result:
     weights.mkdir()
     try:
         record = train(
-            config,
+            Member(
+                "", config, context.inputs["data"], weights, context.scratch, context.fingerprint
+            ),
             context.inputs["base"],
-            context.inputs["data"],
-            weights,
-            context.scratch,
-            TrainRuntime(identity=context.fingerprint, **cadence),
+            TrainRuntime(**cadence),
             context.progress,
             tracker.log,
             torch.device("cpu"),

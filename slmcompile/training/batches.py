@@ -51,45 +51,127 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """One padded batch.
+class MicroBatch:
+    """Rows of one learner for one forward pass.
 
     Attributes:
-        input_ids: int64 [rows, longest], padded on the right.
-        positions: int64 [trained], flat positions in ``input_ids`` whose next token is trained.
+        member: whose rows; empty in a plain recipe.
+        rows: at least one.
+        step: optimizer steps that the learner has made; dropout draws by it.
+    """
+
+    member: str
+    rows: Sequence[Row]
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one learner has in a batch.
+
+    Attributes:
+        member: whose rows they are.
+        step: see ``MicroBatch``.
+        row_ids: its rows.
+        lengths: tokens of each of them.
+        tokens: where they stand among the batch's tokens.
+        trained: where its trained positions stand among the batch's.
+        padded: int64 [rows · longest], which of its tokens stands at each place of the padded form;
+            at a place of padding some token of the same row.
+        real: int64 [tokens], the place in the padded form of each of its tokens.
+    """
+
+    member: str
+    step: int
+    row_ids: tuple[int, ...]
+    lengths: tuple[int, ...]
+    tokens: slice
+    trained: slice
+    padded: torch.Tensor
+    real: torch.Tensor
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest row."""
+        return max(self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one or several learners, one behind the other without padding.
+
+    Attributes:
+        input_ids: int64 [1, tokens].
+        position_ids: int64 [1, tokens], from 0 in each row.
+        positions: int64 [trained], places in ``input_ids`` whose next token is trained.
         targets: int64 [trained], those next tokens.
-        tokens: real tokens in the batch.
+        parts: of each learner, in the order of its tokens.
     """
 
     input_ids: torch.Tensor
+    position_ids: torch.Tensor
     positions: torch.Tensor
     targets: torch.Tensor
-    tokens: int
+    parts: tuple[Part, ...]
 
 
-def collate(rows: Sequence[Row], device: torch.device) -> Batch:
-    """Pads rows on the right to the longest; the tensors are on ``device``.
+def collate(micro_batches: Sequence[MicroBatch], device: torch.device) -> Batch:
+    """Lays rows out flat; the tensors are on ``device``.
 
-    No attention mask is needed: attention is causal, so a real token never sees the padding after
-    it, and no padded position is trained. The padding token is 0, an id that every model has.
+    No row sees another: positions begin anew in each, and attention is computed row by row
+    (``flat_attention``).
     """
     import torch
 
-    width = max(len(row.input_ids) for row in rows)
-    padded = [row.input_ids + [0] * (width - len(row.input_ids)) for row in rows]
+    ids: list[int] = []
+    places: list[int] = []
     positions: list[int] = []
     targets: list[int] = []
-    for number, row in enumerate(rows):
-        for place, label in enumerate(row.labels[1:]):
-            if label != IGNORED:
-                positions.append(number * width + place)
-                targets.append(label)
+    parts: list[Part] = []
+    for each in micro_batches:
+        begin, trained = len(ids), len(positions)
+        for row in each.rows:
+            for place, label in enumerate(row.labels[1:], start=len(ids)):
+                if label != IGNORED:
+                    positions.append(place)
+                    targets.append(label)
+            ids += row.input_ids
+            places += range(len(row.input_ids))
+        lengths = tuple(len(row.input_ids) for row in each.rows)
+        padded, real = _padding(lengths)
+        parts.append(
+            Part(
+                each.member,
+                each.step,
+                tuple(row.id for row in each.rows),
+                lengths,
+                slice(begin, len(ids)),
+                slice(trained, len(positions)),
+                torch.tensor(padded, dtype=torch.int64, device=device),
+                torch.tensor(real, dtype=torch.int64, device=device),
+            )
+        )
     return Batch(
-        torch.tensor(padded, dtype=torch.int64, device=device),
+        torch.tensor([ids], dtype=torch.int64, device=device),
+        torch.tensor([places], dtype=torch.int64, device=device),
         torch.tensor(positions, dtype=torch.int64, device=device),
         torch.tensor(targets, dtype=torch.int64, device=device),
-        sum(len(row.input_ids) for row in rows),
+        tuple(parts),
     )
+
+
+def _padding(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
+    """``padded`` and ``real`` of a part whose rows have these lengths."""
+    width, start = max(lengths), 0
+    padded: list[int] = []
+    real: list[int] = []
+    for number, length in enumerate(lengths):
+        own = range(start, start + length)
+        # Behind its last token, so that causal attention of the real ones never sees it.
+        padded += [*own, *[start] * (width - length)]
+        real += range(number * width, number * width + length)
+        start += length
+    return padded, real
 
 
 def read_rows(data: Path, split: str, vocab_size: int, max_positions: int | None) -> list[Row]:

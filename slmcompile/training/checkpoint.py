@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class CheckpointFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint and drops the oldest beyond the limit.
+        """Writes a checkpoint; ``retain`` drops what is beyond the limit.
 
         Raises:
             MissingError: the disk is full or the folder cannot be written (exit 69); earlier
@@ -97,10 +98,14 @@ class CheckpointFolder:
                 shutil.rmtree(part, ignore_errors=True)
                 raise
             _sync(self._folder)
-        self._retain()
 
-    def newest(self) -> Checkpoint | None:
+    def newest(
+        self, wanted: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> Checkpoint | None:
         """The newest valid checkpoint, or None; damaged ones are set aside.
+
+        Args:
+            wanted: whether one of this state will do; others are passed over.
 
         Raises:
             CorruptError: a valid checkpoint belongs to another run (exit 74).
@@ -108,10 +113,11 @@ class CheckpointFolder:
         for path in list(self._folder.iterdir()):
             if match := _PART.match(path.name):
                 self._set_aside(path, match.group(1), "was not written to its end")
-        while names := self._step_folders():
-            path = names[-1]
+        for path in reversed(self._step_folders()):
             try:
-                return self._load(path)
+                found = self._load(path)
+                if wanted(found.state):
+                    return found
             except _ForeignCheckpointError:
                 raise
             except (CorruptError, KeyError, TypeError) as error:
@@ -153,7 +159,8 @@ class CheckpointFolder:
         path.rename(aside)
         self._progress.say(f"checkpoint {name} set aside as {aside.name}: {why}")
 
-    def _retain(self) -> None:
+    def retain(self) -> None:
+        """Drops the oldest checkpoints beyond the limit."""
         for path in self._step_folders()[: -self._limit]:
             shutil.rmtree(path, ignore_errors=True)
 

@@ -28,9 +28,10 @@ class FusedRMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
         """Returns the shape and dtype of ``x``."""
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        wide = wide_dtype(x.dtype)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
         inverse = torch.rsqrt(norm.square_().div_(x.shape[-1]).add_(eps))
-        scaled = x.to(torch.float32, copy=True).mul_(inverse)
+        scaled = x.to(wide, copy=True).mul_(inverse)
         ctx.save_for_backward(x, weight, inverse)
         return scaled.to(x.dtype) * weight
 
@@ -39,12 +40,17 @@ class FusedRMSNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of x; the weight is frozen."""
         x, weight, inverse = ctx.saved_tensors
-        grad_x = (grad * weight).to(torch.float32)
-        wide = x.to(torch.float32)
+        grad_x = (grad * weight).to(inverse.dtype)
+        wide = x.to(inverse.dtype)
         along = (grad_x * wide).sum(-1, keepdim=True)
         along.mul_(inverse).mul_(inverse).div_(x.shape[-1])
         grad_x.addcmul_(wide, along, value=-1).mul_(inverse)
         return grad_x.to(x.dtype), None, None
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """fp32, and fp64 of a model in that."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 class FusedSwiGLU(torch.autograd.Function):

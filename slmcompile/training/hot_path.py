@@ -1,27 +1,34 @@
 """Puts the fused forms of this package into a model, where each of them applies.
 
 Every piece leaves the modelling code of transformers and PEFT in place where its formula is not
-the module's own: LoRA dropout, other adapter variants, other norms and activations, capped
-attention. So every family trains, and the common ones train fast.
+the module's own: other adapter variants, other norms and activations, capped attention. So every
+family trains, and the common ones train fast.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from slmcompile.training import fused_elementwise, fused_lora, grouped_attention
+from slmcompile.training import flat_attention, fused_elementwise, grouped_lora
+from slmcompile.training.layout import Layout
 
 
-def install(model: Any) -> dict[str, int]:
+def install(
+    model: Any, layout: Layout, adapters: Mapping[str, str], seed: int = 0
+) -> dict[str, int]:
     """Swaps forwards in place, parameters untouched; returns how many modules run each form.
 
     Args:
-        model: a causal language model of transformers with an adapter injected, its trained
-            weights already in the dtype that it computes in.
+        model: a causal language model of transformers with adapters injected, its trained weights
+            already in the dtype that it computes in.
+        layout: tells the model's modules which rows are in it.
+        adapters: the name of each learner's adapter in PEFT's layers, by member.
+        seed: of dropout.
     """
     return {
-        "fused_lora": fused_lora.install(model),
+        "fused_lora": grouped_lora.install(model, adapters, layout, seed),
         "fused_rms_norm": fused_elementwise.install_rms_norm(model),
         "fused_swiglu": fused_elementwise.install_swiglu(model),
-        "grouped_attention": grouped_attention.install(model),
+        "grouped_attention": flat_attention.install(model, layout),
     }

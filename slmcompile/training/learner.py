@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from slmcompile.console.errors import StageFailedError
-from slmcompile.data.store import Row
+from slmcompile.data.store import IGNORED, Row
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.methods.keys import Train
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.registry.table import program
-from slmcompile.training.batches import Batch, epoch_batches, sorted_batches
+from slmcompile.training.batches import MicroBatch, epoch_batches, sorted_batches
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.optimizers import build_scheduler
 from slmcompile.training.record import CurvePoint
@@ -33,9 +33,10 @@ class NotFiniteError(StageFailedError):
         found: which, at which step.
     """
 
-    def __init__(self, found: str, rate: float) -> None:
+    def __init__(self, member: str, found: str, rate: float) -> None:
+        whose = f"train: {member}" if member else "train"
         super().__init__(
-            f"train: {found}: training diverged at learning rate {rate:.3g}",
+            f"{whose}: {found}: training diverged at learning rate {rate:.3g}",
             "lower train.learning_rate or train.max_grad_norm, or raise train.warmup_ratio",
         )
         self.found = found
@@ -74,10 +75,31 @@ class State:
     curve: list[CurvePoint] = field(default_factory=list)
 
 
+@dataclass
+class _EffectiveBatch:
+    """What one optimizer step is made from.
+
+    Attributes:
+        tokens: real tokens.
+        trained: of these, trained.
+        loss: mean cross entropy over them, as far as they have been forward.
+    """
+
+    tokens: int = 0
+    trained: int = 0
+    loss: float = 0.0
+
+
+def _trained(row: Row) -> int:
+    """Its tokens whose prediction is trained."""
+    return sum(label != IGNORED for label in row.labels[1:])
+
+
 class Learner:
     """Trained weights, their optimizer and their rows, between two steps.
 
     Args:
+        member: its name in a group; empty in a plain recipe.
         config: the train section.
         weights: masters of the trained weights.
         train_rows: rows of the train split.
@@ -86,12 +108,14 @@ class Learner:
 
     def __init__(
         self,
+        member: str,
         config: Train,
         weights: MasterWeights,
         train_rows: Sequence[Row],
         validation_rows: Sequence[Row],
     ) -> None:
-        self._config = config
+        self.member = member
+        self.config = config
         self._rows = train_rows
         self._lengths = [len(row.input_ids) for row in train_rows]
         self._validation = validation_rows
@@ -104,34 +128,65 @@ class Learner:
         self.weights = weights
         self.state = State()
         self.best: dict[str, torch.Tensor] = {}
+        self.failed: NotFiniteError | None = None
+        self._effective = _EffectiveBatch()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has made its last step."""
+        return self.state.step >= self.schedule.max_steps
+
+    @property
+    def wants_validation(self) -> bool:
+        """Whether one is due and was not made yet."""
+        state = self.state
+        due = self.done or (state.step > 0 and state.step % self.config.eval_steps == 0)
+        return due and state.evaluated_step != state.step
 
     @property
     def epochs(self) -> float:
         """Passes over the train split so far."""
         return self.state.epoch + self.state.batch / len(self._batches())
 
-    def next_rows(self) -> list[list[Row]]:
-        """Rows of the next effective batch, by micro-batch; moves the data position."""
+    def next_micro_batches(self) -> list[MicroBatch]:
+        """Those of the next effective batch; moves the data position."""
         state = self.state
         if state.batch >= len(self._batches()):
             state.epoch, state.batch = state.epoch + 1, 0
-        end = state.batch + self._config.gradient_accumulation_steps
+        end = state.batch + self.config.gradient_accumulation_steps
         group = self._batches()[state.batch : end]
         state.batch += len(group)
-        return [[self._rows[row] for row in rows] for rows in group]
+        rows = [[self._rows[row] for row in each] for each in group]
+        self._effective = _EffectiveBatch(
+            tokens=sum(len(row.input_ids) for each in rows for row in each),
+            trained=sum(_trained(row) for each in rows for row in each),
+        )
+        return [MicroBatch(self.member, each, state.step) for each in rows]
 
-    def validation_rows(self) -> Iterator[list[Row]]:
+    def validation_batches(self) -> Iterator[MicroBatch]:
         """Rows of the validation split by batch."""
         lengths = [len(row.input_ids) for row in self._validation]
-        for rows in sorted_batches(lengths, self._config.per_device_eval_batch_size):
-            yield [self._validation[row] for row in rows]
+        for rows in sorted_batches(lengths, self.config.per_device_eval_batch_size):
+            yield MicroBatch(self.member, [self._validation[row] for row in rows])
 
-    def step(self, loss: float, batches: Sequence[Batch], started: float) -> CurvePoint:
+    def share(self, losses: torch.Tensor) -> torch.Tensor:
+        """What the losses of a micro-batch add to the mean over the effective batch.
+
+        Args:
+            losses: nats of each of its trained positions.
+
+        Raises:
+            NotFiniteError: the mean is NaN or infinite (exit 1).
+        """
+        added = losses.sum() / self._effective.trained
+        self._effective.loss += added.item()
+        self.require_finite(self._effective.loss, "loss", self.state.step + 1)
+        return added
+
+    def step(self, started: float) -> CurvePoint:
         """One optimizer step by the gradients that the masters have.
 
         Args:
-            loss: mean cross entropy over the trained tokens of the batches.
-            batches: the effective batch.
             started: when the step began, ``time.perf_counter()``.
 
         Raises:
@@ -139,7 +194,7 @@ class Learner:
         """
         state = self.state
         masters = list(self.weights.masters.values())
-        norm = torch.nn.utils.clip_grad_norm_(masters, self._config.max_grad_norm).item()
+        norm = torch.nn.utils.clip_grad_norm_(masters, self.config.max_grad_norm).item()
         self.require_finite(norm, "gradient norm", state.step + 1)
         learning_rate = self._rate()
         self._optimizer.step()
@@ -147,11 +202,17 @@ class Learner:
         self._optimizer.zero_grad()
         self.weights.publish()
         state.step += 1
-        state.tokens += sum(batch.tokens for batch in batches)
-        state.trained_tokens += sum(len(batch.targets) for batch in batches)
+        state.tokens += self._effective.tokens
+        state.trained_tokens += self._effective.trained
         state.train_seconds += time.perf_counter() - started
         point = CurvePoint(
-            state.step, self.epochs, loss, learning_rate, norm, state.tokens, state.train_seconds
+            state.step,
+            self.epochs,
+            self._effective.loss,
+            learning_rate,
+            norm,
+            state.tokens,
+            state.train_seconds,
         )
         state.curve.append(point)
         return point
@@ -168,20 +229,21 @@ class Learner:
         state.curve[-1].eval_loss = loss
         if state.best_eval_loss is None or loss < state.best_eval_loss:
             state.best_eval_loss, state.best_step = loss, state.step
-            if self._config.load_best_model_at_end:
+            if self.config.load_best_model_at_end:
                 self.best = self.weights.snapshot()
 
     def require_finite(self, value: float, what: str, step: int) -> None:
         """Raises NotFiniteError where the value is none of a training that goes well."""
         if not math.isfinite(value):
-            raise NotFiniteError(f"{what} is {value} at step {step}", self._rate())
+            found = f"{what} is {value} at step {step}"
+            raise NotFiniteError(self.member, found, self._rate())
 
     def _rate(self) -> float:
         return float(self._scheduler.get_last_lr()[0])
 
     def _batches(self) -> list[list[int]]:
         """Batches of the current epoch."""
-        epoch, config = self.state.epoch, self._config
+        epoch, config = self.state.epoch, self.config
         if self._order is None or self._order[0] != epoch:
             size = config.per_device_train_batch_size
             self._order = (

@@ -1,4 +1,4 @@
-"""Trains an adapter or all weights: the program that reads from top to bottom.
+"""Trains adapters or all weights: the program that reads from top to bottom.
 
 A loop of our own rather than ``transformers.Trainer``, which writes checkpoints in place, resumes
 in silence without an optimizer, logs NaN as 0.0, and runs the language-model head at every
@@ -11,255 +11,263 @@ Knows a folder for each of its inputs and outputs; knows nothing of stages, DVC 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from slmcompile.console.errors import MissingError
+from slmcompile.console.errors import MissingError, StageFailedError
 from slmcompile.console.progress import Progress
 from slmcompile.machine.process import thread_count
 from slmcompile.machine.signals import StopRequest, stop_on_signals
-from slmcompile.methods import METHODS
-from slmcompile.methods.keys import Train
-from slmcompile.models.base_model import (
-    DTYPES,
-    checkpoint_activations,
-    import_libraries,
-)
-from slmcompile.registry.table import program
-from slmcompile.training import hot_path
-from slmcompile.training.batches import read_rows
-from slmcompile.training.checkpoint import CheckpointFolder
+from slmcompile.models.base_model import import_libraries
+from slmcompile.training import kept
+from slmcompile.training.checkpoints import Checkpoints
+from slmcompile.training.clock import Clock
 from slmcompile.training.determinism import deterministic
+from slmcompile.training.group import Group, Member, open_group
 from slmcompile.training.learner import Learner
-from slmcompile.training.master_weights import MasterWeights
-from slmcompile.training.methods.protocol import MethodProgram
 from slmcompile.training.phase_memory import PhaseMemory
-from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
-from slmcompile.training.session import Session
+from slmcompile.training.record import TrainingRecord, TrainRuntime
+from slmcompile.training.recorded import recorded
 
 OnLog = Callable[[int, dict[str, float]], None]
 
 
 def train(
-    config: Train,
+    member: Member,
     base: Path,
-    data: Path,
-    weights_out: Path,
-    scratch: Path,
     runtime: TrainRuntime,
     progress: Progress,
     on_log: OnLog,
     device: torch.device,
 ) -> TrainingRecord:
-    """Trains as ``config.method`` says and writes what was trained.
+    """Trains one set of weights; see ``train_together``."""
+    return train_together([member], base, runtime, progress, on_log, device)[member.name]
+
+
+def train_together(
+    members: Sequence[Member],
+    base: Path,
+    runtime: TrainRuntime,
+    progress: Progress,
+    on_log: OnLog,
+    device: torch.device,
+    *,
+    isolated: bool = False,
+) -> dict[str, TrainingRecord]:
+    """Trains as ``config.method`` says, all members in one pass over the base, and writes them.
 
     Args:
-        config: the recipe's train section.
+        members: the one of a plain recipe, or those of a group.
         base: config.json, ``*.safetensors`` and tokenizer files of the base model.
-        data: train.parquet and validation.parquet.
-        weights_out: existing empty folder; written only when training has succeeded.
-        scratch: checkpoints; survives kills, owned by this run, removed by the caller.
         runtime: settings that cannot change a result.
         progress: told where the run is.
         on_log: called with a step and its figures, every ``logging_steps`` steps and at every
             validation; never influences a result.
         device: where the model is trained.
+        isolated: each member has a forward pass of its own, so that its bytes do not depend on
+            who else is there.
+
+    Returns:
+        What there is to tell of each, by name.
 
     Raises:
         BadDataError: rows that cannot be trained (exit 65).
         BadRecipeError: a module name that the base model does not have (exit 78).
         CorruptError: base model unreadable, or a checkpoint of another run (exit 74).
         MissingError: disk full, folder not writable or memory short (exit 69).
-        StageFailedError: loss or gradient became NaN or infinite (exit 1).
+        StageFailedError: a loss or gradient became NaN or infinite (exit 1). The other members of
+            a group are trained to their end and kept in their scratch folders.
         SlmcompileError: SIGINT or SIGTERM, after a checkpoint (exit 130, 143).
     """
-    clock = _Clock()
-    threads = thread_count(config.num_threads)
-    method: MethodProgram = program(METHODS[config.method].program)
+    records = {each.name: kept.record(each, progress) for each in members}
+    left = [each for each in members if records[each.name] is None]
+    if left:
+        records |= _train(left, members, base, runtime, progress, on_log, device, isolated)
+    for each in members:
+        kept.put_into_place(each)
+    return {name: record for name, record in records.items() if record}
+
+
+def _train(
+    left: Sequence[Member],
+    members: Sequence[Member],
+    base: Path,
+    runtime: TrainRuntime,
+    progress: Progress,
+    on_log: OnLog,
+    device: torch.device,
+    isolated: bool,
+) -> dict[str, TrainingRecord]:
+    """Trains those who are left, to the end of each."""
+    common = left[0].config
+    threads = thread_count(common.num_threads)
     import_libraries()
     memory = PhaseMemory()
     memory.note("before_model")
-    with deterministic(config.seed, threads, device), stop_on_signals() as stop:
+    with deterministic(common.seed, threads, device), stop_on_signals() as stop:
         with memory.phase("loading"):
-            session, model, fast_paths = _prepare(method, config, base, data, device)
-        checkpoints = CheckpointFolder(
-            scratch, runtime.identity, runtime.save_total_limit, progress
-        )
-        with memory.phase("loading"):
-            resumed_from = _resume(session, checkpoints, clock, progress)
+            group = open_group(left, base, device, isolated=isolated)
+            checkpoints = Checkpoints(group, members, runtime, progress)
+        run = _Run(group, checkpoints, memory, threads, runtime, stop, progress, on_log)
         try:
-            _run(config, session, checkpoints, clock, memory, runtime, stop, progress, on_log)
+            return run.to_its_end()
         except torch.OutOfMemoryError as error:
-            raise _out_of_memory(session) from error
+            raise _out_of_memory(group) from error
         except RuntimeError as error:
             # torch 2.13 reports a failed CPU allocation as a plain RuntimeError.
             if "can't allocate memory" not in str(error):
                 raise
-            raise _out_of_memory(session) from error
-        learner = session.learner
-        weights = learner.best or learner.weights.tensors()
-        with memory.phase("saving"):
-            method.write(model, weights, base, weights_out)
-        return _record(session, model, fast_paths, clock, memory, threads, resumed_from)
+            raise _out_of_memory(group) from error
 
 
-def _prepare(
-    method: MethodProgram, config: Train, base: Path, data: Path, device: torch.device
-) -> tuple[Session, Any, dict[str, int]]:
-    """Rows, model, what is trained and optimizer, as they are before the first step."""
-    base_model = method.open(config, base, device)
-    vocabulary = base_model.get_input_embeddings().weight.shape[0]
-    longest = getattr(base_model.config, "max_position_embeddings", None)
-    train_rows = read_rows(data, "train", vocabulary, longest)
-    validation_rows = read_rows(data, "validation", vocabulary, longest)
-    if config.gradient_checkpointing:
-        checkpoint_activations(base_model)
-    model = method.attach(base_model, config)
-    weights = MasterWeights(model, DTYPES[config.precision])
-    fast_paths = hot_path.install(base_model)
-    learner = Learner(config, weights, train_rows, validation_rows)
-    session = Session(base_model, learner, device)
-    return session, model, {**fast_paths, "fused_head": int(session.fused_head)}
-
-
-def _resume(
-    session: Session, checkpoints: CheckpointFolder, clock: _Clock, progress: Progress
-) -> int | None:
-    checkpoint = checkpoints.newest()
-    if checkpoint is None:
-        return None
-    session.restore(checkpoint)
-    state = session.learner.state
-    clock.add(state.cpu_seconds, state.wall_seconds)
-    progress.say(f"going on from the checkpoint at step {checkpoint.step}")
-    return checkpoint.step
-
-
-def _run(
-    config: Train,
-    session: Session,
-    checkpoints: CheckpointFolder,
-    clock: _Clock,
-    memory: PhaseMemory,
-    runtime: TrainRuntime,
-    stop: StopRequest,
-    progress: Progress,
-    on_log: OnLog,
-) -> None:
-    """Steps, validations and checkpoints, from wherever the session is to its last step.
+class _Run:
+    """Steps, validations and checkpoints, from wherever the learners are to their ends.
 
     A validation that is due comes before the checkpoint of the same step, and is made after a
     resumption if it was cut short: so an interrupted run makes the same ones.
     """
-    state, last = session.learner.state, session.learner.schedule.max_steps
-    saved = state.step
-    progress.begin("step", last)
-    while True:
-        due = state.step == last or (state.step > 0 and state.step % config.eval_steps == 0)
-        if due and state.evaluated_step != state.step:
-            with memory.phase("validation"):
-                eval_loss = session.validate(stop)
-            if eval_loss is not None:
-                progress.say(f"step {state.step}: validation loss {eval_loss:.4f}")
-                on_log(state.step, {"eval_loss": eval_loss})
-        if state.step > saved and (stop or state.step % runtime.save_steps == 0):
-            with memory.phase("saving"):
-                checkpoints.save(session.checkpoint(clock.cpu(), clock.wall()))
-            saved = state.step
-        if stop:
-            progress.end()
-            raise stop.error(state.step)
-        if state.step == last:
-            break
-        with memory.phase("training"):
-            point = session.train_step()
-        if point.step % runtime.logging_steps == 0 or point.step == last:
-            _log(point, progress, on_log)
-    progress.end()
+
+    def __init__(
+        self,
+        group: Group,
+        checkpoints: Checkpoints,
+        memory: PhaseMemory,
+        threads: int,
+        runtime: TrainRuntime,
+        stop: StopRequest,
+        progress: Progress,
+        on_log: OnLog,
+    ) -> None:
+        self._group = group
+        self._session = group.session
+        self._checkpoints = checkpoints
+        self._memory = memory
+        self._threads = threads
+        self._runtime = runtime
+        self._stop = stop
+        self._progress = progress
+        self._on_log = on_log
+        self._clock = Clock()
+        self._records: dict[str, TrainingRecord] = {}
+        self._told: set[str] = set()
+
+    def to_its_end(self) -> dict[str, TrainingRecord]:
+        """A record of each learner; raises what ``train_together`` does."""
+        learners, checkpoints = self._session.learners, self._checkpoints
+        with self._memory.phase("loading"):
+            checkpoints.resume(self._clock)
+        self._progress.begin("step", max(each.schedule.max_steps for each in learners))
+        while True:
+            self._validate()
+            ended = [each for each in learners if each.done and not self._is_over(each)]
+            # Nobody of a group is over before all others have a checkpoint of that moment.
+            if self._stop or checkpoints.are_due or any(each.member for each in ended):
+                with self._memory.phase("saving"):
+                    checkpoints.save(self._clock)
+            if self._stop:
+                self._progress.end()
+                raise self._stop.error(max(each.state.step for each in learners))
+            for learner in ended:
+                self._finish(learner)
+            if not self._session.going:
+                break
+            with self._memory.phase("training"):
+                self._session.train_step()
+            checkpoints.cut += 1
+            self._log()
+        self._progress.end()
+        self._tell_failures()
+        return self._records
+
+    def _is_over(self, learner: Learner) -> bool:
+        return learner.member in self._records or learner.failed is not None
+
+    def _validate(self) -> None:
+        for learner in self._session.learners:
+            if learner.failed or not learner.wants_validation:
+                continue
+            with self._memory.phase("validation"):
+                loss = self._session.validate(learner, self._stop)
+            if loss is not None:
+                whose = f"{learner.member}: " if learner.member else ""
+                self._progress.say(f"{whose}step {learner.state.step}: validation loss {loss:.4f}")
+                self._tell(learner, {"eval_loss": loss})
+
+    def _finish(self, learner: Learner) -> None:
+        """Writes what it has learnt."""
+        member = self._group.members[learner.member]
+        with self._memory.phase("saving"), kept.place_of(member) as out:
+            self._group.write(learner, out)
+            record = recorded(
+                learner,
+                self._group,
+                self._clock,
+                self._memory,
+                self._threads,
+                self._checkpoints.resumed_from[learner.member],
+            )
+            kept.write_record(member, record, out)
+        self._records[learner.member] = record
+
+    def _log(self) -> None:
+        every, moved = self._runtime.logging_steps, []
+        for learner in self._session.learners:
+            if learner.failed or not learner.state.curve or self._is_over(learner):
+                continue
+            moved.append(learner)
+            point = learner.state.curve[-1]
+            if point.step % every == 0 or learner.done:
+                self._tell(
+                    learner,
+                    {
+                        "loss": point.loss,
+                        "learning_rate": point.learning_rate,
+                        "grad_norm": point.grad_norm,
+                        "epoch": point.epoch,
+                        "tokens": float(point.tokens),
+                        "tokens_per_second": point.tokens / point.seconds,
+                    },
+                )
+        if moved and (self._checkpoints.cut % every == 0 or any(each.done for each in moved)):
+            points = [each.state.curve[-1] for each in moved]
+            losses = {each.member or "loss": each.state.curve[-1].loss for each in moved}
+            speed = sum(p.tokens for p in points) / max(p.seconds for p in points)
+            self._progress.step(max(p.step for p in points), **losses, **{"tokens/s": speed})
+        self._say_failures()
+
+    def _tell(self, learner: Learner, values: dict[str, float]) -> None:
+        step = self._checkpoints.cut if learner.member else learner.state.step
+        whose = f"{learner.member}/" if learner.member else ""
+        self._on_log(step, {f"{whose}{name}": value for name, value in values.items()})
+
+    def _say_failures(self) -> None:
+        """Of a group's, once each; a plain recipe ends with its own."""
+        for learner in self._session.learners:
+            if learner.failed and learner.member not in self._told:
+                if not learner.member:
+                    raise learner.failed
+                self._told.add(learner.member)
+                self._progress.say(f"{learner.failed.what}; it is stopped, the others go on")
+
+    def _tell_failures(self) -> None:
+        """Raises what stopped a learner, when the others are done."""
+        self._say_failures()
+        failed = [each.failed for each in self._session.learners if each.failed]
+        if failed:
+            told = "; ".join(error.what.removeprefix("train: ") for error in failed)
+            raise StageFailedError(
+                f"train: {told}",
+                f"{failed[0].mend}, or take it out of adapters; what the others have learnt is kept"
+                " and not trained again",
+            ) from failed[0]
 
 
-def _log(point: CurvePoint, progress: Progress, on_log: OnLog) -> None:
-    speed = point.tokens / point.seconds
-    progress.step(point.step, **{"loss": point.loss, "tokens/s": speed})
-    on_log(
-        point.step,
-        {
-            "loss": point.loss,
-            "learning_rate": point.learning_rate,
-            "grad_norm": point.grad_norm,
-            "epoch": point.epoch,
-            "tokens": float(point.tokens),
-            "tokens_per_second": speed,
-        },
-    )
-
-
-def _out_of_memory(session: Session) -> MissingError:
+def _out_of_memory(group: Group) -> MissingError:
+    step = max(each.state.step for each in group.session.learners) + 1
     return MissingError(
-        f"train: not enough memory at step {session.learner.state.step + 1}",
+        f"train: not enough memory at step {step}",
         "lower train.per_device_train_batch_size and raise train.gradient_accumulation_steps,"
         " or set train.gradient_checkpointing",
     )
-
-
-class _Clock:
-    """Processor and wall time of the run, those before a resumption included."""
-
-    def __init__(self) -> None:
-        self._cpu = -time.process_time()
-        self._wall = -time.perf_counter()
-
-    def add(self, cpu: float, wall: float) -> None:
-        self._cpu += cpu
-        self._wall += wall
-
-    def cpu(self) -> float:
-        return self._cpu + time.process_time()
-
-    def wall(self) -> float:
-        return self._wall + time.perf_counter()
-
-
-def _record(
-    session: Session,
-    model: Any,
-    fast_paths: dict[str, int],
-    clock: _Clock,
-    memory: PhaseMemory,
-    threads: int,
-    resumed_from: int | None,
-) -> TrainingRecord:
-    learner, state = session.learner, session.learner.state
-    return TrainingRecord(
-        curve=tuple(state.curve),
-        best_step=state.best_step,
-        best_eval_loss=float("inf") if state.best_eval_loss is None else state.best_eval_loss,
-        saved_step=state.best_step if learner.best else state.step,
-        train_loss_first=state.curve[0].loss,
-        train_loss_last=state.curve[-1].loss,
-        steps=state.step,
-        epochs=learner.epochs,
-        tokens=state.tokens,
-        trained_tokens=state.trained_tokens,
-        tokens_per_second=state.tokens / state.train_seconds,
-        cpu_seconds=clock.cpu(),
-        wall_seconds=clock.wall(),
-        peak_memory_bytes=memory.whole(),
-        memory_bytes=memory.peaks(),
-        threads=threads,
-        cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        trainable_parameters=sum(p.numel() for p in learner.weights.masters.values()),
-        total_parameters=sum(_elements(p) for p in model.parameters()),
-        fast_paths=fast_paths,
-        resumed_from=resumed_from,
-    )
-
-
-def _elements(parameter: torch.nn.Parameter) -> int:
-    """Weights that a parameter stands for: a 4-bit one packs two into a byte."""
-    quantised = getattr(parameter, "quant_state", None)
-    return parameter.numel() if quantised is None else int(quantised.shape.numel())

@@ -19,13 +19,16 @@ from torch.nn import functional
 
 from slmcompile.shapes.sizes import LOGITS_AT_ONCE
 from slmcompile.training.batches import Batch
+from slmcompile.training.fused_elementwise import wide_dtype
 
 
 class FrozenHeadLoss(torch.autograd.Function):
-    """Sum of cross entropies through a frozen head, a chunk of positions at a time.
+    """Cross entropy of each position through a frozen head, a chunk of positions at a time.
 
     The gradient of a chunk's logits is at hand as soon as its loss is, so backward holds only the
-    gradient of the hidden states, not the logits (as in Liger kernel, arXiv:2410.10989).
+    gradient of the hidden states, not the logits (as in Liger kernel, arXiv:2410.10989). Each
+    position's is scaled by the gradient of its own loss, so what counts how much is decided behind
+    this function.
     """
 
     @staticmethod
@@ -36,38 +39,42 @@ class FrozenHeadLoss(torch.autograd.Function):
         bias: torch.Tensor | None,
         targets: torch.Tensor,
     ) -> torch.Tensor:
-        """Takes hidden [trained, width], weight [vocabulary, width], targets [trained]."""
+        """Takes hidden [trained, width], weight [vocabulary, width], targets [trained].
+
+        Returns:
+            nats [trained], in fp32, or fp64 of a model in that.
+        """
         wants_grad = ctx.needs_input_grad[0]
         grad = torch.zeros_like(hidden) if wants_grad else hidden
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        losses = hidden.new_empty(hidden.shape[0], dtype=wide_dtype(hidden.dtype))
         size = max(1, LOGITS_AT_ONCE // weight.shape[0])
         for start in range(0, hidden.shape[0], size):
             part = slice(start, start + size)
-            logits = functional.linear(hidden[part], weight, bias).float()
+            logits = functional.linear(hidden[part], weight, bias).to(losses.dtype)
             chosen = targets[part].unsqueeze(1)
             log_probs = torch.log_softmax(logits, dim=-1)
-            total -= log_probs.gather(1, chosen).sum()
+            torch.neg(log_probs.gather(1, chosen).squeeze(1), out=losses[part])
             if wants_grad:
                 slope = log_probs.exp_()
                 slope.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=slope.dtype))
                 torch.mm(slope.to(hidden.dtype), weight, out=grad[part])
         if wants_grad:
             ctx.save_for_backward(grad)
-        return total
+        return losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_total: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad_losses: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of hidden; the head is frozen."""
         (grad,) = ctx.saved_tensors
-        return grad * grad_total.to(grad.dtype), None, None, None
+        return grad * grad_losses.to(grad.dtype).unsqueeze(1), None, None, None
 
 
 _frozen_head_loss: Callable[..., torch.Tensor] = FrozenHeadLoss.apply  # untyped in torch
 
 
 class TrainedPositionLoss:
-    """Sum of cross entropies in nats over a batch's trained positions.
+    """Cross entropy in nats of each of a batch's trained positions.
 
     Args:
         model: a causal language model of transformers (adapters may be injected into it).
@@ -81,16 +88,17 @@ class TrainedPositionLoss:
         self.fused = self._head_is_plain() and self._head_is_all()
 
     def __call__(self, batch: Batch) -> torch.Tensor:
-        """fp32 scalar with a gradient."""
+        """[trained] in fp32, or fp64 of a model in that, with a gradient."""
         if not self.fused:
             return self._through_model(batch)
-        hidden = self._decode(batch.input_ids).flatten(0, 1)
+        hidden = self._decode(batch.input_ids, position_ids=batch.position_ids)[0]
         trained = hidden.index_select(0, batch.positions)
         return _frozen_head_loss(trained, self._head.weight, self._head.bias, batch.targets)
 
-    def _decode(self, input_ids: torch.Tensor) -> torch.Tensor:
+    def _decode(self, input_ids: torch.Tensor, **places: torch.Tensor) -> torch.Tensor:
         decoder = self._model.get_decoder()
-        hidden: torch.Tensor = decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+        found = decoder(input_ids=input_ids, use_cache=False, **places)
+        hidden: torch.Tensor = found.last_hidden_state
         return hidden
 
     def _head_is_plain(self) -> bool:
@@ -121,7 +129,11 @@ class TrainedPositionLoss:
 
         hook = self._head.register_forward_pre_hook(gather)
         try:
-            logits = self._model(input_ids=batch.input_ids, use_cache=False).logits
+            logits = self._model(
+                input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+            ).logits[0]
         finally:
             hook.remove()
-        return functional.cross_entropy(logits[0].float(), batch.targets, reduction="sum")
+        return functional.cross_entropy(
+            logits.to(wide_dtype(logits.dtype)), batch.targets, reduction="none"
+        )

@@ -15,15 +15,15 @@ from torch import nn
 
 
 class MasterWeights:
-    """Masters of every parameter of ``model`` that requires a gradient, by its name.
+    """Masters of a learner's parameters, by name.
 
     Args:
-        model: its trained parameters are cast to ``dtype`` in place.
+        copies: parameters of a model, which are cast to ``dtype`` in place.
         dtype: dtype that the model computes in.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        self._copies = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    def __init__(self, copies: Mapping[str, nn.Parameter], dtype: torch.dtype) -> None:
+        self._copies = copies
         self.masters: dict[str, nn.Parameter] = {}
         for name, copy in self._copies.items():
             if dtype == torch.float32:
@@ -45,6 +45,11 @@ class MasterWeights:
             else:
                 master.grad.add_(copy.grad)
             copy.grad = None
+
+    def forget_gradients(self) -> None:
+        """As if no backward pass had been."""
+        for name, copy in self._copies.items():
+            copy.grad = self.masters[name].grad = None
 
     @torch.no_grad()
     def publish(self) -> None:

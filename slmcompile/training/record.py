@@ -6,6 +6,7 @@ what two equal runs share. Knows nothing of torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,13 +16,11 @@ class TrainRuntime:
     """Settings that cannot change a result.
 
     Attributes:
-        identity: fingerprint of the stage; a checkpoint that carries another is refused.
         save_steps: optimizer steps between checkpoints.
         save_total_limit: checkpoints kept.
         logging_steps: optimizer steps between progress lines and ``on_log`` calls.
     """
 
-    identity: str
     save_steps: int = 50
     save_total_limit: int = 2
     logging_steps: int = 5
@@ -113,6 +112,16 @@ class TrainingRecord:
         """The record as plain JSON values; every point of the curve with the same keys."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "curve"}
         return {**values, "curve": [point.to_json() for point in self.curve]}
+
+
+def record_from_json(values: Mapping[str, Any]) -> TrainingRecord:
+    """What ``to_json`` was made from.
+
+    Raises:
+        TypeError: keys are missing or unknown.
+    """
+    curve = tuple(CurvePoint(**point) for point in values["curve"])
+    return TrainingRecord(**{**values, "curve": curve})
 
 
 COMPARABLE = (

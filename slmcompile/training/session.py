@@ -1,4 +1,4 @@
-"""A base model and what learns over it, between two steps.
+"""A base model and those who learn over it, between two steps.
 
 Knows how to make a step and a validation pass; the loop decides when.
 """
@@ -6,7 +6,7 @@ Knows how to make a step and a validation pass; the loop decides when.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,106 +14,159 @@ import torch
 
 from slmcompile.console.errors import StageFailedError
 from slmcompile.machine.signals import StopRequest
-from slmcompile.training.batches import collate
+from slmcompile.training.batches import MicroBatch, collate
 from slmcompile.training.checkpoint import Checkpoint
 from slmcompile.training.determinism import restore_rng_states, rng_states
+from slmcompile.training.layout import Layout
 from slmcompile.training.learner import Learner, NotFiniteError
 from slmcompile.training.loss import TrainedPositionLoss
-from slmcompile.training.record import CurvePoint
 
 
 class Session:
-    """A model on its device and a learner of weights in it.
+    """A model on its device and the learners of weights in it.
 
     Args:
         model: the causal language model, adapters (if any) injected, fused forms installed.
-        learner: has the masters of its trained weights.
+        learners: have the masters of their trained weights.
         device: where the model is.
+        layout: what the model's modules know of a batch.
+        isolated: each learner has a forward pass of its own.
+        by_row: the model's attention cannot tell rows apart, so that each has a pass of its own.
     """
 
-    def __init__(self, model: Any, learner: Learner, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: Any,
+        learners: Sequence[Learner],
+        device: torch.device,
+        layout: Layout,
+        *,
+        isolated: bool = False,
+        by_row: bool = False,
+    ) -> None:
         self._model = model
         self._device = device
+        self._layout = layout
+        self._isolated = isolated
+        self._by_row = by_row
         self._loss = TrainedPositionLoss(model, device)
-        self.learner = learner
+        self.learners = tuple(learners)
 
     @property
     def fused_head(self) -> bool:
         """Whether the head and the loss run as one function."""
         return self._loss.fused
 
-    def train_step(self) -> CurvePoint:
-        """One optimizer step over an effective batch.
+    @property
+    def going(self) -> list[Learner]:
+        """Those who have steps to make."""
+        return [each for each in self.learners if not each.done and not each.failed]
 
-        The loss is the mean over all trained tokens of the effective batch, whichever micro-batch
-        they are in.
+    def train_step(self) -> None:
+        """One optimizer step of every learner that has one to make, each over its effective batch.
 
-        Raises:
-            StageFailedError: loss or gradient is NaN or infinite (exit 1).
+        The loss of a learner is the mean over all trained tokens of its effective batch, whichever
+        micro-batch they are in; their sum is what goes backward. A learner whose loss or gradient
+        is NaN or infinite is stopped (``failed``) and moves nobody else.
         """
-        learner, started = self.learner, time.perf_counter()
-        batches = [collate(rows, self._device) for rows in learner.next_rows()]
-        trained = sum(len(batch.targets) for batch in batches)
+        started = time.perf_counter()
+        going = self.going
+        queues = [(each, each.next_micro_batches()) for each in going]
         self._model.train()
-        loss = 0.0
-        with self._telling_whose_fault_it_is():
-            for batch in batches:
-                total = self._loss(batch)
-                loss += total.item() / trained
-                learner.require_finite(loss, "loss", learner.state.step + 1)
-                torch.autograd.backward(total / trained)
+        for turn in range(max(len(queue) for _, queue in queues)):
+            now = [(each, queue[turn]) for each, queue in queues if turn < len(queue)]
+            for together in self._passes(now):
+                self._forward_and_backward([t for t in together if not t[0].failed])
+        for learner in going:
+            if not learner.failed:
+                with self._stopping(learner):
+                    learner.step(started)
+
+    def _passes(
+        self, now: list[tuple[Learner, MicroBatch]]
+    ) -> Iterator[list[tuple[Learner, MicroBatch]]]:
+        """What goes through the model at once."""
+        if self._by_row:
+            for learner, each in now:
+                for row in each.rows:
+                    yield [(learner, MicroBatch(each.member, [row], each.step))]
+        elif self._isolated:
+            for pair in now:
+                yield [pair]
+        else:
+            yield now
+
+    def _forward_and_backward(self, now: list[tuple[Learner, MicroBatch]]) -> None:
+        if not now:
+            return
+        batch = collate([each for _, each in now], self._device)
+        shares = []
+        with self._layout.of(batch):
+            losses = self._loss(batch)
+            for (learner, _), part in zip(now, batch.parts, strict=True):
+                with self._stopping(learner):
+                    shares.append(learner.share(losses[part.trained]))
+            if shares:
+                torch.autograd.backward(sum(shares[1:], shares[0]))
+        for learner, _ in now:
+            if learner.failed:
+                learner.weights.forget_gradients()
+            else:
                 learner.weights.collect_gradients()
-            return learner.step(loss, batches, started)
 
-    def validate(self, stop: StopRequest) -> float | None:
-        """Mean cross entropy over the validation split; None if a stop was asked for meanwhile.
+    def validate(self, learner: Learner, stop: StopRequest) -> float | None:
+        """Mean cross entropy over its validation split; None if a stop was asked for meanwhile.
 
-        Raises:
-            StageFailedError: it is NaN or infinite (exit 1).
+        None too where the loss is NaN or infinite, which stops the learner (``failed``).
         """
         total, trained = 0.0, 0
         self._model.eval()
-        for rows in self.learner.validation_rows():
-            if stop:
-                return None
-            batch = collate(rows, self._device)
-            with torch.no_grad():
-                total += self._loss(batch).item()
-            trained += len(batch.targets)
+        for whole in learner.validation_batches():
+            for ((_, each),) in self._passes([(learner, whole)]):
+                if stop:
+                    return None
+                batch = collate([each], self._device)
+                with torch.no_grad(), self._layout.of(batch):
+                    total += self._loss(batch).sum().item()
+                trained += len(batch.targets)
         loss = total / trained
-        with self._telling_whose_fault_it_is():
-            self.learner.note_validation(loss)
-        return loss
+        with self._stopping(learner):
+            learner.note_validation(loss)
+        return None if learner.failed else loss
 
     @contextmanager
-    def _telling_whose_fault_it_is(self) -> Iterator[None]:
-        """A model that holds NaN from the start has not diverged."""
+    def _stopping(self, learner: Learner) -> Iterator[None]:
+        """Notes that a learner has diverged.
+
+        Raises:
+            StageFailedError: it has not: the base model holds NaN from the start (exit 1).
+        """
         try:
             yield
         except NotFiniteError as error:
             # Before its first step a trained weight is the base model's too.
-            first = self.learner.state.step == 0
+            first = learner.state.step == 0
             given = (p for p in self._model.parameters() if first or not p.requires_grad)
-            if all(bool(torch.isfinite(p).all()) for p in given):
-                raise
-            raise StageFailedError(
-                f"train: {error.found}: the base model's weights hold NaN or infinite values",
-                "use another base model; this one cannot be trained",
-            ) from error
+            if not all(bool(torch.isfinite(p).all()) for p in given):
+                raise StageFailedError(
+                    f"train: {error.found}: the base model's weights hold NaN or infinite values",
+                    "use another base model; this one cannot be trained",
+                ) from error
+            learner.failed = error
 
-    def checkpoint(self, cpu_seconds: float, wall_seconds: float) -> Checkpoint:
+    def checkpoint(self, learner: Learner, cpu_seconds: float, wall_seconds: float) -> Checkpoint:
         """Everything that ``restore`` needs, at the times given; saved before the next step."""
-        state = self.learner.state
+        state = learner.state
         state.cpu_seconds, state.wall_seconds = cpu_seconds, wall_seconds
         generators, generator_tensors = rng_states(self._device)
-        values, tensors = self.learner.checkpoint()
+        values, tensors = learner.checkpoint()
         return Checkpoint(
             state.step,
             {**values, "generators": generators},
             {**tensors, "rng": generator_tensors},
         )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, learner: Learner, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint of the same run."""
-        self.learner.restore(checkpoint.state, checkpoint.tensors)
+        learner.restore(checkpoint.state, checkpoint.tensors)
         restore_rng_states(checkpoint.state["generators"], checkpoint.tensors["rng"], self._device)

@@ -30,6 +30,7 @@ from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split, write_split
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
+from slmcompile.training.group import Member
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests.sections import train_section
@@ -95,9 +96,16 @@ def run(
 ) -> TrainingRecord:
     out = folder / "adapter"
     out.mkdir(parents=True, exist_ok=True)
-    runtime = TrainRuntime(identity, save_steps=save_steps, save_total_limit=2, logging_steps=1)
+    runtime = TrainRuntime(save_steps=save_steps, save_total_limit=2, logging_steps=1)
     heard = progress or Silent()
-    return train(config, base, data, out, folder / "scratch", runtime, heard, on_log, CPU)
+    return train(
+        Member("", config, data, out, folder / "scratch", identity),
+        base,
+        runtime,
+        heard,
+        on_log,
+        CPU,
+    )
 
 
 def digests(folder: Path) -> dict[str, str]:

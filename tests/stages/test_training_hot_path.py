@@ -14,11 +14,14 @@ from slmcompile.data.store import IGNORED, Row
 from slmcompile.methods.lora import Lora
 from slmcompile.models.adapter import attach
 from slmcompile.training import hot_path
-from slmcompile.training.batches import collate
+from slmcompile.training.batches import Batch, MicroBatch, collate
+from slmcompile.training.dropout import RowDropout
 from slmcompile.training.grouped_attention import _causal_bias
+from slmcompile.training.layout import Layout
 from slmcompile.training.loss import FrozenHeadLoss, TrainedPositionLoss
 from slmcompile.training.master_weights import MasterWeights
 
+ALONE_IN_IT = {"": "default"}
 CPU = torch.device("cpu")
 SIZES: dict[str, Any] = {
     "vocab_size": 97,
@@ -50,10 +53,10 @@ def test_the_loss_makes_its_tensors_where_the_model_is() -> None:
     meta = torch.device("meta")
     hidden = torch.empty(5, 8, device=meta, requires_grad=True)
     targets = torch.empty(5, dtype=torch.int64, device=meta)
-    loss = FrozenHeadLoss.apply(hidden, torch.empty(11, 8, device=meta), None, targets)
-    loss.backward()
+    losses = FrozenHeadLoss.apply(hidden, torch.empty(11, 8, device=meta), None, targets)
+    losses.sum().backward()
     assert hidden.grad is not None
-    assert {loss.device.type, hidden.grad.device.type} == {"meta"}
+    assert {losses.device.type, hidden.grad.device.type} == {"meta"}
     assert _causal_bias(7, 2, torch.float32, meta).device.type == "meta"
 
 
@@ -94,7 +97,8 @@ def build(family: str, lora: Lora, dtype: torch.dtype) -> tuple[Any, MasterWeigh
         if "lora_B" in parameter_name:
             # PEFT starts B at zero, where A has no gradient to compare.
             torch.nn.init.normal_(weight, std=0.2)
-    return model, MasterWeights(model, dtype)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return model, MasterWeights(trained, dtype)
 
 
 def rows() -> list[Row]:
@@ -105,6 +109,10 @@ def rows() -> list[Row]:
         labels = [IGNORED] * prompt + ids[prompt:]
         made.append(Row(number, "", "", "", ids[:prompt], ids, labels))
     return made
+
+
+def flat(step: int = 0) -> Batch:
+    return collate([MicroBatch("", rows(), step)], CPU)
 
 
 def plain_loss(model: Any) -> torch.Tensor:
@@ -139,10 +147,13 @@ def both(
     expected = plain_loss(model)
     expected.backward()
     expected_gradients = gradients(model)
-    paths = hot_path.install(model.get_base_model())
+    layout = Layout()
+    paths = hot_path.install(model.get_base_model(), layout, ALONE_IN_IT)
     loss = TrainedPositionLoss(model.get_base_model(), CPU)
-    got = loss(collate(rows(), CPU))
-    got.backward()
+    batch = flat()
+    with layout.of(batch):
+        got = loss(batch).sum()
+        got.backward()
     paths["fused_head"] = int(loss.fused)
     return expected.detach(), got.detach(), expected_gradients, gradients(model), paths
 
@@ -180,14 +191,71 @@ def test_bf16_is_as_near_to_fp32_as_peft_in_bf16(family: str) -> None:
     assert error(grad) < 1.5 * error(plain_grad) + 0.01
 
 
-def test_lora_dropout_keeps_the_forward_of_peft() -> None:
-    model, _ = build("llama", Lora(r=4, lora_dropout=0.5), torch.float32)
-    paths = hot_path.install(model.get_base_model())
-    assert paths["fused_lora"] == 0
+def dropped(p: float) -> tuple[Any, Any, Layout, TrainedPositionLoss]:
+    model, _ = build("llama", Lora(r=4, lora_dropout=p), torch.float32)
+    layout = Layout()
+    paths = hot_path.install(model.get_base_model(), layout, ALONE_IN_IT)
+    assert paths["fused_lora"] == 14
     model.train()
-    loss = TrainedPositionLoss(model.get_base_model(), CPU)
-    draws = {loss(collate(rows(), CPU)).item() for _ in range(3)}
-    assert len(draws) == 3, "dropout drew nothing"
+    return model, paths, layout, TrainedPositionLoss(model.get_base_model(), CPU)
+
+
+def test_dropout_is_a_function_of_step_and_row_alone() -> None:
+    model, _, layout, loss = dropped(0.5)
+
+    def losses(batch: Batch) -> torch.Tensor:
+        with layout.of(batch), torch.no_grad():
+            return loss(batch)
+
+    torch.manual_seed(1)
+    whole = losses(flat(step=3))
+    before = torch.get_rng_state()
+    assert torch.equal(losses(flat(step=3)), whole)
+    assert torch.equal(torch.get_rng_state(), before), "torch's global generator was drawn from"
+    assert not torch.allclose(losses(flat(step=4)), whole, atol=1e-3)
+    # A row alone loses what it loses in company.
+    alone = [losses(collate([MicroBatch("", [row], 3)], CPU)) for row in rows()]
+    torch.testing.assert_close(torch.cat(alone), whole, rtol=1e-4, atol=1e-5)
+    model.eval()
+    without = losses(flat(step=3))
+    assert not torch.allclose(without, whole, atol=1e-3)
+    assert torch.equal(losses(flat(step=4)), without)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
+    model, _, layout, _ = dropped(p)
+    drop = next(m for m in model.modules() if isinstance(m, RowDropout))
+    ones = torch.ones(1, sum(len(row.input_ids) for row in rows()), 4000)
+    with layout.of(flat()):
+        got = drop(ones)
+    assert (got == 0).float().mean().item() == pytest.approx(p, abs=0.005)
+    assert got.mean().item() == pytest.approx(1, abs=0.01)
+    assert got.unique().tolist() == [0.0, pytest.approx(1 / (1 - p), rel=1e-4)]
+
+
+def test_gradients_behind_dropout_are_those_of_finite_differences() -> None:
+    """The fused form computes its own backward pass; in float64 a difference quotient tells."""
+    model, _, layout, loss = dropped(0.5)
+    model.double()
+    batch = flat(step=2)
+
+    def total() -> torch.Tensor:
+        with layout.of(batch):
+            return loss(batch).sum()
+
+    total().backward()
+    for name, weight in model.named_parameters():
+        if "lora_" not in name or "layers.0" not in name:
+            continue
+        at = divmod(int(weight.grad.abs().argmax()), weight.shape[1])
+        with torch.no_grad():
+            weight[at] += 1e-6
+            above = total()
+            weight[at] -= 2e-6
+            below = total()
+            weight[at] += 1e-6
+        assert weight.grad[at].item() == pytest.approx(((above - below) / 2e-6).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("kept", ["lm_head", "norm", "embed_tokens"])

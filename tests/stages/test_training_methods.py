@@ -29,6 +29,7 @@ from slmcompile.shapes.splits import SPLITS
 from slmcompile.stages import export
 from slmcompile.stages import train as train_stage
 from slmcompile.stages.context import Context
+from slmcompile.training.group import Member
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests import tiny_model
@@ -80,8 +81,15 @@ def run(
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    runtime = TrainRuntime("run-1", save_steps=4, logging_steps=1)
-    return train(config, base, data, out, folder / "scratch", runtime, Silent(), on_log, CPU)
+    runtime = TrainRuntime(save_steps=4, logging_steps=1)
+    return train(
+        Member("", config, data, out, folder / "scratch", "run-1"),
+        base,
+        runtime,
+        Silent(),
+        on_log,
+        CPU,
+    )
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slmcompile.data.store import IGNORED, Row
-from slmcompile.training.batches import collate, epoch_batches, sorted_batches
+from slmcompile.training.batches import MicroBatch, collate, epoch_batches, sorted_batches
 
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=300)
 sizes = st.integers(1, 40)
@@ -28,8 +28,11 @@ def test_every_row_is_in_exactly_one_batch(
 
 def test_a_batch_is_where_it_is_asked_for() -> None:
     rows = [Row(0, "", "", "", [1], [1, 2, 3], [IGNORED, 2, 3])]
-    batch = collate(rows, torch.device("meta"))
+    batch = collate([MicroBatch("", rows)], torch.device("meta"))
     assert {
+        batch.position_ids.device.type,
+        batch.parts[0].padded.device.type,
+        batch.parts[0].real.device.type,
         batch.input_ids.device.type,
         batch.positions.device.type,
         batch.targets.device.type,
@@ -72,8 +75,16 @@ def test_positions_are_those_before_a_trained_token() -> None:
         Row(0, "", "", "", [5, 6], [5, 6, 7, 8], [IGNORED, IGNORED, 7, 8]),
         Row(1, "", "", "", [9], [9, 3], [IGNORED, 3]),
     ]
-    batch = collate(rows, torch.device("cpu"))
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8], [9, 3, 0, 0]]
-    assert batch.positions.tolist() == [1, 2, 4]
-    assert batch.targets.tolist() == [7, 8, 3]
-    assert batch.tokens == 6
+    alone = [Row(7, "", "", "", [4], [4, 1, 2], [IGNORED, 1, 2])]
+    batch = collate([MicroBatch("a", rows, 3), MicroBatch("b", alone)], torch.device("cpu"))
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 3, 4, 1, 2]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 0, 1, 0, 1, 2]]
+    assert batch.positions.tolist() == [1, 2, 4, 6, 7]
+    assert batch.targets.tolist() == [7, 8, 3, 1, 2]
+    first, second = batch.parts
+    assert (first.member, first.step, first.row_ids, first.lengths) == ("a", 3, (0, 1), (4, 2))
+    assert (first.tokens, first.trained) == (slice(0, 6), slice(0, 3))
+    assert (second.tokens, second.trained) == (slice(6, 9), slice(3, 5))
+    assert first.padded.tolist() == [0, 1, 2, 3, 4, 5, 4, 4]
+    assert first.real.tolist() == [0, 1, 2, 3, 4, 5]
+    assert second.padded.tolist() == second.real.tolist() == [0, 1, 2]

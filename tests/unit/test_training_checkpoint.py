@@ -45,7 +45,13 @@ def test_the_newest_is_by_step_and_the_oldest_go(tmp_path: Path) -> None:
     folder = opened(tmp_path)
     for step in (90, 100, 110, 5):
         folder.save(checkpoint(step))
+    # A group drops what is old when every learner has its newest.
+    assert len(list(tmp_path.iterdir())) == 4
+    folder.retain()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000100", "step-00000110"]
+    earlier = folder.newest(lambda state: state["step"] < 110)
+    assert earlier is not None
+    assert earlier.step == 100
     found = folder.newest()
     assert found is not None
     assert found.step == 110

@@ -38,7 +38,7 @@ ENTRIES = (
         place=40,
         program="slmcompile.stages.train:run",
         plan=plan,
-        epoch=2,
+        epoch=3,
         outdated="of an earlier model",
     ),
 )

@@ -20,11 +20,13 @@ class _Full:
         """In fp32, whatever it is computed in."""
         return load_base_model(base, "fp32", device)
 
-    def attach(self, model: Any, _config: FullTrain) -> Any:
+    def attach(self, model: Any, _config: FullTrain, _adapter: str) -> Any:
         """The model as it is."""
         return model
 
-    def write(self, model: Any, weights: Mapping[str, torch.Tensor], base: Path, out: Path) -> None:
+    def write(
+        self, model: Any, weights: Mapping[str, torch.Tensor], base: Path, out: Path, _adapter: str
+    ) -> None:
         """See ``model_folder.write_model``."""
         write_model(model, weights, base, out)
 

@@ -21,9 +21,9 @@ class Lora:
         """Frozen, so it may be rounded."""
         return load_base_model(base, config.precision, device)
 
-    def attach(self, model: Any, config: LoraTrain) -> Any:
+    def attach(self, model: Any, config: LoraTrain, adapter: str) -> Any:
         """The PeftModel around it."""
-        return attach(model, config.lora)
+        return attach(model, config.lora, adapter)
 
     def write(
         self,
@@ -31,9 +31,10 @@ class Lora:
         weights: Mapping[str, torch.Tensor],
         base: Path,  # noqa: ARG002
         out: Path,
+        adapter: str,
     ) -> None:
         """PEFT's two files."""
-        write_adapter(model, weights, out)
+        write_adapter(model, weights, out, adapter)
 
     def merge(self, model: Any, trained: Path) -> Any:
         """See ``models.merge.merged_by_peft``."""

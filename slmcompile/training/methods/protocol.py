@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 import torch
 
+ALONE = "default"
+"""Name of the one adapter of a plain recipe: PEFT's own."""
+
 
 class MethodProgram(Protocol):
     """A train method at work. ``config`` is the section that its declaration names."""
@@ -19,16 +22,24 @@ class MethodProgram(Protocol):
             CorruptError: the folder holds no model that transformers can open (exit 74).
         """
 
-    def attach(self, model: Any, config: Any) -> Any:
+    def attach(self, model: Any, config: Any, adapter: str) -> Any:
         """Adds what is trained, into the model itself; what returns has it among its parameters.
 
-        Afterwards exactly the trained parameters require a gradient.
+        Afterwards exactly these parameters require a gradient. Of a method that ``groups`` it is
+        asked for each member, on what it returned before.
+
+        Args:
+            model: of ``open``.
+            config: the member's section.
+            adapter: what its adapter is called in the model, ``ALONE`` in a plain recipe.
 
         Raises:
             BadRecipeError: a name that the base model does not have (exit 78).
         """
 
-    def write(self, model: Any, weights: Mapping[str, torch.Tensor], base: Path, out: Path) -> None:
+    def write(
+        self, model: Any, weights: Mapping[str, torch.Tensor], base: Path, out: Path, adapter: str
+    ) -> None:
         """Writes what was trained; equal weights give equal bytes.
 
         Args:
@@ -36,6 +47,7 @@ class MethodProgram(Protocol):
             weights: the trained parameters by name, fp32.
             base: folder of the base model.
             out: an existing empty folder.
+            adapter: as it was attached.
         """
 
     def merge(self, model: Any, trained: Path) -> Any:

@@ -1,0 +1,140 @@
+"""Opens a base model once and puts in what each member of a group trains.
+
+Knows a folder for each of its inputs and outputs; knows nothing of stages, DVC or trackers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slmcompile.methods import METHODS
+from slmcompile.methods.keys import Train
+from slmcompile.models.base_model import DTYPES, checkpoint_activations
+from slmcompile.registry.table import program
+from slmcompile.training import hot_path
+from slmcompile.training.batches import read_rows
+from slmcompile.training.layout import Layout
+from slmcompile.training.learner import Learner
+from slmcompile.training.master_weights import MasterWeights
+from slmcompile.training.methods.protocol import ALONE, MethodProgram
+from slmcompile.training.session import Session
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is trained over a base, alone or beside others.
+
+    Attributes:
+        name: empty in a plain recipe.
+        config: its train section; those of a group agree in all that the base is opened by.
+        data: train.parquet and validation.parquet.
+        out: existing empty folder; written only when all training has succeeded.
+        scratch: checkpoints, and in a group its finished weights; survives kills.
+        identity: fingerprint of its work; a checkpoint that carries another is refused.
+    """
+
+    name: str
+    config: Train
+    data: Path
+    out: Path
+    scratch: Path
+    identity: str
+
+    @property
+    def adapter(self) -> str:
+        """Its adapter's name in the model: PEFT's layers have attributes that no name may be."""
+        return f"member_{self.name}" if self.name else ALONE
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members over a base model that is open.
+
+    Attributes:
+        method: what they are trained by.
+        members: by name.
+        base: folder of the base model.
+        model: the base model with what is trained in it.
+        session: of their learners.
+        fast_paths: how many modules run each of this package's fused forms.
+    """
+
+    method: MethodProgram
+    members: Mapping[str, Member]
+    base: Path
+    model: Any
+    session: Session
+    fast_paths: Mapping[str, int]
+
+    def write(self, learner: Learner, out: Path) -> None:
+        """Writes the learner's best weights, or its last where the best are not asked for."""
+        weights = learner.best or learner.weights.tensors()
+        adapter = self.members[learner.member].adapter
+        self.method.write(self.model, weights, self.base, out, adapter)
+
+
+def open_group(
+    members: Sequence[Member], base: Path, device: torch.device, *, isolated: bool = False
+) -> Group:
+    """Rows, model, what is trained and optimizers, as they are before the first step.
+
+    Raises:
+        BadDataError: rows that cannot be trained (exit 65).
+        BadRecipeError: a module name that the base model does not have (exit 78).
+        CorruptError: the base model cannot be read (exit 74).
+    """
+    common = members[0].config
+    method: MethodProgram = program(METHODS[common.method].program)
+    base_model = method.open(common, base, device)
+    vocabulary = base_model.get_input_embeddings().weight.shape[0]
+    longest = getattr(base_model.config, "max_position_embeddings", None)
+    rows = {
+        each.name: [
+            read_rows(each.data, split, vocabulary, longest) for split in ("train", "validation")
+        ]
+        for each in members
+    }
+    if common.gradient_checkpointing:
+        checkpoint_activations(base_model)
+    model, trained = _attach(method, base_model, members)
+    weights = {name: MasterWeights(own, DTYPES[common.precision]) for name, own in trained.items()}
+    layout = Layout()
+    adapters = {each.name: each.adapter for each in members}
+    fast_paths = hot_path.install(base_model, layout, adapters, common.seed)
+    session = Session(
+        base_model,
+        [Learner(each.name, each.config, weights[each.name], *rows[each.name]) for each in members],
+        device,
+        layout,
+        isolated=isolated,
+        by_row=not fast_paths["grouped_attention"],
+    )
+    fast_paths["fused_head"] = int(session.fused_head)
+    return Group(method, {m.name: m for m in members}, base, model, session, fast_paths)
+
+
+def _attach(
+    method: MethodProgram, model: Any, members: Sequence[Member]
+) -> tuple[Any, dict[str, dict[str, torch.nn.Parameter]]]:
+    """The model with what everybody trains in it, and each one's parameters by name."""
+    taken: set[int] = set()
+    own: dict[str, set[int]] = {}
+    for each in members:
+        # So that nobody's first weights depend on who was there before.
+        torch.manual_seed(each.config.seed)
+        model = method.attach(model, each.config, each.adapter)
+        own[each.name] = {id(p) for p in model.parameters() if p.requires_grad} - taken
+        taken |= own[each.name]
+    named = dict(model.named_parameters())
+    for parameter in named.values():
+        # Attaching one freezes those before it.
+        parameter.requires_grad_(id(parameter) in taken)
+    return model, {
+        member: {name: p for name, p in named.items() if id(p) in ids}
+        for member, ids in own.items()
+    }
