@@ -36,7 +36,8 @@ from slmcompile.data.rows import (
 from slmcompile.data.template import escape, fields, fill, parse
 from slmcompile.data.tokenizer import Tokenizer, special_tokens, token_text
 from slmcompile.data.turns import Turn, render_turns, require_written, thinking_needed
-from slmcompile.recipe.schema import ChatTemplate, MessagesTemplate
+from slmcompile.templates.chat import ChatTemplate
+from slmcompile.templates.messages import MessagesTemplate
 
 
 def render(

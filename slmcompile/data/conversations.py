@@ -21,7 +21,7 @@ from slmcompile.data.formats import json_value
 from slmcompile.data.guard import Guard
 from slmcompile.data.rows import SourceRow, column
 from slmcompile.data.tool_calls import read_calls, read_tools
-from slmcompile.recipe.schema import MessagesTemplate
+from slmcompile.templates.messages import MessagesTemplate
 
 ROLES = ("system", "user", "assistant", "tool")
 INERT = ("id", "timestamp")

@@ -13,12 +13,13 @@ from itertools import pairwise
 from slmcompile.data.label_writings import several_writings
 from slmcompile.data.labels import label_of
 from slmcompile.data.normalise import normalised
+from slmcompile.data.render import program_of
 from slmcompile.data.report_facts import RowFacts, SameIds, Stratum
-from slmcompile.data.rows import Rendered, Rendering, Stop, as_text
+from slmcompile.data.rows import Rendered, Rendering, Stop
 from slmcompile.data.sample import longest_of_first
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.recipe.schema import Data, MessagesTemplate
+from slmcompile.recipe.schema import Data
 from slmcompile.shapes.splits import Split
 
 Splits = Mapping[Split, Sequence[Row]]
@@ -168,10 +169,6 @@ def _given_away(text: Rendered, config: Data, columns: Sequence[str]) -> bool:
     The template's own words do not count: a prompt that lists every label gives none away.
     """
     answer = normalised(text.completion)
-    return f" {answer} " in f" {normalised(_values(text, config, columns))} "
-
-
-def _values(text: Rendered, config: Data, columns: Sequence[str]) -> str:
-    if isinstance(config.template, MessagesTemplate):
-        return "\n".join(each["content"] for each in text.asked if each["role"] == "user")
-    return "\n".join(as_text(text.row, name, config.columns) for name in columns)
+    template = config.template
+    given = program_of(template).given(text, template, config.columns, columns)
+    return f" {answer} " in f" {normalised(given)} "

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from slmcompile.data.chat_render import Message
 from slmcompile.data.template import Piece, fill, parse
-from slmcompile.recipe.schema import ChatTemplate, MessagesTemplate
+from slmcompile.templates.chat import ChatTemplate
+from slmcompile.templates.messages import MessagesTemplate
 
 PROBE_ANSWER = "answer"
 

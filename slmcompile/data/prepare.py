@@ -28,8 +28,9 @@ from slmcompile.data.steps import stepped
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import control_tokens, load_tokenizer
 from slmcompile.files.artifact import write_json
-from slmcompile.recipe.schema import Data, TextTemplate
+from slmcompile.recipe.schema import Data
 from slmcompile.shapes.splits import SPLITS, Split
+from slmcompile.templates import TEMPLATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def prepare(
     )
     origin = [split_of[each.source] for each in rendering.rows]
     kept = _without_duplicates(rendering.rows, origin)
-    prefix = prefix_ids(tokenizer) if isinstance(config.template, TextTemplate) else []
+    prefix = [] if TEMPLATES[config.template.type].chat else prefix_ids(tokenizer)
     encoded = encode([rendering.rows[n] for n in kept], tokenizer, rendering.stop, prefix, controls)
     _refuse_long([rendering.rows[n] for n in kept], encoded, config, read_context_length(base))
     examples: list[_Example] = []

@@ -18,13 +18,14 @@ from typing import Any
 from slmcompile.data.chat_render import Message, Request, render_all
 from slmcompile.data.control_tokens import ControlTokens, split_at
 from slmcompile.data.prompt import prompt_pieces
+from slmcompile.data.render import program_of
 from slmcompile.data.report_facts import SameIds
-from slmcompile.data.rows import Rendered, Rendering, as_text
+from slmcompile.data.rows import Rendering
 from slmcompile.data.store import Row
 from slmcompile.data.template import Part
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.models.tokenizer_files import portable
-from slmcompile.recipe.schema import Data, MessagesTemplate
+from slmcompile.recipe.schema import Data
 
 SAMPLE = 64
 """Prompts compared, spread evenly over the rows."""
@@ -139,11 +140,13 @@ def _served(
     def now(_: list[dict[str, str]]) -> str:
         return next(rendered)
 
+    template, columns = config.template, rendering.columns
     numbers: list[int] = []
     typed: list[dict[str, str]] = []
     texts: list[tuple[str, ...]] = []
     for number, row in enumerate(sample):
-        values = _values(rendering.rows[row.id], config, rendering.columns)
+        text = rendering.rows[row.id]
+        values = program_of(template).typed(text, template, config.columns, columns)
         if values is not None:
             numbers.append(number)
             typed.append(values)
@@ -157,16 +160,6 @@ def _served(
         rendered = iter([outcome.text for outcome in outcomes])
         texts = [prompt_pieces(prompt, values, now) for values in typed]
     return numbers, texts
-
-
-def _values(text: Rendered, config: Data, columns: Sequence[str]) -> dict[str, str] | None:
-    """What a user would type for this row; None where a prompt is more than a question."""
-    template = config.template
-    if not isinstance(template, MessagesTemplate):
-        return {name: as_text(text.row, name, config.columns) for name in columns}
-    if [message["role"] for message in text.asked] != ["user"] or text.tools:
-        return None
-    return {template.column: text.asked[0]["content"]}
 
 
 def _first(

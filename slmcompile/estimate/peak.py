@@ -12,6 +12,7 @@ from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.interval import Interval, larger
+from slmcompile.templates import TEMPLATES
 
 GB = 1e9
 _SHORTEST = 8
@@ -64,7 +65,7 @@ def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
         )
     lengths = data.report["lengths"]
     total, answer, prompt = lengths["total"], lengths["answer"], lengths["prompt"]
-    every = recipe.data.template.type == "messages"
+    every = TEMPLATES[recipe.data.template.type].every_turn
     test = data.rows["test"]
     return Rows(
         longest=Interval(total["percentiles"]["p95"], total["max"]),

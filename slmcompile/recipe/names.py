@@ -17,6 +17,7 @@ from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
 from slmcompile.recipe.schema import Recipe
 from slmcompile.registry.markers import by_name, sections_of
 from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
+from slmcompile.templates import TEMPLATES
 
 # Ratios of difflib. A guess that misleads costs more than the list of the keys.
 _NEAR = 0.66
@@ -112,7 +113,7 @@ def paths_by_name() -> dict[str, tuple[str, ...]]:
     return found
 
 
-for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, METHODS, PROVIDERS):
+for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, TEMPLATES, METHODS, PROVIDERS):
     _table.watch(paths_by_name.cache_clear)
 
 

@@ -38,6 +38,8 @@ from slmcompile.registry.scalars import DisplayName, Identifier, ProjectPath
 from slmcompile.registry.section import Section, Seed, cosmetic
 from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
 from slmcompile.sources.keys import SourceKeys
+from slmcompile.templates import TEMPLATES
+from slmcompile.templates.template import TemplateKeys
 
 Task = Literal["classification", "generation", "extraction", "summarisation"]
 LabelStep = Literal["unicode", "space", "number", "case"]
@@ -65,48 +67,7 @@ class Model(Section):
 
 AnyDataSource = Annotated[SourceKeys, ByName(DATA_SOURCES, "type")]
 AnyStep = Annotated[StepKeys, ByName(DATA_STEPS, "type")]
-
-
-class TextTemplate(Section):
-    """Prompt and completion as format strings over the row's columns: `{column}`."""
-
-    type: Literal["text"] = Field(description="Plain prompt and completion.")
-    prompt: str = Field(description="Format string over the row's columns; not trained.")
-    completion: str = Field(description="Format string over the row's columns; trained, with EOS.")
-
-
-class ChatTemplate(Section):
-    """The tokenizer's own chat template over one user turn and one assistant turn."""
-
-    type: Literal["chat"] = Field(description="One user turn and one assistant turn.")
-    system: str | None = Field(
-        None,
-        description="System turn; null sends none, and some templates then add their own.",
-    )
-    user: str = Field(description="User turn: format string over the row's columns.")
-    assistant: str = Field(description="Assistant turn, trained: format string over the columns.")
-
-
-class MessagesTemplate(Section):
-    """The tokenizer's own chat template over a column of messages, OpenAI's or ShareGPT's.
-
-    Every assistant turn is trained unless it has `weight: 0` or `train: false`; the last trained
-    one is the reference in evaluation.
-    """
-
-    type: Literal["messages"] = Field(description="Whole conversations in one column.")
-    column: str = Field(
-        "messages",
-        description="Column with the list of {role, content} or {from, value}, or its JSON text.",
-    )
-    tools: str | None = Field(
-        "tools",
-        description="Column with the list of tool schemas that a row offers; rows without it offer"
-        " none. null offers none in any row.",
-    )
-
-
-Template = Annotated[TextTemplate | ChatTemplate | MessagesTemplate, Field(discriminator="type")]
+AnyTemplate = Annotated[TemplateKeys, ByName(TEMPLATES, "type")]
 
 
 class SplitRule(Section):
@@ -168,7 +129,7 @@ class Data(Section):
         description="What is done with the rows before templates and splits, in this order:"
         " [{type: keep, column: language, values: [en]}].",
     )
-    template: Template = Field(description="How a row becomes a prompt and an answer.")
+    template: AnyTemplate = Field(description="How a row becomes a prompt and an answer.")
     split: SplitRule = Field(SplitRule(), description="How rows are divided into splits.")
     label: str | None = Field(
         None,
@@ -398,6 +359,7 @@ def _rebuild() -> None:
         *(entry.section for entry in MODEL_SOURCES.values()),
         *(entry.section for entry in DATA_SOURCES.values()),
         *(entry.section for entry in DATA_STEPS.values()),
+        *(entry.section for entry in TEMPLATES.values()),
         *(entry.section for entry in METHODS.values()),
         *(entry.section for entry in PROVIDERS.values()),
     ]
@@ -406,5 +368,8 @@ def _rebuild() -> None:
         section.model_rebuild(force=True)
 
 
-for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, OPTIMIZERS, METHODS, METRICS, PROVIDERS):
+for _table in (
+    *(MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, TEMPLATES),
+    *(OPTIMIZERS, METHODS, METRICS, PROVIDERS),
+):
     _table.watch(_rebuild)

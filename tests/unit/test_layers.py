@@ -23,6 +23,7 @@ FLOORS = (
     "providers",
     "sources",
     "data_steps",
+    "templates",
     "recipe",
     # What is compiled, and what DVC remembers of it.
     "hub",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,10 @@ from slmcompile.checks.rules.first_rows import Source, first_rows_of
 from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.data.control_tokens import ControlTokens, control_tokens, strings
-from slmcompile.data.conversations import guarded, read_conversation, reasoning_apart
 from slmcompile.data.guard import Guard, SpelledError
-from slmcompile.data.messages import chat_messages
-from slmcompile.data.rows import SourceRow
-from slmcompile.data.template import parse
+from slmcompile.data.render import program_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.files.safe_read import read_regular
-from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
 
 _HEAD = 256 << 10
 """Bytes of ``tokenizer.json``, of which the added tokens come before a vocabulary of megabytes."""
@@ -55,9 +50,10 @@ def _first(source: Source, controls: ControlTokens) -> SpelledError | None:
         rows = first_rows_of(source).rows
     except SlmcompileError:
         return None
+    template = source.data.template
     for row in rows:
         try:
-            _render(row, source.data, Guard(controls))
+            program_of(template).spell(row, template, source.data.columns, Guard(controls))
         except SpelledError as error:
             return error
         except BadDataError:
@@ -65,18 +61,6 @@ def _first(source: Source, controls: ControlTokens) -> SpelledError | None:
         except SlmcompileError:
             return None
     return None
-
-
-def _render(row: SourceRow, data: Data, guard: Guard) -> None:
-    template, fill = data.template, partial(guard.fill, row=row, renamed=data.columns)
-    if isinstance(template, TextTemplate):
-        fill(parse(template.prompt, "data.template.prompt"))
-        fill(parse(template.completion, "data.template.completion"))
-    elif isinstance(template, MessagesTemplate):
-        conversation = read_conversation(row, template, data.columns)
-        guarded(reasoning_apart(conversation, guard.controls), row, guard)
-    else:
-        chat_messages(template, fill)
 
 
 def read_control_tokens(model: ModelFacts) -> ControlTokens:

@@ -8,14 +8,13 @@ from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.rules.first_rows import Source, first_rows_of
 from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.data.conversations import read_conversation
 from slmcompile.data.label_writings import several_writings
 from slmcompile.data.normal_label import normal_answer
+from slmcompile.data.render import program_of
 from slmcompile.data.report_facts import OneLabel
-from slmcompile.data.rows import SourceRow, as_text
-from slmcompile.data.template import fill, parse
+from slmcompile.data.rows import SourceRow
 from slmcompile.facts.context import CheckContext
-from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
+from slmcompile.recipe.schema import Data
 
 
 @check(
@@ -84,12 +83,5 @@ def _in_first_rows(source: Source) -> tuple[tuple[OneLabel, ...], str]:
 def answer_of(row: SourceRow, config: Data) -> str:
     """The row's answer; of a conversation its ends do not count, which templates trim."""
     template = config.template
-    if isinstance(template, MessagesTemplate):
-        last = read_conversation(row, template, config.columns).messages[-1]
-        text = str(last.get("content", "")).strip()
-    else:
-        plain = isinstance(template, TextTemplate)
-        written = template.completion if isinstance(template, TextTemplate) else template.assistant
-        text = fill(parse(written, "data"), lambda name: as_text(row, name, config.columns))
-        text = text if plain else text.strip()
+    text = program_of(template).answer(row, template, config.columns)
     return normal_answer(text, config.label, config.label_steps)

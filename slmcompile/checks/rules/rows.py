@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,15 +14,16 @@ from slmcompile.checks.rules.label_writings import answer_of, said_of_case
 from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import BadDataError, Exit, SlmcompileError
 from slmcompile.console.printable import shortened
-from slmcompile.data.conversations import read_conversation
 from slmcompile.data.labels import label_of, parse_json
+from slmcompile.data.render import program_of
 from slmcompile.data.rows import SourceRow, as_text
 from slmcompile.data.template import fields, parse
 from slmcompile.facts.context import CheckContext
 from slmcompile.recipe.project import nearest
-from slmcompile.recipe.schema import Data, MessagesTemplate, TextTemplate
+from slmcompile.recipe.schema import Data
 from slmcompile.shapes.splits import SPLITS
 from slmcompile.sources import DATA_SOURCES
+from slmcompile.templates import TEMPLATES
 
 GIVEN_AWAY = 0.9
 """Share of rows with their answer in the prompt from which that looks like a mistake."""
@@ -106,24 +107,19 @@ def _wanted(data: Data) -> list[tuple[str, str]]:
     """Key of the recipe and column that it names."""
     found = [
         (f"data.template.{key}", name)
-        for key, text in _texts(data)
+        for key, text in _texts(data).items()
         for name in fields(parse(text, f"data.template.{key}"))
     ]
-    if isinstance(data.template, MessagesTemplate):
-        found.append(("data.template.column", data.template.column))
+    named = TEMPLATES[data.template.type].columns(data.template)
+    found += [(f"data.template.{key}", name) for key, name in named.items()]
     if data.split.by is not None and data.split.strategy != "random" and _splits(data):
         found.append((_BY, data.split.by))
     return found
 
 
-def _texts(data: Data) -> tuple[tuple[str, str], ...]:
+def _texts(data: Data) -> Mapping[str, str]:
     """The template's format strings, the prompt's first."""
-    template = data.template
-    if isinstance(template, MessagesTemplate):
-        return ()
-    if isinstance(template, TextTemplate):
-        return (("prompt", template.prompt), ("completion", template.completion))
-    return (("user", template.user), ("assistant", template.assistant))
+    return TEMPLATES[data.template.type].texts(data.template)
 
 
 def _splits(data: Data) -> bool:
@@ -134,10 +130,10 @@ def _splits(data: Data) -> bool:
 
 def _error(row: SourceRow, key: str, name: str, data: Data) -> SlmcompileError | None:
     try:
-        if isinstance(data.template, MessagesTemplate) and key == "data.template.column":
-            read_conversation(row, data.template, data.columns)
-        else:
+        if key == _BY:
             as_text(row, name, data.columns)
+        else:
+            program_of(data.template).look(row, data.template, data.columns, name)
     except SlmcompileError as error:
         return error
     return None
@@ -178,7 +174,7 @@ def _seen(seen: FirstRows) -> str:
 def roles_render(context: CheckContext) -> Verdict:
     """Every pattern of roles in the data is rendered by the chat template."""
     template = context.recipe.data.template
-    if isinstance(template, TextTemplate):
+    if not TEMPLATES[template.type].chat:
         return proved("a text template has no roles")
     model = context.model
     if model is not None and not (
@@ -250,7 +246,7 @@ def label_noise(context: CheckContext) -> Verdict:
 
 def _answers_itself(config: Data) -> bool:
     try:
-        named = [set(fields(parse(text, key))) for key, text in _texts(config)]
+        named = [set(fields(parse(text, key))) for key, text in _texts(config).items()]
     except SlmcompileError:
         return False
     return len(named) == 2 and bool(named[1]) and named[1] <= named[0]

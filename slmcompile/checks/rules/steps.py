@@ -14,8 +14,8 @@ from slmcompile.data_steps import DATA_STEPS
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
-from slmcompile.recipe.schema import MessagesTemplate
 from slmcompile.sources.of_data.file import FileData
+from slmcompile.templates import TEMPLATES
 
 _COUNTED_BYTES = 16 << 20
 """Largest file whose lines are counted while planning (about 10 ms)."""
@@ -105,7 +105,7 @@ def _most_rows(context: CheckContext) -> int | None:
     """An upper bound of the training rows: lines of the files; None where lines are no rows."""
     source = context.recipe.data.source
     # A conversation may become an example for each of its turns.
-    if isinstance(context.recipe.data.template, MessagesTemplate):
+    if not TEMPLATES[context.recipe.data.template.type].one_example:
         return None
     if any(not DATA_STEPS[step.type].row_by_row for step in context.recipe.data.steps):
         return None

@@ -7,14 +7,13 @@ from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
-
-_WRITES_PROMPT = {"text": "prompt", "chat": "user", "messages": "column"}
+from slmcompile.templates import TEMPLATES
 
 
 def _template(context: CheckContext) -> str:
     """Where the key lies that writes the prompt."""
-    kind = context.recipe.data.template.type
-    return context.at(f"data.template.{_WRITES_PROMPT[kind]}")
+    template = TEMPLATES[context.recipe.data.template.type]
+    return context.at(f"data.template.{template.prompt}")
 
 
 @check(
