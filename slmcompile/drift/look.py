@@ -66,9 +66,10 @@ def _moved(project: Project, names: Sequence[str]) -> Iterator[Finding]:
         lock = read_lock(project, name)
         entries = lock.entries if lock else {}
         recipe = compose(project, name).recipe
-        for source in (recipe.model.source, recipe.data.source):
+        rows = {part.key("data.source"): part.source for part in recipe.data.parts}
+        for key, source in {"model.source": recipe.model.source, **rows}.items():
             if isinstance(source, HubKeys):
-                reference = hub_reference(source)
+                reference = hub_reference(source, tuple(key.split(".")))
                 if reference.found is None and reference.key in entries:
                     wanted[reference.key] = (reference, entries[reference.key], lock_name(name))
     for key, (reference, known, file) in sorted(wanted.items()):

@@ -57,11 +57,12 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
     composed = compose(project, name, overrides)
     plan = build(project, pin(project, composed))
     # A folder, a glob or a plug-in may get more files, and a hub's revision is the lock's to say.
-    model, data = composed.recipe.model.source, composed.recipe.data.source
+    model = composed.recipe.model.source
+    rows = [part.source for part in composed.recipe.data.parts]
     open_ended = (
-        any(isinstance(source, HubKeys) for source in (model, data))
+        any(isinstance(source, HubKeys) for source in (model, *rows))
         or MODEL_SOURCES[model.type].folder
-        or globs_of(data)
+        or any(map(globs_of, rows))
         or any(metric.plugin for metric in METRICS.values())
     )
     if not open_ended:

@@ -125,10 +125,11 @@ def _limit(path: str) -> int:
 
 def _named(recipe: Recipe) -> list[str]:
     """Files and folders of the project that a recipe names, as plain relative paths."""
-    model, rows = recipe.model.source, recipe.data.source
+    model, rows = recipe.model.source, [part.source for part in recipe.data.parts]
     entry = MODEL_SOURCES[model.type]
     named: list[str | None] = [getattr(model, key) for key in (entry.file, entry.folder) if key]
-    named += [path for each in DATA_SOURCES[rows.type].files(rows).values() for path in each]
+    files = [DATA_SOURCES[source.type].files(source) for source in rows]
+    named += [path for of_keys in files for each in of_keys.values() for path in each]
     paths = dict.fromkeys(posixpath.normpath(path) for path in named if path and "\0" not in path)
     # What lies outside, in .git or in .dvc is not brought: the builder says why.
     return [

@@ -41,7 +41,7 @@ def deepened(context: CheckContext) -> CheckContext:
         return replace(context, deep=f"rows and model, before {context.base_stage} has run")
     root, model = context.project.root, context.model
     unread = context.data is None
-    fetched = DATA_SOURCES[context.recipe.data.source.type].fetches
+    fetched = any(DATA_SOURCES[p.source.type].fetches for p in context.recipe.data.parts)
     data = context.plan.stage("data").config if unread and not fetched else None
     request: dict[str, Any] = {
         "project": str(root),

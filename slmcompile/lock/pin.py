@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from slmcompile.hub.commit import is_commit
 from slmcompile.lock.file import Lock, lock_name, read_lock
-from slmcompile.lock.references import hub_reference
+from slmcompile.lock.references import hub_key
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
-from slmcompile.sources.keys import HubKeys
+from slmcompile.sources.keys import HubKeys, SourceKeys
 
 
 def pin(project: Project, composed: Composed) -> Composed:
@@ -22,13 +22,14 @@ def pin(project: Project, composed: Composed) -> Composed:
         CorruptError: the lock file is not one (exit 74).
     """
     recipe = composed.recipe
-    if all(_settled(source) for source in (recipe.model.source, recipe.data.source)):
+    rows = [part.source for part in recipe.data.parts]
+    if all(_settled(source) for source in (recipe.model.source, *rows)):
         return composed
     lock = read_lock(project, composed.name)
     if lock is None:
         return composed
     model = recipe.model.model_copy(update={"source": _locked(recipe.model.source, lock)})
-    data = recipe.data.model_copy(update={"source": _locked(recipe.data.source, lock)})
+    data = recipe.data.with_sources([_locked(source, lock) for source in rows])
     pinned = recipe.model_copy(update={"model": model, "data": data})
     if pinned == recipe:
         return composed
@@ -37,12 +38,12 @@ def pin(project: Project, composed: Composed) -> Composed:
     )
 
 
-def _settled(source: object) -> bool:
+def _settled(source: SourceKeys) -> bool:
     return not isinstance(source, HubKeys) or is_commit(source.revision)
 
 
-def _locked(source: object, lock: Lock) -> object:
+def _locked(source: SourceKeys, lock: Lock) -> SourceKeys:
     if not isinstance(source, HubKeys) or is_commit(source.revision):
         return source
-    kind, _, commit = lock.entries.get(hub_reference(source).key, "").partition(":")
+    kind, _, commit = lock.entries.get(hub_key(source), "").partition(":")
     return source.model_copy(update={"revision": commit}) if kind == "commit" else source

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from slmcompile.hub.commit import is_commit
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.definition import Plan
+from slmcompile.plans.names import named_files
 from slmcompile.recipe.schema import Recipe
-from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
+from slmcompile.sources import MODEL_SOURCES
 from slmcompile.sources.keys import HubKeys, RepoKind, SourceKeys
 
 
@@ -34,15 +35,18 @@ class Reference:
     hub: tuple[RepoKind, str, str | None] | None = None
 
 
-def hub_reference(source: HubKeys) -> Reference:
-    """A model or data set of the hub."""
-    kind = source.kind
-    at = f"@{source.revision}" if source.revision else ""
+def hub_key(source: HubKeys) -> str:
+    """Its name in the lock."""
+    return f"{source.kind}:{source.repo_id}{f'@{source.revision}' if source.revision else ''}"
+
+
+def hub_reference(source: HubKeys, at: tuple[str, ...]) -> Reference:
+    """A model or data set of the hub; ``at`` is the recipe's key of the source."""
     return Reference(
-        key=f"{kind}:{source.repo_id}{at}",
-        origin=("model" if kind == "model" else "data", "source", "revision"),
+        key=hub_key(source),
+        origin=(*at, "revision"),
         found=f"commit:{source.revision}" if is_commit(source.revision) else None,
-        hub=(kind, source.repo_id, source.revision),
+        hub=(source.kind, source.repo_id, source.revision),
     )
 
 
@@ -50,14 +54,14 @@ def references(recipe: Recipe, plan: Plan) -> tuple[Reference, ...]:
     """Everything that a recipe refers to, model first; ``plan`` is the recipe's own."""
     base, data = plan.stage("base"), plan.stage("data")
     found = _of_model(recipe.model.source, base.files, plan.files)
-    rows = recipe.data.source
-    if isinstance(rows, HubKeys):
-        found.append(hub_reference(rows))
-    named = DATA_SOURCES[rows.type].files(rows)
-    if named:
+    for part in recipe.data.parts:
+        if isinstance(part.source, HubKeys):
+            found.append(hub_reference(part.source, tuple(part.key("data.source").split("."))))
+    for path, key in named_files(data.config, data.names, data.files):
         # One key of several, as the files of all splits are one thing that a lock knows.
-        key = next(iter(named)).partition(".")[0]
-        found += _files(data.files, plan.files, ("data", "source", key))
+        at = ("data", *key.split("."))
+        origin = at[: at.index("source") + 2]
+        found += _files((path,), plan.files, origin)
     # Files that metrics read.
     score = plan.stage("score")
     for key in score.names:
@@ -75,7 +79,7 @@ def _of_model(
     source: SourceKeys, paths: tuple[str, ...], hashes: Mapping[str, str]
 ) -> list[Reference]:
     entry, at = MODEL_SOURCES[source.type], ("model", "source")
-    found = [hub_reference(source)] if isinstance(source, HubKeys) else []
+    found = [hub_reference(source, at)] if isinstance(source, HubKeys) else []
     if pinned := entry.pinned(source):
         found.append(Reference(pinned.name, (*at, pinned.key), f"sha256:{pinned.sha256}"))
     if entry.folder:

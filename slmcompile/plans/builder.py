@@ -33,7 +33,7 @@ def build(project: Project, composed: Composed) -> Plan:
         BadDataError: a data file that is not there (exit 65).
         RefusedError: a path outside the project (exit 77).
     """
-    rows = composed.recipe.data.source
+    rows = [part.source for part in composed.recipe.data.parts]
     making = _looked_over(project, composed)
     composed, recipe = making.composed, making.recipe
     for kind in KINDS.values():
@@ -88,8 +88,8 @@ def _looked_over(project: Project, composed: Composed) -> Making:
 def _with_files_followed(project: Project, composed: Composed) -> Composed:
     """Globs are followed once, here: what reads the recipe later reads the same files."""
     recipe = composed.recipe
-    source = followed(project, recipe.data.source, composed)
-    data = recipe.data.model_copy(update={"source": source})
+    found = [followed(project, part, composed) for part in recipe.data.parts]
+    data = recipe.data.with_sources(found)
     return replace(composed, recipe=recipe.model_copy(update={"data": data}))
 
 

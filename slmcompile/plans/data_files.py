@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -20,8 +20,10 @@ from slmcompile.console.errors import BadDataError, BadRecipeError
 from slmcompile.console.printable import shortened
 from slmcompile.plans.project_files import contained, look, permitted
 from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.data_parts import Part
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.project import Project
+from slmcompile.recipe.yaml_file import KeyPath
 from slmcompile.registry.scalars import LONGEST_PATH
 from slmcompile.sources import DATA_SOURCES
 from slmcompile.sources.keys import SourceKeys
@@ -32,7 +34,6 @@ MOST_FILES = 1000
 
 _MAGIC = re.compile(r"[*?\[]")
 _MOST_ENTRIES = 100_000
-_AT = ("data", "source")
 
 
 def is_glob(path: str) -> bool:
@@ -52,9 +53,9 @@ def globs_of(source: SourceKeys) -> list[str]:
     return [path for paths in named.values() for path in paths if is_glob(path)]
 
 
-def glob_folders(source: SourceKeys) -> tuple[str, ...]:
-    """Folders below which the source's globs look, but for the project itself, by name."""
-    globs = globs_of(source)
+def glob_folders(sources: Iterable[SourceKeys]) -> tuple[str, ...]:
+    """Folders below which the sources' globs look, but for the project itself, by name."""
+    globs = [glob for source in sources for glob in globs_of(source)]
     return tuple(sorted({fixed_folder(glob) for glob in globs} - {""}))
 
 
@@ -68,18 +69,19 @@ def _matches(part: str, name: str) -> bool:
     return fnmatchcase(name, part) and not name.startswith(".") if is_glob(part) else name == part
 
 
-def followed(project: Project, source: SourceKeys, composed: Composed) -> SourceKeys:
-    """The source with every file by its own name.
+def followed(project: Project, part: Part, composed: Composed) -> SourceKeys:
+    """A part's source with every file by its own name.
 
     Raises:
         BadRecipeError: ``**``, or of file data path and files, or neither (exit 78).
         BadDataError: no such file, or too many (exit 65).
         RefusedError: outside of the project (exit 77).
     """
+    source, at = part.source, tuple(part.key("data.source").split("."))
     if isinstance(source, FileData):
-        _one_of_both(source, composed)
+        _one_of_both(source, at, composed)
     for key, paths in DATA_SOURCES[source.type].files(source).items():
-        keys = (*_AT, *key.split("."))
+        keys = (*at, *key.split("."))
         where = f"{composed.origin(keys)}: {'.'.join(keys)}"
         found = tuple(
             dict.fromkeys(path for given in paths for path in _matched(project, given, where))
@@ -119,17 +121,18 @@ def _with(source: SourceKeys, key: str, value: str | tuple[str, ...]) -> SourceK
     return source.model_copy(update={name: whole})
 
 
-def _one_of_both(source: FileData, composed: Composed) -> None:
+def _one_of_both(source: FileData, at: KeyPath, composed: Composed) -> None:
+    key = ".".join(at)
     if source.names_both:
-        where = composed.origin((*_AT, "files"))
-        null = "data.source.path=null" if is_override(where) else "`path: null`"
+        where = composed.origin((*at, "files"))
+        null = f"{key}.path=null" if is_override(where) else "`path: null`"
         raise BadRecipeError(
-            f"{where}: data.source.files: there is a path too ({composed.origin((*_AT, 'path'))})",
+            f"{where}: {key}.files: there is a path too ({composed.origin((*at, 'path'))})",
             f"keep one of the two; {null} takes the path away",
         )
     if not source.paths:
         raise BadRecipeError(
-            f"{composed.origin((*_AT, 'path'))}: data.source: neither path nor files is given",
+            f"{composed.origin((*at, 'path'))}: {key}: neither path nor files is given",
             "give `path: rows.jsonl`, or `files: {train: …, validation: …, test: …}`",
         )
 

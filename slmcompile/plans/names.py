@@ -23,20 +23,28 @@ def without_names(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
     """
     found = dict(config)
     for name in names:
-        section, keys = found, name.split(".")
-        for key in keys[:-1]:
-            below = section.get(key)
-            if not isinstance(below, Mapping):
-                break
-            section[key] = dict(below)
-            section = section[key]
-        else:
-            value = section.get(keys[-1])
-            if isinstance(value, str):
-                section[keys[-1]] = _ending(value)
-            elif isinstance(value, (list, tuple)):
-                section[keys[-1]] = [_ending(path) for path in value]
+        first, *rest = name.split(".")
+        if first in found:
+            found[first] = _without_name(found[first], rest)
     return found
+
+
+def _without_name(value: Any, keys: Sequence[str]) -> Any:
+    """A copy of a value in which what lies at ``keys`` is its content's name alone."""
+    if keys and isinstance(value, Mapping):
+        key, *rest = keys
+        return {**value, key: _without_name(value[key], rest)} if key in value else value
+    if keys and isinstance(value, (list, tuple)):
+        number, *rest = keys
+        return [
+            _without_name(each, rest) if str(at) == number else each
+            for at, each in enumerate(value)
+        ]
+    if not keys and isinstance(value, str):
+        return _ending(value)
+    if not keys and isinstance(value, (list, tuple)):
+        return [_ending(path) for path in value]
+    return value
 
 
 def content_names(
@@ -76,7 +84,10 @@ def named_files(
 
 def _paths(config: Any, name: str) -> list[str]:
     for key in name.split("."):
-        config = config.get(key) if isinstance(config, Mapping) else None
+        if isinstance(config, list | tuple):
+            config = config[int(key)] if key.isdigit() and int(key) < len(config) else None
+        else:
+            config = config.get(key) if isinstance(config, Mapping) else None
     listed = config if isinstance(config, list | tuple) else [config]
     return [path for path in listed if isinstance(path, str)]
 

@@ -12,7 +12,7 @@ tables (``metrics/``).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -33,6 +33,7 @@ from slmcompile.metrics import METRICS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
+from slmcompile.recipe.data_parts import Part
 from slmcompile.registry.markers import ByName, NameIn
 from slmcompile.registry.scalars import DisplayName, Identifier, ProjectPath
 from slmcompile.registry.section import Section, Seed, cosmetic
@@ -162,6 +163,16 @@ class Data(Section):
         if not self.steps:
             found.pop("steps", None)
         return found
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every source of rows, in order."""
+        return (Part(self.source, self.columns, self.steps, self.template, {}),)
+
+    def with_sources(self, sources: Sequence[SourceKeys]) -> Data:
+        """The same with other sources in the places of its parts'."""
+        (source,) = sources
+        return self.model_copy(update={"source": source})
 
     @property
     def labelled(self) -> bool:

@@ -9,6 +9,7 @@ from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
 from slmcompile.sources import DATA_SOURCES
+from slmcompile.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from slmcompile.plans.making import Making
@@ -17,21 +18,29 @@ if TYPE_CHECKING:
 def plan(making: Making) -> None:
     """One stage, shared by all recipes with this data and this base's tokenizer."""
     data, base = making.recipe.data, making.stage("base")
-    source = DATA_SOURCES[data.source.type]
-    named = source.files(data.source)
-    steps = [step.type for step in data.steps]
+    named = {
+        f"{part.key('data.source')}.{key}".removeprefix("data."): paths
+        for part in data.parts
+        for key, paths in DATA_SOURCES[part.source.type].files(part.source).items()
+    }
+    sources = [DATA_SOURCES[part.source.type] for part in data.parts]
+    steps = [DATA_STEPS[step.type] for part in data.parts for step in part.steps]
+    templates = [part.template.type for part in data.parts]
     making.add_shared(
         "data",
         typed(data, making.values["data"]),
         {"": "data"},
         versions(
-            *("transformers", "tokenizers", "pyarrow", *source.packages),
-            *(package for step in steps for package in DATA_STEPS[step].packages),
+            *("transformers", "tokenizers", "pyarrow"),
+            *(package for source in sources for package in source.packages),
+            *(package for step in steps for package in step.packages),
         ),
         {"base": base},
         tuple(path for paths in named.values() for path in paths),
-        tuple(f"source.{key}" for key in named),
-        epochs=DATA_SOURCES.raised(source.name) | DATA_STEPS.raised(*steps),
+        tuple(named),
+        epochs=DATA_SOURCES.raised(*(source.name for source in sources))
+        | DATA_STEPS.raised(*(step.name for step in steps))
+        | TEMPLATES.raised(*templates),
     )
 
 
