@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from slmcompile.console.printable import shortened
-from slmcompile.data.csv_rows import delimiter_name
 from slmcompile.data.duplicates import Contradiction
-from slmcompile.data.formats import ReadFile
+from slmcompile.data.examples import examples, tokens
+from slmcompile.data.part_rows import PartRows
 from slmcompile.data.report_facts import RowFacts
-from slmcompile.data.rows import ConversationFacts, Stop
+from slmcompile.data.rows import ConversationFacts
+from slmcompile.data.source_report import mixture_notes
 from slmcompile.data.steps import Done
-from slmcompile.data.store import IGNORED, Row
+from slmcompile.data.store import Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.shapes.splits import Split
 
@@ -65,83 +66,43 @@ def label_counts(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, i
     return {split: {label: count[label] for label in listed} for split, count in each.items()}
 
 
-def tokens(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
-    """All tokens and trained tokens of each split."""
-    return {
-        split: {
-            "total": sum(len(row.input_ids) for row in rows),
-            "trained": sum(label != IGNORED for row in rows for label in row.labels),
-        }
-        for split, rows in splits.items()
-    }
-
-
-def example(row: Row, tokenizer: Tokenizer) -> dict[str, Any]:
-    """One row as segments of decoded text, each trained or not, made from its token ids."""
-    segments: list[tuple[bool, list[int]]] = []
-    for token, label in zip(row.input_ids, row.labels, strict=True):
-        trained = label != IGNORED
-        if not segments or segments[-1][0] != trained:
-            segments.append((trained, []))
-        segments[-1][1].append(token)
-    return {
-        "id": row.id,
-        "tokens": len(row.input_ids),
-        "segments": [
-            {
-                "trained": trained,
-                "text": tokenizer.decode(
-                    ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-                ),
-            }
-            for trained, ids in segments
-        ],
-    }
-
-
-def examples(rows: Sequence[Row], tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """Three rows: the shortest, one of median length, the longest."""
-    ordered = sorted(rows, key=lambda row: (len(row.input_ids), row.id))
-    chosen = dict.fromkeys((0, len(ordered) // 2, len(ordered) - 1))
-    return [example(ordered[number], tokenizer) for number in chosen]
-
-
 def report(
     splits: Mapping[Split, Sequence[Row]],
+    parts: Sequence[PartRows],
     *,
     tokenizer: Tokenizer,
-    template: Mapping[str, Any],
-    stop: Stop,
     labelled: bool,
-    read: int,
     duplicates: int,
     too_long: Sequence[str],
     max_length: int,
     contradicting: Sequence[Contradiction],
     facts: RowFacts,
-    files: Sequence[ReadFile],
-    conversations: ConversationFacts,
-    steps: Sequence[Done],
+    sources: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The content of ``data_report.json``.
 
     Args:
         splits: the rows as written.
+        parts: the rows of each source.
         tokenizer: the base model's, to show examples.
-        template: the recipe's ``data.template``.
-        stop: the stop token.
         labelled: whether a label distribution makes sense for the task.
-        read: rows that steps have left of the source; examples, where a conversation gave several.
         duplicates: rows dropped as exact repeats.
         too_long: places of the rows dropped as longer than ``max_length``.
         max_length: the recipe's ``data.max_length``.
         contradicting: prompts answered in two ways (kept).
         facts: what the rules judge.
-        files: what the rows were read from.
-        conversations: what became of conversations.
-        steps: what was done with the rows before.
+        sources: of ``source_reports``.
+
+    ``read`` are rows that steps have left of the sources; examples, where a conversation gave
+    several. Stop token and template are the first source's.
     """
     every = [row for rows in splits.values() for row in rows]
+    steps = [
+        replace(step, words=_of(rows, step.words)) for rows in parts for step in rows.read.steps
+    ]
+    read = sum(len(rows.rendering.rows) for rows in parts)
+    stop = parts[0].rendering.stop
+    conversations = joined([rows.rendering.conversations for rows in parts])
     found: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "read": read,
@@ -154,7 +115,8 @@ def report(
                 "encoding": file.encoding,
                 "compression": file.compression,
             }
-            for file in files
+            for rows in parts
+            for file in rows.read.files
         ],
         "counts": {split: len(rows) for split, rows in splits.items()},
         "dropped": {
@@ -179,40 +141,51 @@ def report(
             "answer": lengths([len(row.input_ids) - len(row.prompt_ids) for row in every]),
             "total": lengths([len(row.input_ids) for row in every]),
         },
-        "labels": label_counts(splits) if labelled else {},
+        "labels": label_counts(_counted(splits)) if labelled else {},
         "labels_never_trained": list(facts.never_trained)[:LISTED],
         "leaks": dict(facts.leaks_normalised),
         "tokens": tokens(splits),
         "examples": examples(splits["train"], tokenizer),
-        "template": dict(template),
+        "template": parts[0].part.template.model_dump(mode="json"),
         "stop": {"id": stop.id, "text": stop.text},
         "conversations": asdict(conversations),
-        "notes": [*(step.line() for step in steps), *notes(conversations)],
+        "notes": [
+            *(step.line() for step in steps),
+            *notes(conversations),
+            *mixture_notes(sources),
+        ],
         "facts": asdict(facts),
     }
     if steps:
         found["steps"] = [asdict(step) for step in steps]
+    if sources:
+        found["sources"] = list(sources)
     found["warnings"] = warnings(found, facts, steps)
     return found
 
 
-def how_read(files: Sequence[ReadFile]) -> list[str]:
-    """A line for each way of reading that is not the plainest, with the first file read so."""
-    ways: dict[str, list[str]] = {}
-    for file in files:
-        parts = [
-            f"divided by {delimiter_name(file.delimiter)}"
-            if file.delimiter not in {None, ","}
-            else "",
-            f"in {file.encoding}" if file.encoding not in {None, "utf-8"} else "",
-            f"unpacked ({file.compression})" if file.compression else "",
-        ]
-        if way := ", ".join(filter(None, parts)):
-            ways.setdefault(way, []).append(file.path)
-    return [
-        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {way}"
-        for way, paths in ways.items()
-    ]
+def _of(rows: PartRows, words: str) -> str:
+    return f"{rows.part.name}: {words}" if rows.part.name else words
+
+
+def _counted(splits: Mapping[Split, Sequence[Row]]) -> dict[Split, list[Row]]:
+    return {split: [row for row in rows if row.counted] for split, rows in splits.items()}
+
+
+def joined(facts: Sequence[ConversationFacts]) -> ConversationFacts:
+    """Those of all sources as one; what the chat template writes is the same in all."""
+    if len(facts) == 1:
+        return facts[0]
+    return ConversationFacts(
+        untrained=sum(each.untrained for each in facts),
+        cut=sum(each.cut for each in facts),
+        one_a_turn=sum(each.one_a_turn for each in facts),
+        examples=sum(each.examples for each in facts),
+        thinking=any(each.thinking for each in facts),
+        opening=next((each.opening for each in facts if each.opening), ""),
+        dated=any(each.dated for each in facts),
+        ignored=dict(sum((Counter(each.ignored) for each in facts), Counter())),
+    )
 
 
 def notes(conversations: ConversationFacts) -> list[str]:

@@ -29,6 +29,8 @@ def contradictions(rows: Iterable[Rendered]) -> list[Contradiction]:
     """Prompts that occur with more than one completion, in order of appearance."""
     by_prompt: dict[str, list[Rendered]] = {}
     for row in rows:
+        if row.document is not None:
+            continue  # it asks nothing
         by_prompt.setdefault(row.prompt, []).append(row)
     return [
         Contradiction(

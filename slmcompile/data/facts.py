@@ -13,9 +13,10 @@ from itertools import pairwise
 from slmcompile.data.label_writings import several_writings
 from slmcompile.data.labels import label_of
 from slmcompile.data.normalise import normalised
+from slmcompile.data.part_rows import PartRows, Texts
 from slmcompile.data.render import program_of
 from slmcompile.data.report_facts import RowFacts, SameIds, Stratum
-from slmcompile.data.rows import Rendered, Rendering, Stop
+from slmcompile.data.rows import Rendered, Stop
 from slmcompile.data.sample import longest_of_first
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
@@ -37,7 +38,8 @@ _PATTERN = 400
 def row_facts(
     config: Data,
     splits: Splits,
-    rendering: Rendering,
+    texts_of: Texts,
+    parts: Sequence[PartRows],
     tokenizer: Tokenizer,
     *,
     too_long: Sequence[Rendered],
@@ -48,48 +50,70 @@ def row_facts(
 
     Args:
         config: the recipe's ``data`` section.
-        splits: the rows; a row's ``id`` is its index in ``rendering.rows``.
-        rendering: the texts that they were made from.
+        splits: the rows.
+        texts_of: the texts that they were made from.
+        parts: the rows of each source.
         tokenizer: decodes what is trained.
-        too_long: what was dropped as too long.
+        too_long: what of the task was dropped as too long.
         strata: of a stratified split, its smallest stratum.
         same_ids: of ``same_ids.compare``.
     """
-    every = sorted((row for rows in splits.values() for row in rows), key=lambda row: row.id)
-    texts = [rendering.rows[row.id] for row in every]
+    every = _each_once(splits)
+    texts = [texts_of.text(row) for row in every]
+    stops = [texts_of.of(row).rendering.stop for row in every]
+    counted = {split: [row for row in rows if row.counted] for split, rows in splits.items()}
+    of_task = [(row, text) for row, text in zip(every, texts, strict=True) if row.counted]
     trained = [[token for token in row.labels if token != IGNORED] for row in every]
     least = min(range(len(every)), key=lambda n: len(trained[n]))
-    wrong = list(_masked_otherwise(every, texts, trained, tokenizer, rendering.stop))
-    doubled, doubled_at = _doubled(every, texts, tokenizer, rendering.stop)
+    wrong = list(_masked_otherwise(every, texts, trained, tokenizer, stops))
+    doubled, doubled_at = _doubled(every, texts, tokenizer, stops)
     return RowFacts(
         least_trained=len(trained[least]),
         least_trained_at=texts[least].row.where,
         mask_differs=len(wrong),
         mask_differs_at=wrong[0] if wrong else "",
-        stop_trained=sum(ids[-1:] == [rendering.stop.id] for ids in trained),
+        stop_trained=sum(
+            (ids[-1:] == [stop.id]) == text.ends
+            for ids, text, stop in zip(trained, texts, stops, strict=True)
+        ),
         pad_id=getattr(tokenizer, "pad_token_id", None),
         doubled=doubled,
         doubled_at=doubled_at,
-        roles=_most_frequent(rendering.roles),
-        leaks_exact=_leaks({s: [row.prompt for row in rows] for s, rows in splits.items()}),
+        roles=_most_frequent(sum((Counter(rows.rendering.roles) for rows in parts), Counter())),
+        leaks_exact=_leaks(
+            {s: [texts_of.text(row).identity for row in rows] for s, rows in splits.items()}
+        ),
         leaks_normalised=_leaks(
-            {s: [normalised(row.prompt) for row in rows] for s, rows in splits.items()}
+            {
+                s: [normalised(texts_of.text(row).identity) for row in rows]
+                for s, rows in splits.items()
+            }
         ),
         longest_tested=tuple(
             longest_of_first(splits["test"], config.seed, labelled=config.labelled)
         ),
-        labels_lost=_labels_lost(every, too_long, config.label) if config.labelled else (),
-        never_trained=_never_trained(splits) if config.labelled else {},
+        labels_lost=_labels_lost([row for row, _ in of_task], too_long, config.label)
+        if config.labelled
+        else (),
+        never_trained=_never_trained(counted) if config.labelled else {},
         strata=strata,
-        given_away=sum(_given_away(text, config, rendering.columns) for text in texts),
+        given_away=sum(
+            _given_away(text, texts_of.of(row)) for row, text in zip(every, texts, strict=True)
+        ),
         same_ids=same_ids,
         spelled=sum(bool(text.prompt_cuts or text.completion_cuts) for text in texts),
         several_writings=several_writings(
-            ((text.completion, text.row.where) for text in texts), config.label
+            ((text.completion, text.row.where) for _, text in of_task), config.label
         )
         if config.labelled
         else (),
     )
+
+
+def _each_once(splits: Splits) -> list[Row]:
+    """All rows by id; of one that is trained several times the first."""
+    found = {row.id: row for rows in splits.values() for row in rows}
+    return [found[number] for number in sorted(found)]
 
 
 def _most_frequent(roles: Mapping[str, int]) -> dict[str, int]:
@@ -107,15 +131,25 @@ def _masked_otherwise(
     texts: Sequence[Rendered],
     trained: Sequence[Sequence[int]],
     tokenizer: Tokenizer,
-    stop: Stop,
+    stops: Sequence[Stop],
 ) -> Iterator[str]:
-    """Places of rows that train anything but their answers, each with its stop token."""
-    decoded = tokenizer.batch_decode(
-        trained, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    """Places of rows that train anything but their answers, each with its stop token.
+
+    What a piece of a document trains is decoded behind the token that it goes on from: some
+    tokenizers write no space where a text begins.
+    """
+    before = [row.prompt_ids if text.piece else [] for row, text in zip(rows, texts, strict=True)]
+    whole = [[*ids, *more] for ids, more in zip(before, trained, strict=True)]
+    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    decoded = zip(
+        tokenizer.batch_decode(whole, **options),
+        tokenizer.batch_decode(before, **options),
+        strict=True,
     )
-    for row, text, found in zip(rows, texts, decoded, strict=True):
+    for row, text, stop, (both, first) in zip(rows, texts, stops, decoded, strict=True):
+        found = both[len(first) :]
         earlier = "".join(text.prompt[start:end] for start, end in text.trained)
-        expected = earlier + text.completion + stop.text
+        expected = earlier + text.completion + (stop.text if text.ends else "")
         moved = any(
             label not in (IGNORED, token)
             for token, label in zip(row.input_ids, row.labels, strict=True)
@@ -125,14 +159,14 @@ def _masked_otherwise(
 
 
 def _doubled(
-    rows: Sequence[Row], texts: Sequence[Rendered], tokenizer: Tokenizer, stop: Stop
+    rows: Sequence[Row], texts: Sequence[Rendered], tokenizer: Tokenizer, stops: Sequence[Stop]
 ) -> tuple[dict[str, int], str]:
     """Rows in which a token that opens or ends a text stands twice side by side."""
     opening = {getattr(tokenizer, "bos_token_id", None)} - {None}
-    ending = {tokenizer.eos_token_id, stop.id} - opening
     counts = {"BOS": 0, "EOS": 0}
     first = ""
-    for row, text in zip(rows, texts, strict=True):
+    for row, text, stop in zip(rows, texts, stops, strict=True):
+        ending = {tokenizer.eos_token_id, stop.id} - opening
         twice = {one for one, other in pairwise(row.input_ids) if one == other}
         for name, ids in (("BOS", opening), ("EOS", ending)):
             if twice & ids:
@@ -163,12 +197,14 @@ def _never_trained(splits: Splits) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _given_away(text: Rendered, config: Data, columns: Sequence[str]) -> bool:
+def _given_away(text: Rendered, rows: PartRows) -> bool:
     """Whether the values in the prompt hold the whole answer, as words.
 
     The template's own words do not count: a prompt that lists every label gives none away.
     """
-    answer = normalised(text.completion)
-    template = config.template
-    given = program_of(template).given(text, template, config.columns, columns)
+    if text.document is not None:
+        return False
+    answer, part = normalised(text.completion), rows.part
+    columns = rows.rendering.columns
+    given = program_of(part.template).given(text, part.template, part.columns, columns)
     return f" {answer} " in f" {normalised(given)} "

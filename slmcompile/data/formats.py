@@ -15,7 +15,7 @@ from typing import Any
 
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.compression import compression_of, read_all, without_compression
-from slmcompile.data.csv_rows import find_delimiter, parse_csv
+from slmcompile.data.csv_rows import delimiter_name, find_delimiter, parse_csv
 from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
 from slmcompile.data.rows import SourceRow, twice
@@ -233,3 +233,22 @@ def read_file(project: Path, path: str, source: FileData, roots: Sequence[str] =
     if not found.rows:
         raise BadDataError(f"{path}: the file has no rows", "add rows or name another file")
     return found
+
+
+def how_read(files: Sequence[ReadFile]) -> list[str]:
+    """A line for each way of reading that is not the plainest, with the first file read so."""
+    ways: dict[str, list[str]] = {}
+    for file in files:
+        parts = [
+            f"divided by {delimiter_name(file.delimiter)}"
+            if file.delimiter not in {None, ","}
+            else "",
+            f"in {file.encoding}" if file.encoding not in {None, "utf-8"} else "",
+            f"unpacked ({file.compression})" if file.compression else "",
+        ]
+        if way := ", ".join(filter(None, parts)):
+            ways.setdefault(way, []).append(file.path)
+    return [
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {way}"
+        for way, paths in ways.items()
+    ]

@@ -19,7 +19,7 @@ from slmcompile.data.control_tokens import (
     unmarked,
 )
 from slmcompile.data.messages import conversation
-from slmcompile.data.rows import Rendering
+from slmcompile.data.part_rows import PartRows
 from slmcompile.data.template import Piece, parse, parts
 from slmcompile.recipe.schema import Data
 
@@ -29,10 +29,21 @@ ChatRenderer = Callable[[list[dict[str, str]]], str]
 """Renders messages with the generation prompt."""
 
 
-def describe_prompt(
-    config: Data, rendering: Rendering, prefix: Sequence[int], controls: ControlTokens
+def describe_prompts(
+    config: Data, parts: Sequence[PartRows], controls: ControlTokens
 ) -> dict[str, Any]:
-    """The content of ``prompt.json``.
+    """The content of ``prompt.json``: how prompts of the first source of the task are written.
+
+    Of several sources ``source`` is its name, and ``sources`` says the same of each.
+    """
+    found = {rows.part.name: describe_prompt(config, rows, controls) for rows in parts}
+    served = min(parts, key=lambda rows: (not rows.part.counted, not rows.asks))
+    first = found[served.part.name]
+    return {**first, "source": served.part.name, "sources": found} if served.part.name else first
+
+
+def describe_prompt(config: Data, rows: PartRows, controls: ControlTokens) -> dict[str, Any]:
+    """How serving writes a prompt of one source.
 
     ``text`` is the prompt as a format string over ``columns`` (chat template applied) or null;
     ``enable_thinking`` is the chat template's variable of that name; ``prefix_ids`` go before the
@@ -40,16 +51,17 @@ def describe_prompt(
     ``control_tokens`` (text → id) and ``values`` say how the values of columns, which a user
     writes, are kept from being read as control tokens.
     """
+    rendering = rows.rendering
     return {
         "format_version": FORMAT_VERSION,
         "task": config.task,
         "label": config.label,
-        "template": config.template.model_dump(mode="json"),
+        "template": rows.part.template.model_dump(mode="json"),
         "text": rendering.prompt_text,
         "columns": list(rendering.columns),
         "stop": {"id": rendering.stop.id, "text": rendering.stop.text},
         "enable_thinking": rendering.conversations.thinking,
-        "prefix_ids": list(prefix),
+        "prefix_ids": list(rows.prefix),
         "add_special_tokens": False,
         "control_tokens": dict(controls.ids),
         "values": RULE,

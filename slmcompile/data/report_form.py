@@ -67,6 +67,12 @@ class _Contradicting(_Part):
     listed: tuple[_Contradiction, ...]
 
 
+class _Divided(_Part):
+    train: _Count
+    validation: _Count
+    test: _Count
+
+
 class _Stop(_Part):
     id: int
     text: str
@@ -77,6 +83,14 @@ class _Step(_Part):
     read: _Count
     left: _Count
     facts: Annotated[dict[str, _Count], Field(max_length=4096)]
+
+
+class _Source(_Part):
+    """One of several sources."""
+
+    name: Annotated[str, Field(max_length=64)]
+    divided: _Divided
+    stop: _Stop
 
 
 class ReportForm(_Part):
@@ -90,7 +104,8 @@ class ReportForm(_Part):
     lengths: _Lengths
     tokens: _TokensOfSplits
     stop: _Stop
-    steps: Annotated[tuple[_Step, ...], Field(max_length=16)] = ()
+    steps: Annotated[tuple[_Step, ...], Field(max_length=1024)] = ()
+    sources: Annotated[tuple[_Source, ...], Field(max_length=64)] = ()
     facts: RowFacts
 
     @model_validator(mode="after")

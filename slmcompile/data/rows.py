@@ -127,6 +127,10 @@ class Rendered:
             parts it; None where it is the only one.
         asked: messages of the prompt as the chat template got them; empty for plain text.
         tools: schemas of tools that the prompt offers, if there are any.
+        document: the whole text that it is, or is a piece of, where it asks nothing; None where
+            there is a prompt and an answer.
+        piece: which piece of it, from 0.
+        ends: whether the stop token follows; not behind a piece of a document that goes on.
     """
 
     row: SourceRow
@@ -139,6 +143,14 @@ class Rendered:
     together: str | None = None
     asked: tuple[Mapping[str, Any], ...] = ()
     tools: tuple[Mapping[str, Any], ...] | None = None
+    document: str | None = None
+    piece: int = 0
+    ends: bool = True
+
+    @property
+    def identity(self) -> str:
+        """By what it is another row than others: rows with one in common stay in one split."""
+        return self.prompt if self.document is None else self.document
 
 
 @dataclass(frozen=True, slots=True)

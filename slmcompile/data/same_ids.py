@@ -17,44 +17,79 @@ from typing import Any
 
 from slmcompile.data.chat_render import Message, Request, render_all
 from slmcompile.data.control_tokens import ControlTokens, split_at
+from slmcompile.data.part_rows import PartRows, Texts
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.render import program_of
 from slmcompile.data.report_facts import SameIds
-from slmcompile.data.rows import Rendering
 from slmcompile.data.store import Row
 from slmcompile.data.template import Part
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.models.tokenizer_files import portable
-from slmcompile.recipe.schema import Data
+from slmcompile.shapes.splits import Split
 
 SAMPLE = 64
 """Prompts compared, spread evenly over the rows."""
 
 
-def compare(
-    config: Data,
-    rows: Sequence[Row],
-    rendering: Rendering,
+def compare_all(
+    splits: Mapping[Split, Sequence[Row]],
+    texts: Texts,
+    parts: Sequence[PartRows],
     prompt: Mapping[str, Any],
     tokenizer: Tokenizer,
     base: Path,
 ) -> SameIds:
-    """Encodes a sample of prompts in each way.
+    """Encodes a sample of each source's prompts in each way.
 
     Args:
-        config: the recipe's ``data`` section.
-        rows: rows as written.
-        rendering: the texts that they were made from, by ``Row.id``.
+        splits: rows as written.
+        texts: what they were made from.
+        parts: the rows of each source.
         prompt: content of ``prompt.json``.
         tokenizer: the base model's.
         base: its folder.
     """
-    ordered = sorted(rows, key=lambda row: row.id)
-    sample = ordered[:: -(-len(ordered) // SAMPLE)]
+    rows = {row.id: row for of_split in splits.values() for row in of_split}
+    found: list[SameIds] = []
+    for part in parts:
+        own = [row for row in rows.values() if texts.of(row) is part]
+        described = prompt["sources"][part.part.name] if part.part.name else prompt
+        if own:
+            found.append(compare(part, own, texts, described, tokenizer, base))
+    if len(found) == 1:
+        return found[0]
+    return SameIds(
+        prompts=sum(each.prompts for each in found),
+        served=sum(each.served for each in found),
+        training=_digest([each.training for each in found]),
+        serving=_digest([each.serving for each in found]),
+        exported=_digest([each.exported for each in found]),
+        differs=next((each.differs for each in found if each.differs), ""),
+    )
+
+
+def compare(
+    part: PartRows,
+    rows: Sequence[Row],
+    texts_of: Texts,
+    prompt: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    base: Path,
+) -> SameIds:
+    """The same of one source, whose prompts are written as ``prompt`` says.
+
+    Of documents, which have no prompts, it is the text of those that are in one piece.
+    """
+    ordered = [
+        row
+        for row in sorted(rows, key=lambda row: row.id)
+        if not row.document or (texts_of.text(row).piece == 0 and texts_of.text(row).ends)
+    ]
+    sample = ordered[:: max(1, -(-len(ordered) // SAMPLE))]
     exported = _exported(base)
     prefix = list(prompt["prefix_ids"])
-    ids = [row.prompt_ids for row in sample]
-    places = [rendering.rows[row.id].row.where for row in sample]
+    ids = [row.input_ids[:-1] if row.document else row.prompt_ids for row in sample]
+    places = [texts_of.text(row).row.where for row in sample]
     plain = bool(prompt["add_special_tokens"])
 
     def own(pieces: Sequence[str]) -> list[int]:
@@ -68,12 +103,10 @@ def compare(
         return [token for piece in pieces for token in exported(piece)]
 
     by_export = [
-        _behind(prefix, of_export(split_at(row.prompt, row.prompt_cuts)))
-        if exported
-        else row.prompt_ids
-        for row in sample
+        _behind(prefix, of_export(_pieces(row, texts_of))) if exported else known
+        for row, known in zip(sample, ids, strict=True)
     ]
-    served, texts = _served(config, sample, rendering, prompt, tokenizer)
+    served, texts = _served(part, sample, texts_of, prompt, tokenizer)
     by_serving = [_behind(prefix, own(pieces)) for pieces in texts]
     controls = ControlTokens(prompt["control_tokens"])
     differs = (
@@ -90,6 +123,13 @@ def compare(
         exported=_digest(by_export),
         differs=differs,
     )
+
+
+def _pieces(row: Row, texts: Texts) -> tuple[str, ...]:
+    """The text that is compared, as it is cut."""
+    if row.document:
+        return split_at(row.completion, texts.text(row).completion_cuts)
+    return split_at(row.prompt, row.prompt_cuts)
 
 
 def read_as_token(
@@ -124,9 +164,9 @@ def _exported(base: Path) -> Any:
 
 
 def _served(
-    config: Data,
+    part: PartRows,
     sample: Sequence[Row],
-    rendering: Rendering,
+    texts_of: Texts,
     prompt: Mapping[str, Any],
     tokenizer: Tokenizer,
 ) -> tuple[list[int], list[tuple[str, ...]]]:
@@ -140,13 +180,13 @@ def _served(
     def now(_: list[dict[str, str]]) -> str:
         return next(rendered)
 
-    template, columns = config.template, rendering.columns
+    template, renamed, columns = part.part.template, part.part.columns, part.rendering.columns
     numbers: list[int] = []
     typed: list[dict[str, str]] = []
     texts: list[tuple[str, ...]] = []
     for number, row in enumerate(sample):
-        text = rendering.rows[row.id]
-        values = program_of(template).typed(text, template, config.columns, columns)
+        text = texts_of.text(row)
+        values = program_of(template).typed(text, template, renamed, columns)
         if values is not None:
             numbers.append(number)
             typed.append(values)
@@ -176,5 +216,5 @@ def _first(
     return ""
 
 
-def _digest(ids: Sequence[list[int]]) -> str:
+def _digest(ids: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()

@@ -7,6 +7,9 @@ of the row's text. So a larger limit only adds rows, and where a row stands in i
 A label that would have less than half a row by its share has one all the same, at the cost of the
 others: with many rare labels the sample is not the test split in small, and what is measured on it
 tells more of rare labels than the split holds of them.
+
+Of several sources each counts for itself: a label of another source is another label. What is there
+against forgetting is no part of the sample, and as many rows of each such source are taken at most.
 """
 
 from __future__ import annotations
@@ -30,7 +33,15 @@ def sample(rows: Sequence[Row], limit: int | None, seed: int, *, labelled: bool)
     """
     if limit is None or limit >= len(rows):
         return list(rows)
-    return [rows[n] for n in sorted(_order(rows, seed, labelled=labelled)[:limit])]
+    groups: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault("" if row.counted else row.source, []).append(number)
+    kept = [
+        numbers[n]
+        for numbers in groups.values()
+        for n in _order([rows[n] for n in numbers], seed, labelled=labelled)[:limit]
+    ]
+    return [rows[n] for n in sorted(kept)]
 
 
 def longest_of_first(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[tuple[int, int]]:
@@ -38,12 +49,13 @@ def longest_of_first(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[
 
     Returns:
         (rows, tokens) with both rising: samples of that many rows and more have an answer of that
-        length.
+        length. A document is no answer.
     """
+    rows = [row for row in rows if row.counted]
     found: list[tuple[int, int]] = []
     for taken, number in enumerate(_order(rows, seed, labelled=labelled), 1):
         row = rows[number]
-        tokens = len(row.input_ids) - len(row.prompt_ids) - 1
+        tokens = len(row.input_ids) - len(row.prompt_ids) - 1 if row.asked else 0
         if not found or tokens > found[-1][1]:
             found.append((taken, tokens))
     return found
@@ -56,13 +68,13 @@ def _order(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[int]:
     … (Webster 1832, Sainte-Laguë 1910), which count the first row too: labels with more than one
     row have their shares, to within a row, of what the others leave them.
     """
-    waiting: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+    waiting: dict[tuple[str, str], list[tuple[bytes, int]]] = defaultdict(list)
     for number, row in enumerate(rows):
         text = f"{seed}\0{row.prompt}\0{row.completion}".encode("utf-8", "surrogatepass")
-        label = row.label if labelled else ""
+        label = (row.source, row.label if labelled else "")
         waiting[label].append((hashlib.sha256(text).digest(), number))
-    turns: list[tuple[bool, float, str, int]] = []
-    queues: dict[str, Iterator[tuple[bytes, int]]] = {}
+    turns: list[tuple[bool, float, tuple[str, str], int]] = []
+    queues: dict[tuple[str, str], Iterator[tuple[bytes, int]]] = {}
     for label, members in waiting.items():
         queues[label] = iter(sorted(members))
         turns.append((False, -float(len(members)), label, 0))

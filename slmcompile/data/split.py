@@ -35,7 +35,15 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unit:
+class Unit:
+    """Rows that stay together, by number.
+
+    Attributes:
+        rows: they.
+        stratum: kept in proportion over the splits; that of most rows.
+        order: its place among the others of the stratum, another with another seed.
+    """
+
     rows: tuple[int, ...]
     stratum: str
     order: str
@@ -59,27 +67,32 @@ def assign(
     Raises:
         BadDataError: there are too few units for every split to get one.
     """
-    units = _units(items, seed)
+    units = units_of(items, seed)
     if len(units) < len(ratios):
         raise BadDataError(
             f"data.split: {len(units)} different prompts or groups cannot fill {len(ratios)}"
             " splits",
             "add rows, or group by a column with more values",
         )
+    result: list[Split] = [next(iter(ratios))] * len(items)
+    for unit, split in zip(units, place(units, ratios, cover=cover), strict=True):
+        for row in unit.rows:
+            result[row] = split
+    return result
+
+
+def place(units: Sequence[Unit], ratios: Mapping[Split, float], *, cover: bool) -> list[Split]:
+    """A split for every unit, of which there are as many as splits; arguments as of ``assign``."""
     chosen: dict[int, Split] = {}
     rest = _cover(units, ratios, chosen) if cover else list(range(len(units)))
     _spread(rest, units, ratios, chosen)
     _fill_empty(units, ratios, chosen)
-    result: list[Split] = [next(iter(ratios))] * len(items)
-    for number, unit in enumerate(units):
-        for row in unit.rows:
-            result[row] = chosen[number]
-    return result
+    return [chosen[number] for number in range(len(units))]
 
 
 def smallest_stratum(items: Sequence[Item]) -> tuple[str, int]:
     """The stratum with the fewest units, and how many those are."""
-    counts = Counter(unit.stratum for unit in _units(items, 0))
+    counts = Counter(unit.stratum for unit in units_of(items, 0))
     return min(counts.items(), key=lambda each: (each[1], each[0]))
 
 
@@ -87,7 +100,7 @@ def _digest(seed: int, key: str) -> str:
     return hashlib.sha256(f"{seed}\x00{key}".encode()).hexdigest()
 
 
-def _units(items: Sequence[Item], seed: int) -> list[_Unit]:
+def units_of(items: Sequence[Item], seed: int) -> list[Unit]:
     """Rows joined by normalised prompt and by group, ordered by stratum and hash."""
     parent = list(range(len(items)))
 
@@ -113,7 +126,7 @@ def _units(items: Sequence[Item], seed: int) -> list[_Unit]:
     for row in range(len(items)):
         members.setdefault(root(row), []).append(row)
     units = [
-        _Unit(
+        Unit(
             tuple(rows),
             _dominant(items[row].stratum for row in rows),
             _digest(seed, min(keys[row] for row in rows)),
@@ -129,7 +142,7 @@ def _dominant(strata: Iterable[str]) -> str:
 
 
 def _cover(
-    units: Sequence[_Unit], ratios: Mapping[Split, float], chosen: dict[int, Split]
+    units: Sequence[Unit], ratios: Mapping[Split, float], chosen: dict[int, Split]
 ) -> list[int]:
     """Spreads strata with enough units one by one; returns the units of the others.
 
@@ -159,7 +172,7 @@ def _cover(
 
 def _spread(
     numbers: Sequence[int],
-    units: Sequence[_Unit],
+    units: Sequence[Unit],
     ratios: Mapping[Split, float],
     chosen: dict[int, Split],
 ) -> None:
@@ -181,7 +194,7 @@ def _spread(
 
 
 def _fill_empty(
-    units: Sequence[_Unit], ratios: Mapping[Split, float], chosen: dict[int, Split]
+    units: Sequence[Unit], ratios: Mapping[Split, float], chosen: dict[int, Split]
 ) -> None:
     """Moves the smallest unit of the split with most units into a split that got none."""
     for split in ratios:

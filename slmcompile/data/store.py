@@ -2,7 +2,8 @@
 
 Columns: ``id`` int64, ``prompt`` string, ``completion`` string, ``label`` string,
 ``prompt_ids`` list<int32>, ``input_ids`` list<int32>, ``labels`` list<int32>, ``prompt_cuts``
-list<int32>.
+list<int32>. Where some row is not as rows of one source with prompts are, also ``source`` string,
+``counted`` bool or ``document`` bool.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Row:
     """One example.
 
     Attributes:
-        id: row number in the source, from 0.
+        id: row number over all sources, from 0; with documents among them a million times that,
+            plus the number of the piece. A row that training sees twice has one id.
         prompt: rendered prompt text.
         completion: reference answer, without the stop token.
         label: the label within the completion (an intent, a class).
@@ -30,6 +32,9 @@ class Row:
         labels: as ``input_ids`` where trained (completion and stop token), else ``IGNORED``.
         prompt_cuts: characters of the prompt before which it is cut to be encoded in pieces; empty
             unless a value spells a control token.
+        source: name of its source; empty where there is one.
+        counted: whether it is of the task, and not there against forgetting.
+        document: whether it is plain text that asks nothing, all of it trained.
     """
 
     id: int
@@ -40,6 +45,14 @@ class Row:
     input_ids: list[int]
     labels: list[int]
     prompt_cuts: list[int] = field(default_factory=list)
+    source: str = ""
+    counted: bool = True
+    document: bool = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether an answer to it is generated and judged; of all rows likelihoods are known."""
+        return self.counted and not self.document
 
     @property
     def trained_turns(self) -> int:
@@ -59,6 +72,7 @@ def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
     import pyarrow.parquet as pq
 
     ids = pa.list_(pa.int32())
+    rows = list(rows)
     schema = pa.schema(
         [
             ("id", pa.int64()),
@@ -69,9 +83,11 @@ def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
             ("input_ids", ids),
             ("labels", ids),
             ("prompt_cuts", ids),
+            *([("source", pa.string())] if any(row.source for row in rows) else []),
+            *([("counted", pa.bool_())] if not all(row.counted for row in rows) else []),
+            *([("document", pa.bool_())] if any(row.document for row in rows) else []),
         ]
     )
-    rows = list(rows)
     columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
     pq.write_table(pa.table(columns, schema=schema), split_file(folder, split), compression="zstd")
 

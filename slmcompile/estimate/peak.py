@@ -65,7 +65,7 @@ def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
         )
     lengths = data.report["lengths"]
     total, answer, prompt = lengths["total"], lengths["answer"], lengths["prompt"]
-    every = TEMPLATES[recipe.data.template.type].every_turn
+    every = any(TEMPLATES[part.template.type].every_turn for part in recipe.data.parts)
     test = data.rows["test"]
     return Rows(
         longest=Interval(total["percentiles"]["p95"], total["max"]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -173,7 +174,13 @@ def _child(value: Any, key: str) -> Any:
 
 
 def _plain(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    """Without what says that it may be null; a marker that stands within is kept."""
+    if get_origin(annotation) in {Union, UnionType}:
+        some = [part for part in get_args(annotation) if part is not NoneType]
+        annotation = some[0] if len(some) == 1 else annotation
+    if get_origin(annotation) is Annotated and by_name(annotation) is None:
+        return get_args(annotation)[0]
+    return annotation
 
 
 def _chosen(annotation: Any, metadata: Iterable[Any], value: Any) -> type[BaseModel] | None:

@@ -19,28 +19,36 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from slmcompile.data_steps import DATA_STEPS
-from slmcompile.data_steps.step import StepKeys
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Precision, Train
 from slmcompile.metrics import METRICS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
-from slmcompile.recipe.data_parts import Part
+from slmcompile.recipe.data_parts import (
+    AnyDataSource,
+    AnyStep,
+    AnyTemplate,
+    OneSource,
+    Part,
+    part_of,
+    wrong_sources,
+)
 from slmcompile.registry.markers import ByName, NameIn
 from slmcompile.registry.scalars import DisplayName, Identifier, ProjectPath
 from slmcompile.registry.section import Section, Seed, cosmetic
 from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
 from slmcompile.sources.keys import SourceKeys
 from slmcompile.templates import TEMPLATES
-from slmcompile.templates.template import TemplateKeys
 
 Task = Literal["classification", "generation", "extraction", "summarisation"]
 LabelStep = Literal["unicode", "space", "number", "case"]
@@ -64,11 +72,6 @@ class Model(Section):
 
 
 # --- data ------------------------------------------------------------------------------------
-
-
-AnyDataSource = Annotated[SourceKeys, ByName(DATA_SOURCES, "type")]
-AnyStep = Annotated[StepKeys, ByName(DATA_STEPS, "type")]
-AnyTemplate = Annotated[TemplateKeys, ByName(TEMPLATES, "type")]
 
 
 class SplitRule(Section):
@@ -118,7 +121,9 @@ class Data(Section):
     name: DisplayName = cosmetic(..., "Name shown in reports and model cards.")
     license: DisplayName = cosmetic("unknown", "SPDX identifier of the data's licence.")
     task: Task = Field(description="What the model is to do; decides how answers are compared.")
-    source: AnyDataSource = Field(description="Where the rows come from.")
+    source: AnyDataSource | None = Field(
+        None, description="Where the rows come from; of several places, `sources` says it."
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         max_length=256,
@@ -130,7 +135,17 @@ class Data(Section):
         description="What is done with the rows before templates and splits, in this order:"
         " [{type: keep, column: language, values: [en]}].",
     )
-    template: AnyTemplate = Field(description="How a row becomes a prompt and an answer.")
+    template: AnyTemplate | None = Field(
+        None,
+        description="How a row becomes a prompt and an answer; of several sources, of those that"
+        " have none of their own.",
+    )
+    sources: tuple[OneSource, ...] = Field(
+        (),
+        max_length=64,
+        description="Instead of `source`: several sources, mixed in training and measured each by"
+        " itself and together.",
+    )
     split: SplitRule = Field(SplitRule(), description="How rows are divided into splits.")
     label: str | None = Field(
         None,
@@ -158,21 +173,41 @@ class Data(Section):
 
     @model_serializer(mode="wrap")
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without steps where there are none."""
+        """Without steps and other sources where there are none."""
         found: dict[str, Any] = rest(self)
-        if not self.steps:
-            found.pop("steps", None)
-        return found
+        absent = {key for key in ("steps", "sources") if not getattr(self, key)}
+        absent |= {key for key in ("source", "template") if getattr(self, key) is None}
+        return {key: value for key, value in found.items() if key not in absent}
+
+    @model_validator(mode="after")
+    def _sources_agree(self) -> Data:
+        wrong = list(wrong_sources(self.source, self.template, self.sources))
+        if wrong:
+            raise ValidationError.from_exception_data("Data", wrong)
+        return self
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Every source of rows, in order."""
-        return (Part(self.source, self.columns, self.steps, self.template, {}),)
+        if self.source is not None and self.template is not None:
+            return (Part(self.source, self.columns, self.steps, self.template),)
+        return tuple(
+            part_of(number, one, self.columns, self.steps, self.template)
+            for number, one in enumerate(self.sources)
+        )
+
+    @property
+    def source_key(self) -> str:
+        """The key that says where the rows come from."""
+        return "data.sources" if self.sources else "data.source"
 
     def with_sources(self, sources: Sequence[SourceKeys]) -> Data:
         """The same with other sources in the places of its parts'."""
-        (source,) = sources
-        return self.model_copy(update={"source": source})
+        if not self.sources:
+            return self.model_copy(update={"source": sources[0]})
+        entries = zip(self.sources, sources, strict=True)
+        found = tuple(one.model_copy(update={"source": source}) for one, source in entries)
+        return self.model_copy(update={"sources": found})
 
     @property
     def labelled(self) -> bool:
@@ -374,7 +409,7 @@ def _rebuild() -> None:
         *(entry.section for entry in METHODS.values()),
         *(entry.section for entry in PROVIDERS.values()),
     ]
-    sections += [Model, Data, Gate, Eval, Recipe]
+    sections += [Model, OneSource, Data, Gate, Eval, Recipe]
     for section in sections:
         section.model_rebuild(force=True)
 

@@ -39,7 +39,7 @@ class NameIn:
         return core_schema.literal_schema(self.names())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by itself, as a union's members are
 class ByName:
     """A section of the entry that one of its keys names.
 

@@ -38,9 +38,12 @@ def control_tokens_are_text(context: CheckContext) -> Verdict:
             return proved(f"{spelled} rows spell control tokens, which are encoded as text")
         return proved("no row spells a control token")
     if config.special_tokens == "refuse" and context.model is not None:
-        found = _first(Source.of(context), read_control_tokens(context.model))
-        if found is not None:
-            return refuted(found.what, found.mend, context.at("data.source"))
+        controls = read_control_tokens(context.model)
+        for source in Source.all_of(context):
+            found = _first(source, controls)
+            if found is not None:
+                where = context.at(source.part.key("data.source"))
+                return refuted(found.what, found.mend, where)
     return needs_rows(context)
 
 
@@ -50,10 +53,10 @@ def _first(source: Source, controls: ControlTokens) -> SpelledError | None:
         rows = first_rows_of(source).rows
     except SlmcompileError:
         return None
-    template = source.data.template
+    part = source.part
     for row in rows:
         try:
-            program_of(template).spell(row, template, source.data.columns, Guard(controls))
+            program_of(part.template).spell(row, part.template, part.columns, Guard(controls))
         except SpelledError as error:
             return error
         except BadDataError:

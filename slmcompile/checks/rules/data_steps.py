@@ -17,16 +17,21 @@ from slmcompile.facts.context import CheckContext
 )
 def steps_met(context: CheckContext) -> Verdict:
     """What a step is to look for occurs in some row; how many rows each leaves is the evidence."""
-    if not context.recipe.data.steps:
+    keys = [
+        part.key(f"data.steps.{number}")
+        for part in context.recipe.data.parts
+        for number in range(len(part.steps))
+    ]
+    if not keys:
         return proved("there are no steps")
     if context.data is None:
         return needs_rows(context)
     done = [Done(**step) for step in context.data.report["steps"]]
-    for number, step in enumerate(done):
+    for key, step in zip(keys, done, strict=True):
         if idle := step.idle():
             return refuted(
                 f"{step.line()}: no row has {', '.join(idle)}",
                 "correct the values, or take those out",
-                context.at(f"data.steps.{number}"),
+                context.at(key),
             )
     return proved("; ".join(step.line() for step in done))

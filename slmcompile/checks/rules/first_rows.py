@@ -20,6 +20,7 @@ from slmcompile.data.rows import SourceRow
 from slmcompile.data.steps import stepped
 from slmcompile.data_steps import DATA_STEPS
 from slmcompile.facts.context import CheckContext
+from slmcompile.recipe.data_parts import Part
 from slmcompile.recipe.schema import Data
 from slmcompile.shapes.splits import Split
 from slmcompile.sources.of_data.file import FileData
@@ -54,37 +55,43 @@ class FirstRows:
 
 @dataclass(frozen=True)
 class Source:
-    """The recipe's rows; equal where bytes and configuration are."""
+    """The rows of one of the recipe's sources; equal where bytes and configuration are."""
 
     root: Path
     hashes: tuple[tuple[str, str], ...]
     config: str
     roots: tuple[str, ...]
+    at: str
+    part: Part = field(compare=False)
     data: Data = field(compare=False)
 
     @classmethod
-    def of(cls, context: CheckContext) -> Source:
+    def all_of(cls, context: CheckContext) -> list[Source]:
         """The rows of the recipe that is judged."""
         data, files = context.recipe.data, context.plan.files if context.plan else {}
         hashes, roots = tuple(sorted(files.items())), context.policy.linked_roots
-        return cls(context.project.root, hashes, data.model_dump_json(), roots, data)
+        config = data.model_dump_json()
+        return [
+            cls(context.project.root, hashes, config, roots, part.at, part, data)
+            for part in data.parts
+        ]
 
 
 @lru_cache(maxsize=64)
 def first_rows_of(source: Source) -> FirstRows:
     """As ``first_rows``; many recipes read the same rows, which are read once."""
-    return first_rows(source.data, source.root, source.roots)
+    return first_rows(source.part, source.root, source.roots)
 
 
-def first_rows(config: Data, project: Path, roots: Sequence[str] = ()) -> FirstRows:
+def first_rows(part: Part, project: Path, roots: Sequence[str] = ()) -> FirstRows:
     """The first rows of every file of the source.
 
     Raises:
         BadDataError: what was read is broken (exit 65).
         RefusedError: a path leads out of the project (exit 77).
     """
-    source = config.source
-    row_by_row = all(DATA_STEPS[step.type].row_by_row for step in config.steps)
+    source = part.source
+    row_by_row = all(DATA_STEPS[step.type].row_by_row for step in part.steps)
     if not isinstance(source, FileData) or not row_by_row:
         return FirstRows((), 0, whole=False)
     found: dict[Split, list[SourceRow]] = {}
@@ -94,9 +101,9 @@ def first_rows(config: Data, project: Path, roots: Sequence[str] = ()) -> FirstR
         read = [_of_file(project, path, source, roots) for path in paths[:most]]
         found[split] = [row for rows, _ in read for row in rows]
         every = every and len(paths) <= most and all(whole for _, whole in read)
-    if sum(map(len, found.values())) * len(config.steps) > STEPPED:
+    if sum(map(len, found.values())) * len(part.steps) > STEPPED:
         return FirstRows((), 0, whole=False)
-    found, _ = stepped(found, config.steps, config.columns, whole=every)
+    found, _ = stepped(found, part.steps, part.columns, whole=every)
     return FirstRows(
         tuple(row for rows in found.values() for row in rows), len(found.get("train", ())), every
     )

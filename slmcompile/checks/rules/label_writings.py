@@ -14,6 +14,7 @@ from slmcompile.data.render import program_of
 from slmcompile.data.report_facts import OneLabel
 from slmcompile.data.rows import SourceRow
 from slmcompile.facts.context import CheckContext
+from slmcompile.recipe.data_parts import Part
 from slmcompile.recipe.schema import Data
 
 
@@ -34,7 +35,7 @@ def labels_written_once(context: CheckContext) -> Verdict:
     if context.data is not None:
         found, of = context.data.facts.several_writings, ""
     else:
-        found, of = _in_first_rows(Source.of(context))
+        found, of = _in_first_rows(tuple(Source.all_of(context)))
     sure = [one for one in found if one.sure]
     if sure:
         return refuted(_said(sure, of), mend_of(sure[0], config), context.at("data.label"))
@@ -69,19 +70,22 @@ def mend_of(one: OneLabel, config: Data) -> str:
 
 
 @lru_cache(maxsize=64)
-def _in_first_rows(source: Source) -> tuple[tuple[OneLabel, ...], str]:
+def _in_first_rows(sources: tuple[Source, ...]) -> tuple[tuple[OneLabel, ...], str]:
     """What is found there, and in how many rows; nothing where they cannot be read."""
-    config = source.data
+    config = sources[0].data
     try:
-        rows = first_rows_of(source).rows
-        answers = [(answer_of(row, config), row.where) for row in rows]
+        answers = [
+            (answer_of(row, source.part, config), row.where)
+            for source in sources
+            if source.part.counted
+            for row in first_rows_of(source).rows
+        ]
     except SlmcompileError:  # another rule says so
         return (), ""
-    return several_writings(answers, config.label), f" (first {len(rows)} rows)"
+    return several_writings(answers, config.label), f" (first {len(answers)} rows)"
 
 
-def answer_of(row: SourceRow, config: Data) -> str:
+def answer_of(row: SourceRow, part: Part, config: Data) -> str:
     """The row's answer; of a conversation its ends do not count, which templates trim."""
-    template = config.template
-    text = program_of(template).answer(row, template, config.columns)
+    text = program_of(part.template).answer(row, part.template, part.columns)
     return normal_answer(text, config.label, config.label_steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,10 +16,10 @@ from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers.keys import Target
+from slmcompile.recipe.data_parts import OneSource
 from slmcompile.recipe.schema import Data, Eval, Gate, Recipe, Track
 from slmcompile.shapes.splits import SPLITS
 from slmcompile.shapes.target_modules import matches
-from slmcompile.sources import DATA_SOURCES
 from slmcompile.sources.of_data.file import FileData
 
 _ALL = frozenset(SPLITS)
@@ -45,18 +45,19 @@ class Pair:
 
 
 def _given(data: Data) -> frozenset[str]:
-    """Splits that the source brings; the others are taken from its rows."""
-    return DATA_SOURCES[data.source.type].splits(data.source)
+    """Splits that every source of the task brings; the others are taken from their rows."""
+    every = [part.splits for part in data.parts if part.counted]
+    return frozenset.intersection(*every)
 
 
-def _stated(data: Data, key: str) -> bool:
+def _stated(data: Data | OneSource, key: str) -> bool:
     """Whether a key of file data is not at its default."""
     source = data.source
     field = FileData.model_fields[key]
     return isinstance(source, FileData) and getattr(source, key) != field.default
 
 
-def _formats(data: Data) -> set[str]:
+def _formats(data: Data | OneSource) -> set[str]:
     """Of the files; empty where an ending says none, as another rule says."""
     source = data.source
     if not isinstance(source, FileData):
@@ -103,7 +104,47 @@ def _not_wandb(track: Track) -> bool:
     return track.type != "wandb"
 
 
+def _of_sources() -> Iterator[Pair]:
+    """What sources leave without effect, however the recipe writes them."""
+    for by, of in (("source", "the source brings"), ("sources", "all sources bring")):
+        every = f"{of} all splits"
+        for split in ("validation", "test"):
+            when = partial(_brings, by, frozenset({split}))
+            yield Pair("data", f"split.{split}", by, when, f"{of} a {split} split")
+        yield Pair("data", "split.strategy", by, partial(_brings, by, _ALL), every)
+        yield Pair("data", "split.by", by, partial(_by_unread, by), every)
+        reason = f"it is the seed of the split and of samples: {every}, and no sample is taken"
+        yield Pair("", "data.seed", f"data.{by}", partial(_seed_unread, by), reason)
+    for section in ("data", "data.sources.*"):
+        reason = "no file of the source is CSV"
+        yield Pair(section, "source.delimiter", "source.path", _no_csv, reason)
+        reason = "Parquet has an encoding of its own"
+        yield Pair(section, "source.encoding", "source.path", _no_text, reason)
+
+
+def _brings(by: str, splits: frozenset[str], data: Data) -> bool:
+    return bool(getattr(data, by)) and splits <= _given(data)
+
+
+def _by_unread(by: str, data: Data) -> bool:
+    return data.split.by is not None and _brings(by, _ALL, data)
+
+
+def _seed_unread(by: str, recipe: Recipe) -> bool:
+    mixed = any(part.weight is not None or part.replay is not None for part in recipe.data.parts)
+    return _brings(by, _ALL, recipe.data) and recipe.eval.limit is None and not mixed
+
+
+def _no_csv(data: Data | OneSource) -> bool:
+    return _stated(data, "delimiter") and not _formats(data) & {"csv"}
+
+
+def _no_text(data: Data | OneSource) -> bool:
+    return _stated(data, "encoding") and _formats(data) == {"parquet"}
+
+
 PAIRS: tuple[Pair, ...] = (
+    *_of_sources(),
     Pair(
         "train", "num_train_epochs", "max_steps", lambda train: train.max_steps > 0,
         "max_steps alone says how long training is",
@@ -141,42 +182,9 @@ PAIRS: tuple[Pair, ...] = (
         "a layer that is trained whole needs no adapter",
     ),
     Pair(
-        "data", "split.validation", "source", lambda data: "validation" in _given(data),
-        "the source brings a validation split",
-    ),
-    Pair(
-        "data", "split.test", "source", lambda data: "test" in _given(data),
-        "the source brings a test split",
-    ),
-    Pair(
-        "data", "split.strategy", "source", lambda data: _given(data) == _ALL,
-        "the source brings all splits",
-    ),
-    Pair(
-        "data", "split.by", "source",
-        lambda data: data.split.by is not None and _given(data) == _ALL,
-        "the source brings all splits",
-    ),
-    Pair(
-        "", "data.seed", "data.source",
-        lambda recipe: _given(recipe.data) == _ALL and recipe.eval.limit is None,
-        "it is the seed of the split and of a sample of the test rows: the source brings all splits"
-        " and eval.limit takes no sample",
-    ),
-    Pair(
         "data", "split.by", "split.strategy",
         lambda data: data.split.by is not None and data.split.strategy == "random",
         "a random split looks at no column",
-    ),
-    Pair(
-        "data", "source.delimiter", "source.path",
-        lambda data: _stated(data, "delimiter") and not _formats(data) & {"csv"},
-        "no file of the source is CSV",
-    ),
-    Pair(
-        "data", "source.encoding", "source.path",
-        lambda data: _stated(data, "encoding") and _formats(data) == {"parquet"},
-        "Parquet has an encoding of its own",
     ),
     Pair(
         "data", "normalize_labels", "task",
@@ -246,8 +254,10 @@ def _sections(recipe: Recipe, section: str) -> Iterator[tuple[str, Any]]:
         if part == "*":
             found = [
                 (f"{prefix}{name}.", below)
-                for prefix, mapping in found
-                for name, below in mapping.items()
+                for prefix, value in found
+                for name, below in (
+                    value.items() if isinstance(value, Mapping) else enumerate(value or ())
+                )
             ]
         else:
             found = [(f"{prefix}{part}.", getattr(value, part, None)) for prefix, value in found]
@@ -257,6 +267,8 @@ def _sections(recipe: Recipe, section: str) -> Iterator[tuple[str, Any]]:
 def _value(section: Any, path: str) -> str:
     for part in path.split("."):
         section = getattr(section, part)
+    if isinstance(section, tuple) and section and isinstance(section[0], OneSource):
+        return f"[{', '.join(one.name for one in section)}]"
     if isinstance(section, tuple):
         return f"[{', '.join(map(str, section))}]"
     return getattr(section, "type", None) or str(section)

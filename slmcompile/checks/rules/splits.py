@@ -35,7 +35,7 @@ def no_leak(context: CheckContext) -> Verdict:
                 f"{near} of {rows[inner]} {inner} prompts stand in {outer}"
                 f" ({exact} to the letter, the others but for case, spacing or punctuation)",
                 f"take them out of {outer}, or give one file and let data.split divide it",
-                context.at("data.source"),
+                context.at(context.recipe.data.source_key),
             )
     leaked = sum(facts.leaks_normalised.values())
     seen = f"{leaked} prompts" if leaked else "no prompt"

@@ -14,6 +14,7 @@ from slmcompile.data_steps import DATA_STEPS
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
+from slmcompile.recipe.data_parts import Part
 from slmcompile.sources.of_data.file import FileData
 from slmcompile.templates import TEMPLATES
 
@@ -26,6 +27,7 @@ _LENGTH = (
     "train.per_device_train_batch_size",
     "train.gradient_accumulation_steps",
     "data.source",
+    "data.sources",
 )
 """Keys that say how many steps there are."""
 
@@ -49,7 +51,7 @@ def steps_that_count(context: CheckContext) -> Verdict:
         return refuted(
             "the train split has no rows, so there is no step",
             "give the split some rows (data.split)",
-            context.at("data.source"),
+            context.at(context.recipe.data.source_key),
             Exit.BAD_DATA,
         )
     if unreached := _unreached(context, train):
@@ -103,11 +105,17 @@ def _unreached(context: CheckContext, train: Train) -> Verdict | None:
 
 def _most_rows(context: CheckContext) -> int | None:
     """An upper bound of the training rows: lines of the files; None where lines are no rows."""
-    source = context.recipe.data.source
-    # A conversation may become an example for each of its turns.
-    if not TEMPLATES[context.recipe.data.template.type].one_example:
+    found = [_most_rows_of_part(part, context) for part in context.recipe.data.parts]
+    known = [rows for rows in found if rows is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _most_rows_of_part(part: Part, context: CheckContext) -> int | None:
+    source = part.source
+    # A conversation may become an example for each of its turns, and training see rows again.
+    if part.repeat or not TEMPLATES[part.template.type].one_example:
         return None
-    if any(not DATA_STEPS[step.type].row_by_row for step in context.recipe.data.steps):
+    if any(not DATA_STEPS[step.type].row_by_row for step in part.steps):
         return None
     if not isinstance(source, FileData) or source.encoding != "utf-8":
         return None

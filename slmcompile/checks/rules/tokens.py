@@ -11,9 +11,12 @@ from slmcompile.templates import TEMPLATES
 
 
 def _template(context: CheckContext) -> str:
-    """Where the key lies that writes the prompt."""
-    template = TEMPLATES[context.recipe.data.template.type]
-    return context.at(f"data.template.{template.prompt}")
+    """Where the key lies that writes the prompt, or the templates of several sources do."""
+    parts = context.recipe.data.parts
+    if len(parts) > 1:
+        return context.at("data.sources")
+    key = f"data.template.{TEMPLATES[parts[0].template.type].prompt}"
+    return context.at(parts[0].key(key))
 
 
 @check(
@@ -82,7 +85,11 @@ def stop_token(context: CheckContext) -> Verdict:
             _template(context),
         )
     ends = _ends(context, context.model)
-    if stop["id"] not in ends and stop["text"] not in ends:
+    every = [stop, *(each["stop"] for each in context.data.report.get("sources", ()))]
+    for stop in every:
+        if stop["id"] in ends or stop["text"] in ends:
+            continue
+        shown = f"{stop['text']} ({stop['id']})"
         return refuted(
             f"answers end with {shown}, generation stops at {ends} ({context.model.where})",
             f"add {stop['id']} to eos_token_id in its generation_config.json,"

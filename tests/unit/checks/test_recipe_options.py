@@ -96,6 +96,20 @@ SPLIT_FILES = [
     " test: data/tiny/commands.jsonl}",
 ]
 
+SEVERAL = """\
+defaults: [tiny, _self_]
+data:
+  source: null
+  sources:
+    - {name: a, source: {type: file, path: data/tiny/commands.jsonl}}
+"""
+VOIDED_OF_SEVERAL = {
+    "data.sources.0.source.delimiter": ["++data.sources.0.source.delimiter=tab"],
+    "data.sources.0.source.encoding": [
+        "++data.sources.0.source.encoding=cp1252", "++data.sources.0.source.format=parquet",
+    ],
+}  # fmt: skip
+
 VOIDED = {
     "train.num_train_epochs": ["train.num_train_epochs=3", "train.max_steps=10"],
     "train.warmup_ratio": ["train.warmup_ratio=0.1", "train.lr_scheduler_type=constant"],
@@ -140,14 +154,27 @@ def test_a_stated_option_that_another_voids_is_refuted(project: Project, option:
     assert found.where.startswith("override ")
 
 
+@pytest.mark.parametrize("option", VOIDED_OF_SEVERAL)
+def test_so_is_one_of_a_source_among_several(project: Project, option: str) -> None:
+    name = recipe_file(project, SEVERAL, "several")
+    found = judged(context(project, *VOIDED_OF_SEVERAL[option], recipe=name), 18)
+    assert found.outcome == "refuted"
+    assert f": {option}" in found.where
+
+
 def test_a_seed_that_picks_the_measured_rows_has_its_effect(project: Project) -> None:
     known = context(project, *VOIDED["data.seed"], "eval.limit=20")
     assert judged(known, 18).outcome == "proved"
 
 
 def test_every_row_of_the_table_has_its_test() -> None:
-    rows = {f"{pair.section}.{pair.option}".strip(".").replace("*", "cpu-fp32") for pair in PAIRS}
-    assert rows == set(VOIDED)
+    rows = {
+        f"{pair.section}.{pair.option}".strip(".")
+        .replace("sources.*", "sources.0")
+        .replace("*", "cpu-fp32")
+        for pair in PAIRS
+    }
+    assert rows == {*VOIDED, *VOIDED_OF_SEVERAL}
 
 
 @pytest.mark.parametrize("recipe", ["tiny", "quickstart"])

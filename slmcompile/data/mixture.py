@@ -1,0 +1,97 @@
+"""How many training rows of each source are taken, and which: shares by weight and for replay.
+
+Weights say shares of the training rows: with the weights 3 and 1, three rows of A stand for one of
+B. The mixture is the largest in which every source has its share and no row stands twice. So the
+source that is scarcest for its weight gives all its rows, the others a seeded sample (of 1,000 rows
+in each: 1,000 of A, 333 of B). That is what ``datasets.interleave_datasets`` draws by
+chance with ``stopping_strategy="first_exhausted"`` (LLaMA-Factory: ``interleave_under``). A source
+with ``repeat`` sets no such limit: its rows are gone through again as often as its share asks for.
+If all may be repeated, no row of any is left out (``all_exhausted``, ``interleave_over``).
+Knows nothing of texts or files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from slmcompile.console.errors import BadDataError
+from slmcompile.data.store import Row
+from slmcompile.recipe.data_parts import Part
+
+
+def wanted_rows(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Training rows of each source.
+
+    Args:
+        parts: the sources, weighted all or none but for those of replay.
+        sizes: training rows that each has, by name; at least one.
+
+    Raises:
+        BadDataError: a source would have none, or replay has fewer rows than its share (exit 65).
+    """
+    task = [part for part in parts if part.counted]
+    found = _by_weight(task, sizes)
+    rows = sum(found.values())
+    for part in parts:
+        if part.replay is not None:
+            found[part.name] = _replayed(part, parts, rows, sizes[part.name])
+    return {part.name: found[part.name] for part in parts}
+
+
+def _by_weight(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, int]:
+    weights = {part.name: Fraction(part.weight) for part in parts if part.weight is not None}
+    if not weights:
+        return {part.name: sizes[part.name] for part in parts}
+    scale = {name: sizes[name] / weight for name, weight in weights.items()}
+    once = [scale[part.name] for part in parts if not part.repeat]
+    rows = min(once) if once else max(scale.values())
+    found = {name: int(weight * rows) for name, weight in weights.items()}
+    for part in parts:
+        if not found[part.name]:
+            raise BadDataError(
+                f"{part.at}.weight: no training row of {part.name} is left beside the weights"
+                " of the others",
+                "raise its weight, or lower those of larger ones",
+            )
+    return found
+
+
+def _replayed(part: Part, parts: Sequence[Part], task: int, size: int) -> int:
+    """Rows of a source whose share of all training rows is given."""
+    share = Fraction(part.replay or 0)
+    others = sum(Fraction(each.replay or 0) for each in parts if each is not part)
+    wanted = max(1, round(task * share / (1 - share - others)))
+    if wanted > size and not part.repeat:
+        most = (1 - others) * size / (task + size)
+        raise BadDataError(
+            f"{part.at}.replay: a share of {part.replay:g} beside {task} rows of the task is"
+            f" {wanted} rows; {part.name} has {size} to train on",
+            f"set it to {int(most * 1000) / 1000:g} at most, add rows, or set repeat: true",
+        )
+    return wanted
+
+
+def replay_share(parts: Sequence[Part]) -> Mapping[str, Fraction]:
+    """Of each replay source its rows for one row of the task."""
+    shares = {part.name: Fraction(part.replay) for part in parts if part.replay is not None}
+    return {name: share / (1 - sum(shares.values())) for name, share in shares.items()}
+
+
+def taken(rows: Sequence[Row], wanted: int, seed: int) -> list[Row]:
+    """So many of the rows, in their order: a seeded sample, or every row as often as another.
+
+    Rows are put into one order of which every beginning is a sample, so that more rows only add
+    some, and rows of other sources change nothing. Of a row that is taken several times the copies
+    follow one another.
+    """
+    whole, rest = divmod(wanted, len(rows))
+    order = sorted(range(len(rows)), key=lambda n: _digest(rows[n], seed))
+    more = set(order[:rest])
+    return [row for n, row in enumerate(rows) for _ in range(whole + (n in more))]
+
+
+def _digest(row: Row, seed: int) -> tuple[bytes, int]:
+    text = f"{seed}\0{row.source}\0{row.prompt}\0{row.completion}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), row.id

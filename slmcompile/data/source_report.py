@@ -1,0 +1,83 @@
+"""What the data report says of each of several sources, and of how they were mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slmcompile.data.divide import Divided
+from slmcompile.data.examples import examples, tokens
+from slmcompile.data.part_rows import PartRows
+from slmcompile.data.tokenizer import Tokenizer
+from slmcompile.shapes.splits import SPLITS
+
+
+def source_reports(
+    divided: Divided,
+    parts: Sequence[PartRows],
+    kept: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+) -> list[dict[str, Any]]:
+    """One object a source, in the recipe's order; none where there is one source.
+
+    ``divided`` are its rows by split before sources were mixed, ``counts`` those that are trained
+    and measured, of which ``different`` training rows; ``share`` and ``token_share`` are of all
+    training rows and of all trained tokens.
+
+    Args:
+        divided: the rows of all splits.
+        parts: the rows of each source.
+        kept: of each source the numbers of its texts that are no repeats.
+        tokenizer: the base model's, to show examples.
+    """
+    if not divided.before:
+        return []
+    all_tokens = tokens(divided.splits)["train"]["trained"]
+    found = []
+    for rows, numbers in zip(parts, kept, strict=True):
+        part = rows.part
+        own = {
+            split: [row for row in divided.splits[split] if row.source == part.name]
+            for split in SPLITS
+        }
+        of_tokens = tokens(own)
+        found.append(
+            {
+                "name": part.name,
+                "template": part.template.type,
+                "weight": part.weight,
+                "replay": part.replay,
+                "repeat": part.repeat,
+                "files": [file.path for file in rows.read.files],
+                "read": len(rows.rendering.rows),
+                "duplicates": len(rows.rendering.rows) - len(numbers),
+                "divided": dict(divided.before[part.name]),
+                "counts": {split: len(of_split) for split, of_split in own.items()},
+                "different": len({row.id for row in own["train"]}),
+                "share": round(len(own["train"]) / len(divided.splits["train"]), 6),
+                "tokens": of_tokens,
+                "token_share": round(of_tokens["train"]["trained"] / all_tokens, 6),
+                "stop": {"id": rows.rendering.stop.id, "text": rows.rendering.stop.text},
+                "examples": examples(own["train"], tokenizer),
+            }
+        )
+    return found
+
+
+def mixture_notes(sources: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each source on what of it is trained."""
+    lines = []
+    for each in sources:
+        trained, there, different = (
+            each["counts"]["train"],
+            each["divided"]["train"],
+            each["different"],
+        )
+        of = f"all {there}" if different == there else f"{different} of {there}"
+        again = f", {trained - different} of them again" if trained > different else ""
+        replay = " against forgetting" if each["replay"] is not None else ""
+        lines.append(
+            f"{each['name']}: {of} training rows{again}, {each['share']:.1%} of the rows and"
+            f" {each['token_share']:.1%} of the trained tokens{replay}"
+        )
+    return lines
