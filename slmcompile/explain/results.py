@@ -147,7 +147,7 @@ def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> s
     prompt = json.loads((folders[f"export-{target}"] / "prompt.json").read_text(encoding="utf-8"))
     if prompt["text"] is None:
         return None  # `generate` has no chat template
-    answers = read_predictions(folders["score"])[target]
+    answers = read_predictions(folders["score"]).get(target, [])
     right_first = sorted(answers, key=lambda row: not row["correct"])
     found = example(prompt, [row["prompt"] for row in right_first])
     values = found[1] if found else dict.fromkeys(prompt["columns"], "hello")

@@ -11,7 +11,14 @@ Needs = Literal["text", "label", "likelihood", "ending"]
 RESERVED = frozenset(
     {
         *("agreement", "rows", "test_rows", "labels", "test_labels", "turns", "references"),
-        *("tokens_per_second", "peak_memory_bytes", "size_bytes", "machine", "format_version"),
+        *(
+            "sources",
+            "tokens_per_second",
+            "peak_memory_bytes",
+            "size_bytes",
+            "machine",
+            "format_version",
+        ),
     }
 )
 """What results say of an artifact beside metrics: no metric is called so."""

@@ -16,7 +16,15 @@ _LONGEST_SEGMENT = 1200
 
 def data_section(data: ShownData) -> str:
     """Counts, lengths, labels and examples; parts without data are left out."""
-    return "".join([_counts(data), _lengths(data), label_table(data.labels), _examples(data)])
+    return "".join(
+        [
+            _counts(data),
+            source_table(data),
+            _lengths(data),
+            label_table(data.labels),
+            _examples(data),
+        ]
+    )
 
 
 def _counts(data: ShownData) -> str:
@@ -28,6 +36,32 @@ def _counts(data: ShownData) -> str:
     quality = "; ".join(happened) if happened else "no duplicates, contradictions or leaks found"
     said = "".join(f"<p>{escape(line)}.</p>" for line in data.said)
     return f"<p>{count(total)} rows: {', '.join(parts)}. Checks: {escape(quality)}.</p>{said}"
+
+
+def source_table(data: ShownData) -> str:
+    """What is trained and measured of each of several sources; empty of one."""
+    if not data.sources:
+        return ""
+    heads = [Column("Source"), Column("Template")]
+    heads += [Column(split, numeric=True) for split in SPLITS]
+    heads += [Column("of train", numeric=True), Column("of trained tokens", numeric=True)]
+    lines = [
+        Line(
+            [
+                escape(each.name),
+                escape(each.template),
+                *(_of(each.rows.get(split, 0), each.divided.get(split, 0)) for split in SPLITS),
+                f"{each.share:.1%}",
+                f"{each.token_share:.1%}",
+            ]
+        )
+        for each in data.sources
+    ]
+    return table("Sources, rows of each split used of those there are", heads, lines)
+
+
+def _of(used: int, there: int) -> str:
+    return count(used) if used == there else f"{count(used)} of {count(there)}"
 
 
 def _lengths(data: ShownData) -> str:
@@ -68,12 +102,18 @@ def label_table(labels: Mapping[str, Mapping[str, int]]) -> str:
 def _examples(data: ShownData) -> str:
     if not data.examples:
         return ""
-    shown = "".join(f'<div class="text segments">{_row(row)}</div>' for row in data.examples)
+    shown = "".join(
+        f"<p>{escape(each.name)}</p>{_rows(each.examples)}" for each in data.sources
+    ) or _rows(data.examples)
     return (
         "<h3>Training rows as the model sees them</h3>"
         '<p class="soft">Decoded from the token ids. '
         "Loss is computed on the <mark>marked</mark> tokens only.</p>" + shown
     )
+
+
+def _rows(examples: Sequence[Sequence[Segment]]) -> str:
+    return "".join(f'<div class="text segments">{_row(row)}</div>' for row in examples)
 
 
 def _row(segments: Sequence[Segment]) -> str:

@@ -55,6 +55,8 @@ class Artifact:
         agreement: share of rows that an export answers as the tuned model does.
         parity: an export's logits against the tuned model's on a few rows, given the references.
         path: where the artifact lies, relative to the project.
+        sources: of several sources the same metrics of each alone, by its name, with ``rows``,
+            ``test_rows`` and whether it is ``counted`` as of the task.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Artifact:
     references: int | None = None
     agreement: float | None = None
     machine: str | None = None
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
         """A metric's value, or None if it was not measured."""
@@ -170,7 +173,7 @@ _STRUCTURED = frozenset({"gates", "artifacts", "predictions", "comparisons", "la
 
 _BESIDE_METRICS = (
     *("rows", "test_rows", "labels", "test_labels", "turns", "references"),
-    *("size_bytes", "tokens_per_second", "peak_memory_bytes", "agreement", "machine"),
+    *("size_bytes", "tokens_per_second", "peak_memory_bytes", "agreement", "machine", "sources"),
 )
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from slmcompile.metrics import METRICS
 from slmcompile.report.by_label import by_label
+from slmcompile.report.by_source import by_source
 from slmcompile.report.cases import MOST_WRONG, Case, cases
 from slmcompile.report.facts import (
     Artifact,
@@ -45,6 +46,7 @@ def markdown(facts: ReportFacts) -> str:
         _part("Results", _results(facts)),
         "\n".join(f"- {prose(sentence)}" for sentence in all_findings(facts)),
         _gates(facts),
+        _part("Sources", _sources(facts)),
         _labels(facts),
         _part("Data", _data(shown_data(facts.data_report))),
         _part("Wrong predictions", _predictions(facts)),
@@ -131,6 +133,20 @@ def _gates(facts: ReportFacts) -> str:
     ]
     heads = ["Gate", "Artifact", "Bar", "Measured", "Verdict"]
     return grid(heads, rows, [False, False, True, True, False])
+
+
+def _sources(facts: ReportFacts) -> str:
+    found = by_source(facts)
+    if found is None:
+        return ""
+    heads = ["Source", "Artifact", *(metric.title for metric in found.metrics)]
+    rows = [
+        [prose(source.heading) if at == 0 else "", prose(name), *map(prose, cells)]
+        for source in found.sources
+        for at, (name, cells) in enumerate(source.lines)
+    ]
+    shown = grid(heads, rows, [False, False] + [True] * len(found.metrics))
+    return f"{found.caption}.\n\n{shown}"
 
 
 def _labels(facts: ReportFacts) -> str:

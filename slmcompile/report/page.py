@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from slmcompile.report.by_label import by_label
+from slmcompile.report.by_source import by_source
 from slmcompile.report.cases import Case, cases
 from slmcompile.report.charts import Mark, Series, line_chart
 from slmcompile.report.comparison import artifact_table, gate_table
@@ -15,7 +16,7 @@ from slmcompile.report.data_section import data_section
 from slmcompile.report.facts import ReportFacts
 from slmcompile.report.findings import all_findings, kept_step, validation_sentence, verdict
 from slmcompile.report.headline import headline
-from slmcompile.report.markup import Column, Line, document, figure, section, table
+from slmcompile.report.markup import Column, Group, Line, document, figure, section, table
 from slmcompile.report.method import fine_tuned, overridden
 from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
@@ -35,6 +36,7 @@ def page(facts: ReportFacts) -> str:
             section(
                 "Results", artifact_table(facts), _findings(facts), gate_table(list(facts.gates))
             ),
+            section("Sources", _sources(facts)),
             section("Labels", _labels(facts)),
             section("Training", _training(facts.training)),
             section("Data", data_section(shown_data(facts.data_report))),
@@ -77,6 +79,18 @@ def _findings(facts: ReportFacts) -> str:
         return ""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f'<h3>Worth knowing</h3><ul class="findings">{items}</ul>'
+
+
+def _sources(facts: ReportFacts) -> str:
+    found = by_source(facts)
+    if found is None:
+        return ""
+    heads = [Column("Artifact"), *(Column(each.title, numeric=True) for each in found.metrics)]
+    lines: list[Line | Group] = []
+    for source in found.sources:
+        lines.append(Group(source.heading))
+        lines += [Line([escape(name), *map(escape, cells)]) for name, cells in source.lines]
+    return table(found.caption, heads, lines)
 
 
 def _labels(facts: ReportFacts) -> str:

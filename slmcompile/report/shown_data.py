@@ -18,6 +18,29 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownSource:
+    """One of several sources.
+
+    Attributes:
+        name: what the recipe calls it.
+        template: the type of its template.
+        rows: split → rows that are trained and measured.
+        divided: split → rows that it has.
+        share: of all training rows, 0 to 1.
+        token_share: of all trained tokens.
+        examples: decoded training rows.
+    """
+
+    name: str
+    template: str
+    rows: Mapping[str, int]
+    divided: Mapping[str, int]
+    share: float
+    token_share: float
+    examples: Sequence[Sequence[Segment]]
+
+
+@dataclass(frozen=True, slots=True)
 class ShownData:
     """What a reader wants to know about the data.
 
@@ -29,6 +52,7 @@ class ShownData:
         lengths: name of a statistic (``mean``, ``p95``, ``max``) → tokens.
         labels: label → split → rows, the most frequent label first.
         examples: decoded training rows.
+        sources: of several, each.
     """
 
     rows: Mapping[str, int]
@@ -39,6 +63,7 @@ class ShownData:
     lengths: Mapping[str, float]
     labels: Mapping[str, Mapping[str, int]]
     examples: Sequence[Sequence[Segment]]
+    sources: Sequence[ShownSource] = ()
 
 
 def shown_data(report: Mapping[str, Any]) -> ShownData:
@@ -60,6 +85,19 @@ def shown_data(report: Mapping[str, Any]) -> ShownData:
         lengths=_lengths(report),
         labels=_labels(_mapping(report.get("labels"))),
         examples=_examples(report.get("examples") or ()),
+        sources=[_source(_mapping(each)) for each in report.get("sources") or ()],
+    )
+
+
+def _source(found: Mapping[str, Any]) -> ShownSource:
+    return ShownSource(
+        name=str(found.get("name", "")),
+        template=str(found.get("template", "")),
+        rows=_ordered({k: _amount(v) for k, v in _mapping(found.get("counts")).items()}),
+        divided=_ordered({k: _amount(v) for k, v in _mapping(found.get("divided")).items()}),
+        share=float(found.get("share", 0.0)),
+        token_share=float(found.get("token_share", 0.0)),
+        examples=_examples(found.get("examples") or ()),
     )
 
 

@@ -40,8 +40,11 @@ def trained_bytes(row: Row, tokenizer: Tokenizer) -> int:
 
     Trained tokens decode to those turns, each with the stop token behind it: the data stage has
     proved it. What a stop token is called is the tokenizer's own and no byte of the text; that an
-    answer ends there is a thing to predict, and its likelihood counts.
+    answer ends there is a thing to predict, and its likelihood counts. A document is its text, and
+    a piece of one that goes on has no stop token.
     """
+    if row.document:
+        return len(row.completion.encode())
     trained = [token for token in row.labels if token != IGNORED]
     stop = trained[-1]
     text = tokenizer.decode(trained, skip_special_tokens=False, clean_up_tokenization_spaces=False)

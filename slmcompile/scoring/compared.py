@@ -10,7 +10,7 @@ from slmcompile.metrics import METRICS
 from slmcompile.plans.artifacts import TUNED
 from slmcompile.scoring.measures import Rows
 from slmcompile.scoring.paired import Difference
-from slmcompile.scoring.score import measure_of
+from slmcompile.scoring.score import measurable, measure_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,14 @@ def comparisons(
 def compared(metric: str, one: Rows, other: Rows) -> Difference | None:
     """One artifact minus another; None where they did not answer the same rows, or not all of it.
 
+    It is over the rows that have what the metric needs.
+
     Args:
         metric: a name of ``METRICS``.
         one: rows of the one.
         other: rows of the other.
     """
+    one, other = (measurable(rows, METRICS[metric]) for rows in (one, other))
     if not _paired(one, other):
         return None
     try:
@@ -71,7 +74,8 @@ def compared(metric: str, one: Rows, other: Rows) -> Difference | None:
 
 def agreement(one: Rows, other: Rows) -> float | None:
     """Share of rows that both answer with the same text; None where that cannot be told."""
-    if not _paired(one, other) or not all("compared" in row for row in (*one, *other)):
+    one, other = ([row for row in rows if "compared" in row] for rows in (one, other))
+    if not _paired(one, other):
         return None
     return sum(_text(a) == _text(b) for a, b in zip(one, other, strict=True)) / len(one)
 

@@ -60,7 +60,8 @@ def records(
 
     ``compared`` is the answer with its label normalised; an answer that is a label alone has no
     other text. Of a model's answers what it recorded of itself is kept (``cut_off``,
-    ``log_likelihood``, ``tokens``).
+    ``log_likelihood``, ``tokens``). Of a row that nobody asks anything there is nothing else. Of
+    several sources ``source`` names the row's.
 
     Args:
         answers: lines of ``answers.jsonl``.
@@ -79,7 +80,17 @@ def records(
 
 
 def _record(answer: Mapping[str, Any], row: Row, asked: Asked) -> dict[str, Any]:
+    kept = {key: answer[key] for key in ("cut_off", "log_likelihood", "tokens") if key in answer}
+    kept |= {"source": row.source} if row.source else {}
     alone = answer.get("label")
+    if alone is None and "text" not in answer:
+        return {
+            "id": row.id,
+            "prompt": row.prompt,
+            "reference": row.completion,
+            "label": row.label,
+            **kept,
+        }
     if alone is None:
         text = answer["text"]
         compared = normal_answer(text, asked.label, asked.steps)
@@ -88,7 +99,6 @@ def _record(answer: Mapping[str, Any], row: Row, asked: Asked) -> dict[str, Any]
     else:
         text = compared = label = alone
         correct = alone == row.label
-    kept = {key: answer[key] for key in ("cut_off", "log_likelihood", "tokens") if key in answer}
     return {
         "id": row.id,
         "prompt": row.prompt,
@@ -104,12 +114,14 @@ def _record(answer: Mapping[str, Any], row: Row, asked: Asked) -> dict[str, Any]
 
 def known_of(answers: Sequence[Mapping[str, Any]]) -> tuple[Needs, ...]:
     """What may be computed of an artifact's answers."""
-    first = answers[0]
-    if "text" not in first:
-        return ("label",)
-    known: tuple[Needs, ...] = ("text", "label")
-    if "cut_off" in first:
+    held = frozenset(key for answer in answers for key in answer)
+    known: tuple[Needs, ...] = ()
+    if "text" in held:
+        known += ("text", "label")
+    elif "label" in held:
+        known += ("label",)
+    if "cut_off" in held:
         known += ("ending",)
-    if "log_likelihood" in first:
+    if "log_likelihood" in held:
         known += ("likelihood",)
     return known

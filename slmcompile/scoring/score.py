@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric, Needs
@@ -36,13 +36,27 @@ def wanted_metrics(named: Iterable[str], task: str) -> list[Metric]:
     return [m for m in METRICS.values() if m.name in names or m.always_of(task)]
 
 
+_KEY: Mapping[Needs, str] = {
+    "text": "compared",
+    "label": "predicted_label",
+    "ending": "cut_off",
+    "likelihood": "log_likelihood",
+}
+"""What a row has that a metric can be computed of; not all rows of a data set need have all."""
+
+
+def measurable(rows: Rows, metric: Metric) -> Rows:
+    """The rows that a metric can be computed of."""
+    return [row for row in rows if _KEY[metric.needs] in row]
+
+
 def score(rows: Rows, metrics: Iterable[Metric], known: Collection[Needs] = OF_ANSWERS) -> Scores:
     """Measures answers.
 
     Answers that cannot be parsed count as wrong and raise nothing.
 
     Args:
-        rows: see ``measures``; at least one.
+        rows: see ``measures``; each metric is over those that have what it needs.
         metrics: what is wanted.
         known: what the rows hold; a metric that needs something else is passed over.
 
@@ -51,10 +65,11 @@ def score(rows: Rows, metrics: Iterable[Metric], known: Collection[Needs] = OF_A
     """
     scores: Scores = {}
     for metric in metrics:
-        if metric.needs in known:
+        own = measurable(rows, metric) if metric.needs in known else ()
+        if own:
             measure = measure_of(metric)
-            scores[metric.name] = measure.value(rows)
-            bounds = measure.interval(rows)
+            scores[metric.name] = measure.value(own)
+            bounds = measure.interval(own)
             if bounds is not None:
                 scores[f"{metric.name}_ci"] = list(bounds)
     return scores

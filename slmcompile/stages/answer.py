@@ -49,34 +49,33 @@ def run(context: Context) -> Result:
 
 
 def _model(context: Context, rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Answers with the log-likelihood of each row's reference, and how the model ran."""
+    """Answers with the log-likelihood of each row's reference, and how the model ran.
+
+    Plain text asks nothing, and what is there against forgetting is not judged by answers: of such
+    rows there is the likelihood alone.
+    """
     config = context.config
     threads = thread_count(config["num_threads"])
     model, decode, size = _load(context, threads)
-    context.progress.begin("sentence", len(rows))
+    asked = [row for row in rows if row.asked]
+    context.progress.begin("sentence", len(asked))
     answers = model.generate(
-        [row.prompt_ids for row in rows],
+        [row.prompt_ids for row in asked],
         config["max_new_tokens"],
         config["batch_size"],
         context.progress.step,
     )
     context.progress.end()
-    found = [
-        {
-            "artifact": config["artifact"],
-            "id": row.id,
-            "text": decode(answer.ids),
-            "ids": answer.ids,
-            "cut_off": answer.cut_off,
-            "log_likelihood": log_likelihood,
-            "tokens": tokens,
-        }
-        for row, answer, (log_likelihood, tokens) in zip(
-            rows, answers, model.log_likelihood(rows), strict=True
-        )
-    ]
+    by_id = {row.id: answer for row, answer in zip(asked, answers, strict=True)}
+    found: list[dict[str, Any]] = []
+    for row, (log_likelihood, tokens) in zip(rows, model.log_likelihood(rows), strict=True):
+        line: dict[str, Any] = {"artifact": config["artifact"], "id": row.id}
+        if answer := by_id.get(row.id):
+            line |= {"text": decode(answer.ids), "ids": answer.ids, "cut_off": answer.cut_off}
+        found.append({**line, "log_likelihood": log_likelihood, "tokens": tokens})
+    timed = (asked or rows)[0]
     measured = {
-        "tokens_per_second": model.decode_speed(rows[0].prompt_ids, SPEED_TOKENS),
+        "tokens_per_second": model.decode_speed(timed.prompt_ids, SPEED_TOKENS),
         "peak_memory_bytes": _peak_memory(),
         "size_bytes": size,
         "machine": f"{cpu_name()}, {threads} thread{'' if threads == 1 else 's'}",
@@ -116,7 +115,8 @@ def _size(folder: Path) -> int:
 
 def _baselines(context: Context, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Both answer in full, but TF-IDF names a label alone where that is not the whole answer."""
-    train = read_split(context.inputs["data"], "train")
+    train = [row for row in read_split(context.inputs["data"], "train") if row.asked]
+    rows = [row for row in rows if row.asked]
     whole = answers_of_labels(train)
     found: list[dict[str, Any]] = []
     for name, texts in predict_baselines(train, rows).items():

@@ -20,6 +20,7 @@ from slmcompile.plans.artifacts import BASE, BASELINES, TUNED
 from slmcompile.plans.plugins import package_hash
 from slmcompile.recipe.project import Project
 from slmcompile.registry.table import program
+from slmcompile.scoring.by_source import scores_by_source
 from slmcompile.scoring.classification import label_scores
 from slmcompile.scoring.compared import agreement, comparisons
 from slmcompile.scoring.records import Asked, Beside, Column, Opened, known_of, records
@@ -37,8 +38,9 @@ OF_THE_MACHINE = frozenset({"tokens_per_second", "peak_memory_bytes", "size_byte
 def run(context: Context) -> Result:
     """Scores all artifacts, and each export against the tuned model and that against the rest."""
     config = context.config
-    test = read_split(context.inputs["data"], "test")
-    rows = {row.id: row for row in test}
+    every = read_split(context.inputs["data"], "test")
+    rows = {row.id: row for row in every}
+    test = [row for row in every if row.counted]
     asked = Asked(config["task"], config["label"], config["label_steps"])
     wanted = wanted_metrics(config["metrics"], config["task"])
     _check_plugins(context)
@@ -50,6 +52,7 @@ def run(context: Context) -> Result:
     }
     artifacts: dict[str, dict[str, Any]] = {}
     found: dict[str, list[dict[str, Any]]] = {}
+    uncounted: dict[str, list[dict[str, Any]]] = {}
     files: dict[str, dict[str, Any]] = {}
     for role, folder in roles.items():
         measured = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
@@ -58,10 +61,14 @@ def run(context: Context) -> Result:
         for name, answers in _answers(folder).items():
             known = known_of(answers)
             needed = [column for needs, column in columns if needs in known]
-            found[name] = records(answers, rows, asked, needed)
+            recorded = records(answers, rows, asked, needed)
+            found[name] = [record for record in recorded if rows[record["id"]].counted]
+            uncounted[name] = [record for record in recorded if not rows[record["id"]].counted]
             scores[name] = dict(score(found[name], wanted, known))
-            answered = [rows[answer["id"]] for answer in answers]
+            answered = [rows[record["id"]] for record in found[name]]
             over = _over(answered, test, labelled=config["labelled"])
+            if of_sources := scores_by_source(recorded, rows, wanted, known):
+                scores[name] |= {"sources": of_sources}
             artifacts[name] = {**over, **scores[name], **measured}
         beside = {key: over[key] for key in over if key not in {"turns", "references"}}
         comparable = {name: _comparable(values) for name, values in scores.items()}
@@ -76,7 +83,11 @@ def run(context: Context) -> Result:
         artifacts[name] |= {} if same is None else {"agreement": same}
     write_json(context.out / METRICS_FILE, {"format_version": "1.2", "artifacts": artifacts})
     if config["labelled"]:
-        labels = {name: list(map(asdict, label_scores(rows))) for name, rows in found.items()}
+        told = {
+            name: [record for record in of_artifact if "predicted_label" in record]
+            for name, of_artifact in found.items()
+        }
+        labels = {name: list(map(asdict, label_scores(told[name]))) for name in told}
         write_json(context.out / LABELS, {"format_version": "1.0", "artifacts": labels})
     write_json(
         context.out / COMPARISONS,
@@ -88,7 +99,7 @@ def run(context: Context) -> Result:
     lines = [
         json.dumps({"artifact": name, **record}, ensure_ascii=False) + "\n"
         for name, of_artifact in found.items()
-        for record in of_artifact
+        for record in (*of_artifact, *uncounted[name])
     ]
     write_text(context.out / PREDICTIONS, "".join(lines))
     return Result(metrics=files)
@@ -149,7 +160,9 @@ def _over(rows: Sequence[Row], test: Sequence[Row], *, labelled: bool) -> dict[s
 def _comparable(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What compares between revisions: no interval, and nothing of the machine or the moment."""
     return {
-        name: value
+        name: {source: _comparable(own) for source, own in value.items()}
+        if name == "sources"
+        else value
         for name, value in metrics.items()
         if not name.endswith("_ci") and name not in OF_THE_MACHINE
     }

@@ -23,12 +23,13 @@ def read_metrics(scored: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_predictions(scored: Path) -> dict[str, list[dict[str, Any]]]:
-    """Predictions by artifact name."""
+    """Predictions by artifact name, of the rows that an answer was asked of."""
     found: dict[str, list[dict[str, Any]]] = {}
     with (scored / PREDICTIONS).open(encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
-            found.setdefault(row.pop("artifact"), []).append(row)
+            if "prediction" in row:
+                found.setdefault(row.pop("artifact"), []).append(row)
     return found
 
 
