@@ -247,7 +247,9 @@ def _hold_to_policy(found: Project, compiled: Plan, policy_from: str | None) -> 
         SlmcompileError: the policy refuses the model, or its size cannot be told (exit 77).
     """
     base = compiled.stage("base")
-    context = context_of(found, compiled, changes(found, compiled), policy_from)
+    # Adapters of one recipe have the base model in common.
+    view = next(iter(compiled.views.values()))
+    context = context_of(found, view, changes(found, compiled), policy_from)
     context = replace(context, model=read_model_facts(found.root / base.out, base.out))
     findings = judge(context, [check for check in all_checks() if check.name == "allowed"])
     error = refusal(findings)

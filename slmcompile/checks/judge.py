@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from slmcompile.checks.registry import Check, Finding, Verdict, all_checks
@@ -23,6 +24,40 @@ def judge(context: CheckContext, checks: Iterable[Check] | None = None) -> tuple
     return tuple(
         Finding(check, known.get(check.number) or _one(check, context)) for check in chosen
     )
+
+
+def judge_all(
+    contexts: Mapping[str, CheckContext], checks: Iterable[Check] | None = None
+) -> tuple[Finding, ...]:
+    """One finding per rule over all adapters of a recipe: the gravest, and whose it is.
+
+    Args:
+        contexts: by adapter; one without a name of a plain recipe.
+        checks: all, where none are given.
+    """
+    found = {name: judge(context, checks) for name, context in contexts.items()}
+    return tuple(
+        _gravest(dict(zip(found, of_members, strict=True)))
+        for of_members in zip(*found.values(), strict=True)
+    )
+
+
+def _gravest(found: Mapping[str, Finding]) -> Finding:
+    """Of what one rule found in each of several adapters."""
+    verdicts = {name: finding.verdict for name, finding in found.items()}
+    first = next(iter(found.values()))
+    if all(verdict == first.verdict for verdict in verdicts.values()):
+        return first
+    worst = min(verdicts.values(), key=lambda verdict: _GRAVE.index(verdict.outcome))
+    told = [
+        f"{name}: {verdict.evidence}"
+        for name, verdict in verdicts.items()
+        if verdict.outcome == worst.outcome
+    ]
+    return Finding(first.check, replace(worst, evidence="; ".join(told)))
+
+
+_GRAVE = ("refuted", "needs_probe", "proved")
 
 
 def _of_plan(context: CheckContext) -> dict[int, Verdict]:

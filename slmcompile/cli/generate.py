@@ -29,6 +29,7 @@ from slmcompile.execution.committed import (
 )
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
+from slmcompile.plans.definition import stage_name
 from slmcompile.recipe.project import Project, find_project, nearest
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
 _HELP = """\
 A line, then Enter, is answered; each by itself. Ctrl-D ends.
-  /target [NAME]  talk to another export, or say which there are
-  /help           this
-  /exit, /quit    end
+  /target [NAME]   talk to another export, or say which there are
+  /adapter [NAME]  the same of a recipe's adapters
+  /help            this
+  /exit, /quit     end
 A text that begins with / is written with a space before it."""
 
 
@@ -48,12 +50,14 @@ class _Export:
 
     Attributes:
         recipe: whose it is.
+        adapter: which adapter's, of a recipe with several; else empty.
         target: its name.
         folder: where it lies.
         prompt: content of its ``prompt.json``.
     """
 
     recipe: str
+    adapter: str
     target: str
     folder: Path
     prompt: dict[str, Any]
@@ -61,7 +65,8 @@ class _Export:
     @property
     def command(self) -> str:
         """What asks it."""
-        return f"slmcompile generate {self.recipe}"
+        whose = f" --adapter {self.adapter}" if self.adapter else ""
+        return f"slmcompile generate {self.recipe}{whose}"
 
     @property
     def columns(self) -> list[str]:
@@ -75,6 +80,7 @@ def generate(
     words: Sequence[str],
     max_new_tokens: int,
     *,
+    adapter: str | None = None,
     file: str | None = None,
     as_json: bool = False,
 ) -> None:
@@ -85,6 +91,7 @@ def generate(
         target: which; the recipe's first one by default.
         words: the text, or ``column=value``.
         max_new_tokens: at which an answer is cut off.
+        adapter: which, of a recipe with several.
         file: texts a line, or JSON rows; ``-`` is standard input, also where no text is given.
         as_json: one JSON object a line in place of the texts.
 
@@ -94,7 +101,7 @@ def generate(
         MissingError: the target was never exported here (exit 69).
     """
     project = find_project()
-    export = _find(project, recipe, target)
+    export = _find(project, recipe, adapter, target)
     asked = _asked(export, words, file)
     model = _load(export)
     answered = False
@@ -127,10 +134,10 @@ def _asked(export: _Export, words: Sequence[str], file: str | None) -> Iterable[
     return of_lines(sys.stdin, export.columns, "standard input")
 
 
-def chat(recipe: str, target: str | None, max_new_tokens: int) -> None:
+def chat(recipe: str, target: str | None, max_new_tokens: int, adapter: str | None = None) -> None:
     """Answers line after line until the end of input; each answer stands alone."""
     project = find_project()
-    export = _find(project, recipe, target)
+    export = _find(project, recipe, adapter, target)
     model = _load(export)
     person = sys.stdin.isatty()
     if person:
@@ -146,9 +153,11 @@ def chat(recipe: str, target: str | None, max_new_tokens: int) -> None:
             command, _, name = line[1:].strip().partition(" ")
             if command in {"exit", "quit"}:
                 return
-            if command == "target" and name.strip():
+            if command in {"target", "adapter"} and name.strip():
                 with _told():
-                    export = _find(project, recipe, name.strip())
+                    whose = name.strip() if command == "adapter" else export.adapter
+                    which = export.target if command == "adapter" else name.strip()
+                    export = _find(project, recipe, whose, which)
                     model, values = _load(export), {}
             else:
                 _say(_of_command(project, export, command))
@@ -183,6 +192,10 @@ def _of_command(project: Project, export: _Export, command: str) -> str:
     if command == "target":
         others = ", ".join(read_committed(project, export.recipe).targets)
         return f"this is {export.target}; there are {others}"
+    if command == "adapter":
+        adapters = read_committed(project, export.recipe).members
+        there_are = f"this is {export.adapter}; there are {', '.join(adapters)}"
+        return there_are if adapters else "the recipe has no adapters"
     return f"/{command} is no command; /help lists them"
 
 
@@ -195,9 +208,11 @@ def _told() -> Iterator[None]:
         tell(error)
 
 
-def _find(project: Project, recipe: str, target: str | None) -> _Export:
+def _find(project: Project, recipe: str, adapter: str | None, target: str | None) -> _Export:
     """An export that lies here; says on standard error which, and what is no longer so."""
     committed = read_committed(project, recipe)
+    member = _member(committed, adapter)
+    committed = committed.of_member(member) if member else committed
     if not committed.targets:
         raise MissingError(f"{recipe}: it has no export", f"run `slmcompile run {recipe}`")
     name = target or committed.targets[0]
@@ -206,7 +221,7 @@ def _find(project: Project, recipe: str, target: str | None) -> _Export:
             f"--target {name}: {recipe} has no such target",
             nearest("targets:", name, list(committed.targets)),
         )
-    stage = committed.stages[f"{recipe}/export-{name}"]
+    stage = committed.stages[f"{recipe}/{stage_name('export', name, member)}"]
     folder = project.root / stage.out
     if not folder.is_dir():
         raise MissingError(
@@ -221,7 +236,21 @@ def _find(project: Project, recipe: str, target: str | None) -> _Export:
              f" {', '.join(committed.targets)}")  # fmt: skip
     for note in _notes(project, committed, stage.address, stage.out):
         _say(note)
-    return _Export(recipe, name, folder, prompt)
+    return _Export(recipe, member, name, folder, prompt)
+
+
+def _member(committed: Committed, adapter: str | None) -> str:
+    """The adapter that is asked; empty of a recipe that has none."""
+    members = committed.members
+    if adapter and adapter not in members:
+        has = nearest("adapters:", adapter, list(members)) if members else "leave --adapter out"
+        raise UsageError(f"--adapter {adapter}: {committed.recipe} has no such adapter", has)
+    if members and not adapter:
+        raise UsageError(
+            f"{committed.recipe}: has {len(members)} adapters, and none is named",
+            f"say which is to answer: --adapter {members[0]}, one of {', '.join(members)}",
+        )
+    return adapter or ""
 
 
 def _notes(project: Project, committed: Committed, address: str, out: str) -> Iterator[str]:
@@ -265,6 +294,7 @@ def _answer(
         document = {
             "format_version": "1.0",
             "recipe": export.recipe,
+            **({"adapter": export.adapter} if export.adapter else {}),
             "target": export.target,
             "values": values,
             "answer": "".join(answer),

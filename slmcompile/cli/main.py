@@ -178,6 +178,7 @@ def _add_talking(add: Callable[..., argparse.ArgumentParser]) -> None:
     ):
         talk = add(name, text)
         talk.add_argument("--target", help="which export; the recipe's first one by default")
+        talk.add_argument("--adapter", help="whose, of a recipe with several adapters")
         talk.add_argument(
             "--max-new-tokens", type=_count, default=256, metavar="N", help="256 by default"
         )
@@ -500,6 +501,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         arguments.target,
         arguments.text,
         arguments.max_new_tokens,
+        adapter=arguments.adapter,
         file=arguments.file,
         as_json=arguments.json,
     )
@@ -509,7 +511,7 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _chat(arguments: argparse.Namespace) -> int:
     from slmcompile.cli.generate import chat
 
-    chat(arguments.recipe, arguments.target, arguments.max_new_tokens)
+    chat(arguments.recipe, arguments.target, arguments.max_new_tokens, arguments.adapter)
     return Exit.DONE
 
 

@@ -58,19 +58,28 @@ class Shown:
     changed: str
 
 
-def look(project: Project, recipe: str) -> Shown:
-    """Puts together what ``show`` says.
+def look(project: Project, recipe: str) -> dict[str, Shown]:
+    """Puts together what ``show`` says, by adapter; of a plain recipe unnamed.
 
     Raises:
         MissingError: the recipe never ran here, or nothing was measured yet (exit 69).
     """
     committed = read_committed(project, recipe)
+    if not committed.members:
+        return {"": _look(project, committed, "")}
+    return {
+        member: _look(project, committed.of_member(member), member) for member in committed.members
+    }
+
+
+def _look(project: Project, committed: Committed, member: str) -> Shown:
+    recipe = committed.recipe
     order = [f"answer-{name}" for name in (*_FIRST, *committed.targets)]
     results = tuple(
         sorted(
             (
                 each
-                for each in read_results(project, committed.stages.values())
+                for each in read_results(project, committed.stages.values(), member)
                 if each.role in order
             ),
             key=lambda each: order.index(each.role) if each.role in order else len(order),
@@ -89,7 +98,7 @@ def look(project: Project, recipe: str) -> Shown:
     scored = committed.stages[results[0].stage]
     found = tuple(
         each
-        for each in read_comparisons(project.root / scored.out)
+        for each in read_comparisons(project.root / scored.out / member)
         if each.one in sound and each.other in sound
     )
     verdicts, unmeasured = _judged(committed.gates, results, found)
@@ -157,8 +166,17 @@ def _judged(
     return tuple(verdicts), tuple(unmeasured)
 
 
-def text(shown: Shown) -> str:
-    """For a person: overrides, the table, the gates, and what is no longer as it was."""
+def text(found: Mapping[str, Shown]) -> str:
+    """For a person, of each adapter: what was measured, and what is no longer as it was."""
+    parts = [
+        f"{member}\n{'═' * len(member)}\n{_text(shown)}" if member else _text(shown)
+        for member, shown in found.items()
+    ]
+    return "\n\n".join(parts)
+
+
+def _text(shown: Shown) -> str:
+    """Overrides, the table, the gates, and what is no longer as it was."""
     lines: list[str] = []
     if over := " ".join(shown.overrides):
         made = f"with {over} of the last run"
@@ -198,10 +216,18 @@ def _note(verdict: Verdict, shown: Shown) -> str:
     return f" ({words})" if words else ""
 
 
-def to_json(shown: Shown) -> dict[str, Any]:
-    """For programs; ``format_version`` 1.1."""
+def to_json(found: Mapping[str, Shown]) -> dict[str, Any]:
+    """For programs; ``format_version`` 1.2: of a recipe with adapters each one's by its name."""
+    if "" in found:
+        return {"format_version": "1.2", **_to_json(found[""])}
     return {
-        "format_version": "1.1",
+        "format_version": "1.2",
+        "adapters": {member: _to_json(shown) for member, shown in found.items()},
+    }
+
+
+def _to_json(shown: Shown) -> dict[str, Any]:
+    return {
         "recipe": shown.recipe,
         "overrides": list(shown.overrides),
         "finished": shown.finished,

@@ -41,6 +41,35 @@ class Silent:
         """Nothing."""
 
 
+class Prefixed:
+    """Says whose it is before every line that stays.
+
+    Args:
+        progress: where it is said.
+        whose: begins each line.
+    """
+
+    def __init__(self, progress: Progress, whose: str) -> None:
+        self._progress = progress
+        self._whose = whose
+
+    def say(self, line: str) -> None:
+        """The line behind whose it is."""
+        self._progress.say(f"{self._whose}: {line}")
+
+    def begin(self, what: str, total: int) -> None:
+        """As it is."""
+        self._progress.begin(what, total)
+
+    def step(self, done: int, **fields: float | str) -> None:
+        """As it is."""
+        self._progress.step(done, **fields)
+
+    def end(self) -> None:
+        """As it is."""
+        self._progress.end()
+
+
 def _number(value: float | str) -> str:
     if isinstance(value, str):
         return value

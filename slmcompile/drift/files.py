@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +14,6 @@ from slmcompile.lock.file import lock_name, read_lock
 from slmcompile.lock.references import references, short
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Recipe
 from slmcompile.state import state as ran
 from slmcompile.state.dvc_lock import LIST, is_damaged
 from slmcompile.state.emit import overrides_path
@@ -104,8 +102,7 @@ def lock(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
         locked = read_lock(project, plan.recipe)
         if locked is None:
             continue
-        recipe = Recipe.model_validate_json(json.dumps(plan.effective))
-        for reference in references(recipe, plan):
+        for reference in references(plan):
             known = locked.entries.get(reference.key)
             if known and reference.found and known != reference.found and reference.key not in seen:
                 seen.add(reference.key)

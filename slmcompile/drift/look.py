@@ -65,9 +65,13 @@ def _moved(project: Project, names: Sequence[str]) -> Iterator[Finding]:
     for name in names:
         lock = read_lock(project, name)
         entries = lock.entries if lock else {}
-        recipe = compose(project, name).recipe
-        rows = {part.key("data.source"): part.source for part in recipe.data.parts}
-        for key, source in {"model.source": recipe.model.source, **rows}.items():
+        composed = compose(project, name)
+        rows = [
+            (part.key("data.source"), part.source)
+            for view in composed.members.values()
+            for part in view.recipe.data.parts
+        ]
+        for key, source in [("model.source", composed.whole.model.source), *rows]:
             if isinstance(source, HubKeys):
                 reference = hub_reference(source, tuple(key.split(".")))
                 if reference.found is None and reference.key in entries:

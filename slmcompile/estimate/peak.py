@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slmcompile.data.report_facts import DataFacts
-from slmcompile.estimate.memory import Rows, decoder_of, evaluation_memory, training_memory
+from slmcompile.estimate.memory import (
+    LIBRARIES,
+    Rows,
+    decoder_of,
+    evaluation_memory,
+    training_memory,
+)
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods import METHODS
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.interval import Interval, larger
 from slmcompile.templates import TEMPLATES
@@ -46,8 +53,18 @@ def predict(context: CheckContext) -> Memory | None:
     recipe, rows = context.recipe, rows_of(context.recipe, context.data)
     steps = plan_steps(recipe.train, rows.train).max_steps if rows.train else 1 << 30
     found = trainable(recipe.train, model)
+    training = training_memory(recipe.train, model, decoder, found, rows, steps)
+    for other in context.beside:
+        # The base is there once; rows, activations, adapters and their optimizers are everyone's.
+        shared = METHODS[recipe.train.method].memory.base(recipe.train, model)
+        alone = predict(replace(other, beside=()))
+        if alone is not None:
+            training += Interval(
+                max(0.0, alone.training.low - shared - LIBRARIES.low),
+                max(0.0, alone.training.high - shared - LIBRARIES.high),
+            )
     return Memory(
-        training_memory(recipe.train, model, decoder, found, rows, steps),
+        training,
         evaluation_memory(recipe.eval, recipe.train, model, decoder, rows),
     )
 

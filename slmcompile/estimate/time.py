@@ -31,7 +31,7 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.plans.kinds import KINDS
 from slmcompile.shapes.architecture import Architecture
-from slmcompile.shapes.interval import Interval, exactly
+from slmcompile.shapes.interval import Interval, exactly, larger
 from slmcompile.state.changes import Change
 
 _NARROW = 1.5
@@ -90,27 +90,54 @@ class Cost:
         }
 
 
-def cost_of(context: CheckContext, changes: Sequence[Change]) -> Cost:
-    """The cost of what ``changes`` will run."""
+def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost:
+    """The cost of what ``changes`` will run, over all adapters of a recipe.
+
+    Args:
+        contexts: of each adapter, or that of a plain recipe.
+        changes: of the whole recipe.
+    """
+    context = contexts[0]
     model = architecture_of(context)
     running = {change.stage.kind for change in changes if change.action == "run"}
     trains = "train" in running
-    tokens = _tokens(context) if trains else None
-    memory = predict(context) if running & {"train", "answer"} else None
+    of_each = [_tokens(each) for each in contexts] if trains else [None]
+    tokens = _sum(of_each)
+    memory = [predict(each) for each in contexts] if running & {"train", "answer"} else []
     parameters = model.parameters if model else context.recipe.model.parameters
     seconds, unmeasured = _time(context, changes, _work(context, parameters, tokens))
     return Cost(
         trains=trains,
-        steps=_steps(context) if trains else None,
+        steps=_most([_steps(each) for each in contexts]) if trains else None,
         tokens=tokens,
-        flops=_flops(context, model, tokens) if model and tokens is not None else None,
-        memory=memory.peak if memory else None,
+        flops=_flops_of(contexts, model, of_each) if model else None,
+        memory=larger(*(each.peak for each in memory if each)) if any(memory) else None,
         seconds=seconds,
         unmeasured=unmeasured,
         model=context.recipe.model.name,
         license=context.recipe.model.license,
         parameters=parameters,
     )
+
+
+def _sum(of_each: Sequence[int | None]) -> int | None:
+    known = [each for each in of_each if each is not None]
+    return sum(known) if len(known) == len(of_each) else None
+
+
+def _most(of_each: Sequence[int | None]) -> int | None:
+    """Adapters that are trained together make their steps at the same time."""
+    known = [each for each in of_each if each is not None]
+    return max(known) if len(known) == len(of_each) else None
+
+
+def _flops_of(
+    contexts: Sequence[CheckContext], model: Architecture, tokens: Sequence[int | None]
+) -> float | None:
+    known = [(context, of) for context, of in zip(contexts, tokens, strict=False) if of is not None]
+    if len(known) < len(contexts):
+        return None
+    return sum(_flops(context, model, of) for context, of in known)
 
 
 def _steps(context: CheckContext) -> int | None:

@@ -8,7 +8,7 @@ from something that is no longer there is read from DVC's locks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slmcompile.console.errors import MissingError
@@ -20,7 +20,7 @@ from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
 from slmcompile.state.emit import overrides_path, runtime_path
 from slmcompile.state.specs import read_spec
-from slmcompile.state.state import Locked, md5_file, read_lock
+from slmcompile.state.state import Cache, Locked, md5_file, read_lock
 
 _OF_THE_RECIPE = frozenset({"key", "package", "epoch", "file", "command"})
 """Causes of a change that lie in the recipe, its files and its environment, not in outputs."""
@@ -43,6 +43,27 @@ class Committed:
     targets: tuple[str, ...]
     gates: tuple[Mapping[str, Any], ...]
     stages: Mapping[str, Stage]
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the adapters that were trained; none of a plain recipe."""
+        return tuple(dict.fromkeys(each.member for each in self.stages.values() if each.member))
+
+    def of_member(self, member: str) -> Committed:
+        """The same of one adapter, as of a plain recipe."""
+        return replace(
+            self,
+            gates=tuple(
+                {key: value for key, value in gate.items() if key != "adapter"}
+                for gate in self.gates
+                if gate.get("adapter", member) == member
+            ),
+            stages={
+                address: stage.seen_by(member)
+                for address, stage in self.stages.items()
+                if stage.member in {"", member}
+            },
+        )
 
     def of_kind(self, kind: str) -> list[Stage]:
         """The recipe's own stages of one kind, by name."""
@@ -77,9 +98,17 @@ def read_committed(project: Project, recipe: str) -> Committed:
         recipe,
         read_overrides(project, recipe),
         _targets(project, recipe, stages),
-        tuple(gate.config.get("gates", ())) if gate else (),
+        tuple(_gates(gate.config)) if gate else (),
         stages,
     )
+
+
+def _gates(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Those of every adapter, with its name."""
+    yield from config.get("gates", ())
+    for member, own in config.get("members", {}).items():
+        for gate in own.get("gates", ()):
+            yield {**gate, "adapter": member}
 
 
 def _stage(spec: Mapping[str, Any] | None) -> Stage | None:
@@ -104,6 +133,7 @@ def _stage(spec: Mapping[str, Any] | None) -> Stage | None:
         inputs=inputs,
         out=spec["out"],
         metrics=(metrics,) if isinstance(metrics, str) else (),
+        names=tuple(spec.get("names", ())),
     )
 
 
@@ -124,6 +154,7 @@ def outdated(project: Project, committed: Committed) -> dict[str, dict[str, tupl
     """
     names = {stage.pipeline for stage in committed.stages.values()}
     locks = {name: read_lock(project, name) for name in names}
+    cache = Cache(project)
     makers = {path: stage for stage in committed.stages.values() for path in stage.outs}
     known: dict[str, tuple[str, ...]] = {}
 
@@ -139,10 +170,15 @@ def outdated(project: Project, committed: Committed) -> dict[str, dict[str, tupl
 
     def through(stage: Stage, role: str) -> Iterator[str]:
         made_from, path = locked(stage), stage.inputs[role]
-        maker = makers.get(path)
+        # Of what was trained for several adapters, one is a part.
+        whole = next((out for out in makers if f"{path}/".startswith(f"{out}/")), path)
+        maker = makers.get(whole)
         now = locked(maker) if maker else None
         if maker and now and made_from:
-            if made_from.deps.get(path) != now.outs.get(path):
+            md5 = now.outs.get(whole)
+            if whole != path and md5:
+                md5 = cache.part(md5, path[len(whole) + 1 :])
+            if made_from.deps.get(path) != md5:
                 yield maker.address
             yield from look(maker)
 

@@ -57,8 +57,8 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
     composed = compose(project, name, overrides)
     plan = build(project, pin(project, composed))
     # A folder, a glob or a plug-in may get more files, and a hub's revision is the lock's to say.
-    model = composed.recipe.model.source
-    rows = [part.source for part in composed.recipe.data.parts]
+    model = composed.whole.model.source
+    rows = [part.source for view in composed.members.values() for part in view.recipe.data.parts]
     open_ended = (
         any(isinstance(source, HubKeys) for source in (model, *rows))
         or MODEL_SOURCES[model.type].folder

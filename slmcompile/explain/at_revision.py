@@ -29,10 +29,9 @@ from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, ma
 from slmcompile.plans.definition import Plan
 from slmcompile.plans.plugins import joined
 from slmcompile.plans.project_files import look
-from slmcompile.recipe.compose import compose
+from slmcompile.recipe.compose import Composed, compose
 from slmcompile.recipe.limits import MAX_BYTES
 from slmcompile.recipe.project import Project
-from slmcompile.recipe.schema import Recipe
 from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
 from slmcompile.state.state import Cache, parse_stage
 
@@ -78,7 +77,7 @@ def plan_at(
                 _write_recipes(revision, entries, there)
                 block.enter_context(joined(there))
                 composed = pin(there, compose(there, name, overrides))
-                borrowed = _bring(project, revision, _named(composed.recipe), there)
+                borrowed = _bring(project, revision, _named(composed), there)
                 plan = build(there, composed)
         except SlmcompileError as error:
             raise SlmcompileError(
@@ -123,9 +122,10 @@ def _limit(path: str) -> int:
     return MAX_LOCK_BYTES if path.endswith(".lock") else MAX_BYTES
 
 
-def _named(recipe: Recipe) -> list[str]:
+def _named(composed: Composed) -> list[str]:
     """Files and folders of the project that a recipe names, as plain relative paths."""
-    model, rows = recipe.model.source, [part.source for part in recipe.data.parts]
+    model = composed.whole.model.source
+    rows = [part.source for view in composed.members.values() for part in view.recipe.data.parts]
     entry = MODEL_SOURCES[model.type]
     named: list[str | None] = [getattr(model, key) for key in (entry.file, entry.folder) if key]
     files = [DATA_SOURCES[source.type].files(source) for source in rows]

@@ -90,6 +90,9 @@ def _what(change: Change) -> str:
         reasons.append(f"{len(change.reasons) - _SHOWN_REASONS} more")
     uncertain = change.action == "run" and {reason.cause for reason in change.reasons} == {"input"}
     note = " (may be cut off early)" if uncertain else ""
+    if change.kept:
+        left = [name for name in change.stage.config["members"] if name not in change.kept]
+        note = f"; trains {', '.join(left) or 'nobody'}, takes {', '.join(change.kept)} as before"
     return f"{doing.ljust(18)}  {', '.join(reasons)}{note}"
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slmcompile.checks.judge import judge, refusal
+from slmcompile.checks.judge import judge_all, refusal
 from slmcompile.checks.registry import Finding
 from slmcompile.estimate.time import Cost, cost_of
 from slmcompile.execution.last_overrides import last_overrides
-from slmcompile.facts.gather import context_of
+from slmcompile.facts.gather import contexts_of
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import Change, changes
@@ -54,18 +54,22 @@ def plan_compiled(
 ) -> PlannedRun:
     """What a compiled recipe would do now, and what every check finds; writes nothing."""
     happening = changes(project, compiled)
-    context = context_of(project, compiled, happening, policy_from)
-    findings = judge(context)
+    contexts = contexts_of(project, compiled, happening, policy_from)
+    findings = judge_all(contexts)
     if deep:
         from slmcompile.facts.deep import REFUTED_ALREADY, deepened
 
         # What a check has refused must not be opened by a child process either.
         refused = refusal(findings) is not None
-        context = replace(context, deep=REFUTED_ALREADY) if refused else deepened(context)
-        findings = judge(context)
-    cost = cost_of(context, happening)
+        contexts = {
+            name: replace(context, deep=REFUTED_ALREADY) if refused else deepened(context)
+            for name, context in contexts.items()
+        }
+        findings = judge_all(contexts)
+    cost = cost_of(tuple(contexts.values()), happening)
+    undone = dict.fromkeys(context.deep for context in contexts.values() if context.deep)
     last = last_overrides(project, compiled.recipe)
-    return PlannedRun(compiled, happening, findings, cost, context.deep or "", last)
+    return PlannedRun(compiled, happening, findings, cost, "; ".join(undone), last)
 
 
 def to_json(planned: PlannedRun) -> dict[str, Any]:
@@ -84,6 +88,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
                 "kind": change.stage.kind,
                 "action": change.action,
                 "taken_from": change.taken_from or None,
+                **({"kept": list(change.kept)} if change.kept else {}),
                 "fingerprint": fingerprints[change.stage.address],
                 "inputs": dict(change.stage.input_stages),
                 "reasons": [

@@ -29,6 +29,7 @@ class ArtifactResult:
         path: its folder relative to the project; None for baselines.
         stage: address of the stage that measured it.
         role: the input of that stage that holds its answers.
+        member: which adapter's it is, of a recipe with several.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ArtifactResult:
     path: str | None
     stage: str = ""
     role: str = ""
+    member: str = ""
 
     def __repr__(self) -> str:
         measured = _columns([self])
@@ -43,21 +45,39 @@ class ArtifactResult:
         return f"<ArtifactResult {self.name}: {told or 'nothing measured'}>"
 
 
-def read_results(project: Project, stages: Iterable[Stage]) -> tuple[ArtifactResult, ...]:
-    """Metrics of every artifact that the ``score`` stage among a recipe's stages has measured."""
+def read_results(
+    project: Project, stages: Iterable[Stage], member: str = ""
+) -> tuple[ArtifactResult, ...]:
+    """Metrics of every artifact that the ``score`` stage among a recipe's stages has measured.
+
+    Args:
+        project: whose.
+        stages: of the recipe.
+        member: of which adapter, where they are one's view.
+    """
     made = {stage.out: stage for stage in stages}
     found: list[ArtifactResult] = []
     for scored in (stage for stage in made.values() if stage.kind == "score"):
-        wrote = read_output_json(project.root / scored.out, METRICS_FILE)
-        for name, metrics in wrote["artifacts"].items() if wrote else ():
-            role = f"answer-{name}" if f"answer-{name}" in scored.inputs else f"answer-{BASELINES}"
-            answer = made.get(scored.inputs.get(role, ""))
-            read = answer.inputs if answer else {}
-            path = read.get("export") or read.get("train") or read.get("base")
-            found.append(ArtifactResult(name, metrics, path, scored.address, role))
-        order = list(scored.inputs)
-        found.sort(key=lambda result: order.index(result.role) if result.role in order else -1)
+        for name in scored.config.get("members", [member]):
+            view = scored.seen_by(name) if name else scored
+            found += _of_one(project, made, view, name)
     return tuple(found)
+
+
+def _of_one(
+    project: Project, made: Mapping[str, Stage], scored: Stage, member: str
+) -> list[ArtifactResult]:
+    """Of one adapter, or of a plain recipe."""
+    wrote = read_output_json(project.root / scored.out / member, METRICS_FILE)
+    found = []
+    for name, metrics in wrote["artifacts"].items() if wrote else ():
+        role = f"answer-{name}" if f"answer-{name}" in scored.inputs else f"answer-{BASELINES}"
+        answer = made.get(scored.inputs.get(role, ""))
+        read = answer.inputs if answer else {}
+        path = read.get("export") or read.get("train") or read.get("base")
+        found.append(ArtifactResult(name, metrics, path, scored.address, role, member))
+    order = list(scored.inputs)
+    return sorted(found, key=lambda each: order.index(each.role) if each.role in order else -1)
 
 
 _Column = tuple[str, str, str]
@@ -90,13 +110,15 @@ def results_table(
     ``outdated`` says of an artifact what it was measured on that is no longer there.
     """
     columns = _columns(results)
+    several = any(result.member for result in results)
     rows = [["artifact", *(heading for heading, _, _ in columns), "where"]]
     for result in results:
         if not any(metric in result.metrics for _, metric, _ in columns):
             continue  # a baseline has no perplexity
         cells = [write(result.metrics.get(metric), how) for _, metric, how in columns]
         note = f"({told})" if (told := (outdated or {}).get(result.name)) else ""
-        rows.append([result.name, *cells, f"{result.path or ''}  {note}".strip()])
+        name = f"{result.member}: {result.name}" if several else result.name
+        rows.append([name, *cells, f"{result.path or ''}  {note}".strip()])
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -136,19 +158,24 @@ def write(value: Any, how: str) -> str:
 
 
 def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> str | None:
-    """The line that talks to the result: the first gated export, or the first export measured."""
-    measured = {result.name for result in results}
+    """The line that talks to the result: the first gated export, or the first export measured.
+
+    Of several adapters it is the first one's.
+    """
+    member, plan = next(iter(plan.views.items()))
+    measured = {result.name for result in results if result.member == member}
     targets = [name for name in plan.effective["target"] if name in measured]
     gated = [gate["artifact"] for gate in plan.effective["gates"] if gate["artifact"] in targets]
     if not targets:
         return None
     target = (gated or targets)[0]
-    folders = {stage.name: project.root / stage.out for stage in plan.own.stages}
+    folders = {stage.role: project.root / stage.out for stage in plan.own.stages}
     prompt = json.loads((folders[f"export-{target}"] / "prompt.json").read_text(encoding="utf-8"))
     if prompt["text"] is None:
         return None  # `generate` has no chat template
-    answers = read_predictions(folders["score"]).get(target, [])
+    answers = read_predictions(folders["score"] / member).get(target, [])
     right_first = sorted(answers, key=lambda row: not row["correct"])
     found = example(prompt, [row["prompt"] for row in right_first])
     values = found[1] if found else dict.fromkeys(prompt["columns"], "hello")
-    return f"slmcompile generate {plan.recipe} --target {target} {written(values)}"
+    whose = f"--adapter {member} " if member else ""
+    return f"slmcompile generate {plan.recipe} {whose}--target {target} {written(values)}"

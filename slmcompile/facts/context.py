@@ -10,7 +10,7 @@ from functools import cached_property
 from slmcompile.base.facts import ModelFacts
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.machine.device import Device
-from slmcompile.plans.definition import Plan
+from slmcompile.plans.definition import Plan, stage_name
 from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
@@ -34,6 +34,8 @@ class CheckContext:
         policy: what recipes may use; the built-in one restricts nothing.
         pending: kinds of stages that will run; ``None`` where that is not known, so any may.
         untouched: whether no stage will run or be restored.
+        member: which adapter's, of a recipe with several.
+        beside: the contexts of the adapters that are trained together with it.
     """
 
     project: Project
@@ -48,6 +50,8 @@ class CheckContext:
     policy: Policy = field(default_factory=Policy)
     pending: frozenset[str] | None = None
     untouched: bool = False
+    member: str = ""
+    beside: tuple[CheckContext, ...] = ()
 
     @property
     def compiled(self) -> Plan:
@@ -73,7 +77,7 @@ class CheckContext:
     @property
     def check_stage(self) -> str:
         """Address of the stage that judges again, before training."""
-        return f"{self.name}/check"
+        return f"{self.name}/{stage_name('check', member=self.member)}"
 
     @cached_property
     def stated(self) -> Mapping[str, Sequence[str]]:

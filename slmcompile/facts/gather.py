@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from slmcompile.base.facts import read_model_facts
@@ -21,10 +22,29 @@ from slmcompile.sources import MODEL_SOURCES
 from slmcompile.state.changes import Change
 
 
+def contexts_of(
+    project: Project, plan: Plan, changes: Sequence[Change], policy_from: str | None = None
+) -> dict[str, CheckContext]:
+    """A context for each adapter of a planned recipe, by name; of a plain recipe its own."""
+    found = {
+        name: context_of(project, view, changes, policy_from) for name, view in plan.views.items()
+    }
+    together = bool(plan.members) and not plan.of("train")[0].member
+    return {
+        name: replace(
+            context,
+            beside=tuple(each for other, each in found.items() if together and other != name),
+        )
+        for name, context in found.items()
+    }
+
+
 def context_of(
     project: Project, plan: Plan, changes: Sequence[Change], policy_from: str | None = None
 ) -> CheckContext:
-    """A planned recipe's context; a stage's facts count only while its output is up to date.
+    """The context of a planned recipe or of one adapter's view of it.
+
+    A stage's facts count only while its output is up to date.
 
     ``policy_from`` names the git revision whose policy it is held against, if not the working
     tree's.
@@ -56,6 +76,7 @@ def context_of(
         policy=load_policy(project, policy_from),
         pending=frozenset(change.stage.kind for change in changes if change.action == "run"),
         untouched=all(change.action == "unchanged" for change in changes),
+        member=plan.member,
     )
 
 

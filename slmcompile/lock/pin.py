@@ -21,21 +21,27 @@ def pin(project: Project, composed: Composed) -> Composed:
     Raises:
         CorruptError: the lock file is not one (exit 74).
     """
-    recipe = composed.recipe
-    rows = [part.source for part in recipe.data.parts]
-    if all(_settled(source) for source in (recipe.model.source, *rows)):
+    whole = composed.whole
+    rows = {
+        name: [part.source for part in view.recipe.data.parts]
+        for name, view in composed.members.items()
+    }
+    if all(_settled(source) for each in ([whole.model.source], *rows.values()) for source in each):
         return composed
     lock = read_lock(project, composed.name)
     if lock is None:
         return composed
-    model = recipe.model.model_copy(update={"source": _locked(recipe.model.source, lock)})
-    data = recipe.data.with_sources([_locked(source, lock) for source in rows])
-    pinned = recipe.model_copy(update={"model": model, "data": data})
-    if pinned == recipe:
-        return composed
-    return replace(
-        composed, recipe=pinned, files=(*composed.files, project.root / lock_name(composed.name))
+    model = whole.model.model_copy(update={"source": _locked(whole.model.source, lock)})
+    pinned = composed.with_data(
+        {
+            name: view.recipe.data.with_sources([_locked(source, lock) for source in rows[name]])
+            for name, view in composed.members.items()
+        }
     )
+    pinned = replace(pinned, whole=pinned.whole.model_copy(update={"model": model}))
+    if pinned.whole == whole:
+        return composed
+    return replace(pinned, files=(*composed.files, project.root / lock_name(composed.name)))
 
 
 def _settled(source: SourceKeys) -> bool:

@@ -6,13 +6,14 @@ Pure: the hashes of local files come from the plan, which has read them already.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from slmcompile.hub.commit import is_commit
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.definition import Plan
 from slmcompile.plans.names import named_files
+from slmcompile.recipe.members import ADAPTERS, typed
 from slmcompile.recipe.schema import Recipe
 from slmcompile.sources import MODEL_SOURCES
 from slmcompile.sources.keys import HubKeys, RepoKind, SourceKeys
@@ -50,23 +51,32 @@ def hub_reference(source: HubKeys, at: tuple[str, ...]) -> Reference:
     )
 
 
-def references(recipe: Recipe, plan: Plan) -> tuple[Reference, ...]:
-    """Everything that a recipe refers to, model first; ``plan`` is the recipe's own."""
+def references(plan: Plan) -> tuple[Reference, ...]:
+    """Everything that a recipe refers to, model first."""
+    found: dict[Reference, None] = {}
+    for member, view in plan.views.items():
+        above = (ADAPTERS, member) if member and not plan.member else ()
+        for each in _references(typed(dict(view.effective)), view):
+            own = each.origin[0] != "model"
+            found[replace(each, origin=(*above, *each.origin)) if own else each] = None
+    return tuple(found)
+
+
+def _references(recipe: Recipe, plan: Plan) -> Iterator[Reference]:
     base, data = plan.stage("base"), plan.stage("data")
-    found = _of_model(recipe.model.source, base.files, plan.files)
+    yield from _of_model(recipe.model.source, base.files, plan.files)
     for part in recipe.data.parts:
         if isinstance(part.source, HubKeys):
-            found.append(hub_reference(part.source, tuple(part.key("data.source").split("."))))
+            yield hub_reference(part.source, tuple(part.key("data.source").split(".")))
     for path, key in named_files(data.config, data.names, data.files):
         # One key of several, as the files of all splits are one thing that a lock knows.
         at = ("data", *key.split("."))
         origin = at[: at.index("source") + 2]
-        found += _files((path,), plan.files, origin)
+        yield from _files((path,), plan.files, origin)
     # Files that metrics read.
     score = plan.stage("score")
     for key in score.names:
-        found += _files((score.config[key],), plan.files, ("eval", key))
-    return tuple(found)
+        yield from _files((score.config[key],), plan.files, ("eval", key))
 
 
 def _files(

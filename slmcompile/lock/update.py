@@ -91,7 +91,7 @@ def update_lock(project: Project, recipes: Sequence[str] = (), *, upgrade: bool 
     for name in recipes or project.names():
         composed = compose(project, name)
         own = {} if upgrade else dict(looked.files.get(name, {}))
-        found_here = references(composed.recipe, build(project, composed))
+        found_here = references(build(project, composed))
         for reference in sorted(found_here, key=lambda each: each.key):
             key, found = reference.key, reference.found or asked.get(reference.key)
             known = looked.known(name, key)

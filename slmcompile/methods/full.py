@@ -39,5 +39,6 @@ ENTRIES = (
             kept=lambda _train, hidden: 2.0 * hidden,
         ),
         made_one="",
+        alone=lambda _: "the method full moves the weights of the base model",
     ),
 )

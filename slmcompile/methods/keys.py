@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
@@ -67,6 +67,26 @@ class Train(Section):
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="CPU threads; the same count gives the same bytes."
     )
+    together: bool = Field(
+        True,
+        description="Of a recipe with adapters: all in one pass over the base. false gives each a"
+        " training of its own.",
+    )
+    isolated: bool = Field(
+        False,
+        description="Of adapters that are trained together: each has a forward pass of its own, so"
+        " that its bytes do not depend on who else is there. Slower.",
+    )
     save_steps: int = cosmetic(50, "Optimizer steps between checkpoints.", ge=1)
     save_total_limit: int = cosmetic(2, "Checkpoints kept.", ge=1, le=100)
     logging_steps: int = cosmetic(5, "Optimizer steps between progress lines.", ge=1)
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is about other adapters, where it is as ever."""
+        found: dict[str, Any] = rest(self)
+        if self.together:
+            found.pop("together", None)
+        if not self.isolated:
+            found.pop("isolated", None)
+        return found

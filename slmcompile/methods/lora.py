@@ -12,7 +12,7 @@ from pydantic import Field
 from slmcompile.methods.keys import MethodName, Train
 from slmcompile.methods.method import MemoryTerms, Method
 from slmcompile.registry.section import Section
-from slmcompile.shapes.architecture import Architecture, Trainable
+from slmcompile.shapes.architecture import EMBEDDINGS, Architecture, Trainable
 from slmcompile.shapes.target_modules import matched, patterns_of
 
 
@@ -90,6 +90,17 @@ def details(train: Mapping[str, Any]) -> list[str]:
     return [f"rank {rank}"] if isinstance(rank, int) else []
 
 
+def alone(train: LoraTrain) -> str:
+    """Adapters beside each other leave the base as it is."""
+    if train.lora.modules_to_save:
+        return "train.lora.modules_to_save trains layers of the base model"
+    if train.lora.target_modules != "all-linear" and any(
+        name.rpartition(".")[2] in EMBEDDINGS for name in train.lora.target_modules
+    ):
+        return "train.lora.target_modules names the embedding"
+    return ""
+
+
 USUAL_RATE = (1e-5, 5e-3)
 """6e-5 to 5e-4 in LoRA and QLoRA (arXiv:2106.09685, appendix D; arXiv:2305.14314, appendix B); ten
 times the rate of full fine-tuning at their best (Schulman et al. 2025, "LoRA Without Regret"), so
@@ -107,5 +118,6 @@ ENTRIES = (
         trainable=trainable,
         memory=MemoryTerms(kept=kept),
         details=details,
+        alone=alone,
     ),
 )

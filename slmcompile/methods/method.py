@@ -57,6 +57,8 @@ class Method:
         memory: its terms of the memory of training.
         details: what to tell of a section beside the title (``rank 16``), from its plain values.
         made_one: what becomes of it before an export, as in ``merged and ``.
+        alone: why, by its section, it cannot be trained beside others over one base; empty where
+            it can.
         epoch: raised when its numbers change.
     """
 
@@ -71,4 +73,5 @@ class Method:
     memory: MemoryTerms
     details: Callable[[Mapping[str, Any]], list[str]] = lambda _: []
     made_one: str = "merged and "
+    alone: Callable[[Any], str] = lambda _: "its program trains one at a time over the base"
     epoch: int = 1

@@ -77,6 +77,7 @@ ENTRIES = (
             left_by_loading=LOADING,
         ),
         details=details,
+        alone=lora.alone,
         made_one="merged into the full-precision base and ",
     ),
 )

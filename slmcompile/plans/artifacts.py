@@ -15,4 +15,7 @@ MODELS = (TUNED, BASE)
 ASKED_BY = {BASE: "eval.base_model", BASELINES: "eval.baselines"}
 """Keys that say whether what no target makes is measured."""
 
+ADAPTERS = "adapters"
+"""Folder in a train stage's output in which each of several adapters has its own."""
+
 RESERVED = frozenset({TUNED, BASE, BASELINES, NEAREST, LINEAR})

@@ -5,21 +5,18 @@ Pure but for reading the bytes of the project files that stages depend on. Impor
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-from slmcompile.console.errors import BadRecipeError, Exit, SlmcompileError, all_of
+from slmcompile.console.errors import Exit, SlmcompileError, all_of
 from slmcompile.files.file_hash import file_hash
-from slmcompile.metrics import METRICS
-from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.data_files import followed, glob_folders
-from slmcompile.plans.definition import OF_MEMBER, Pipeline, Plan
+from slmcompile.plans.definition import Pipeline, Plan
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.making import Making
 from slmcompile.plans.sections import cosmetic_names
+from slmcompile.plans.wrong_names import wrong_names
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Recipe
@@ -33,12 +30,17 @@ def build(project: Project, composed: Composed) -> Plan:
         BadDataError: a data file that is not there (exit 65).
         RefusedError: a path outside the project (exit 77).
     """
-    rows = [part.source for part in composed.recipe.data.parts]
+    rows = [part.source for view in composed.members.values() for part in view.recipe.data.parts]
     making = _looked_over(project, composed)
-    composed, recipe = making.composed, making.recipe
+    composed, recipe = making.composed, making.composed.whole
     for kind in KINDS.values():
-        if not making.of(kind.name):
-            kind.plan(making)
+        views = making.members
+        if kind.joins is not None and "" not in views:
+            making.join(kind.name, {name: view.draft(kind.plan) for name, view in views.items()})
+            continue
+        for view in views.values() if kind.of_members else [making]:
+            if not any(stage.kind == kind.name for stage in view.known.values()):
+                kind.plan(view)
     own = tuple(stage for stage in making.stages if stage.pipeline == composed.name)
     return Plan(
         recipe=composed.name,
@@ -62,6 +64,11 @@ def build(project: Project, composed: Composed) -> Plan:
             for stage in making.stages
             for path in stage.files
         },
+        members={
+            name: {own: stage.address for own, stage in {**making.known, **view.known}.items()}
+            for name, view in making.members.items()
+            if name
+        },
     )
 
 
@@ -70,7 +77,7 @@ def _looked_over(project: Project, composed: Composed) -> Making:
 
     What is refused by policy is named first.
     """
-    wrong: list[SlmcompileError] = [*_wrong_names(composed)]
+    wrong: list[SlmcompileError] = [*wrong_names(composed)]
     making = Making(project, composed)
     try:
         KINDS["base"].plan(making)
@@ -87,67 +94,14 @@ def _looked_over(project: Project, composed: Composed) -> Making:
 
 def _with_files_followed(project: Project, composed: Composed) -> Composed:
     """Globs are followed once, here: what reads the recipe later reads the same files."""
-    recipe = composed.recipe
-    found = [followed(project, part, composed) for part in recipe.data.parts]
-    data = recipe.data.with_sources(found)
-    return replace(composed, recipe=recipe.model_copy(update={"data": data}))
-
-
-def _wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
-    """Targets and gates that cannot be; one error a gate."""
-    recipe = composed.recipe
-    if not recipe.target:
-        yield BadRecipeError(
-            f"{composed.origin(('target',))}: target: no target is named",
-            "name at least one, e.g. `- target: [cpu-int8]`",
-        )
-    for name in recipe.target:
-        if name in RESERVED:
-            yield BadRecipeError(
-                f"{composed.origin(('target', name))}: target.{name}: the name is taken",
-                f"choose a name other than {', '.join(sorted(RESERVED))}",
+    return composed.with_data(
+        {
+            name: view.recipe.data.with_sources(
+                [followed(project, part, view) for part in view.recipe.data.parts]
             )
-        if OF_MEMBER in name:
-            where = f"{composed.origin(('target', name))}: target.{name}"
-            yield BadRecipeError(
-                f"{where}: a name with {OF_MEMBER} in it",
-                f"choose a name without it: {re.sub('-+', '-', name)}",
-            )
-    yield from _files_missing(composed)
-    for index, gate in enumerate(recipe.gates):
-        where = f"{composed.origin(('gates', str(index)))}: gates.{index}"
-        known = [TUNED, *recipe.target]
-        if gate.artifact not in known:
-            yield BadRecipeError(
-                f"{where}: no artifact is called {gate.artifact!r}",
-                f"artifacts: {', '.join(known)}",
-            )
-        elif gate.metric not in recipe.eval.metrics and not METRICS[gate.metric].always_of(
-            recipe.data.task
-        ):
-            yield BadRecipeError(
-                f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
-            )
-        elif gate.min is None and gate.max is None and gate.max_drop is None:
-            yield BadRecipeError(f"{where}: it has no bar", "give min, max or max_drop")
-        elif gate.max_drop is not None and gate.artifact == TUNED:
-            yield BadRecipeError(
-                f"{where}: max_drop compares an export with the torch model",
-                "name the export: artifact: cpu-int8",
-            )
-
-
-def _files_missing(composed: Composed) -> Iterator[BadRecipeError]:
-    """Metrics whose file the recipe does not name."""
-    section = composed.recipe.eval
-    for index, name in enumerate(section.metrics):
-        key = METRICS[name].file
-        if key and getattr(section, key) is None:
-            where = composed.origin(("eval", "metrics", str(index)))
-            yield BadRecipeError(
-                f"{where}: eval.metrics.{index}: {name} needs eval.{key}",
-                f"name a file of the project: eval.{key}=PATH",
-            )
+            for name, view in composed.members.items()
+        }
+    )
 
 
 def _cosmetic(recipe: Recipe, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slmcompile.plans.canonical import digest
@@ -88,6 +88,11 @@ class Stage:
         return self._told_apart[0]
 
     @property
+    def role(self) -> str:
+        """What it is to the stages that read it: its name without a member's."""
+        return stage_name(self.kind, self.artifact)
+
+    @property
     def member(self) -> str:
         """Which member of a group it is of; empty in a plain recipe, whose one has no name."""
         return self._told_apart[1]
@@ -107,6 +112,35 @@ class Stage:
         own = max(fit, key=len)
         rest = key.removeprefix(own).removeprefix(".")
         return ".".join(part for part in (self.reads[own], rest) if part)
+
+    def seen_by(self, member: str) -> Stage:
+        """As it is to one adapter, whose recipe is a plain one: its keys are read from there.
+
+        Of a stage for all adapters what concerns the others is left out.
+        """
+        config, reads, names = self.config, self.reads, self.names
+        if "members" in config:
+            beside = {key: value for key, value in config.items() if key != "members"}
+            config = {**beside, **config["members"][member]}
+            within = f"members.{member}"
+            reads = {
+                own.removeprefix(within).removeprefix("."): key
+                for own, key in reads.items()
+                if own in beside or f"{own}.".startswith(f"{within}.")
+            }
+            names = tuple(
+                name.removeprefix(f"{within}.") for name in names if name.startswith(f"{within}.")
+            )
+        above = f"adapters.{member}."
+        reads = {own: key.removeprefix(above) for own, key in reads.items()}
+        return replace(
+            self,
+            config=config,
+            reads=reads,
+            names=names,
+            inputs=_of_member(self.inputs, member),
+            input_stages=_of_member(self.input_stages, member),
+        )
 
     @property
     def address(self) -> str:
@@ -164,6 +198,16 @@ class Stage:
         return json.dumps(self.spec(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def _of_member(by_role: Mapping[str, str], member: str) -> dict[str, str]:
+    """What is everybody's, and one member's under the role that it has in a plain recipe."""
+    ending = f"{OF_MEMBER}{member}"
+    return {
+        role.removesuffix(ending): value
+        for role, value in by_role.items()
+        if OF_MEMBER not in role or role.endswith(ending)
+    }
+
+
 def stage_name(kind: str, artifact: str = "", member: str = "") -> str:
     """What a stage is called in its pipeline: ``answer-cpu-int8--intents``."""
     name = f"{kind}-{artifact}" if artifact else kind
@@ -214,6 +258,9 @@ class Plan:
         origins: where each recipe key came from (``file:line``), by dotted key.
         effective: the whole recipe, defaults materialised.
         files: SHA-256 of every project file that a stage reads, by path.
+        members: of a recipe with adapters, the addresses of each one's stages and of those that it
+            shares, by what they are called without its name.
+        member: whose view it is; empty for all of a recipe.
     """
 
     recipe: str
@@ -223,6 +270,8 @@ class Plan:
     origins: Mapping[str, str]
     effective: Mapping[str, Any]
     files: Mapping[str, str]
+    members: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    member: str = ""
 
     def __repr__(self) -> str:
         told = " ".join([self.recipe, *self.overrides])
@@ -248,7 +297,42 @@ class Plan:
         Raises:
             KeyError: there is none.
         """
-        return found(self.of(kind), kind, artifact, member)
+        of_member = self.members.get(member or self.member)
+        if of_member is None:
+            return found(self.of(kind), kind, artifact, member)
+        address = of_member[stage_name(kind, artifact)]
+        return next(stage for stage in self.stages() if stage.address == address)
+
+    @property
+    def views(self) -> dict[str, Plan]:
+        """The plan of each adapter as that of a plain recipe, by name; of a plain one itself."""
+        if not self.members or self.member:
+            return {self.member: self}
+        # Whoever only runs a stage does without the schema.
+        from slmcompile.recipe.members import origins_of, recipes, typed
+
+        whole = typed(dict(self.effective))
+        origins = {tuple(key.split(".")): at for key, at in self.origins.items()}
+        return {
+            name: replace(
+                self,
+                shared=tuple(p for p in self.shared if p.stages[0].address in own.values()),
+                own=replace(
+                    self.own,
+                    stages=tuple(
+                        stage.seen_by(name)
+                        for stage in self.own.stages
+                        if stage.address in own.values()
+                    ),
+                ),
+                origins={
+                    ".".join(keys): at for keys, at in origins_of(origins, whole, name).items()
+                },
+                effective=recipes(whole)[name].model_dump(mode="json"),
+                member=name,
+            )
+            for name, own in self.members.items()
+        }
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of what each stage's result depends on, by address.

@@ -9,8 +9,8 @@ node, plugin discovery and OmegaConf's resolvers are never involved.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from packaging.version import Version
 
 from slmcompile.console.errors import BadRecipeError, RefusedError
 from slmcompile.recipe.interpolation import Resolution
+from slmcompile.recipe.members import origins_of, recipes
 from slmcompile.recipe.merge import lay_over
 from slmcompile.recipe.overrides import (
     apply_override,
@@ -36,7 +37,7 @@ from slmcompile.recipe.overrides import (
 from slmcompile.recipe.policy_keys import refuse_policy
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.repository import Answers, VettedRepository
-from slmcompile.recipe.schema import Recipe
+from slmcompile.recipe.schema import Data, Recipe
 from slmcompile.recipe.unknown_default import explain_defaults
 from slmcompile.recipe.validation import validate
 from slmcompile.recipe.yaml_file import KeyPath, YamlFile
@@ -50,7 +51,8 @@ class Composed:
 
     Attributes:
         name: the recipe's name.
-        recipe: the typed recipe, defaults materialised.
+        whole: the typed recipe, defaults materialised.
+        member: whose view it is, in a recipe with adapters; empty for all of it.
         files: the contributing files, in the order in which they were merged.
         overrides: Hydra overrides in the order given.
         origins: where each key path got its value, as messages show it (``file:line``).
@@ -58,11 +60,48 @@ class Composed:
     """
 
     name: str
-    recipe: Recipe
+    whole: Recipe
     files: tuple[Path, ...]
     overrides: tuple[str, ...]
     origins: dict[KeyPath, str]
     answers: Answers
+    member: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, of one data set.
+
+        Raises:
+            ValueError: there are several, each adapter's.
+        """
+        if self.whole.adapters:
+            raise ValueError(f"{self.name} has adapters; ask each of `members`")
+        return self.whole
+
+    @property
+    def members(self) -> dict[str, Composed]:
+        """A view for each adapter, as a recipe of its own; of a plain recipe itself, unnamed."""
+        if not self.whole.adapters:
+            return {"": self}
+        return {
+            name: replace(
+                self,
+                whole=recipe,
+                origins=origins_of(self.origins, self.whole, name),
+                member=name,
+            )
+            for name, recipe in recipes(self.whole).items()
+        }
+
+    def with_data(self, data: Mapping[str, Data]) -> Composed:
+        """With another data section of each member, which is of the same meaning."""
+        if not self.whole.adapters:
+            return replace(self, whole=self.whole.model_copy(update={"data": data[""]}))
+        adapters = {
+            name: adapter.model_copy(update={"data": data[name]})
+            for name, adapter in self.whole.adapters.items()
+        }
+        return replace(self, whole=self.whole.model_copy(update={"adapters": adapters}))
 
     def origin(self, keys: KeyPath) -> str:
         """``file:line`` of a key, else of what lies below it, else of the section above it."""

@@ -47,7 +47,7 @@ def write_recipe(project: Project, recipe: str, overrides: Sequence[str], name: 
     text = editor_line("recipes") + dump_yaml({"defaults": [*defaults, "_self_"], **values})
     write_text(path, text)
     try:
-        same = compose(project, name).recipe == compose(project, recipe, overrides).recipe
+        same = compose(project, name).whole == compose(project, recipe, overrides).whole
     except BadRecipeError:
         same = False
     if not same:

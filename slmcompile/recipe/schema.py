@@ -267,6 +267,9 @@ def default_metrics(data: Data) -> tuple[str, ...]:
 class Gate(Section):
     """A bar that an artifact must pass, or the run ends with exit 3."""
 
+    adapter: Identifier | None = Field(
+        None, description="Whose, in a recipe with adapters: one of their names."
+    )
     metric: GateMetric = Field(
         description="A metric of eval.metrics; or one that is always measured: cut_off, the share"
         " of answers that ended at eval.max_new_tokens, and valid_json of the task extraction."
@@ -277,6 +280,14 @@ class Gate(Section):
     max_drop: float | None = Field(
         None, ge=0, description="Largest loss against the torch model, in the metric's own unit."
     )
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without an adapter where there are none."""
+        found: dict[str, Any] = rest(self)
+        if self.adapter is None:
+            found.pop("adapter", None)
+        return found
 
 
 class Eval(Section):
@@ -371,14 +382,42 @@ class StatedDevice(Section):
     )
 
 
+def _metrics_by_task(section: Eval, info: ValidationInfo) -> Eval:
+    data = info.data.get("data")
+    if "metrics" in section.model_fields_set or data is None:
+        return section
+    return section.model_copy(update={"metrics": default_metrics(data)})
+
+
+class Adapter(Section):
+    """One of several adapters over the recipe's base model, with a task of its own."""
+
+    data: Data = Field(description="Its rows.")
+    train: AnyTrain = Field(
+        description="What differs from the recipe's train, which it is laid over."
+    )
+    eval: Eval = Field(description="What is measured of it; laid over the recipe's eval.")
+
+    _default_metrics = field_validator("eval")(_metrics_by_task)
+
+
 class Recipe(Section):
-    """A whole recipe, composed and validated."""
+    """A whole recipe, composed and validated.
+
+    Of one with adapters, ``data`` and ``eval`` are those of the first and not to be used.
+    """
 
     description: str = cosmetic("", "One sentence for the report and the model card.")
     model: Model = Field(description="The base model.")
     data: Data = Field(description="The rows and how they become tokens.")
     train: AnyTrain = Field(description="How it is trained.")
     eval: Eval = Field(description="What is measured.")
+    adapters: dict[Identifier, Adapter] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Several adapters over the one base model, trained together, by name. Each has"
+        " data and eval of its own, in the place of the recipe's.",
+    )
     target: dict[Identifier, AnyTarget] = Field(
         max_length=64, description="Exported artifacts, by name."
     )
@@ -390,13 +429,15 @@ class Recipe(Section):
         StatedDevice(), description="The machine that will run it, for the checks."
     )
 
-    @field_validator("eval")
-    @classmethod
-    def _metrics_by_task(cls, section: Eval, info: ValidationInfo) -> Eval:
-        data = info.data.get("data")
-        if "metrics" in section.model_fields_set or data is None:
-            return section
-        return section.model_copy(update={"metrics": default_metrics(data)})
+    _default_metrics = field_validator("eval")(_metrics_by_task)
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without adapters where there are none; with them, without what is each one's own."""
+        found: dict[str, Any] = rest(self)
+        for key in ("data", "eval") if self.adapters else ("adapters",):
+            found.pop(key, None)
+        return found
 
 
 def _rebuild() -> None:
@@ -409,7 +450,7 @@ def _rebuild() -> None:
         *(entry.section for entry in METHODS.values()),
         *(entry.section for entry in PROVIDERS.values()),
     ]
-    sections += [Model, OneSource, Data, Gate, Eval, Recipe]
+    sections += [Model, OneSource, Data, Gate, Eval, Adapter, Recipe]
     for section in sections:
         section.model_rebuild(force=True)
 

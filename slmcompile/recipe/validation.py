@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from slmcompile.console.errors import BadRecipeError, all_of
 from slmcompile.console.printable import shortened
 from slmcompile.recipe.dump import as_written
+from slmcompile.recipe.members import ADAPTERS, is_group, laid_out, where_given
 from slmcompile.recipe.names import kinds_at, nested_group, section_at, suggest
 from slmcompile.recipe.other_kind import key_of_another_kind
 from slmcompile.recipe.overrides import is_override
@@ -73,9 +74,16 @@ def validate(
     Raises:
         BadRecipeError: unknown key, missing value, wrong type (exit 78).
     """
+    group = is_group(raw)
+    if group and "data" in raw:
+        raise BadRecipeError(
+            f"{origin(('data',))}: data: each of the adapters has its own",
+            f"take it out, or write it under {ADAPTERS}.NAME.data",
+        )
+    whole = laid_out(raw) if group else raw
     try:
         # Through JSON, where strict mode knows lists as tuples and integers as floats.
-        return Recipe.model_validate_json(json.dumps(raw, allow_nan=True))
+        return Recipe.model_validate_json(json.dumps(whole, allow_nan=True))
     except ValidationError as error:
         raise explained(error, raw, origin, through, options=options) from error
 
@@ -101,7 +109,7 @@ def explained(
 ) -> BadRecipeError:
     """What pydantic found wrong in a file of ``model``, in our words; else as ``validate``."""
     groups: dict[KeyPath, list[dict[str, Any]]] = {}
-    for problem in map(dict, invalid.errors()):
+    for problem in _problems(invalid, raw):
         groups.setdefault(_keys(problem, raw), []).append(problem)
     unknown = {keys[:-1] for keys, (first, *_) in groups.items() if first["type"] == _UNKNOWN}
     within = {keys[:length] for keys in groups for length in range(len(keys))}
@@ -133,6 +141,20 @@ def explained(
         causes.setdefault(cause, (_rank(first), error))
     ranked = sorted(causes.values(), key=lambda cause: cause[0])
     return all_of(in_order(error for _, error in ranked))
+
+
+def _problems(invalid: ValidationError, raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What pydantic found, where a person wrote it."""
+    found: list[dict[str, Any]] = [dict(problem) for problem in invalid.errors()]
+    if not is_group(raw):
+        return found
+    once: dict[str, dict[str, Any]] = {}
+    for problem in found:
+        if problem["loc"][0] in {"data", "eval"}:
+            continue  # the first adapter's, of which the same is said
+        problem["loc"] = where_given(problem["loc"], raw)
+        once.setdefault(f"{problem['loc']} {problem['type']}", problem)
+    return list(once.values())
 
 
 def _rank(problem: Mapping[str, Any]) -> int:

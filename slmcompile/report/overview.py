@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from slmcompile.report.facts import Artifact, ReportFacts, facts_from, metric_title
@@ -15,7 +16,6 @@ from slmcompile.report.markup import Column, Line, document, table
 from slmcompile.report.text import MISSING, escape, number, size
 
 _COLUMNS = (
-    ("Recipe", False),
     ("Base model", False),
     ("Gates", False),
     ("Metric", False),
@@ -30,34 +30,55 @@ _COLUMNS = (
 _RELATIVE = re.compile(r"^(?!.*(?:^|/)\.\.(?:/|$))[\w][\w./-]*$")
 
 
-def overview(recipes: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Told:
+    """What a page over several reports calls them.
+
+    Attributes:
+        title: heading of the page.
+        one: one of them.
+        several: more of them.
+    """
+
+    title: str = "Recipes"
+    one: str = "recipe"
+    several: str = "recipes"
+
+
+def overview(recipes: Sequence[Mapping[str, Any]], told: Told = Told()) -> tuple[str, str]:
     """The page as (HTML, Markdown).
 
     Args:
         recipes: the JSON of each recipe's ``ReportFacts``, and under ``report`` the relative path
             of its ``report.html`` if there is one.
+        told: what they are called.
     """
     known = sorted(
         ((facts_from(recipe), str(recipe.get("report", ""))) for recipe in recipes),
         key=lambda pair: pair[0].name,
     )
-    return _html(known), _markdown(known)
+    return _html(known, told), _markdown(known, told)
 
 
-def _html(recipes: Sequence[tuple[ReportFacts, str]]) -> str:
+def _html(recipes: Sequence[tuple[ReportFacts, str]], told: Told) -> str:
     lines = []
     for facts, link in recipes:
         name = escape(facts.name)
         linked = f'<a href="{escape(link)}">{name}</a>' if _RELATIVE.match(link) else name
-        told = f'<small class="ci">{escape(facts.description)}</small>'
-        first = linked + (told if facts.description else "")
+        about = f'<small class="ci">{escape(facts.description)}</small>'
+        first = linked + (about if facts.description else "")
         passed, *rest = _cells(facts)[1:]
         cells = [first, escape(facts.model_name), _sign(facts, passed), *map(escape, rest)]
         lines.append(Line(cells))
-    heads = [Column(heading, numeric) for heading, numeric in _COLUMNS]
-    shown = table("1 recipe" if len(recipes) == 1 else f"{len(recipes)} recipes", heads, lines)
-    body = f"<header><h1>Recipes</h1></header>{shown if recipes else '<p>No recipes yet.</p>'}"
-    return document("Recipes · slmcompile", body)
+    heads = [Column(heading, numeric) for heading, numeric in _columns(told)]
+    counted = f"1 {told.one}" if len(recipes) == 1 else f"{len(recipes)} {told.several}"
+    title, none = escape(told.title), f"<p>No {told.several} yet.</p>"
+    body = f"<header><h1>{title}</h1></header>{table(counted, heads, lines) if recipes else none}"
+    return document(f"{told.title} · slmcompile", body)
+
+
+def _columns(told: Told) -> list[tuple[str, bool]]:
+    return [(told.one.capitalize(), False), *_COLUMNS]
 
 
 def _sign(facts: ReportFacts, text: str) -> str:
@@ -66,15 +87,16 @@ def _sign(facts: ReportFacts, text: str) -> str:
     return f'<span class="{style}">{escape(text)}</span>'
 
 
-def _markdown(recipes: Sequence[tuple[ReportFacts, str]]) -> str:
+def _markdown(recipes: Sequence[tuple[ReportFacts, str]], told: Told) -> str:
     rows = []
     for facts, link in recipes:
         name = prose(facts.name)
         linked = f"[{name}]({link})" if _RELATIVE.match(link) else name
         model, *rest = _cells(facts)
         rows.append([linked, *map(prose, [model, *rest])])
-    shown = grid([heading for heading, _ in _COLUMNS], rows, [right for _, right in _COLUMNS])
-    return f"# Recipes\n\n{shown or 'No recipes yet.'}\n"
+    columns = _columns(told)
+    shown = grid([heading for heading, _ in columns], rows, [right for _, right in columns])
+    return f"# {prose(told.title)}\n\n{shown or f'No {told.several} yet.'}\n"
 
 
 def _cells(facts: ReportFacts) -> list[str]:

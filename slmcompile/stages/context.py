@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slmcompile.console.progress import Progress
+from slmcompile.console.progress import Prefixed, Progress
+from slmcompile.plans.definition import OF_MEMBER
+from slmcompile.plans.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Context:
         fingerprint: SHA-256 of spec and input bytes.
         runtime: settings that cannot change a result.
         progress: where to say how far it is.
+        member: which adapter of a group, of a stage that does something for each.
+        spec: the whole spec file.
     """
 
     project: Path
@@ -37,6 +41,33 @@ class Context:
     fingerprint: str
     runtime: Mapping[str, Any]
     progress: Progress
+    member: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_member(self, member: str) -> Context:
+        """What the same stage of a plain recipe would be given, for one adapter of this."""
+        ending = f"{OF_MEMBER}{member}"
+        roles = {role: role.removesuffix(ending) for role in self.inputs if role.endswith(ending)}
+        out = self.out / member
+        out.mkdir(parents=True, exist_ok=True)
+        inputs = {plain: self.inputs[role] for role, plain in roles.items()}
+        return replace(
+            self,
+            config=self.config["members"][member],
+            # What did something for each has each one's below its name.
+            inputs={
+                role: path / member if role in KINDS and KINDS[role].joins is not None else path
+                for role, path in inputs.items()
+            },
+            manifests={
+                plain: self.manifests[role]
+                for role, plain in roles.items()
+                if role in self.manifests
+            },
+            out=out,
+            progress=Prefixed(self.progress, member),
+            member=member,
+        )
 
 
 @dataclass(frozen=True)

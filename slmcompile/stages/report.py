@@ -12,6 +12,7 @@ from slmcompile.files.artifact import sha256_file, write_json, write_text
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
+from slmcompile.report.overview import Told, overview
 from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import interval_text
 from slmcompile.scoring.gates import judge
@@ -39,6 +40,22 @@ def run(context: Context) -> Result:
     write_json(context.out / "summary.json", {"format_version": "1.0", **summary})
     _track(context, facts_from(value))
     return Result()
+
+
+def join(context: Context) -> None:
+    """Beside the pages of several adapters one over all of them, and what the overview reads."""
+    summaries = {
+        member: _read(context.out / member / "summary.json") for member in context.config["members"]
+    }
+    name = next(iter(summaries.values()))["name"]
+    pages = [
+        summary | {"name": member, "report": f"{member}/report.html"}
+        for member, summary in summaries.items()
+    ]
+    html, markdown = overview(pages, Told(name, "adapter", "adapters"))
+    write_text(context.out / "report.html", html)
+    write_text(context.out / "report.md", markdown)
+    write_json(context.out / "summary.json", {"format_version": "1.0", "members": summaries})
 
 
 def _facts(context: Context) -> dict[str, Any]:
@@ -69,7 +86,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_license": recipe["data"]["license"],
         "data_report": _read(context.inputs["data"] / "data_report.json"),
         "prompt": _read(context.inputs["data"] / "prompt.json"),
-        "training": _read(context.inputs["training"]),
+        "training": _of_member(_read(context.inputs["training"]), context.member),
         "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
         "labels": {
@@ -111,6 +128,12 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
 def _read(path: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
+
+
+def _of_member(training: dict[str, Any], member: str) -> dict[str, Any]:
+    """Of the record of several adapters one's."""
+    found: dict[str, Any] = training.get("members", {}).get(member, training)
+    return found
 
 
 def _track(context: Context, facts: ReportFacts) -> None:

@@ -10,19 +10,27 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, StaleError
+from slmcompile.console.errors import (
+    CorruptError,
+    MissingError,
+    SlmcompileError,
+    StaleError,
+    all_of,
+)
 from slmcompile.console.progress import Console
 from slmcompile.files import artifact
 from slmcompile.machine.process import die_with_parent, prepare_to_compute
 from slmcompile.machine.surroundings import leave_out_what_changes_results
-from slmcompile.plans.definition import SPEC_SCHEMA, all_of
+from slmcompile.plans import definition
+from slmcompile.plans.definition import SPEC_SCHEMA
 from slmcompile.plans.kinds import KINDS
+from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.plugins import importable
 from slmcompile.recipe.project import Project
 from slmcompile.registry.table import program
@@ -141,6 +149,7 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
             fingerprint=fingerprint,
             runtime=_runtime(project, spec),
             progress=progress,
+            spec=spec,
         )
         measured = _work(project, spec, context)
         # Checkpoints are of no use once the artifact stands.
@@ -165,8 +174,7 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
     kind = str(spec["kind"])
     named = None if KINDS[kind].constant else context.fingerprint
     with artifact.replacing(project.root / spec["out"], kind, info, named, keep) as out:
-        run = program(KINDS[kind].program)
-        result: Result = run(replace(context, out=out))
+        result = _result(KINDS[kind], replace(context, out=out))
         info.update(result.info)
         texts = finished.Texts(
             _metrics_texts(spec, result),
@@ -174,6 +182,33 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
         )
         _write_texts(project, spec, texts)
     return result.metrics or {}
+
+
+def _result(kind: Kind, context: Context) -> Result:
+    """What its program gives, or what it gives for each adapter, one after the other.
+
+    All of them are done before what is wrong with some is raised.
+    """
+    run: Callable[[Context], Result] = program(kind.program)
+    if kind.joins is None or "members" not in context.config:
+        return run(context)
+    wrong: list[SlmcompileError] = []
+    found: dict[str, Result] = {}
+    for member in context.config["members"]:
+        try:
+            found[member] = run(context.of_member(member))
+        except SlmcompileError as error:
+            wrong.append(type(error)(f"{member}: {error.what}", error.mend, code=error.code))
+    if wrong:
+        raise all_of(wrong)
+    if kind.joins:
+        beside: Callable[[Context], None] = program(kind.joins)
+        beside(context)
+    metrics: dict[str, Any] = {}
+    for member, result in found.items():
+        for name, values in (result.metrics or {}).items():
+            metrics.setdefault(name, {"members": {}})["members"][member] = values
+    return Result(metrics=metrics or None)
 
 
 def _take(project: Project, spec: Mapping[str, Any], done: Finished) -> None:
@@ -184,7 +219,7 @@ def _take(project: Project, spec: Mapping[str, Any], done: Finished) -> None:
 
 
 def _write_texts(project: Project, spec: Mapping[str, Any], texts: finished.Texts) -> None:
-    for path, text in zip(all_of(spec["metrics"]), texts.metrics, strict=True):
+    for path, text in zip(definition.all_of(spec["metrics"]), texts.metrics, strict=True):
         artifact.write_text(project.root / path, text)
     if spec["plots"]:
         artifact.write_text(project.root / spec["plots"], texts.plots or "")
@@ -192,7 +227,7 @@ def _write_texts(project: Project, spec: Mapping[str, Any], texts: finished.Text
 
 def _metrics_texts(spec: Mapping[str, Any], result: Result) -> tuple[str, ...]:
     """A text for each of the stage's metrics files: all of its metrics, or those of its name."""
-    paths, metrics = all_of(spec["metrics"]), result.metrics or {}
+    paths, metrics = definition.all_of(spec["metrics"]), result.metrics or {}
     several = len(paths) > 1
     return tuple(
         artifact.json_text(metrics[Path(path).stem] if several else metrics) for path in paths

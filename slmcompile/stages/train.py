@@ -1,51 +1,102 @@
 """``train``: base weights and tokenized rows become an adapter, or a model of its own.
 
 ``adapter/`` comes of the methods that train beside the base, ``model/`` (the hub's layout) of those
-that train it. Which of the two is there tells the stages behind this one what they have.
+that train it. Which of the two is there tells the stages behind this one what they have. Of several
+adapters that are trained together each lies in ``adapters/``, by its name, with a manifest of its
+own: what the stages behind it read is its alone.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from slmcompile.files.artifact import write_json
+from slmcompile.files.artifact import write_json, write_manifest
 from slmcompile.methods import METHODS
+from slmcompile.methods.keys import Train
 from slmcompile.models.adapter import CONFIG_FILE
 from slmcompile.models.merge import METHOD_FILE
+from slmcompile.plans.artifacts import ADAPTERS
+from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.recipe.schema import train_section
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.track import stage_tracker
+from slmcompile.state.scratch import member_fingerprint, scratch_beside
 from slmcompile.training.group import Member
-from slmcompile.training.loop import train
-from slmcompile.training.record import COMPARABLE, TrainRuntime
+from slmcompile.training.loop import train_together
+from slmcompile.training.record import COMPARABLE, TrainingRecord, TrainRuntime
 
 
 def run(context: Context) -> Result:
     """Trains, keeps the best weights and tells the tracker how it went."""
-    config = train_section(context.config)
-    cadence = context.runtime.get("train", {})
+    members = _group(context) if "members" in context.config else [_alone(context)]
     tracker = stage_tracker(context, "train", context.config)
-    weights = context.out / METHODS[config.method].writes
-    weights.mkdir()
     try:
-        record = train(
-            Member(
-                "", config, context.inputs["data"], weights, context.scratch, context.fingerprint
-            ),
+        records = train_together(
+            members,
             context.inputs["base"],
-            TrainRuntime(**cadence),
+            TrainRuntime(**context.runtime.get("train", {})),
             context.progress,
             tracker.log,
             torch.device("cpu"),
+            isolated=context.config.get("isolated", False),
         )
-        if METHODS[config.method].writes == "adapter" and not (weights / CONFIG_FILE).is_file():
-            write_json(weights / METHOD_FILE, {"method": config.method})
-        whole = record.to_json()
-        summary = {name: value for name, value in whole.items() if name != "curve"}
-        tracker.summary({name: value for name, value in summary.items() if value is not None})
+        for member in members:
+            _sign(member)
+            tracker.summary(_summary(member.name, records[member.name]))
     finally:
         tracker.finish()
+    told = {name: record.to_json() for name, record in records.items()}
+    compared = {name: {key: of[key] for key in COMPARABLE} for name, of in told.items()}
+    if "" in told:
+        return Result(
+            metrics={"format_version": "2.0", **compared[""]},
+            plots={"format_version": "1.0", **told[""]},
+        )
     return Result(
-        metrics={"format_version": "2.0", **{name: whole[name] for name in COMPARABLE}},
-        plots={"format_version": "1.0", **whole},
+        metrics={"format_version": "2.0", "members": compared},
+        plots={"format_version": "1.0", "members": told},
     )
+
+
+def _alone(context: Context) -> Member:
+    config = train_section(context.config)
+    weights = context.out / METHODS[config.method].writes
+    weights.mkdir()
+    return Member("", config, context.inputs["data"], weights, context.scratch, context.fingerprint)
+
+
+def _group(context: Context) -> list[Member]:
+    found = []
+    for name, values in context.config["members"].items():
+        out = context.out / ADAPTERS / name
+        out.mkdir(parents=True)
+        data = f"data{OF_MEMBER}{name}"
+        manifests = {"base": context.manifests["base"], "data": context.manifests[data]}
+        identity = member_fingerprint(context.spec, name, manifests)
+        scratch = scratch_beside(context.scratch, identity)
+        found.append(
+            Member(name, train_section(values), context.inputs[data], out, scratch, identity)
+        )
+    return found
+
+
+def _sign(member: Member) -> None:
+    """Says what kind of adapter it is, and of a group's that it is whole."""
+    config: Train = member.config
+    peft = (member.out / CONFIG_FILE).is_file()
+    if METHODS[config.method].writes == "adapter" and not peft:
+        write_json(member.out / METHOD_FILE, {"method": config.method})
+    if member.name:
+        write_manifest(member.out, "train", {}, member.identity)
+
+
+def _summary(name: str, record: TrainingRecord) -> dict[str, Any]:
+    """For a tracker: no curve, and nothing that was not measured."""
+    whose = f"{name}/" if name else ""
+    return {
+        f"{whose}{key}": value
+        for key, value in record.to_json().items()
+        if key != "curve" and value is not None
+    }

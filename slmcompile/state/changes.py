@@ -11,20 +11,26 @@ import json
 import marshal
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
-from slmcompile.files.artifact import MANIFEST, read_manifest
-from slmcompile.plans.artifacts import ASKED_BY, TUNED
-from slmcompile.plans.definition import Plan, Stage
+from slmcompile.files.artifact import MANIFEST, read_manifest, verify
+from slmcompile.plans.artifacts import ADAPTERS, ASKED_BY, TUNED
+from slmcompile.plans.definition import OF_MEMBER, Plan, Stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state import finished
 from slmcompile.state.failure import failed_on
-from slmcompile.state.scratch import work_fingerprint
+from slmcompile.state.scratch import (
+    FINISHED,
+    member_fingerprint,
+    scratch_folder,
+    work_fingerprint,
+)
 from slmcompile.state.specs import differences, old_spec, replaced_spec
 from slmcompile.state.state import (
     Cache,
@@ -126,12 +132,14 @@ class Change:
         reasons: why it does not stay as it is.
         taken_from: of one that is restored, the folder in which the same work lies finished;
             empty where DVC's cache has it.
+        kept: of one that trains several adapters, those that it takes as they are.
     """
 
     stage: Stage
     action: Action
     reasons: tuple[Reason, ...] = ()
     taken_from: str = ""
+    kept: tuple[str, ...] = ()
 
 
 def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Change, ...]:
@@ -150,9 +158,27 @@ def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Cha
             change = replace(change, action="restore", taken_from=done)
         for path in stage.outs:
             known[path] = outs.get(path)
+        if change.action == "run" and stage.kind == "train" and "members" in stage.config:
+            kept = manifests.kept(stage)
+            change = replace(change, kept=tuple(kept))
+            for member, md5 in _parts(project, stage, locked, cache, kept):
+                known[f"{stage.out}/{ADAPTERS}/{member}"] = md5
         manifests.note(change, outs)
         found.append(change)
     return tuple(found)
+
+
+def _parts(
+    project: Project, stage: Stage, locked: Locked | None, cache: Cache, kept: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Hashes of kept adapters that lie in the output as they will again, by name."""
+    for member, fingerprint in kept.items():
+        path = f"{ADAPTERS}/{member}"
+        with suppress(CorruptError):
+            there = read_manifest(project.root / stage.out / path).get("fingerprint")
+            md5 = locked.outs.get(stage.out) if locked and there == fingerprint else None
+            if md5 and (part := cache.part(md5, path)):
+                yield member, part
 
 
 class _Manifests:
@@ -161,11 +187,13 @@ class _Manifests:
     def __init__(self, project: Project, cache: Cache) -> None:
         self._project, self._cache = project, cache
         self._how: dict[str, Callable[[], dict[str, Any] | None]] = {}
+        self._stay: set[str] = set()
 
     def note(self, change: Change, outs: Mapping[str, str]) -> None:
         """Remembers where the manifest of a stage's output is going to come from."""
         out, md5 = change.stage.out, outs.get(change.stage.out)
         if change.action == "unchanged":
+            self._stay.add(out)
             self._how[out] = partial(self._here, out)
         elif change.action == "restore" and md5 is not None:
             self._how[out] = partial(finished.cached_manifest, self._cache, md5)
@@ -174,7 +202,7 @@ class _Manifests:
         """Where the work of a stage lies finished; empty where it does not, or cannot be known."""
         found = {}
         for role, path in stage.inputs.items():
-            manifest = self._how[path]() if path in self._how else None
+            manifest = self._how.get(path, partial(self._part, path))()
             if manifest is None:
                 return ""
             found[role] = manifest
@@ -185,6 +213,28 @@ class _Manifests:
         folder, manifest = done
         self._how[stage.out] = lambda: manifest
         return folder
+
+    def kept(self, stage: Stage) -> dict[str, str]:
+        """Fingerprints of the adapters of a train stage that have been trained before, by name."""
+        found = {}
+        for member in stage.config["members"]:
+            roles = {"base": "base", "data": f"data{OF_MEMBER}{member}"}
+            given = {own: self._how.get(stage.inputs[role]) for own, role in roles.items()}
+            manifests = {own: how() for own, how in given.items() if how}
+            if len(manifests) < len(roles) or None in manifests.values():
+                continue
+            known = {own: each for own, each in manifests.items() if each}
+            fingerprint = member_fingerprint(stage.spec(), member, known)
+            folder = scratch_folder(self._project, fingerprint) / FINISHED
+            with suppress(CorruptError):
+                if verify(folder, read=False).get("fingerprint") == fingerprint:
+                    found[member] = fingerprint
+        return found
+
+    def _part(self, path: str) -> dict[str, Any] | None:
+        """Of a part of an output that stays, which has a manifest of its own."""
+        stays = any(path.startswith(f"{out}/") for out in self._stay)
+        return self._here(path) if stays else None
 
     def _here(self, out: str) -> dict[str, Any] | None:
         try:
@@ -223,7 +273,7 @@ def _one(
     for path in stage.files:
         deps[path] = md5_file(project.root / path)
     for path in (*stage.inputs.values(), *stage.after):
-        deps[path] = known[path]
+        deps[path] = _known(path, known, cache)
     reasons = why(deps)
     if locked and all(reason.cause == "input" for reason in reasons):
         gone = _outs_reasons(project, cache, stage, locked)
@@ -240,6 +290,15 @@ def _one(
     reasons = _with_failure(project, stage, deps, cache, reasons)
     passes = KINDS[stage.kind].constant and locked is not None
     return Change(stage, "run", reasons), locked.outs if locked and passes else {}
+
+
+def _known(path: str, known: Mapping[str, str | None], cache: Cache) -> str | None:
+    """Hash of an output, or of a part of one, once everything before it is done."""
+    if path in known:
+        return known[path]
+    whole = next(out for out in known if path.startswith(f"{out}/"))
+    md5 = known[whole]
+    return cache.part(md5, path[len(whole) + 1 :]) if md5 else None
 
 
 def _with_failure(

@@ -53,6 +53,34 @@ def work_fingerprint(
     )
 
 
+def member_fingerprint(
+    spec: Mapping[str, Any], member: str, manifests: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The same of what one adapter of a ``train`` stage learns, whoever is beside it.
+
+    In isolation that is what it learns alone, to the byte, and so the same work.
+
+    Args:
+        spec: of the stage that trains several.
+        member: one of them.
+        manifests: of the base model and of its rows, as ``base`` and ``data``.
+    """
+    config = spec["config"]
+    beside = {} if config["isolated"] else {"grouped": True}
+    return work_fingerprint(
+        {**spec, "config": {**config["members"][member], **beside}}, manifests, {}
+    )
+
+
+FINISHED = "finished"
+"""The folder, in an adapter's scratch folder, that holds what it has learnt."""
+
+
+def scratch_beside(folder: Path, fingerprint: str) -> Path:
+    """The folder of another piece of work, given one's."""
+    return folder.with_name(fingerprint[:16])
+
+
 def scratch_folder(project: Project, fingerprint: str) -> Path:
     """The ignored folder of one stage's work."""
     return project.scratch / "scratch" / fingerprint[:16]

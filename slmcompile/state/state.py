@@ -200,6 +200,22 @@ class Cache:
                 self._folders[md5] = None
         return self._folders[md5]
 
+    def part(self, md5: str, path: str) -> str | None:
+        """DVC's hash of a folder within a folder that the cache holds; None where it has none.
+
+        That is the MD5 of the entries below it, as ``dvc_data`` writes them (3.18, ``Tree``).
+        """
+        entries = self.folder(md5)
+        below = {
+            name[len(path) + 1 :]: each
+            for name, each in (entries or {}).items()
+            if name.startswith(f"{path}/")
+        }
+        if not below:
+            return None
+        listed = [{"md5": below[name], "relpath": name} for name in sorted(below)]
+        return f"{md5_text(json.dumps(listed, sort_keys=True))}.dir"
+
     def has_all(self, locked: Locked) -> bool:
         """Whether DVC would bring back everything that a stage wrote."""
         return all(self.has(md5, locked.sizes.get(path)) for path, md5 in locked.outs.items())

@@ -16,6 +16,7 @@ from pathlib import Path
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.progress import Progress
 from slmcompile.files import artifact
+from slmcompile.state.scratch import FINISHED
 from slmcompile.training.group import Member
 from slmcompile.training.record import TrainingRecord, record_from_json
 
@@ -25,7 +26,7 @@ _RECORD = "record.json"
 
 
 def _folder(member: Member) -> Path:
-    return member.scratch / "finished"
+    return member.scratch / FINISHED
 
 
 def record(member: Member, progress: Progress) -> TrainingRecord | None:

@@ -188,9 +188,18 @@ OTHER: dict[str, list[str]] = {
     ],
     "train.method": ["train=full"],
     "train.optim": [],
+    # That its own keys do is in test_sources.py.
+    "data.sources": [
+        "data.source=null",
+        "+data.sources=[{name: a, source: {type: file, path: data/tiny/commands.jsonl}}]",
+    ],
     "data.steps": ["data.steps=[{type: drop, column: labels, values: [none]}]"],
     "train.group_by_length": ["train.group_by_length=false"],
     "target": ["target=[cpu-int8]"],
+    # Of recipes with adapters, which test_adapters.py is about.
+    "adapters": [],
+    "train.together": [],
+    "train.isolated": [],
     "gates": ["gates=[]"],
 }
 """Overrides for leaves whose other value cannot be guessed from the type; [] = one value only."""

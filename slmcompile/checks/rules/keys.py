@@ -61,7 +61,7 @@ def leaves(
     """
     for name, field in type(section).model_fields.items():
         value, path = getattr(section, name), f"{prefix}{name}"
-        if value in (None, ()) and name not in values:
+        if name not in values:
             continue
         if isinstance(value, BaseModel):
             yield from leaves(value, values[name], f"{path}.")
@@ -84,6 +84,12 @@ def _readers(stages: Iterable[Stage]) -> dict[str, list[tuple[Stage, str]]]:
 
 
 def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: str) -> bool:
+    if key == "train.together":
+        # It decides whose stages there are, and is in the config of none.
+        return all(
+            bool(stage.member) != plan.effective["train"].get("together", True)
+            for stage in plan.of("train")
+        )
     if key in _STAGES:
         section, _, name = key.rpartition(".")
         made = any(stage.name == _STAGES[key] for stage in plan.stages())

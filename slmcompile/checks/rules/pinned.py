@@ -27,7 +27,7 @@ def pinned(context: CheckContext) -> Verdict:
     except CorruptError as error:
         return refuted(error.what, error.mend, code=error.code)
     locked = dict(lock.entries) if lock else {}
-    found = references(context.recipe, context.compiled)
+    found = references(context.compiled)
     unlocked: list[Reference] = []
     for reference in found:
         key, now = ".".join(reference.origin), reference.found

@@ -63,7 +63,8 @@ def _missing(
         yield f"{path}, which DVC does not watch"
     for role, path in stage.inputs.items():
         maker = stages.get(stage.input_stages.get(role, ""))
-        if maker is None or path not in maker.outs:
+        # Of what is trained for several adapters, one is a part.
+        if maker is None or not f"{path}/".startswith(tuple(f"{out}/" for out in maker.outs)):
             yield f"its input {role}"
     for kind in sorted(KINDS[stage.kind].behind - above):
         yield f"what the {kind} stage makes"

@@ -33,7 +33,7 @@ def plan(making: Making) -> None:
     }
     in_torch = {"precision": recipe.eval.precision}
     packages = versions("torch", "transformers", "peft")
-    data, base, train = making.stage("data"), making.stage("base"), making.stage("train")
+    data, base = making.stage("data"), making.stage("base")
     if recipe.eval.baselines:
         config = {"artifact": BASELINES, **asked}
         inputs = {"data": data}
@@ -45,8 +45,12 @@ def plan(making: Making) -> None:
         inputs = {"data": data, "base": base}
         making.add_shared("answer", config, _reads(config), packages, inputs, artifact=BASE)
     config = {"artifact": TUNED, **asked, **decoding, **in_torch}
-    inputs = {"data": data, "base": base, "train": train}
-    making.add("answer", config, _reads(config), packages, inputs, artifact=TUNED)
+    inputs = {"data": data, "base": base}
+    making.add(
+        *("answer", config, _reads(config), packages, inputs),
+        artifact=TUNED,
+        files_of=making.trained(),
+    )
     for export in making.of("export"):
         provider = PROVIDERS[recipe.target[export.artifact].execution_provider]
         config = {"artifact": export.artifact, **asked, **decoding}
@@ -81,6 +85,7 @@ ENTRIES = (
         place=60,
         program="slmcompile.stages.answer:run",
         plan=plan,
+        of_members=True,
         shared=True,
         outdated="of earlier answers",
     ),

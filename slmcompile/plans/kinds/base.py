@@ -18,7 +18,7 @@ def plan(making: Making) -> None:
     # Beside the project's files lies the policy, which whoever only runs a stage does without.
     from slmcompile.plans.project_files import files_below, inside
 
-    source = making.recipe.model.source
+    source = making.composed.whole.model.source
     entry = MODEL_SOURCES[source.type]
     files: tuple[str, ...] = ()
     key = entry.file or entry.folder

@@ -27,7 +27,7 @@ def plan(making: Making) -> None:
         {},
         {"base": making.stage("base"), "data": making.stage("data")},
         files=own_file(making.project),
-        out=f"outputs/checks/{making.composed.name}",
+        out=f"outputs/checks/{making.of_recipe}",
     )
 
 
@@ -38,6 +38,7 @@ ENTRIES = (
         place=30,
         program="slmcompile.stages.check:run",
         plan=plan,
+        of_members=True,
         constant=True,
         computes=False,
         instant=True,

@@ -51,6 +51,7 @@ ENTRIES = (
         place=20,
         program="slmcompile.stages.data:run",
         plan=plan,
+        of_members=True,
         epoch=4,
         behind=frozenset({"base"}),
         fetches=True,

@@ -22,8 +22,9 @@ def plan(making: Making) -> None:
             {"target": typed(target, making.values["target"][name])},
             {"target": f"target.{name}"},
             versions("torch", "transformers", "peft", *provider.packages),
-            {kind: making.stage(kind) for kind in ("base", "data", "train")},
+            {kind: making.stage(kind) for kind in ("base", "data")},
             artifact=name,
+            files_of=making.trained(),
             epochs=PROVIDERS.raised(target.execution_provider),
         )
 
@@ -35,6 +36,7 @@ ENTRIES = (
         place=50,
         program="slmcompile.stages.export:run",
         plan=plan,
+        of_members=True,
         outdated="of an earlier export",
     ),
 )

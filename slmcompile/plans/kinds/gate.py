@@ -18,7 +18,7 @@ def plan(making: Making) -> None:
         {"gates": making.values["gates"]},
         {"gates": "gates"},
         {},
-        {stage.name: stage for stage in read},
+        {stage.role: stage for stage in read},
         out=f"outputs/gates/{making.composed.name}",
     )
 
@@ -30,6 +30,7 @@ ENTRIES = (
         place=80,
         program="slmcompile.stages.gate:run",
         plan=plan,
+        joins="",
         constant=True,
         computes=False,
         instant=True,

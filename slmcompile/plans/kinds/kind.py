@@ -22,6 +22,10 @@ class Kind:
         plan: adds the recipe's stages of this kind to those that are made already.
         epoch: raised by hand when its code changes what it writes for an equal spec.
         behind: kinds that must be among those before it.
+        of_members: whether each adapter of a recipe has its own.
+        joins: of a kind with one stage for all adapters of a recipe, what its program does for each
+            is done one after the other; ``package.module:name`` of what is written beside them,
+            ``(Context, [member, …]) -> None``, or empty for nothing. None of other kinds.
         fetches: whether it may use the network.
         constant: whether it writes the same bytes whenever it passes, so that nothing behind it
             reruns.
@@ -42,6 +46,8 @@ class Kind:
     plan: Callable[[Making], None]
     epoch: int = 1
     behind: frozenset[str] = frozenset({"base", "data"})
+    of_members: bool = False
+    joins: str | None = None
     fetches: bool = False
     constant: bool = False
     shared: bool = False

@@ -26,7 +26,7 @@ def plan(making: Making) -> None:
         provider = PROVIDERS[recipe.target[export.artifact].execution_provider]
         used |= versions(*provider.runs_on)
     used |= {**train.packages, **making.stage("base").packages, **making.stage("data").packages}
-    read = [making.stage("data"), train, *exports, making.stage("score")]
+    read = [making.stage("data"), *exports, making.stage("score")]
     making.add(
         "report",
         {
@@ -37,9 +37,9 @@ def plan(making: Making) -> None:
         },
         {"recipe": ""},
         {},
-        {stage.name: stage for stage in read},
+        {stage.role: stage for stage in read},
         # The record holds times, so it lies beside the weights' folder and not in it.
-        files_of={"training": (train.plots or "", train)},
+        files_of={**making.trained(), "training": (train.plots or "", train)},
     )
 
 
@@ -67,6 +67,7 @@ ENTRIES = (
         place=70,
         program="slmcompile.stages.report:run",
         plan=plan,
+        joins="slmcompile.stages.report:join",
         epoch=7,
         computes=False,
         instant=True,

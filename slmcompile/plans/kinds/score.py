@@ -52,7 +52,7 @@ def plan(making: Making) -> None:
         ),
         {
             "data": making.stage("data"),
-            **{stage.name: stage for stage in answers},
+            **{stage.role: stage for stage in answers},
             **{kind: making.stage(kind) for metric in wanted for kind in metric.stages},
         },
         metrics=tuple(making.metrics(stage.artifact) for stage in answers),
@@ -84,6 +84,7 @@ ENTRIES = (
         place=65,
         program="slmcompile.stages.score:run",
         plan=plan,
+        joins="",
         epoch=2,
         instant=True,
     ),

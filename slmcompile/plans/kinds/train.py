@@ -1,8 +1,12 @@
-"""``train``: base weights and tokenized rows become an adapter, or a model of its own."""
+"""``train``: base weights and tokenized rows become an adapter, or a model of its own.
+
+Adapters of one recipe are trained in one stage, in one pass over the base they share, unless
+``train.together`` says that each has its own.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
@@ -15,20 +19,66 @@ if TYPE_CHECKING:
 
 
 def plan(making: Making) -> None:
-    """One stage."""
+    """One stage; of adapters that are not trained together one each."""
+    members = making.members
+    if "" in members or not making.composed.whole.train.together:
+        for view in members.values():
+            _alone(view)
+    else:
+        _together(making, members)
+
+
+def _alone(making: Making) -> None:
     train, check = making.recipe.train, making.stage("check")
+    name = f"train--{making.member}" if making.member else "train"
     making.add(
         "train",
-        typed(train, making.values["train"]),
+        section(making),
         {"": "train"},
         versions(*METHODS[train.method].packages, *OPTIMIZERS[train.optim].packages),
         {"base": making.stage("base"), "data": making.stage("data")},
-        metrics=(making.metrics("train"),),
-        plots=making.plots("train"),
+        metrics=(making.metrics(name),),
+        plots=making.plots(name),
         epochs=METHODS.raised(train.method) | OPTIMIZERS.raised(train.optim),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
     )
+
+
+def _together(making: Making, members: dict[str, Making]) -> None:
+    sections = {name: view.recipe.train for name, view in members.items()}
+    checks = [view.stage("check") for view in members.values()]
+    epochs: dict[str, int] = {}
+    packages: list[str] = []
+    for train in sections.values():
+        packages += [*METHODS[train.method].packages, *OPTIMIZERS[train.optim].packages]
+        epochs |= METHODS.raised(train.method) | OPTIMIZERS.raised(train.optim)
+    making.add(
+        "train",
+        {
+            "members": {name: section(view) for name, view in members.items()},
+            "isolated": making.composed.whole.train.isolated,
+        },
+        {f"members.{name}": f"adapters.{name}.train" for name in members}
+        | {"isolated": "train.isolated"},
+        versions(*packages),
+        {
+            "base": making.stage("base"),
+            **{f"data--{name}": view.stage("data") for name, view in members.items()},
+        },
+        metrics=(making.metrics("train"),),
+        plots=making.plots("train"),
+        epochs=epochs,
+        after={check.out: check.address for check in checks},
+    )
+
+
+def section(making: Making) -> dict[str, Any]:
+    """What a member's training reads of its recipe."""
+    values = making.values["train"]
+    # How adapters are trained beside each other, which is no matter to one alone.
+    alone = {key: value for key, value in values.items() if key not in {"together", "isolated"}}
+    return typed(making.recipe.train, alone)
 
 
 ENTRIES = (

@@ -1,0 +1,104 @@
+"""Names that cannot be: of targets, of adapters, and those that gates and metrics give."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from slmcompile.console.errors import BadRecipeError
+from slmcompile.metrics import METRICS
+from slmcompile.plans.artifacts import RESERVED, TUNED
+from slmcompile.plans.definition import OF_MEMBER
+from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.schema import Gate
+
+_LONGEST_NAME = 64
+"""Characters of a target's or adapter's name, and so of the two joined."""
+
+
+def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
+    """Targets, adapters and gates that cannot be; one error a gate."""
+    recipe = composed.whole
+    if not recipe.target:
+        yield BadRecipeError(
+            f"{composed.origin(('target',))}: target: no target is named",
+            "name at least one, e.g. `- target: [cpu-int8]`",
+        )
+    yield from _names_taken(composed)
+    for view in composed.members.values():
+        yield from _files_missing(view)
+    for index, gate in enumerate(recipe.gates):
+        where = f"{composed.origin(('gates', str(index)))}: gates.{index}"
+        if error := _wrong_gate(composed, gate, where):
+            yield error
+
+
+def _names_taken(composed: Composed) -> Iterator[BadRecipeError]:
+    """Names of targets and adapters that mean something else, or that cannot be joined."""
+    recipe = composed.whole
+    for section, names, taken in (
+        ("target", recipe.target, RESERVED),
+        ("adapters", recipe.adapters, RESERVED | {"default", *recipe.target}),
+    ):
+        for name in names:
+            where = f"{composed.origin((section, name))}: {section}.{name}"
+            if name in taken:
+                yield BadRecipeError(
+                    f"{where}: the name is taken",
+                    f"choose a name other than {', '.join(sorted(taken))}",
+                )
+            if OF_MEMBER in name:
+                yield BadRecipeError(
+                    f"{where}: a name with {OF_MEMBER} in it",
+                    f"choose a name without it: {re.sub('-+', '-', name)}",
+                )
+    for name in (f"{t}{OF_MEMBER}{m}" for t in recipe.target for m in recipe.adapters):
+        if len(name) > _LONGEST_NAME:
+            yield BadRecipeError(
+                f"{composed.origin(('adapters',))}: adapters: {name} is longer than"
+                f" {_LONGEST_NAME} characters",
+                "choose a shorter name for the adapter or the target",
+            )
+
+
+def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | None:
+    """The first thing that is wrong with a gate."""
+    members, known = composed.members, [TUNED, *composed.whole.target]
+    if gate.adapter is None and "" not in members:
+        return BadRecipeError(
+            f"{where}: it names no adapter", f"say whose: adapter: {next(iter(members))}"
+        )
+    if (gate.adapter or "") not in members:
+        named = f"adapters: {', '.join(members)}" if "" not in members else "take `adapter` out"
+        return BadRecipeError(f"{where}: no adapter is called {gate.adapter!r}", named)
+    recipe = members[gate.adapter or ""].recipe
+    if gate.artifact not in known:
+        return BadRecipeError(
+            f"{where}: no artifact is called {gate.artifact!r}", f"artifacts: {', '.join(known)}"
+        )
+    measured = METRICS[gate.metric].always_of(recipe.data.task)
+    if gate.metric not in recipe.eval.metrics and not measured:
+        return BadRecipeError(
+            f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
+        )
+    if gate.min is None and gate.max is None and gate.max_drop is None:
+        return BadRecipeError(f"{where}: it has no bar", "give min, max or max_drop")
+    if gate.max_drop is not None and gate.artifact == TUNED:
+        return BadRecipeError(
+            f"{where}: max_drop compares an export with the torch model",
+            "name the export: artifact: cpu-int8",
+        )
+    return None
+
+
+def _files_missing(composed: Composed) -> Iterator[BadRecipeError]:
+    """Metrics whose file the recipe does not name."""
+    section = composed.recipe.eval
+    for index, name in enumerate(section.metrics):
+        key = METRICS[name].file
+        if key and getattr(section, key) is None:
+            where = composed.origin(("eval", "metrics", str(index)))
+            yield BadRecipeError(
+                f"{where}: eval.metrics.{index}: {name} needs eval.{key}",
+                f"name a file of the project: eval.{key}=PATH",
+            )
