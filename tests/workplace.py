@@ -16,16 +16,17 @@ from tests.projects import slmcompile
 class Workplace:
     """A project and a note of how much of its journal has been read."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, recipe: str = "tiny") -> None:
         self.root = root
+        self.recipe = recipe
         self._seen = 0
 
     def ran(self) -> set[str]:
         """Names of the stages that were executed since the last call."""
-        entries = [entry["stage"].split("/")[1] for entry in journal.read(Project(self.root))]
+        entries = [entry["stage"] for entry in journal.read(Project(self.root))]
         fresh, self._seen = entries[self._seen :], len(entries)
         assert len(fresh) == len(set(fresh)), "a stage ran twice"
-        return set(fresh)
+        return {address.split("/")[1] for address in fresh}
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = slmcompile(self.root, *words, check=False)
@@ -35,11 +36,11 @@ class Workplace:
 
     def plan(self, *words: str) -> dict[str, str]:
         """Action by stage name, as ``plan --json`` says."""
-        stages = json.loads(self.run("plan", "tiny", *words, "--json").stdout)["stages"]
+        stages = json.loads(self.run("plan", self.recipe, *words, "--json").stdout)["stages"]
         return {stage["stage"].split("/")[1]: stage["action"] for stage in stages}
 
     def metrics(self, artifact_name: str) -> dict[str, Any]:
-        path = self.root / "pipelines" / "tiny" / "metrics" / f"{artifact_name}.json"
+        path = self.root / "pipelines" / self.recipe / "metrics" / f"{artifact_name}.json"
         measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return measured
 

@@ -429,12 +429,18 @@ def _result_json(result: Any) -> dict[str, Any]:
         "plan_id": result.plan.plan_id,
         "ran": [c.stage.address for c in result.changes if c.action == "run"],
         "restored": [c.stage.address for c in result.changes if c.action == "restore"],
-        "artifacts": {
-            artifact.name: {"path": artifact.path, **artifact.metrics}
-            for artifact in result.artifacts
-        },
+        "artifacts": _artifacts_json(result.artifacts),
         "report": str(result.report) if result.report else None,
     }
+
+
+def _artifacts_json(artifacts: Any) -> dict[str, Any]:
+    """What was measured by artifact; of a recipe with adapters by those first."""
+    found: dict[str, Any] = {}
+    for each in artifacts:
+        of_member = found.setdefault(each.member, {}) if each.member else found
+        of_member[each.name] = {"path": each.path, **each.metrics}
+    return found
 
 
 def _sync(arguments: argparse.Namespace) -> int:

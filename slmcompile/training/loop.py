@@ -82,10 +82,13 @@ def train_together(
         SlmcompileError: SIGINT or SIGTERM, after a checkpoint (exit 130, 143).
     """
     records = {each.name: kept.record(each, progress) for each in members}
-    left = [each for each in members if records[each.name] is None]
+    # What two members learn alike is learnt once, whatever they are called.
+    once = {each.identity: each for each in reversed(members)}
+    left = [each for each in members if records[each.name] is None and once[each.identity] is each]
     if left:
         records |= _train(left, members, base, runtime, progress, on_log, device, isolated)
     for each in members:
+        records[each.name] = records[each.name] or records[once[each.identity].name]
         kept.put_into_place(each)
     return {name: record for name, record in records.items() if record}
 

@@ -136,7 +136,7 @@ def test_why_and_diff_name_their_keys(project: Project) -> None:
 def test_why_diff_and_lock_name_what_sources_and_steps_read(project: Project) -> None:
     before = compile_recipe(project, "tiny", toys.OVERRIDES)
     pretend_run(project, before)
-    assert [reference.key for reference in references(recipe_of(before.effective), before)] == [
+    assert [reference.key for reference in references(before)] == [
         "file:data/lines.txt",
         "file:data/lines.txt",
     ]

@@ -265,6 +265,20 @@ def test_a_member_that_joins_retrains_nobody(
     assert max(steps) == 6, "somebody else was trained"
 
 
+def test_what_two_members_learn_alike_is_learnt_once(
+    base: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    one = member("one", data, tmp_path, **SHORT)
+    out = tmp_path / "out" / "twin"
+    out.mkdir()
+    twin = Member("twin", one.config, one.data, out, one.scratch, one.identity)
+    records = run([one, twin], base)
+    assert records["one"] == records["twin"]
+    found = digests(tmp_path)
+    assert len(found) == 2
+    assert len(set(found.values())) == 1
+
+
 def test_a_kept_member_that_is_damaged_is_trained_again(
     base: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -245,7 +245,7 @@ def test_a_policy_says_where_the_schema_may_lie(project: Project) -> None:
 def test_a_lock_holds_the_schema(project: Project) -> None:
     plan = asked(project)
     recipe = compose(project, "tiny", list(plan.overrides)).recipe
-    found = {each.key: each for each in references(recipe, plan)}
+    found = {each.key: each for each in references(plan)}
     schema = found["file:schemas/answer.json"]
     assert schema.origin == ("eval", "json_schema")
     assert schema.found == f"sha256:{plan.files['schemas/answer.json']}"

@@ -182,6 +182,6 @@ def test_files_of_a_plug_in_stand_beside_the_file_that_a_metric_reads(project: P
     with joined(project):
         composed = compose(project, "tiny", asked)
         plan = compile_recipe(project, "tiny", asked)
-        found = references(composed.recipe, plan)
+        found = references(plan)
     assert {"answer.json", "plugins/length/measure.py"} <= set(plan.stage("score").files)
     assert [each.key for each in found if each.origin[0] == "eval"] == ["file:answer.json"]

@@ -51,6 +51,10 @@ def closed_schema(context: CheckContext) -> Verdict:
     )
 
 
+_WHERE_SET = frozenset({"train.together", "train.isolated"})
+"""Keys that specs hold where they are not as ever."""
+
+
 def leaves(
     section: BaseModel, values: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, bool]]:
@@ -61,7 +65,7 @@ def leaves(
     """
     for name, field in type(section).model_fields.items():
         value, path = getattr(section, name), f"{prefix}{name}"
-        if name not in values:
+        if name not in values and (value in (None, (), {}) or path in _WHERE_SET):
             continue
         if isinstance(value, BaseModel):
             yield from leaves(value, values[name], f"{path}.")

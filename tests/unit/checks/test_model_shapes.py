@@ -486,7 +486,7 @@ def test_a_head_that_is_stored_although_it_is_tied_counts_once(
 def test_cost_counts_steps_tokens_and_operations(project: Project) -> None:
     given = context(project, "train.num_train_epochs=2", data=rows_report(10))
     changes = api.plan("tiny", project=project.root).changes
-    cost = cost_of(given, changes)
+    cost = cost_of([given], changes)
     assert cost.steps == 16
     assert cost.tokens == 2 * 64 * 10
     # lora: 4·N + 6·P a token, the head at trained tokens.
@@ -501,14 +501,14 @@ def test_cost_counts_what_will_run_alone(project: Project) -> None:
         replace(change, action="unchanged") if change.stage.kind != "export" else change
         for change in changes
     ]
-    cost = cost_of(given, kept)
+    cost = cost_of([given], kept)
     assert (cost.steps, cost.tokens, cost.flops, cost.memory) == (None, None, None, None)
     assert cost_line(cost).startswith(
         "Cost: time of export-cpu-fp32 unknown here; nothing is trained; tiny-llama"
     )
-    idle = cost_of(given, [replace(change, action="unchanged") for change in changes])
+    idle = cost_of([given], [replace(change, action="unchanged") for change in changes])
     assert cost_line(idle).startswith("Cost: nothing of length to run; nothing is trained; ")
-    assert cost_of(given, changes).memory is not None
+    assert cost_of([given], changes).memory is not None
 
 
 def test_time_is_what_this_machine_measured_and_nothing_else(tmp_path: Path) -> None:
@@ -525,7 +525,7 @@ def test_time_is_what_this_machine_measured_and_nothing_else(tmp_path: Path) -> 
     lines = "".join(json.dumps(entry) + "\n" for entry in entries)
     (project.scratch / "journal.jsonl").write_text(lines, encoding="utf-8")
     given = context(project, "train.num_train_epochs=10", data=data)
-    cost = cost_of(given, first.changes)
+    cost = cost_of([given], first.changes)
     assert cost.tokens == 6400
     assert cost.seconds is not None
     assert cost.seconds.low == pytest.approx(len(names) + 8.0)  # all of it start-up
