@@ -208,7 +208,7 @@ class _NormsProgram:
             out / "norms.safetensors",
         )
 
-    def merge(self, model: Any, trained: Path) -> Any:
+    def apply(self, model: Any, trained: Path) -> Any:
         from safetensors.torch import load_file
 
         model.load_state_dict(load_file(trained / "norms.safetensors"), strict=False)

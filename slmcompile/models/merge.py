@@ -69,7 +69,7 @@ def _merged(model: Any, adapter: Path) -> Any:
     if not (adapter / METHOD_FILE).is_file():
         return merged_by_peft(model, adapter)
     method = json.loads((adapter / METHOD_FILE).read_text(encoding="utf-8"))["method"]
-    return program(METHODS[method].program).merge(model, adapter)
+    return program(METHODS[method].program).apply(model, adapter)
 
 
 def merged_by_peft(model: Any, adapter: Path) -> Any:

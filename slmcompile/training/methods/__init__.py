@@ -1,1 +1,1 @@
-"""The programs of train methods: opening the base, attaching what is trained, writing, merging."""
+"""The programs of train methods: open the base, attach what is trained, write it, apply it."""

@@ -30,7 +30,7 @@ class _Full:
         """See ``model_folder.write_model``."""
         write_model(model, weights, base, out)
 
-    def merge(self, model: Any, trained: Path) -> Any:
+    def apply(self, model: Any, trained: Path) -> Any:
         """Never asked: what is written is a model of its own."""
         raise NotImplementedError(f"{trained} is a model, which takes the place of {type(model)}")
 

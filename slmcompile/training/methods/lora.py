@@ -36,7 +36,7 @@ class Lora:
         """PEFT's two files."""
         write_adapter(model, weights, out, adapter)
 
-    def merge(self, model: Any, trained: Path) -> Any:
+    def apply(self, model: Any, trained: Path) -> Any:
         """See ``models.merge.merged_by_peft``."""
         return merged_by_peft(model, trained)
 

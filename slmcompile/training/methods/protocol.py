@@ -50,12 +50,12 @@ class MethodProgram(Protocol):
             adapter: as it was attached.
         """
 
-    def merge(self, model: Any, trained: Path) -> Any:
-        """The base model, fp32, with what was trained merged into it.
+    def apply(self, model: Any, trained: Path) -> Any:
+        """The base model, fp32, with what was trained in it: in its weights where that merges.
 
         Not asked of a method that writes a model of its own.
 
         Raises:
             CorruptError: the folder is incomplete (exit 74).
-            StageFailedError: merged weights are not finite (exit 1).
+            StageFailedError: the weights are not finite (exit 1).
         """
