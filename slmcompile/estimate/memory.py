@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.base.facts import size_in
+from slmcompile.estimate.trainable import shipped_beside
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.machine.process import GIVEN_BACK
 from slmcompile.methods import METHODS
@@ -186,27 +187,37 @@ def _embedding_gradient(decoder: Decoder, found: Trainable) -> Interval:
 def _kept(train: Train, decoder: Decoder, batch: int, longest: float) -> float:
     """Bytes that autograd keeps for backward at the longest batch.
 
-    They are of every layer; with checkpointing of one, and the inputs of the others.
+    They are of every layer that backward reaches; with checkpointing of one, and the inputs of the
+    others.
     """
-    per_token = _kept_by_a_layer(train, decoder)
+    through, adapted = METHODS[train.method].memory.reached(train, decoder.layers)
+    per_token, added = _kept_by_a_frozen_layer(decoder), _added(train, decoder)
     if longest <= SHORT_ROW:
         per_token += decoder.heads * longest
     if train.gradient_checkpointing:
-        elements = decoder.layers * decoder.hidden + per_token
+        elements = through * decoder.hidden + per_token + added
     else:
-        elements = decoder.layers * per_token
+        elements = through * per_token + adapted * added
     return elements * batch * longest * _item(train)
 
 
 def _kept_by_a_layer(train: Train, decoder: Decoder) -> float:
+    """Elements a token: those of a frozen layer, and what the method adds."""
+    return _kept_by_a_frozen_layer(decoder) + _added(train, decoder)
+
+
+def _kept_by_a_frozen_layer(decoder: Decoder) -> float:
     """Elements a token: what each operation keeps in the forms that training runs.
 
     Two residual streams and two normed ones; queries, keys, values and the attention's result;
-    gate, up and their product; what the method adds. The probabilities of short rows come on top.
+    gate, up and their product. The probabilities of short rows come on top.
     """
     queries, keys = decoder.heads * decoder.width, decoder.key_heads * decoder.width
-    elements = 4 * decoder.hidden + 2 * queries + 2 * keys + 3 * decoder.wide
-    return elements + METHODS[train.method].memory.kept(train, decoder.hidden)
+    return 4 * decoder.hidden + 2 * queries + 2 * keys + 3 * decoder.wide
+
+
+def _added(train: Train, decoder: Decoder) -> float:
+    return METHODS[train.method].memory.kept(train, decoder.hidden)
 
 
 def _logits(decoder: Decoder, trained: Interval, found: Trainable) -> Interval:
@@ -226,11 +237,12 @@ def evaluation_memory(
 ) -> Interval:
     """Bytes at the peak of ``answer-torch``.
 
-    Merged weights in fp32, and the largest of reading them, generating and scoring; some
-    pages of the weights' file stay resident while it generates.
+    Weights in fp32, an adapter that does not merge beside the base's, and the largest of reading
+    them, generating and scoring; some pages of the weights' file stay resident while it generates.
     """
-    weights = 4.0 * model.parameters
-    own = METHODS[train.method].writes == "model"
+    method = METHODS[train.method]
+    weights = 4.0 * (model.parameters + shipped_beside(train, model))
+    own = method.writes == "model"
     copied = 0 if own else model.converted_bytes("F32")
     loading = exactly(copied) * MAPPED
     if evaluation.precision == "bf16":

@@ -33,12 +33,37 @@ class MemoryTerms:
         kept: elements a token and layer that autograd keeps beside those of the frozen decoder,
             given the width of the residual stream.
         left_by_loading: bytes that opening leaves behind, as a share of the file.
+        reached: of so many layers, those that backward goes through (below the lowest that is
+            trained it keeps nothing) and those that keep what ``kept`` counts.
     """
 
     base: Callable[[Any, Architecture], float] = frozen_base
     read_as: Callable[[Any], str | None] = read_in_precision
     kept: Callable[[Any, int], float] = lambda _train, _hidden: 0.0
     left_by_loading: Interval = field(default_factory=lambda: exactly(0))
+    reached: Callable[[Any, int], tuple[int, int]] = lambda _train, layers: (layers, layers)
+
+
+Form = Literal["merged", "nodes"]
+"""How an adapter ships: in the base's own weights, or as nodes of the graph beside them."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What keeps a method from training a model.
+
+    Attributes:
+        key: below ``train``, the key that asks for it.
+        what: one line, what is wrong.
+        hint: one line, how to mend it.
+        by_name: whether it is told from the names of stored weights, which are not those of the
+            modelling code where that joins experts.
+    """
+
+    key: str
+    what: str
+    hint: str
+    by_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,8 @@ class Method:
         made_one: what becomes of it before an export, as in ``merged and ``.
         alone: why, by its section, it cannot be trained beside others over one base; empty where
             it can.
+        forms: how an adapter ships; nothing is asked of a method that writes a model.
+        fault: what keeps it from training a model, told from shapes alone.
         epoch: raised when its numbers change.
     """
 
@@ -74,4 +101,6 @@ class Method:
     details: Callable[[Mapping[str, Any]], list[str]] = lambda _: []
     made_one: str = "merged and "
     alone: Callable[[Any], str] = lambda _: "its program trains one at a time over the base"
+    forms: frozenset[Form] = frozenset({"merged"})
+    fault: Callable[[Any, Architecture], Fault | None] = lambda _train, _model: None
     epoch: int = 1

@@ -28,6 +28,9 @@ class Provider:
         architectures: ``model_type`` → the class that transformers opens, of those that the
             builder knows.
         families: a sentence's worth of them.
+        inserter: ``package.module:name`` of ``(built folder, adapters, out)``, which puts adapters
+            that do not merge into a built graph; empty where there is none.
+        inserts_into: ``model_type`` of those in whose graph it finds the places; a test each.
         bytes: size of the exported weights, given the target and the base model's shapes.
         epoch: raised when its numbers change.
     """
@@ -42,4 +45,6 @@ class Provider:
     architectures: Mapping[str, str]
     families: str
     bytes: Callable[[Any, Architecture], float]
+    inserter: str = ""
+    inserts_into: frozenset[str] = frozenset()
     epoch: int = 1

@@ -59,6 +59,11 @@ class Architecture:
         found = (shape for name, shape in self.others.items() if leaf(name) in EMBEDDINGS)
         return next(found, None)
 
+    @property
+    def width(self) -> int | None:
+        """Of the residual stream; None where no tensor is an embedding."""
+        return None if self.embedding is None else self.embedding[1]
+
     @cached_property
     def tied_head(self) -> Mapping[str, tuple[int, int]]:
         """Shape by name of an output head that is the embedding again; empty where it is not."""

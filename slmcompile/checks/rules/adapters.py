@@ -11,6 +11,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods import METHODS
 from slmcompile.methods.lora import Lora, LoraTrain, patterns
 from slmcompile.shapes.architecture import Architecture, Trainable
 from slmcompile.shapes.target_modules import leaf, matched
@@ -117,6 +118,15 @@ def something_is_trained(context: CheckContext) -> Verdict:
     train, model = context.recipe.train, architecture_of(context)
     if model is None:
         return needs_probe(context.base_stage, "the layers' shapes are known by then")
+    fault = METHODS[train.method].fault(train, model)
+    if fault is not None and fault.by_name and model.has_experts:
+        return needs_probe(
+            f"{context.name}/train",
+            f"{fault.what} as it is stored, but the modelling code joins experts under names of"
+            " its own",
+        )
+    if fault is not None:
+        return refuted(fault.what, fault.hint, context.at(f"train.{fault.key}"))
     found = trainable(train, model)
     share = found.parameters / max(1, model.parameters + found.parameters - found.whole)
     if not isinstance(train, LoraTrain):

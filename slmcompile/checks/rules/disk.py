@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
-from slmcompile.estimate.trainable import trainable
+from slmcompile.estimate.trainable import shipped_beside, trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.providers import PROVIDERS
@@ -28,20 +28,20 @@ class Disk:
         base: the base model's folder.
         checkpoints: all that are kept at once, with the one that is being written.
         trained: adapter or model that training writes.
-        merged: the full-precision copy that an export is made from, gone afterwards.
+        copy: in full precision, what an export is made from; gone afterwards.
         exports: all exported folders.
     """
 
     base: float
     checkpoints: float
     trained: float
-    merged: float
+    copy: float
     exports: float
 
     @property
     def needed(self) -> float:
         """Largest sum at any time: checkpoints are gone before the first export begins."""
-        return self.base + self.trained + max(self.checkpoints, self.merged + self.exports)
+        return self.base + self.trained + max(self.checkpoints, self.copy + self.exports)
 
 
 def disk_of(context: CheckContext, model: Architecture) -> Disk:
@@ -53,13 +53,14 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
     trains, exports = not context.idle("train"), not context.idle("export")
     targets = sum(
         PROVIDERS[target.execution_provider].bytes(target, model)
+        + 4.0 * shipped_beside(recipe.train, model)
         for target in recipe.target.values()
     )
     return Disk(
         base=0 if base_is_there else model.stored_bytes,
         checkpoints=_checkpoints(recipe, found) if trains else 0,
         trained=4.0 * found.parameters if trains else 0,
-        merged=4.0 * model.parameters if exports else 0,
+        copy=4.0 * model.parameters if exports else 0,
         exports=targets if exports else 0,
     )
 
@@ -88,8 +89,8 @@ def fits_disk(context: CheckContext) -> Verdict:
     free = context.device.disk_bytes
     figures = (
         f"{_gb(sizes.needed)} needed at the fullest moment (base {_gb(sizes.base)}, checkpoints"
-        f" {_gb(sizes.checkpoints)}, trained {_gb(sizes.trained)}, merged {_gb(sizes.merged)},"
-        f" exports {_gb(sizes.exports)})"
+        f" {_gb(sizes.checkpoints)}, trained {_gb(sizes.trained)},"
+        f" full-precision copy {_gb(sizes.copy)}, exports {_gb(sizes.exports)})"
     )
     if free is None:
         return needs_probe(context.check_stage, f"{figures}; free space is not known")
@@ -103,7 +104,7 @@ def fits_disk(context: CheckContext) -> Verdict:
 
 
 def _checkpoints_weigh(sizes: Disk) -> bool:
-    return sizes.checkpoints > sizes.merged + sizes.exports
+    return sizes.checkpoints > sizes.copy + sizes.exports
 
 
 def _mend(context: CheckContext, sizes: Disk) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
+from slmcompile.methods.method import Method
 from slmcompile.providers import PROVIDERS
 from slmcompile.sources import described_by
 
@@ -38,7 +39,30 @@ def exportable(context: CheckContext) -> Verdict:
                 context.at("model.source"),
             )
     method = METHODS[context.recipe.train.method]
-    form = "all weights" if method.writes == "model" else f"a {method.name} adapter, merged"
+    if method.writes == "model":
+        form = "all weights"
+    elif "merged" in method.forms:
+        form = f"a {method.name} adapter, merged"
+    elif refusal := _no_place(context, method, family):
+        return refusal
+    else:
+        form = f"a {method.name} adapter, as fp32 nodes of the graph"
     used = [PROVIDERS[target.execution_provider] for target in context.recipe.target.values()]
     builders = ", ".join(dict.fromkeys(provider.made_by for provider in used))
     return proved(f"{used[0].architectures[family]}, {form}, as {pairs} by {builders}")
+
+
+def _no_place(context: CheckContext, method: Method, family: str) -> Verdict | None:
+    """The refusal of a target into whose graph an adapter that does not merge cannot be put."""
+    for name, target in context.recipe.target.items():
+        provider = PROVIDERS[target.execution_provider]
+        if family not in provider.inserts_into:
+            known = ", ".join(sorted(provider.inserts_into)) or "none"
+            return refuted(
+                f"a {method.name} adapter does not merge, and where it goes in the graph that"
+                f" {provider.made_by} makes of {family!r} is not known (known: {known})",
+                f"name a model of a known family, or leave out target.{name}; an adapter that"
+                " merges needs no such place: train=lora",
+                context.at("train.method"),
+            )
+    return None

@@ -1,4 +1,7 @@
-"""Check 11: merge first, into full precision; then quantise; then ONNX."""
+"""Check 11: merge first, into full precision; then quantise; then ONNX.
+
+What does not merge goes into the graph last, in fp32.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,11 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
     method = METHODS[context.recipe.train.method]
     if method.writes == "model":
         return proved(f"{count}: trained weights, then quantised, then ONNX; nothing to merge")
+    if "merged" not in method.forms:
+        return proved(
+            f"{count}: the base quantised, then a {method.name} adapter in fp32 into the graph"
+            " beside it; it does not merge"
+        )
     quantised = method.memory.read_as(context.recipe.train) is None
     apart = "; the 4-bit base is there in training alone" if quantised else ""
     return proved(f"{count}: merged into the base in fp32, then quantised, then ONNX{apart}")

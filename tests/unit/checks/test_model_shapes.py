@@ -442,7 +442,7 @@ def test_what_will_not_be_written_needs_no_room(project: Project) -> None:
     assert exporting.outcome == "proved"
     assert "checkpoints 0.0 MB, trained 0.0 MB" in exporting.evidence
     training = verdict(29, replace(many, pending=frozenset({"train"})))
-    assert "merged 0.0 MB, exports 0.0 MB" in training.evidence
+    assert "full-precision copy 0.0 MB, exports 0.0 MB" in training.evidence
 
 
 @pytest.mark.parametrize(
