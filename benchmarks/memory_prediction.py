@@ -6,7 +6,7 @@ trained with the ``answer`` stage; the kernel's largest resident size (VmHWM) is
 interval that a plan shows. The base model is the one of the quickstart, fetched as its recipe says,
 or any folder of a Llama.
 
-    python benchmarks/memory_prediction.py                       # fifteen recipes, about 18 minutes
+    python benchmarks/memory_prediction.py                     # eighteen recipes, about 22 minutes
     python benchmarks/memory_prediction.py --base FOLDER --only lora/64 qlora/256
 """
 
@@ -135,6 +135,7 @@ def child(order: Path) -> None:
 def _train(folder: Path, base: Path, config: Train) -> int:
     import torch
 
+    from slmcompile.models.merge import METHOD_FILE
     from slmcompile.training.group import Member
     from slmcompile.training.loop import train
     from slmcompile.training.outputs import ADAPTER, MODEL
@@ -146,6 +147,8 @@ def _train(folder: Path, base: Path, config: Train) -> int:
     scratch = folder / "scratch"
     told = (runtime, Silent(), lambda *_: None, torch.device("cpu"))
     record = train(Member("", config, folder / "data", out, scratch, "benchmark"), base, *told)
+    if config.method == "bottleneck":
+        write_json(out / METHOD_FILE, {"method": config.method})
     return record.peak_memory_bytes
 
 
@@ -210,7 +213,7 @@ def line(name: str, what: str, interval: Interval, peak: int) -> str:
     """One row of the table; sizes in MB of 10⁶ bytes."""
     inside = "yes" if peak in interval else "NO"
     return (
-        f"{name:24}{what:12}{interval.low / 1e6:8.0f} –{interval.high / 1e6:6.0f}"
+        f"{name:32}{what:12}{interval.low / 1e6:8.0f} –{interval.high / 1e6:6.0f}"
         f"{peak / 1e6:10.0f}{inside:>8}{interval.width:8.2f}"
     )
 
@@ -219,7 +222,7 @@ def measure(names: Sequence[str], base: Path) -> bool:
     """Prints a row for each; returns whether all lie inside intervals no wider than 1.5."""
     recipe = compose(Project(ROOT), "quickstart", ()).recipe
     vocabulary = json.loads((base / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-    print(f"{'recipe':24}{'':12}{'predicted MB':>16}{'measured':>10}{'inside':>8}{'width':>8}")
+    print(f"{'recipe':32}{'':12}{'predicted MB':>16}{'measured':>10}{'inside':>8}{'width':>8}")
     good = True
     for name in names:
         config, length = settings(name)
@@ -241,6 +244,7 @@ def main() -> None:
     """Measures and prints."""
     every = [f"{method}/{length}" for length in BATCHES for method in MEASURED]
     every += ["lora/1024/checkpointing", "lora/64/bf16", "lora/256/bf16"]
+    every += ["bottleneck/256", "bottleneck/1024", "bottleneck/1024/checkpointing"]
     every += ["lora/64/bf16/varied", "qlora/64/varied", "full/64/varied"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, help="folder of a base model")

@@ -23,11 +23,12 @@ from slmcompile.methods.keys import Precision
 def load(base: Path, trained: Path | None, threads: int, precision: Precision) -> TorchModel:
     """Loads the model that ships, for inference: an adapter is merged into the base in float32.
 
-    So is one that QLoRA trained over a quantised base; no artifact has that base in it.
+    So is one that QLoRA trained over a quantised base; no artifact has that base in it. An adapter
+    that does not merge stays a module in the base.
 
     Args:
         base: base-model folder.
-        trained: PEFT adapter folder or model folder, or None for the base model itself.
+        trained: adapter folder or model folder, or None for the base model itself.
         threads: torch's threads in this process from now on.
         precision: what it computes in; bf16 is rounded after the merge.
     """

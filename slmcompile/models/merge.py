@@ -1,9 +1,10 @@
-"""Base model and what was trained become one set of weights, in float32.
+"""Base model and what was trained become one model, in float32.
 
 A merge into bf16 or quantised weights would round the adapter away; every artifact is therefore
 merged in full precision first and rounded or quantised once, afterwards: merge, quantise, ONNX.
 That holds for QLoRA too. Its quantised base is there in training alone: the adapter is merged into
-the base that it was quantised from. A model of which all weights were trained is read as it is.
+the base that it was quantised from. A model of which all weights were trained is read as it is, and
+an adapter that merges into no weights (a bottleneck's, for its non-linearity) stays a module.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from slmcompile.console.quiet import quiet
 from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
 from slmcompile.machine.vector_maths import choose_kernels
 from slmcompile.methods import METHODS
+from slmcompile.methods.method import Method
 from slmcompile.registry.table import program
 
 METHOD_FILE = "method.json"
@@ -33,12 +35,12 @@ def load_merged(base: Path, trained: Path | None) -> Any:
 
     Args:
         base: base-model folder.
-        trained: folder of an adapter, to be merged into the base; or a model folder, which takes
-            the base's place; or None for the base itself.
+        trained: folder of an adapter, to be merged into the base, or put into it where it does not
+            merge; or a model folder, which takes the base's place; or None for the base itself.
 
     Raises:
         CorruptError: the folder of trained weights is incomplete.
-        StageFailedError: merged weights are not finite.
+        StageFailedError: the weights are not finite.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -61,15 +63,25 @@ def load_merged(base: Path, trained: Path | None) -> Any:
             raise CorruptError(
                 f"{trained}: not a trained model: {reason}", "train again"
             ) from error
-        return (model if adapter is None else _merged(model, adapter)).eval()
+        return (model if adapter is None else _applied(model, adapter)).eval()
 
 
-def _merged(model: Any, adapter: Path) -> Any:
+def merges(trained: Path) -> bool:
+    """Whether a folder of trained weights is an adapter that becomes a part of the base's own."""
+    if not is_adapter(trained):
+        return False
+    return not (trained / METHOD_FILE).is_file() or "merged" in _method_of(trained).forms
+
+
+def _applied(model: Any, adapter: Path) -> Any:
     """By the method that wrote the adapter; PEFT's own format names none."""
     if not (adapter / METHOD_FILE).is_file():
         return merged_by_peft(model, adapter)
-    method = json.loads((adapter / METHOD_FILE).read_text(encoding="utf-8"))["method"]
-    return program(METHODS[method].program).apply(model, adapter)
+    return program(_method_of(adapter).program).apply(model, adapter)
+
+
+def _method_of(adapter: Path) -> Method:
+    return METHODS[json.loads((adapter / METHOD_FILE).read_text(encoding="utf-8"))["method"]]
 
 
 def merged_by_peft(model: Any, adapter: Path) -> Any:

@@ -20,21 +20,10 @@ from slmcompile.training.grouped_attention import _causal_bias
 from slmcompile.training.layout import Layout
 from slmcompile.training.loss import FrozenHeadLoss, TrainedPositionLoss
 from slmcompile.training.master_weights import MasterWeights
+from tests.families import SIZES
 
 ALONE_IN_IT = {"": "default"}
 CPU = torch.device("cpu")
-SIZES: dict[str, Any] = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "head_dim": 8,
-    "pad_token_id": 0,
-    "initializer_range": 0.3,
-}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "llama-bias": ("Llama", {"attention_bias": True, "mlp_bias": True}),

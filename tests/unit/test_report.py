@@ -650,6 +650,11 @@ def test_reports_need_nothing_but_a_name() -> None:
             "merged into the full-precision base and exported",
         ),
         ({"method": "full"}, "in full (all weights)", "for classification, exported"),
+        (
+            {"method": "bottleneck", "bottleneck": {"style": "houlsby", "reduction_factor": 8}},
+            "with bottleneck adapters (Houlsby, reduction factor 8)",
+            "for classification, its adapters put into the graph in fp32, exported",
+        ),
     ],
 )
 def test_report_and_card_name_the_method(train: dict[str, Any], words: str, export: str) -> None:

@@ -343,7 +343,7 @@ def test_too_large_for_the_device_ends_with_69(
     assert "the device has 0.2 GB (stated)" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("method", ["bottleneck", "full", "lora", "qlora"])
 @pytest.mark.parametrize("longest", [16, 256, 257, 4096])
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("checkpointing", [False, True])
