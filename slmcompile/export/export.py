@@ -1,10 +1,10 @@
-"""One hardware target: merge, build, check, describe."""
+"""One hardware target: merge or put into the graph, build, check, describe."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from slmcompile.data.store import Row
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
 from slmcompile.files.artifact import write_json
 from slmcompile.inference import onnx_model
-from slmcompile.models.merge import is_adapter, load_merged
+from slmcompile.models.bottleneck import adapters_of, own_weights
+from slmcompile.models.merge import load_merged, merges
 from slmcompile.models.tokenizer_files import write_tokenizer
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
@@ -37,7 +38,7 @@ def export(
     Args:
         target: execution provider and precision.
         base: base-model folder.
-        trained: PEFT adapter folder, or a model folder of which all weights were trained.
+        trained: adapter folder, or a model folder of which all weights were trained.
         prompt_file: JSON that says how a prompt is rendered; copied beside the model.
         sample_rows: rows that torch and ONNX are compared on; at least one.
         out: an empty folder.
@@ -54,16 +55,11 @@ def export(
     if not sample_rows:
         raise BadDataError("export: no rows to compare torch and ONNX on", "add validation rows")
     name = f"{target.execution_provider} {target.precision}"
-    merged = scratch / "merged"
-    if is_adapter(trained):
+    if merges(trained):
         progress.say("merging the adapter into the base model in fp32")
     model = load_merged(base, trained)
-    _save(model, base, merged)
     progress.say(f"building ONNX for {name}")
-    build = program(PROVIDERS[target.execution_provider].builder)
-    build(target, merged, out, scratch / "cache")
-    shutil.rmtree(merged)
-    shutil.rmtree(scratch / "cache", ignore_errors=True)
+    _build(target, model, base, out, scratch, progress)
     write_tokenizer(base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
     exported = onnx_model.load(out, spinning=False)
@@ -87,14 +83,34 @@ def export(
     }
 
 
-def _save(model: Any, base: Path, folder: Path) -> None:
-    """The merged model as the builder wants to read it: a folder with a tokenizer.
+def _build(
+    target: Target, model: Any, base: Path, out: Path, scratch: Path, progress: Progress
+) -> None:
+    """The builder's folder, of all of the model: what did not merge is put into the graph."""
+    provider = PROVIDERS[target.execution_provider]
+    build, plain, adapters = program(provider.builder), scratch / "plain", adapters_of(model)
+    _save(model, base, plain, own_weights(model) if adapters else None)
+    if adapters:
+        built = scratch / "built"
+        built.mkdir()
+        build(target, plain, built, scratch / "cache")
+        progress.say("putting the adapter into the graph in fp32")
+        program(provider.inserter)(built, adapters, out)
+        shutil.rmtree(built)
+    else:
+        build(target, plain, out, scratch / "cache")
+    shutil.rmtree(plain)
+    shutil.rmtree(scratch / "cache", ignore_errors=True)
+
+
+def _save(model: Any, base: Path, folder: Path, weights: Mapping[str, Any] | None) -> None:
+    """The model, or these weights of it, as the builder wants to read it: with a tokenizer.
 
     Of the base's generation settings only token ids stay: a sampling temperature or a repetition
     penalty in ``genai_config.json`` would make the shipped model answer otherwise than measured.
     """
     with quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
     for path in sorted(base.iterdir()):
         if path.is_file() and path.name.startswith(("tokenizer", "special", "chat_template")):
             shutil.copyfile(path, folder / path.name)

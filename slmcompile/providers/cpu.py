@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, MADE_BY
+from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, INSERTER, MADE_BY, WITH_PLACES
 from slmcompile.providers.keys import ProviderName, Target
 from slmcompile.providers.provider import Provider
 from slmcompile.shapes.architecture import Architecture
@@ -56,5 +56,7 @@ ENTRIES = (
         architectures=ARCHITECTURES,
         families=FAMILIES,
         bytes=export_bytes,
+        inserter=INSERTER,
+        inserts_into=WITH_PLACES,
     ),
 )

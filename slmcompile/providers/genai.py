@@ -36,3 +36,24 @@ ARCHITECTURES: Mapping[str, str] = {
 """``model_type`` → the class that transformers 5.23 opens as a causal language model, for those
 classes that the builder knows. It asks ``config.architectures``, which transformers writes by the
 class that it saves, so ``model_type`` decides. A test holds the table against both packages."""
+
+INSERTER = "slmcompile.export.graph_adapters:insert"
+
+WITH_PLACES = frozenset(
+    {
+        "ernie4_5",
+        "gemma",
+        "gemma2",
+        "granite",
+        "hunyuan_v1_dense",
+        "llama",
+        "mistral",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+    }
+)
+"""``model_type`` of those whose graphs, as the builder makes them, have their sublayers' outputs
+where ``export/graph_sublayers.py`` looks; a test exports each with a trained adapter. Phi and
+Nemotron have other graphs, and of the Gemma 3 of transformers 5.23 no graph is built at all."""

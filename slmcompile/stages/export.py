@@ -13,7 +13,7 @@ spells a control token."""
 
 
 def run(context: Context) -> Result:
-    """Merges, exports and measures how far the export's logits lie from torch's."""
+    """Merges or inserts, exports and measures how far the export's logits lie from torch's."""
     from slmcompile.export.export import export
 
     data = context.inputs["data"]

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from slmcompile.console.errors import CorruptError, SlmcompileError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split, write_split
+from slmcompile.methods.bottleneck import Bottleneck
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.methods.qlora import Quantization
@@ -37,7 +38,7 @@ from tests.answering import answered, scored
 from tests.sections import train_section
 from tests.stages.tiny_training import CPU, make_base, make_data
 
-Method = Literal["full", "qlora"]
+Method = Literal["bottleneck", "full", "qlora"]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(method: Method, **changes: Any) -> Train:
     settings: dict[str, Any] = {
-        "learning_rate": {"full": 3e-3, "qlora": 1e-2}[method],
+        "learning_rate": {"full": 3e-3}.get(method, 1e-2),
         "num_train_epochs": 5.0,
         "per_device_train_batch_size": 16,
         "per_device_eval_batch_size": 32,
@@ -303,7 +304,7 @@ def context(folder: Path, stage: str, config: Mapping[str, Any], **inputs: Path)
     )
 
 
-@pytest.mark.parametrize("method", ["full", "qlora"])
+@pytest.mark.parametrize("method", ["bottleneck", "full", "qlora"])
 def test_what_was_trained_is_what_is_exported_and_evaluated(tmp_path: Path, method: Method) -> None:
     base = tiny_model.make_base(tmp_path / "tiny")
     data = tmp_path / "data"
@@ -312,7 +313,9 @@ def test_what_was_trained_is_what_is_exported_and_evaluated(tmp_path: Path, meth
     for split in SPLITS:
         write_split(data, split, rows)
     (data / "prompt.json").write_text('{"template": "x"}\n', encoding="utf-8")
-    config = recipe(method, max_steps=20, per_device_train_batch_size=4)
+    shape = {"bottleneck": Bottleneck(style="houlsby", reduction_factor=1)}
+    shape = shape if method == "bottleneck" else {}
+    config = recipe(method, max_steps=20, per_device_train_batch_size=4, **shape)
     spec = json.loads(config.model_dump_json(exclude={"save_steps", "logging_steps"}))
     spec.pop("save_total_limit")
     trained = context(tmp_path, "train", spec, base=base, data=data)

@@ -319,12 +319,13 @@ def test_a_section_that_the_method_does_not_read_is_refused(
 
 def test_a_method_has_its_own_sections_and_packages_in_its_spec(project: Project) -> None:
     found = {}
-    for method in ("full", "lora", "qlora"):
+    for method in ("bottleneck", "full", "lora", "qlora"):
         plan = compile_recipe(project, "quickstart", [f"train={method}"])
         (train,) = (stage for stage in plan.stages() if stage.kind == "train")
-        sections = {"lora", "quantization"} & train.config.keys()
+        sections = {"bottleneck", "lora", "quantization"} & train.config.keys()
         found[method] = sections, set(train.packages) - {"torch", "transformers"}
     assert found == {
+        "bottleneck": ({"bottleneck"}, set()),
         "full": (set(), set()),
         "lora": ({"lora"}, {"peft"}),
         "qlora": ({"lora", "quantization"}, {"peft", "bitsandbytes"}),
