@@ -14,7 +14,6 @@ from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.lock.references import references
 from slmcompile.plans.definition import Plan
-from slmcompile.recipe.compose import compose
 from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.project import Project
 from slmcompile.scoring.json_schema import DEEPEST, DRAFT, JSON_SCHEMA_VALID, open_schema
@@ -244,7 +243,6 @@ def test_a_policy_says_where_the_schema_may_lie(project: Project) -> None:
 
 def test_a_lock_holds_the_schema(project: Project) -> None:
     plan = asked(project)
-    recipe = compose(project, "tiny", list(plan.overrides)).recipe
     found = {each.key: each for each in references(plan)}
     schema = found["file:schemas/answer.json"]
     assert schema.origin == ("eval", "json_schema")

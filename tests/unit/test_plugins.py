@@ -14,7 +14,6 @@ from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import RESERVED
 from slmcompile.plans.definition import Stage
 from slmcompile.plans.plugins import declared, joined
-from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_project
 
@@ -180,7 +179,6 @@ def test_files_of_a_plug_in_stand_beside_the_file_that_a_metric_reads(project: P
         "++eval.json_schema=answer.json",
     ]
     with joined(project):
-        composed = compose(project, "tiny", asked)
         plan = compile_recipe(project, "tiny", asked)
         found = references(plan)
     assert {"answer.json", "plugins/length/measure.py"} <= set(plan.stage("score").files)
