@@ -20,7 +20,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from slmcompile.training.batches import Part
+from slmcompile.data.store import Row
+from slmcompile.training.batches import MicroBatch, Part, collate
 from slmcompile.training.grouped_attention import grouped_attention
 from slmcompile.training.layout import Layout
 
@@ -129,6 +130,37 @@ def _mask(layout: Layout, *args: Any, **kwargs: Any) -> torch.Tensor | None:
     dtype = kwargs["dtype"]
     hidden = torch.zeros(longest, longest, dtype=dtype, device=seen.device)
     return hidden.masked_fill_(~seen, torch.finfo(dtype).min)[None, None]
+
+
+def rows_are_apart(model: Any, layout: Layout, member: str, device: torch.device) -> bool:
+    """Whether a row behind another one in a flat batch gets what it gets alone, tried on two.
+
+    Convolutions and recurrent layers run over the whole of a sequence, whatever attention does.
+
+    Args:
+        model: has its fused forms.
+        layout: of the model's modules.
+        member: anybody who learns over it.
+        device: where it is.
+    """
+    # Ids from 1: a padding id 0 may have a zero embedding, which would prove nothing.
+    first, second = ([Row(0, "", "", "", [], ids, ids)] for ids in ([3, 1, 2], [2, 3, 1]))
+
+    def hidden(rows: list[Row]) -> torch.Tensor:
+        batch = collate([MicroBatch(member, rows)], device)
+        with torch.no_grad(), layout.of(batch):
+            found = model.get_decoder()(
+                input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+            )
+        last: torch.Tensor = found.last_hidden_state[0, -3:]
+        return last.float()
+
+    mode = model.training
+    model.eval()
+    behind, alone = hidden([*first, *second]), hidden(second)
+    model.train(mode)
+    bound = 1e-4 if model.dtype == torch.float32 else 3e-2
+    return bool((behind - alone).abs().max() <= bound * alone.abs().max())
 
 
 def install(model: Any, layout: Layout) -> int:

@@ -18,6 +18,7 @@ from slmcompile.models.base_model import DTYPES, checkpoint_activations
 from slmcompile.registry.table import program
 from slmcompile.training import hot_path
 from slmcompile.training.batches import read_rows
+from slmcompile.training.flat_attention import rows_are_apart
 from slmcompile.training.layout import Layout
 from slmcompile.training.learner import Learner
 from slmcompile.training.master_weights import MasterWeights
@@ -106,13 +107,14 @@ def open_group(
     layout = Layout()
     adapters = {each.name: each.adapter for each in members}
     fast_paths = hot_path.install(base_model, layout, adapters, common.seed)
+    apart = rows_are_apart(base_model, layout, members[0].name, device)
     session = Session(
         base_model,
         [Learner(each.name, each.config, weights[each.name], *rows[each.name]) for each in members],
         device,
         layout,
         isolated=isolated,
-        by_row=not fast_paths["grouped_attention"],
+        by_row=not apart,
     )
     fast_paths["fused_head"] = int(session.fused_head)
     return Group(method, {m.name: m for m in members}, base, model, session, fast_paths)

@@ -31,7 +31,7 @@ class Session:
         device: where the model is.
         layout: what the model's modules know of a batch.
         isolated: each learner has a forward pass of its own.
-        by_row: the model's attention cannot tell rows apart, so that each has a pass of its own.
+        by_row: the model cannot tell rows apart, so that each has a pass of its own.
     """
 
     def __init__(

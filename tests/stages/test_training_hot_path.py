@@ -13,7 +13,7 @@ import transformers
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.methods.lora import Lora
 from slmcompile.models.adapter import attach
-from slmcompile.training import hot_path
+from slmcompile.training import flat_attention, hot_path
 from slmcompile.training.batches import Batch, MicroBatch, collate
 from slmcompile.training.dropout import RowDropout
 from slmcompile.training.grouped_attention import _causal_bias
@@ -178,6 +178,23 @@ def test_bf16_is_as_near_to_fp32_as_peft_in_bf16(family: str) -> None:
 
     assert error(grad) < 0.2
     assert error(grad) < 1.5 * error(plain_grad) + 0.01
+
+
+@pytest.mark.parametrize(
+    ("family", "apart"),
+    [("llama", True), ("gemma2", True), ("mistral-window", True), ("lfm2", False)],
+)
+def test_rows_that_a_model_mixes_are_noticed(family: str, apart: bool) -> None:
+    """LFM2 has short convolutions, which run over the whole of a flat batch."""
+    name, changes = {**FAMILIES, "lfm2": ("Lfm2", {"layer_types": ["conv", "full_attention"]})}[
+        family
+    ]
+    torch.manual_seed(3)
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
+    base = transformers.AutoModelForCausalLM.from_config(config)
+    layout = Layout()
+    flat_attention.install(base, layout)
+    assert flat_attention.rows_are_apart(base, layout, "", CPU) == apart
 
 
 def dropped(p: float) -> tuple[Any, Any, Layout, TrainedPositionLoss]:

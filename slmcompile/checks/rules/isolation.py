@@ -24,10 +24,12 @@ _ENCODERS = frozenset({
     needs=("C", "H"),
 )
 def examples_isolated(context: CheckContext) -> Verdict:
-    """Rows are never packed, and padding stands where causal attention cannot look.
+    """Every row attends within itself alone, whatever stands beside it in a batch.
 
-    One example is one row of a batch, padded on the right (training/batches.py). So nothing but
-    attention that looks both ways could reach what does not belong to the example.
+    Rows lie one behind the other; positions begin anew in each, attention is computed row by row
+    with padding where causal attention cannot look (training/flat_attention.py), and a model that
+    mixes rows otherwise gets them one at a time. So nothing but attention that looks both ways
+    could reach what does not belong to the example.
     """
     if context.model is None:
         told = described_by(context.recipe.model.source)
@@ -42,7 +44,7 @@ def examples_isolated(context: CheckContext) -> Verdict:
             "name a causal language model",
             context.at("model.source"),
         )
-    return proved("one example a row, no packing; padding is behind it and attention is causal")
+    return proved("each row attends within itself, and attention is causal")
 
 
 def _looks_ahead(config: Mapping[str, Any]) -> str:
