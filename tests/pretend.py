@@ -32,8 +32,8 @@ def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:
         for path in stage.metrics:
             text = json.dumps({"exact_match": exact_match})
             hashes[path] = _file(project, path, text)
-        if stage.plots:
-            hashes[stage.plots] = _file(project, stage.plots, "{}\n")
+        for path in stage.plots:
+            hashes[path] = _file(project, path, "{}\n")
         locks[stage.pipeline][stage.name] = {
             "cmd": stage.command,
             "deps": [{"path": path, "hash": "md5", "md5": hashes[path]} for path in stage.deps],

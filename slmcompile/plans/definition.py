@@ -32,7 +32,7 @@ OF_MEMBER = "--"
 
 
 def one_or_all(paths: tuple[str, ...]) -> str | list[str] | None:
-    """A spec's way to write its metrics files: none, the one, or a list."""
+    """A spec's way to write its metrics or plots files: none, the one, or a list."""
     return (paths[0] if paths else None) if len(paths) < 2 else list(paths)
 
 
@@ -63,7 +63,7 @@ class Stage:
             no part of its identity. By path, the stage (``pipeline/name``) that makes it.
         out: its output folder.
         metrics: its DVC metrics files.
-        plots: its DVC plots file, if it has one.
+        plots: its DVC plots files.
     """
 
     pipeline: str
@@ -78,7 +78,7 @@ class Stage:
     after: Mapping[str, str] = field(default_factory=dict)
     out: str = ""
     metrics: tuple[str, ...] = ()
-    plots: str | None = None
+    plots: tuple[str, ...] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
     epochs: Mapping[str, int] = field(default_factory=dict)
 
@@ -160,7 +160,7 @@ class Stage:
     @property
     def outs(self) -> tuple[str, ...]:
         """Every path that it writes."""
-        return tuple(path for path in (self.out, *self.metrics, self.plots) if path)
+        return tuple(path for path in (self.out, *self.metrics, *self.plots) if path)
 
     @property
     def deps(self) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ class Stage:
             "inputs": dict(self.inputs),
             "out": self.out,
             "metrics": one_or_all(self.metrics),
-            "plots": self.plots,
+            "plots": one_or_all(self.plots),
         }
 
     def spec_text(self) -> str:

@@ -165,6 +165,10 @@ class Making:
         grouped = self.member and not stage.member
         return {"train": (f"{stage.out}/{ADAPTERS}/{self.member}" if grouped else stage.out, stage)}
 
+    def training(self) -> tuple[str, Stage]:
+        """The record of its training, as an input: each member has its own."""
+        return self.plots(f"train--{self.member}" if self.member else "train"), self.stage("train")
+
     def draft(self, plan: Callable[[Making], None]) -> Stage:
         """The one stage that ``plan`` adds to a member's view, without adding it."""
         self._drafts = []

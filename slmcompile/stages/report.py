@@ -86,7 +86,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_license": recipe["data"]["license"],
         "data_report": _read(context.inputs["data"] / "data_report.json"),
         "prompt": _read(context.inputs["data"] / "prompt.json"),
-        "training": _of_member(_read(context.inputs["training"]), context.member),
+        "training": _read(context.inputs["training"]),
         "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
         "labels": {
@@ -128,12 +128,6 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
 def _read(path: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
-
-
-def _of_member(training: dict[str, Any], member: str) -> dict[str, Any]:
-    """Of the record of several adapters one's."""
-    found: dict[str, Any] = training.get("members", {}).get(member, training)
-    return found
 
 
 def _track(context: Context, facts: ReportFacts) -> None:

@@ -28,7 +28,7 @@ from slmcompile.files import artifact
 from slmcompile.machine.process import die_with_parent, prepare_to_compute
 from slmcompile.machine.surroundings import leave_out_what_changes_results
 from slmcompile.plans import definition
-from slmcompile.plans.definition import SPEC_SCHEMA
+from slmcompile.plans.definition import OF_MEMBER, SPEC_SCHEMA
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.plugins import importable
@@ -177,8 +177,8 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
         result = _result(KINDS[kind], replace(context, out=out))
         info.update(result.info)
         texts = finished.Texts(
-            _metrics_texts(spec, result),
-            artifact.json_text(result.plots or {}) if spec["plots"] else None,
+            _texts_of(definition.all_of(spec["metrics"]), result.metrics or {}),
+            _texts_of(definition.all_of(spec["plots"]), result.plots or {}, OF_MEMBER),
         )
         _write_texts(project, spec, texts)
     return result.metrics or {}
@@ -221,17 +221,23 @@ def _take(project: Project, spec: Mapping[str, Any], done: Finished) -> None:
 def _write_texts(project: Project, spec: Mapping[str, Any], texts: finished.Texts) -> None:
     for path, text in zip(definition.all_of(spec["metrics"]), texts.metrics, strict=True):
         artifact.write_text(project.root / path, text)
-    if spec["plots"]:
-        artifact.write_text(project.root / spec["plots"], texts.plots or "")
+    for path, text in zip(definition.all_of(spec["plots"]), texts.plots, strict=True):
+        artifact.write_text(project.root / path, text)
 
 
-def _metrics_texts(spec: Mapping[str, Any], result: Result) -> tuple[str, ...]:
-    """A text for each of the stage's metrics files: all of its metrics, or those of its name."""
-    paths, metrics = definition.all_of(spec["metrics"]), result.metrics or {}
-    several = len(paths) > 1
-    return tuple(
-        artifact.json_text(metrics[Path(path).stem] if several else metrics) for path in paths
-    )
+def _texts_of(
+    paths: tuple[str, ...], values: Mapping[str, Any], behind: str = ""
+) -> tuple[str, ...]:
+    """A text for each of a stage's metrics or plots files: what is of its name, or all there is.
+
+    Args:
+        paths: of the files.
+        values: what there is to say, by name where it is of several.
+        behind: of a file's name what stands behind it counts.
+    """
+    stems = [Path(path).stem for path in paths]
+    names = [stem.partition(behind)[2] if behind else stem for stem in stems]
+    return tuple(artifact.json_text(values.get(name, values)) for name in names)
 
 
 def _check_packages(spec: Mapping[str, Any]) -> None:

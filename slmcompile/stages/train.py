@@ -56,7 +56,7 @@ def run(context: Context) -> Result:
         )
     return Result(
         metrics={"format_version": "2.0", "members": compared},
-        plots={"format_version": "1.0", "members": told},
+        plots={name: {"format_version": "1.0", **of} for name, of in told.items()},
     )
 
 

@@ -47,7 +47,7 @@ class Texts:
     """What a stage writes beside its folder: its DVC metrics and plots files."""
 
     metrics: tuple[str, ...] = ()
-    plots: str | None = None
+    plots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def keep(
         "out": spec["out"],
         "object": None,
         "metrics": one_or_all(texts.metrics),
-        "plots": texts.plots,
+        "plots": one_or_all(texts.plots),
     }
     with kept_work(project):
         write_json(_record(project, fingerprint), record)
@@ -122,7 +122,7 @@ def _find(
         # It is wanted again, so its time begins again.
         with suppress(OSError):
             os.utime(_kept(project, fingerprint))
-        return Finished(folder, Texts(all_of(record["metrics"]), record["plots"]))
+        return Finished(folder, Texts(all_of(record["metrics"]), all_of(record["plots"])))
     return None
 
 
@@ -202,10 +202,10 @@ def _read_record(project: Project, fingerprint: str) -> dict[str, Any] | None:
     record = read_json(project.root, f".slmcompile/finished/{fingerprint}.json")
     if not isinstance(record, dict):
         return None
-    texts = all(isinstance(record.get(name), str | None) for name in ("plots", "object"))
-    metrics = record.get("metrics")
-    listed = metrics if isinstance(metrics, list) else [metrics or ""]
-    texts = texts and all(isinstance(text, str) for text in listed)
+    texts = isinstance(record.get("object"), str | None)
+    for written in (record.get("metrics"), record.get("plots")):
+        listed = written if isinstance(written, list) else [written or ""]
+        texts = texts and all(isinstance(text, str) for text in listed)
     named = all(isinstance(record.get(name), str) for name in ("stage", "out"))
     sound = texts and named and str(record.get("format_version")).startswith("1.")
     return record if sound and not leads_out(record["out"]) else None

@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
     with artifact.replacing(
         tmp_path / OUT, "train", {}, WORK,
-        lambda whole: finished.keep(project, SPEC, WORK, whole, Texts(("{}\n",), "step\n")),
+        lambda whole: finished.keep(project, SPEC, WORK, whole, Texts(("{}\n",), ("step\n",))),
     ) as folder:  # fmt: skip
         (folder / "sub").mkdir()
         (folder / "sub" / "weights").write_bytes(b"1234")
@@ -44,7 +44,7 @@ def test_work_that_was_kept_is_found_without_its_output(project: Project) -> Non
     (project.root / OUT / artifact.MANIFEST).unlink()
     with finished.found(project, "train", WORK, pytest.fail) as found:
         assert found is not None
-        assert found.texts == Texts(("{}\n",), "step\n")
+        assert found.texts == Texts(("{}\n",), ("step\n",))
         assert (found.folder / "sub" / "weights").read_bytes() == b"1234"
 
 

@@ -39,7 +39,7 @@ def plan(making: Making) -> None:
         {},
         {stage.role: stage for stage in read},
         # The record holds times, so it lies beside the weights' folder and not in it.
-        files_of={**making.trained(), "training": (train.plots or "", train)},
+        files_of={**making.trained(), "training": making.training()},
     )
 
 

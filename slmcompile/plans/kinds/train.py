@@ -38,7 +38,7 @@ def _alone(making: Making) -> None:
         versions(*METHODS[train.method].packages, *OPTIMIZERS[train.optim].packages),
         {"base": making.stage("base"), "data": making.stage("data")},
         metrics=(making.metrics(name),),
-        plots=making.plots(name),
+        plots=(making.plots(name),),
         epochs=METHODS.raised(train.method) | OPTIMIZERS.raised(train.optim),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
@@ -67,7 +67,7 @@ def _together(making: Making, members: dict[str, Making]) -> None:
             **{f"data--{name}": view.stage("data") for name, view in members.items()},
         },
         metrics=(making.metrics("train"),),
-        plots=making.plots("train"),
+        plots=tuple(making.plots(f"train--{name}") for name in members),
         epochs=epochs,
         after={check.out: check.address for check in checks},
     )
