@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,53 @@ def test_an_interrupted_group_writes_the_same_bytes(
     assert digests(tmp_path / "broken") == digests(tmp_path / "straight")
     assert {name: record.steps for name, record in records.items()} == lengths
     assert any(record.resumed_from for record in records.values())
+
+
+LENGTHS = {"one": 20, "two": 9, "three": 14}
+
+
+@pytest.fixture(scope="module")
+def straight(
+    base: Path, data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Digests of a group that nothing befell."""
+    folder = tmp_path_factory.mktemp("straight")
+    run(_group_of(data, folder), base)
+    return digests(folder)
+
+
+def _group_of(data: dict[str, Path], folder: Path) -> list[Member]:
+    return [member(n, data, folder, **{**SHORT, "max_steps": LENGTHS[n]}) for n in SHAPES]
+
+
+def _killed_after(seconds: float, members: list[Member], base: Path) -> bool:
+    """Trains in a process of its own; whether it came to its end before it was killed."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run(members, base)
+            code = 0
+        finally:
+            os._exit(code)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))]
+)
+def test_a_group_that_is_killed_at_any_moment_ends_in_the_same_bytes(
+    base: Path, data: dict[str, Path], straight: dict[str, str], tmp_path: Path, seed: int
+) -> None:
+    draw, kills = random.Random(seed), 0
+    members = _group_of(data, tmp_path)
+    while not _killed_after(draw.uniform(0.05, 1.5) * 1.3**kills, members, base):
+        kills += 1
+        assert kills < 30
+    assert digests(tmp_path) == straight
 
 
 # --- one falls out, one joins ---------------------------------------------------------------------
