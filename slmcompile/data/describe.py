@@ -14,7 +14,7 @@ from slmcompile.data.examples import examples, tokens
 from slmcompile.data.part_rows import PartRows
 from slmcompile.data.report_facts import RowFacts
 from slmcompile.data.rows import ConversationFacts
-from slmcompile.data.source_report import mixture_notes
+from slmcompile.data.source_report import document_notes, mixture_notes
 from slmcompile.data.steps import Done
 from slmcompile.data.store import Row
 from slmcompile.data.tokenizer import Tokenizer
@@ -78,6 +78,7 @@ def report(
     contradicting: Sequence[Contradiction],
     facts: RowFacts,
     sources: Sequence[Mapping[str, Any]],
+    documents: Mapping[str, int],
 ) -> dict[str, Any]:
     """The content of ``data_report.json``.
 
@@ -92,6 +93,7 @@ def report(
         contradicting: prompts answered in two ways (kept).
         facts: what the rules judge.
         sources: of ``source_reports``.
+        documents: of ``document_counts``.
 
     ``read`` are rows that steps have left of the sources; examples, where a conversation gave
     several. Stop token and template are the first source's.
@@ -152,12 +154,15 @@ def report(
         "notes": [
             *(step.line() for step in steps),
             *notes(conversations),
+            *document_notes(documents, max_length),
             *mixture_notes(sources),
         ],
         "facts": asdict(facts),
     }
     if steps:
         found["steps"] = [asdict(step) for step in steps]
+    if documents:
+        found["documents"] = dict(documents)
     if sources:
         found["sources"] = list(sources)
     found["warnings"] = warnings(found, facts, steps)

@@ -126,8 +126,11 @@ def _placed(each: Example, config: Data) -> Placed:
     """The source goes in front of the stratum, so that each is divided in proportion."""
     missing = each.rows.missing
     allowed = ("train", *missing) if each.split == "train" else (each.split,)
-    item = _item(each, config)
-    return Placed(replace(item, stratum=f"{each.rows.part.name}\0{item.stratum}"), allowed)
+    item, name = _item(each, config), each.rows.part.name
+    # Rows are numbered by source, so that conversations of two may be called the same.
+    together = item.together and f"{name}\0{item.together}"
+    item = replace(item, stratum=f"{name}\0{item.stratum}", together=together)
+    return Placed(item, allowed)
 
 
 def smallest(

@@ -88,7 +88,9 @@ def _pieces_ids(
     options: dict[str, Any] = {"add_special_tokens": False}
     if with_offsets:
         options["return_offsets_mapping"] = True
-    found = tokenizer([piece for each in pieces for piece in each], **options)
+    every = [piece for each in pieces for piece in each]
+    # Plain text has no prompts, and a tokenizer of transformers none for no texts.
+    found = tokenizer(every, **options) if every else {"input_ids": (), "offset_mapping": ()}
     ids: Iterator[list[int]] = iter(found["input_ids"])
     offsets: Iterator[list[tuple[int, int]]] = iter(found["offset_mapping"] if with_offsets else ())
     joined: list[tuple[list[int], list[tuple[int, int]]]] = []

@@ -70,7 +70,7 @@ class PartRows:
     @property
     def asks(self) -> bool:
         """Whether its rows have a prompt and an answer."""
-        return any(text.document is None for text in self.rendering.rows)
+        return TEMPLATES[self.part.template.type].asks
 
     @property
     def missing(self) -> tuple[Split, ...]:
@@ -135,7 +135,11 @@ def render_part(
             every, part.template, part.columns, tokenizer, guard, _normal_answer(part, config)
         )
     origin = [split_of[each.source] for each in rendering.rows]
-    prefix = [] if TEMPLATES[part.template.type].chat else prefix_ids(tokenizer)
+    template = TEMPLATES[part.template.type]
+    prefix = [] if template.chat else prefix_ids(tokenizer)
+    if not template.asks:
+        # The first token is trained too, and follows what ends the text before it.
+        prefix = prefix or [rendering.stop.id]
     return PartRows(read, rendering, origin, prefix)
 
 

@@ -13,6 +13,7 @@ from slmcompile.console.progress import Progress
 from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.describe import report
 from slmcompile.data.divide import Example, divide, smallest
+from slmcompile.data.documents import MOST_PIECES, pieces_of
 from slmcompile.data.duplicates import contradictions, first_of_each
 from slmcompile.data.encode import Encoded, encode
 from slmcompile.data.facts import row_facts
@@ -21,7 +22,7 @@ from slmcompile.data.part_rows import PartRows, Texts, placed, read_part, render
 from slmcompile.data.prompt import describe_prompts
 from slmcompile.data.rows import Rendered
 from slmcompile.data.same_ids import compare_all
-from slmcompile.data.source_report import source_reports
+from slmcompile.data.source_report import document_counts, source_reports
 from slmcompile.data.store import Row, write_split
 from slmcompile.data.tokenizer import Tokenizer, control_tokens, load_tokenizer
 from slmcompile.data.too_long import refuse_long
@@ -66,11 +67,12 @@ def prepare(
     examples: list[Example] = []
     too_long: list[tuple[Rendered, PartRows]] = []
     window, first = read_context_length(base), 0
+    stride = 1 if all(rows.asks for rows in parts) else MOST_PIECES
     for rows, numbers in zip(parts, kept, strict=True):
         with placed(rows.part):
             for number, text, ids in _encoded(rows, numbers, config, window, tokenizer, controls):
                 if len(ids.input_ids) <= config.max_length:
-                    row = _row(first + number, text, ids, config, rows)
+                    row = _row((first + number) * stride + text.piece, text, ids, config, rows)
                     examples.append(Example(row, text, rows.origin[number], rows))
                 else:
                     too_long.append((text, rows))
@@ -117,6 +119,7 @@ def prepare(
         ),
         facts=facts,
         sources=source_reports(divided, parts, kept, tokenizer),
+        documents=document_counts(examples),
     )
     if facts.spelled:
         progress.say(f"{facts.spelled} rows spell control tokens, which are encoded as text")
@@ -156,7 +159,7 @@ def _encoded(
     tokenizer: Tokenizer,
     controls: ControlTokens,
 ) -> Iterator[tuple[int, Rendered, Encoded]]:
-    """Each text with its number among the source's and its ids.
+    """Each text with its number among the source's and its ids; of long documents each piece.
 
     Raises:
         BadDataError: see ``encode``; or a text is too long and may not be dropped.
@@ -165,12 +168,17 @@ def _encoded(
         return  # all are repeats of another source's
     texts = [rows.rendering.rows[n] for n in numbers]
     encoded = encode(texts, tokenizer, rows.rendering.stop, rows.prefix, controls)
+    if not rows.asks:
+        for number, text, whole in zip(numbers, texts, encoded, strict=True):
+            for piece, ids in pieces_of(text, whole, tokenizer, config.max_length):
+                yield number, piece, ids
+        return
     refuse_long(texts, encoded, config, window)
     yield from zip(numbers, texts, encoded, strict=True)
 
 
 def _row(number: int, text: Rendered, ids: Encoded, config: Data, rows: PartRows) -> Row:
-    key = config.label if rows.part.counted else None
+    key = config.label if rows.part.counted and rows.asks else None
     label = label_of(text.completion, key)
     if label is None:
         raise BadDataError(
@@ -188,6 +196,4 @@ def _row(number: int, text: Rendered, ids: Encoded, config: Data, rows: PartRows
         labels=ids.labels,
         prompt_cuts=list(text.prompt_cuts),
     )
-    if not rows.part.name:
-        return row
-    return replace(row, source=rows.part.name, counted=rows.part.counted)
+    return replace(row, source=rows.part.name, counted=rows.part.counted, document=not rows.asks)

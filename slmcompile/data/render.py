@@ -51,7 +51,8 @@ def render(
 
 
 def _check(each: Rendered) -> None:
-    for part, name in ((each.prompt, "prompt"), (each.completion, "completion")):
+    texts = [(each.prompt, "prompt"), (each.completion, "completion")]
+    for part, name in texts if each.document is None else [(each.completion, "text")]:
         if not part.strip():
             raise BadDataError(
                 f"{each.row.where}: the {name} is empty", "fill the row's columns or remove it"

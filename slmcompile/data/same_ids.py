@@ -78,17 +78,13 @@ def compare(
 ) -> SameIds:
     """The same of one source, whose prompts are written as ``prompt`` says.
 
-    Of documents, which have no prompts, it is the text of those that are in one piece.
+    Of documents, which have no prompts, it is their text as far as their first piece goes.
     """
-    ordered = [
-        row
-        for row in sorted(rows, key=lambda row: row.id)
-        if not row.document or (texts_of.text(row).piece == 0 and texts_of.text(row).ends)
-    ]
+    ordered = [row for row in sorted(rows, key=lambda row: row.id) if not texts_of.text(row).piece]
     sample = ordered[:: max(1, -(-len(ordered) // SAMPLE))]
     exported = _exported(base)
     prefix = list(prompt["prefix_ids"])
-    ids = [row.input_ids[:-1] if row.document else row.prompt_ids for row in sample]
+    ids = [_known(row, texts_of) for row in sample]
     places = [texts_of.text(row).row.where for row in sample]
     plain = bool(prompt["add_special_tokens"])
 
@@ -103,7 +99,9 @@ def compare(
         return [token for piece in pieces for token in exported(piece)]
 
     by_export = [
-        _behind(prefix, of_export(_pieces(row, texts_of))) if exported else known
+        _behind(prefix, of_export(_pieces(row, texts_of)))[: len(known) if row.document else None]
+        if exported
+        else known
         for row, known in zip(sample, ids, strict=True)
     ]
     served, texts = _served(part, sample, texts_of, prompt, tokenizer)
@@ -125,10 +123,18 @@ def compare(
     )
 
 
+def _known(row: Row, texts: Texts) -> list[int]:
+    """What is compared of a row: its prompt's ids, or those of a document without its end."""
+    if not row.document:
+        return row.prompt_ids
+    return row.input_ids[:-1] if texts.text(row).ends else row.input_ids
+
+
 def _pieces(row: Row, texts: Texts) -> tuple[str, ...]:
-    """The text that is compared, as it is cut."""
-    if row.document:
-        return split_at(row.completion, texts.text(row).completion_cuts)
+    """The text that they are of, as it is cut; of a document all of it."""
+    text = texts.text(row)
+    if text.document is not None:
+        return split_at(text.document, text.completion_cuts)
     return split_at(row.prompt, row.prompt_cuts)
 
 
@@ -136,11 +142,13 @@ def read_as_token(
     controls: ControlTokens, encode: Callable[[Sequence[str]], list[int]], way: str
 ) -> str:
     """The first control token that a user's text could still write; empty where there is none."""
+    before = encode(())  # of plain text, where no token opens a text, the one that ends it
     for token, number in controls.ids.items():
         value = f"a{token}b"
         found = controls.spellings([Part(value, "text")])
         ids = encode(split_at(value, [each.at for each in found]))
-        if number in ids and all(each.divisible for each in found):
+        read = ids.count(number) > before.count(number)
+        if read and all(each.divisible for each in found):
             return f"{way}: a user's text {token} becomes the control token"
     return ""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slmcompile.data.divide import Divided
+from slmcompile.data.divide import Divided, Example
 from slmcompile.data.examples import examples, tokens
 from slmcompile.data.part_rows import PartRows
 from slmcompile.data.tokenizer import Tokenizer
@@ -62,6 +63,29 @@ def source_reports(
             }
         )
     return found
+
+
+def document_counts(examples: Sequence[Example]) -> dict[str, int]:
+    """Documents, those that became several rows, and how many rows those are; empty of none."""
+    pieces = Counter(
+        (each.rows.part.name, each.text.source)
+        for each in examples
+        if each.text.document is not None
+    )
+    if not pieces:
+        return {}
+    long = [count for count in pieces.values() if count > 1]
+    return {"count": len(pieces), "cut": len(long), "pieces": sum(long)}
+
+
+def document_notes(documents: Mapping[str, int], max_length: int) -> list[str]:
+    """A sentence on documents that were cut."""
+    if not documents.get("cut"):
+        return []
+    return [
+        f"{documents['cut']} of {documents['count']} documents are longer than {max_length} tokens"
+        f" and became {documents['pieces']} rows, which train each of their tokens once"
+    ]
 
 
 def mixture_notes(sources: Sequence[Mapping[str, Any]]) -> list[str]:

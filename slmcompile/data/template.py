@@ -129,6 +129,14 @@ def fill(pieces: tuple[Piece, ...], value: Callable[[str], str]) -> str:
     return "".join(part.text for part in parts(pieces, value))
 
 
+def without_end(pieces: tuple[Piece, ...], end: str) -> tuple[Piece, ...]:
+    """A template that ends with the stop token, without it: every row would end with two."""
+    *before, last = pieces or (Piece("", None),)
+    if last.field is not None or not last.literal.endswith(end):
+        return pieces
+    return (*before, Piece(last.literal.removesuffix(end), None))
+
+
 def escape(literal: str) -> str:
     """Text as a template writes it: braces doubled."""
     return literal.replace("{", "{{").replace("}", "}}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from slmcompile.data.guard import Guard, literals
 from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop, as_text
-from slmcompile.data.template import Piece, fields, fill, parse
+from slmcompile.data.template import fields, fill, parse, without_end
 from slmcompile.data.template_program import FilledIn, Renamed, TemplateProgram
 from slmcompile.data.tokenizer import Tokenizer, token_text
 from slmcompile.templates.text import TextTemplate
@@ -25,7 +25,7 @@ class _Text(FilledIn):
         """See ``TemplateProgram``."""
         prompt = parse(template.prompt, "data.template.prompt")
         stop = Stop(tokenizer.eos_token_id, token_text(tokenizer, tokenizer.eos_token_id))
-        completion = _without(stop, parse(template.completion, "data.template.completion"))
+        completion = without_end(parse(template.completion, "data.template.completion"), stop.text)
         own = guard.controls.count(literals(completion))
 
         def rendered(number: int, row: SourceRow) -> Rendered:
@@ -45,14 +45,6 @@ class _Text(FilledIn):
         """See ``TemplateProgram``."""
         completion = parse(template.completion, "data.template.completion")
         return fill(completion, lambda name: as_text(row, name, renamed))
-
-
-def _without(stop: Stop, completion: tuple[Piece, ...]) -> tuple[Piece, ...]:
-    """A template that ends with the stop token, without it: every answer would end with two."""
-    *before, last = completion or (Piece("", None),)
-    if last.field is not None or not last.literal.endswith(stop.text):
-        return completion
-    return (*before, Piece(last.literal.removesuffix(stop.text), None))
 
 
 TEXT: TemplateProgram = _Text()

@@ -93,6 +93,9 @@ def require_tokenizer(exported: OnnxModel, rows: Sequence[Row], name: str) -> No
     if open_to:
         raise StageFailedError(open_to, "report it with the tokenizer's name")
     for row in rows:
+        if row.document:
+            _require_document(exported, row, name)
+            continue
         answer = row.input_ids[len(row.prompt_ids) : -1]
         if exported.controls.count([row.completion]):
             decoded = exported.decode(answer)
@@ -113,6 +116,18 @@ def require_tokenizer(exported: OnnxModel, rows: Sequence[Row], name: str) -> No
                 f" of row {row.id}'s prompt ({len(ids)} tokens against {len(row.prompt_ids)})",
                 "report it with the tokenizer's name: deployed prompts would be misread",
             )
+
+
+def _require_document(exported: OnnxModel, row: Row, name: str) -> None:
+    """The same of plain text that is in one piece, which its first and last tokens tell."""
+    ids, known = exported.encode(row.completion), row.input_ids[:-1]
+    starts = row.prompt_ids == exported.encode("")
+    if starts and row.input_ids[-1] in exported.stops and ids != known:
+        raise StageFailedError(
+            f"{name}: onnxruntime-genai's tokenizer differs from training in row {row.id}"
+            f" ({len(ids)} tokens against {len(known)})",
+            "report it with the tokenizer's name: deployed prompts would be misread",
+        )
 
 
 def _rounded(value: float) -> float:

@@ -121,6 +121,11 @@ class OnnxModel:
         return self._tokenizer
 
     @property
+    def stops(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        return self._stops
+
+    @property
     def context(self) -> int:
         """Tokens that prompt and answer may have together."""
         return self._context

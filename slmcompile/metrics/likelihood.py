@@ -27,6 +27,7 @@ ENTRIES = (
         program="slmcompile.scoring.bits_per_byte:BITS_PER_BYTE",
         higher_is_better=False,
         high=inf,
+        default_of=frozenset({"documents"}),
         packages=("transformers", "tokenizers"),
         stages=("base",),
         column="slmcompile.scoring.bits_per_byte:open_column",

@@ -44,7 +44,8 @@ class Metric:
         always: whether it is measured whatever ``eval.metrics`` says, and so not named there:
             never, of every task, or of extraction alone.
         default_of: tasks of which it is measured where ``eval.metrics`` is not given; ``every`` is
-            every task, ``labelled`` every one whose rows have labels. None that needs an extra.
+            every task, ``labelled`` every one whose rows have labels, ``documents`` plain text
+            without a question, whatever the task. None that needs an extra.
         digits: decimals in a table.
         silent_at_zero: whether a column of zeros says nothing and is left out.
         packages: installed packages that its value depends on.
@@ -97,6 +98,14 @@ class Metric:
         """Whether it is measured of a task without being asked for."""
         return self.always in {"every", task}
 
-    def by_default_of(self, task: str, *, labelled: bool) -> bool:
+    def measures(self, *, asks: bool) -> bool:
+        """Whether it can be measured where rows ask something, or are plain text."""
+        return asks or self.needs == "likelihood"
+
+    def by_default_of(self, task: str, *, labelled: bool, asks: bool = True) -> bool:
         """Whether it is measured of a task where nobody says what is."""
+        if not asks:
+            return self.measures(asks=False) and not self.default_of.isdisjoint(
+                {"every", "documents"}
+            )
         return not self.default_of.isdisjoint({"every", task, *(["labelled"] if labelled else [])})

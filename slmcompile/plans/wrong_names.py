@@ -27,6 +27,7 @@ def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
     yield from _names_taken(composed)
     for view in composed.members.values():
         yield from _files_missing(view)
+        yield from _nobody_asked(view)
     for index, gate in enumerate(recipe.gates):
         where = f"{composed.origin(('gates', str(index)))}: gates.{index}"
         if error := _wrong_gate(composed, gate, where):
@@ -76,6 +77,8 @@ def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | 
         return BadRecipeError(
             f"{where}: no artifact is called {gate.artifact!r}", f"artifacts: {', '.join(known)}"
         )
+    if not METRICS[gate.metric].measures(asks=recipe.data.asks):
+        return BadRecipeError(f"{where}: {gate.metric} {_OF_ANSWERS}", _of_text())
     measured = METRICS[gate.metric].always_of(recipe.data.task)
     if gate.metric not in recipe.eval.metrics and not measured:
         return BadRecipeError(
@@ -89,6 +92,35 @@ def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | 
             "name the export: artifact: cpu-int8",
         )
     return None
+
+
+_OF_ANSWERS = "is of answers, and plain text (template completion) asks for none"
+
+
+def _of_text() -> str:
+    names = [name for name, metric in METRICS.items() if metric.measures(asks=False)]
+    return f"use {', '.join(names)}"
+
+
+def _nobody_asked(composed: Composed) -> Iterator[BadRecipeError]:
+    """What is measured of answers, where no row of the task asks for any."""
+    section = composed.recipe.eval
+    if composed.recipe.data.asks:
+        return
+    wrong = [name for name in section.metrics if not METRICS[name].measures(asks=False)]
+    if wrong:
+        index = section.metrics.index(wrong[0])
+        where = composed.origin(("eval", "metrics", str(index)))
+        others = f" (and {', '.join(wrong[1:])})" if wrong[1:] else ""
+        yield BadRecipeError(
+            f"{where}: eval.metrics.{index}: {wrong[0]}{others} {_OF_ANSWERS}", _of_text()
+        )
+    if section.baselines:
+        where = composed.origin(("eval", "baselines"))
+        yield BadRecipeError(
+            f"{where}: eval.baselines: they answer prompts, and plain text has none",
+            "set eval.baselines=false",
+        )
 
 
 def _files_missing(composed: Composed) -> Iterator[BadRecipeError]:

@@ -195,6 +195,26 @@ def wrong_sources(
     yield from _wrong_replay(sources)
 
 
+def wrong_labels(
+    template: TemplateKeys | None, sources: Sequence[OneSource]
+) -> Iterator[InitErrorDetails]:
+    """Plain text in a data set whose rows have labels."""
+    told: list[tuple[tuple[str | int, ...], TemplateKeys | None]] = [(("template",), template)]
+    if sources:
+        told = [
+            (("sources", number, "template"), one.template or template)
+            for number, one in enumerate(sources)
+            if one.replay is None
+        ]
+    for at, written in told:
+        if written is not None and not TEMPLATES[written.type].asks:
+            yield _wrong(
+                at,
+                "is plain text, which has no label, and data.task or data.label says that rows do",
+                "set data.task=generation and take data.label out, or make the source replay",
+            )
+
+
 def _wrong_replay(sources: Sequence[OneSource]) -> Iterator[InitErrorDetails]:
     shares = [one.replay for one in sources if one.replay is not None]
     if len(shares) == len(sources):

@@ -41,6 +41,7 @@ from slmcompile.recipe.data_parts import (
     OneSource,
     Part,
     part_of,
+    wrong_labels,
     wrong_sources,
 )
 from slmcompile.registry.markers import ByName, NameIn
@@ -181,7 +182,10 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _sources_agree(self) -> Data:
-        wrong = list(wrong_sources(self.source, self.template, self.sources))
+        wrong = [
+            *wrong_sources(self.source, self.template, self.sources),
+            *(wrong_labels(self.template, self.sources) if self.labelled else ()),
+        ]
         if wrong:
             raise ValidationError.from_exception_data("Data", wrong)
         return self
@@ -195,6 +199,11 @@ class Data(Section):
             part_of(number, one, self.columns, self.steps, self.template)
             for number, one in enumerate(self.sources)
         )
+
+    @property
+    def asks(self) -> bool:
+        """Whether some row of the task has a prompt and an answer, and is no plain text."""
+        return any(TEMPLATES[p.template.type].asks for p in self.parts if p.counted)
 
     @property
     def source_key(self) -> str:
@@ -246,13 +255,18 @@ GateMetric = Annotated[str, NameIn(METRICS)]
 def _told_by_task() -> str:
     """Default metrics in words."""
 
-    def told(task: str, *, labelled: bool) -> list[str]:
-        return [m.name for m in METRICS.values() if m.by_default_of(task, labelled=labelled)]
+    def told(task: str, *, labelled: bool, asks: bool = True) -> list[str]:
+        every = METRICS.values()
+        return [m.name for m in every if m.by_default_of(task, labelled=labelled, asks=asks)]
 
     tasks = {task: told(task, labelled=task == "classification") for task in get_args(Task)}
     words = [f"of {task} {', '.join(names)}" for task, names in tasks.items()]
     labels = [name for name in told("", labelled=True) if name not in told("", labelled=False)]
-    return f"{'; '.join(words)}; and with data.label {', '.join(labels)}"
+    text = ", ".join(told("", labelled=False, asks=False))
+    return (
+        f"{'; '.join(words)}; and with data.label {', '.join(labels)}; of plain text (template"
+        f" completion) {text}"
+    )
 
 
 def default_metrics(data: Data) -> tuple[str, ...]:
@@ -260,7 +274,7 @@ def default_metrics(data: Data) -> tuple[str, ...]:
     return tuple(
         name
         for name, metric in METRICS.items()
-        if metric.by_default_of(data.task, labelled=data.labelled)
+        if metric.by_default_of(data.task, labelled=data.labelled, asks=data.asks)
     )
 
 
@@ -383,10 +397,15 @@ class StatedDevice(Section):
 
 
 def _metrics_by_task(section: Eval, info: ValidationInfo) -> Eval:
-    data = info.data.get("data")
-    if "metrics" in section.model_fields_set or data is None:
+    data, given = info.data.get("data"), section.model_fields_set
+    if data is None:
         return section
-    return section.model_copy(update={"metrics": default_metrics(data)})
+    by_task: dict[str, Any] = {"metrics": default_metrics(data)}
+    # Whom nobody asks has no baseline to beat.
+    by_task |= {} if data.asks else {"baselines": False}
+    return section.model_copy(
+        update={key: value for key, value in by_task.items() if key not in given}
+    )
 
 
 class Adapter(Section):

@@ -41,7 +41,9 @@ class BySource:
 
 def by_source(facts: ReportFacts) -> BySource | None:
     """None of one source."""
-    names = dict.fromkeys(name for each in facts.artifacts for name in each.sources)
+    there = dict.fromkeys(name for each in facts.artifacts for name in each.sources)
+    order = [str(each.get("name")) for each in facts.data_report.get("sources", ())]
+    names = [name for name in dict.fromkeys([*order, *there]) if name in there]
     measured = [own for each in facts.artifacts for own in each.sources.values()]
     metrics = [
         metric

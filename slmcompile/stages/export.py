@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from slmcompile.data.store import read_split
+import json
+from pathlib import Path
+
+from slmcompile.data.store import Row, read_split
 from slmcompile.recipe.schema import target_section
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights
@@ -22,9 +25,16 @@ def run(context: Context) -> Result:
         context.inputs["base"],
         trained_weights(context.inputs["train"]),
         data / "prompt.json",
-        sorted(read_split(data, "test"), key=lambda row: not row.prompt_cuts)[:PARITY_ROWS],
+        _compared(data),
         context.out,
         context.scratch,
         context.progress,
     )
     return Result(info=info)
+
+
+def _compared(data: Path) -> list[Row]:
+    """Of several sources prompts of the one that the artifact is served with."""
+    served = json.loads((data / "prompt.json").read_text(encoding="utf-8")).get("source", "")
+    rows = [row for row in read_split(data, "test") if row.source == served]
+    return sorted(rows, key=lambda row: not row.prompt_cuts)[:PARITY_ROWS]

@@ -33,6 +33,8 @@ class Template:
         chat: whether the tokenizer's chat template writes it.
         one_example: whether a row is one example at most.
         every_turn: whether tokens before the last answer may be trained too.
+        asks: whether rows have a prompt and an answer, which is generated and judged; else they are
+            plain text, of which likelihoods alone are measured.
         epoch: raised by hand when it writes another text of an equal row.
     """
 
@@ -46,4 +48,5 @@ class Template:
     chat: bool = False
     one_example: bool = True
     every_turn: bool = False
+    asks: bool = True
     epoch: int = 1

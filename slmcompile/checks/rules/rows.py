@@ -80,6 +80,7 @@ class _Looked:
 def _look(source: Source, wanted: tuple[tuple[str, str], ...]) -> _Looked:
     """Many recipes read the same rows; they are looked through once."""
     part, data = source.part, source.data
+    asked = part.counted and TEMPLATES[part.template.type].asks
     try:
         seen = first_rows_of(source)
     except SlmcompileError as error:
@@ -97,10 +98,10 @@ def _look(source: Source, wanted: tuple[tuple[str, str], ...]) -> _Looked:
                 renamed = part.columns.get(name)
                 at_fault = renamed is not None and renamed not in row.values
                 return _Looked("", f"data.columns.{name}" if at_fault else key, found)
-        found = _label_error(row, part, data) if part.counted else None
+        found = _label_error(row, part, data) if asked else None
         if found is not None:
             return _Looked("", "data.label", found)
-    extracted = data.task == "extraction" and part.counted
+    extracted = data.task == "extraction" and asked
     if extracted and seen.rows and not _some_json(seen.rows, part, data):
         what = f"{seen.rows[0].where}: the answer is no JSON, and none is of the rows seen"
         mend = "set data.task=generation, or let the template write whole JSON answers"

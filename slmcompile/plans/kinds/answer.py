@@ -34,7 +34,7 @@ def plan(making: Making) -> None:
     in_torch = {"precision": recipe.eval.precision}
     packages = versions("torch", "transformers", "peft")
     data, base = making.stage("data"), making.stage("base")
-    if recipe.eval.baselines:
+    if recipe.eval.baselines and recipe.data.asks:
         config = {"artifact": BASELINES, **asked}
         inputs = {"data": data}
         making.add_shared(
