@@ -109,6 +109,7 @@ def lock(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
                 yield Finding(
                     "lock",
                     reference.key.partition(":")[2],
+                    f"{f'of the source {reference.source}: ' if reference.source else ''}"
                     f"{lock_name(plan.recipe)} has {short(known)}, found {short(reference.found)}",
                     "restore it, or run `slmcompile lock --upgrade`",
                 )
@@ -125,10 +126,12 @@ def inputs(project: Project, plans: Sequence[Plan]) -> Iterator[Finding]:
                 known = locked.deps.get(path) if locked else None
                 if known and path not in seen and ran.md5_file(project.root / path) != known:
                     seen.add(path)
+                    source = stage.source_of(path)
+                    of_source = f"of the source {source} " if source else ""
                     yield Finding(
                         "input",
                         path,
-                        f"changed since {stage.address} ran",
+                        f"{of_source}changed since {stage.address} ran",
                         f"run `slmcompile run {plan.recipe}`, or take the file back",
                     )
 

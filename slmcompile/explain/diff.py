@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmcompile.plans.definition import Plan, Stage
-from slmcompile.state.changes import Reason, identity_reasons
+from slmcompile.state.changes import Reason, file_reason, identity_reasons
 from slmcompile.state.specs import differences
 
 Metrics = Mapping[str, Mapping[str, Any]]
@@ -185,7 +185,7 @@ def _reasons(was: StageState, now: StageState, plan: Plan | None) -> tuple[Reaso
     return (
         *reasons,
         *(
-            Reason("file", path, was.files.get(path), now.files.get(path))
+            file_reason(plan, now.stage, path, was.files.get(path), now.files.get(path))
             for path in sorted(was.files.keys() | now.files.keys())
             if was.files.get(path) != now.files.get(path)
         ),

@@ -65,7 +65,7 @@ def _first(words: list[str]) -> list[str]:
 def _reason(reason: Reason) -> str:
     if reason.cause == "file":
         old, new = ((value or "none")[:10] for value in (reason.old, reason.new))
-        return f"{reason.subject} SHA-256 {old} → {new}"
+        return f"{reason.subject}{reason.of_source} SHA-256 {old} → {new}"
     return reason.sentence()
 
 

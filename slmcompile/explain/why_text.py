@@ -90,7 +90,8 @@ def sentence(cause: RootCause) -> str:
     reason = cause.reason
     match reason.cause:
         case "file":
-            return f"{reason.subject} changed: MD5 {reason.old or 'none'} → {reason.new or 'none'}"
+            pair = f"MD5 {reason.old or 'none'} → {reason.new or 'none'}"
+            return f"{reason.subject}{reason.of_source} changed: {pair}"
         case "input":
             old, new = short(reason.old or "none"), short(reason.new or "none")
             return f"{reason.subject} was made anew since: MD5 {old} → {new}"

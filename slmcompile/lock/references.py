@@ -28,12 +28,14 @@ class Reference:
         origin: the recipe key that refers to it.
         found: what it stands for here, ``sha256:…`` or ``commit:…``; None where only the hub knows.
         hub: what to ask the hub for, if it is of the hub: kind, repository, revision.
+        source: the name of the source that it is of, where there are several.
     """
 
     key: str
     origin: tuple[str, ...]
     found: str | None
     hub: tuple[RepoKind, str, str | None] | None = None
+    source: str = ""
 
 
 def hub_key(source: HubKeys) -> str:
@@ -72,7 +74,8 @@ def _references(recipe: Recipe, plan: Plan) -> Iterator[Reference]:
         # One key of several, as the files of all splits are one thing that a lock knows.
         at = ("data", *key.split("."))
         origin = at[: at.index("source") + 2]
-        yield from _files((path,), plan.files, origin)
+        for each in _files((path,), plan.files, origin):
+            yield replace(each, source=data.source_of(path))
     # Files that metrics read.
     score = plan.stage("score")
     for key in score.names:

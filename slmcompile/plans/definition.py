@@ -14,7 +14,7 @@ from typing import Any
 
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.names import content_names, without_names
+from slmcompile.plans.names import content_names, named_entry, named_files, without_names
 
 SPEC_SCHEMA = 1
 _DIGITS = re.compile(r"[0-9a-f]{8}")
@@ -141,6 +141,16 @@ class Stage:
             inputs=_of_member(self.inputs, member),
             input_stages=_of_member(self.input_stages, member),
         )
+
+    def key_of(self, path: str) -> str:
+        """The recipe's key that names a file which it reads; empty of others."""
+        found = dict(named_files(self.config, self.names, (path,)))
+        return self.recipe_key(found[path]) if path in found else ""
+
+    def source_of(self, path: str) -> str:
+        """Which of several sources a file is of, by its name; empty where there is one."""
+        found = dict(named_files(self.config, self.names, (path,)))
+        return named_entry(self.config, found[path]) if path in found else ""
 
     @property
     def address(self) -> str:

@@ -82,12 +82,25 @@ def named_files(
     return [(path, at[place]) for path, above in places.items() for place in above if place in at]
 
 
-def _paths(config: Any, name: str) -> list[str]:
-    for key in name.split("."):
+def named_entry(config: Mapping[str, Any], name: str) -> str:
+    """The ``name`` of the entry of a list in which a dotted key lies; empty where it is in none."""
+    keys = name.split(".")
+    within = (_at(config, keys[: n + 1]) for n, key in enumerate(keys) if key.isdigit())
+    entry = next(within, None)
+    return str(entry.get("name", "")) if isinstance(entry, Mapping) else ""
+
+
+def _at(config: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
         if isinstance(config, list | tuple):
             config = config[int(key)] if key.isdigit() and int(key) < len(config) else None
         else:
             config = config.get(key) if isinstance(config, Mapping) else None
+    return config
+
+
+def _paths(config: Any, name: str) -> list[str]:
+    config = _at(config, name.split("."))
     listed = config if isinstance(config, list | tuple) else [config]
     return [path for path in listed if isinstance(path, str)]
 

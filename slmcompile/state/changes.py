@@ -75,7 +75,8 @@ class Reason:
             spec that is not known.
         old: what it was, where that is known.
         new: what it is; for a failed stage, how to mend it.
-        where: ``file:line`` of a key.
+        where: ``file:line`` of a key, or of the one that names a file of several sources.
+        source: of a file, the name of its source where there are several.
     """
 
     cause: Cause
@@ -83,10 +84,16 @@ class Reason:
     old: Any = None
     new: Any = None
     where: str = ""
+    source: str = ""
 
     def sentence(self) -> str:
         """One phrase for a person."""
         return printable(self._sentence())
+
+    @property
+    def of_source(self) -> str:
+        """`` (source polite)``: of a file whose source is one of several."""
+        return f" (source {self.source})" if self.source else ""
 
     def _sentence(self) -> str:
         values = " → ".join(short_pair(self.old, self.new))
@@ -104,7 +111,7 @@ class Reason:
             case "epoch":
                 return f"slmcompile's own code for {self.subject} changed (epoch {values})"
             case "file":
-                return f"{self.subject} changed"
+                return f"{self.subject}{self.of_source} changed"
             case "input":
                 return f"input {self.subject} changed"
             case "output" | "edited" | "cache":
@@ -368,12 +375,19 @@ def _reasons(
         reasons.insert(0, Reason("command"))
     for path in stage.files:
         if locked.deps.get(path) != deps[path]:
-            reasons.append(Reason("file", path, locked.deps.get(path), deps[path]))
+            reasons.append(file_reason(plan, stage, path, locked.deps.get(path), deps[path]))
     for role, path in (*stage.inputs.items(), *((by, path) for path, by in stage.after.items())):
         if deps[path] is None or locked.deps.get(path) != deps[path]:
             reasons.append(Reason("input", role, locked.deps.get(path), deps[path]))
     # Another spec that says the same, of folders that lie elsewhere.
     return tuple(reasons or ([Reason("input", "folder")] if relocated else []))
+
+
+def file_reason(plan: Plan, stage: Stage, path: str, old: str | None, new: str | None) -> Reason:
+    """That a file changed, and of several sources which one it is of."""
+    source = stage.source_of(path)
+    where = plan.origins.get(stage.key_of(path), "") if source else ""
+    return Reason("file", path, old, new, where, source)
 
 
 def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reason]:

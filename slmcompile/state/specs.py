@@ -114,14 +114,30 @@ def _kept(project: Project) -> Iterator[bytes]:
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Leaves that differ between two JSON values: dotted key → (old, new)."""
+    """Leaves that differ between two JSON values: dotted key → (old, new).
+
+    A list is a leaf, unless its entries have names and there are as many of the same.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         found: dict[str, tuple[Any, Any]] = {}
         for key in sorted(old.keys() | new.keys()):
             below = f"{prefix}.{key}" if prefix else key
             found |= differences(old.get(key), new.get(key), below)
         return found
+    if (names := _names(old)) and names == _names(new):
+        found = {}
+        for at, pair in enumerate(zip(old, new, strict=True)):
+            found |= differences(*pair, f"{prefix}.{at}")
+        return found
     return {} if old == new else {prefix: (old, new)}
+
+
+def _names(value: Any) -> list[Any]:
+    """The names of a list's entries; none where one of them has none."""
+    if not isinstance(value, list):
+        return []
+    names = [entry.get("name") for entry in value if isinstance(entry, dict)]
+    return names if len(names) == len(value) and all(names) else []
 
 
 def read_spec(project: Project, path: str) -> dict[str, Any] | None:
