@@ -1,7 +1,7 @@
 """An entry of each table that only tests know, and a recipe run with them in a process of its own.
 
-Nothing of the package names any of them: what a new source, data step, optimizer, method, metric,
-provider and kind of stage take is what stands here, with their programs.
+Nothing of the package names any of them: what a new source, data step, template, optimizer, method,
+metric, provider and kind of stage take is what stands here, with their programs.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
 from slmcompile.sources.keys import SourceKeys
 from slmcompile.sources.of_models.random import RandomModel, random_config, random_shapes
 from slmcompile.sources.source import DataSource, Described, ModelSource
+from slmcompile.templates import TEMPLATES
+from slmcompile.templates.template import Template, TemplateKeys
 
 # --- a source of base models: one size, from a seed ---------------------------------------------
 
@@ -149,6 +151,76 @@ def shout(
         for row, text in zip(rows, texts, strict=True)
     ]
     return made, {"changed": sum(a != b for a, b in zip(made, rows, strict=True))}
+
+
+# --- a template: two columns with a sign between --------------------------------------------------
+
+
+class PairTemplate(TemplateKeys):
+    """A column, a sign, another column."""
+
+    type: Literal["pair"] = Field(description="Two columns.")
+    asked: str = Field(description="Column with the question.")
+    answered: str = Field(description="Column with the answer.")
+
+
+PAIR = Template(
+    name="pair",
+    place=90,
+    section=PairTemplate,
+    program="tests.toys:pair_program",
+    prompt="asked",
+    columns=lambda keys: {"asked": keys.asked, "answered": keys.answered},
+)
+
+
+def _pair_program() -> Any:
+    from slmcompile.data.guard import Guard
+    from slmcompile.data.rows import Rendered, Rendering, SourceRow, Stop, as_text
+    from slmcompile.data.template import parse
+    from slmcompile.data.template_program import FilledIn
+    from slmcompile.data.tokenizer import token_text
+
+    class Pair(FilledIn):
+        def render(
+            self,
+            rows: Sequence[SourceRow],
+            template: PairTemplate,
+            renamed: Mapping[str, str],
+            tokenizer: Any,
+            guard: Guard,
+            answer: Any,
+        ) -> Rendering:
+            prompt = f"{{{template.asked}}} = "
+            asked = parse(prompt, "data.template.asked")
+            answered = parse(f"{{{template.answered}}}", "data.template.answered")
+            found = [
+                guard.lift(
+                    Rendered(
+                        row,
+                        guard.fill(asked, row, renamed),
+                        answer(guard.fill(answered, row, renamed)),
+                        source=number,
+                    )
+                )
+                for number, row in enumerate(rows)
+            ]
+            stop = Stop(tokenizer.eos_token_id, token_text(tokenizer, tokenizer.eos_token_id))
+            return Rendering(found, stop, prompt, (template.asked,))
+
+        def spell(
+            self, row: SourceRow, template: PairTemplate, renamed: Mapping[str, str], guard: Guard
+        ) -> None:
+            for column in (template.asked, template.answered):
+                guard.fill(parse(f"{{{column}}}", "data.template"), row, renamed)
+
+        def answer(self, row: SourceRow, template: PairTemplate, renamed: Mapping[str, str]) -> str:
+            return as_text(row, template.answered, renamed)
+
+    return Pair()
+
+
+pair_program = _pair_program()
 
 
 # --- a train method that is no PEFT adapter: the norms of the first layers are trained ----------
@@ -344,7 +416,7 @@ OVERRIDES = (
 
 TOYS: tuple[tuple[Table[Any], Any], ...] = (
     (MODEL_SOURCES, SEEDED), (DATA_SOURCES, LINES), (DATA_STEPS, SHOUT), (OPTIMIZERS, SIGNS),
-    (METHODS, NORMS), (METRICS, WORDS), (PROVIDERS, BOX), (KINDS, COUNT),
+    (TEMPLATES, PAIR), (METHODS, NORMS), (METRICS, WORDS), (PROVIDERS, BOX), (KINDS, COUNT),
 )  # fmt: skip
 
 
@@ -370,7 +442,11 @@ def add_groups(root: Path) -> None:
     )
     tiny = (root / "conf" / "data" / "tiny-commands.yaml").read_text("utf-8")
     (root / "conf" / "data" / "lines.yaml").write_text(
-        tiny.replace("type: file", "type: lines").replace("tiny/commands.jsonl", "lines.txt"),
+        tiny.replace("type: file", "type: lines")
+        .replace("tiny/commands.jsonl", "lines.txt")
+        .replace("type: text", "type: pair")
+        .replace('prompt: "{text} = "', "asked: text")
+        .replace('completion: "{label}"', "answered: label"),
         encoding="utf-8",
     )
     (root / "conf" / "train" / "norms.yaml").write_text(

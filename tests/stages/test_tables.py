@@ -98,6 +98,8 @@ def test_a_key_that_the_optimizer_does_not_read_is_refused(project: Project) -> 
         ("data.source.delimiter=x", "data.source.delimiter: unknown key for the type lines"),
         ("data.source.path=data/lynes.txt", "did you mean 'data/lines.txt'"),
         ("data.steps=[{type: shoot, column: text}]", "did you mean 'shout'"),
+        ("data.template.askd=text", "did you mean 'data.template.asked'"),
+        ("data.template.prompt=x", "data.template.prompt: unknown key for the type pair"),
         ("data.steps=[{type: shout, colunm: text}]", "did you mean 'data.steps.0.column'"),
         ("train.lora.r=4", "train.lora: the method norms does not read it"),
         ("train.first_layers=x", "train.first_layers: must be a whole number"),
@@ -171,6 +173,7 @@ def test_they_are_in_the_schema_and_on_the_keys_page(project: Project) -> None:
     assert "### `model.source` with `type: seeded`" in page
     assert "### `data.source` with `type: lines`" in page
     assert "### `data.steps[]` with `type: shout`" in page
+    assert "### `data.template` with `type: pair`" in page
     assert "### `train` with `method: norms`" in page
     assert "| `first_layers` | integer, ≥ 0 | `2` | Layers whose norms are trained. |" in page
     assert "### `target.NAME` with `execution_provider: box`" in page

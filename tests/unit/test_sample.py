@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,6 +34,21 @@ def test_a_limit_takes_a_share_of_every_label_whatever_the_order_of_the_file() -
     assert {each.id for each in again} == {each.id for each in chosen}
     other = sample(rows, 20, 1, labelled=True)
     assert {each.id for each in other} != {each.id for each in chosen}
+
+
+def test_of_several_sources_each_has_its_labels_and_replay_is_no_part_of_the_limit() -> None:
+    rows = [replace(row(number, label), source="one") for number, label in enumerate(SORTED)]
+    rows += [replace(row(100 + n, "a"), source="two") for n in range(30)]
+    rows += [replace(row(200 + n, "a"), source="old", counted=False) for n in range(40)]
+    chosen = sample(rows, 13, 0, labelled=True)
+    counts = Counter(each.source for each in chosen)
+    assert counts["one"] + counts["two"] == 13
+    assert counts["two"] in {2, 3, 4}
+    assert {each.label for each in chosen if each.source == "one"} == set("abcd")
+    assert counts["old"] == 13
+    assert {each.id for each in chosen} < {each.id for each in sample(rows, 14, 0, labelled=True)}
+    lengths = longest_of_first(rows, 0, labelled=True)
+    assert lengths == longest_of_first(rows[:130], 0, labelled=True)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 50, 99])

@@ -15,6 +15,7 @@ from slmcompile.explain.diff import compare, side_of
 from slmcompile.explain.diff_text import diff_text
 from slmcompile.explain.planned import plan_compiled
 from slmcompile.facts.gather import recipe_of
+from slmcompile.lock.file import write_lock
 from slmcompile.lock.references import references
 from slmcompile.lock.update import update_lock
 from slmcompile.recipe.data_parts import OneSource
@@ -226,6 +227,20 @@ def test_a_changed_key_of_a_source_is_named_alone(project: Project) -> None:
     assert [key.key for key in difference.keys] == ["data.sources.1.weight"]
     (stage,) = [each for each in difference.stages if each.kind == "data"]
     assert stage.reasons[0].sentence() == "data.sources.1.weight 1 → 5"
+
+
+def test_a_hub_source_among_several_is_locked_and_held_to_the_policy(project: Project) -> None:
+    hub = {"type": "hub", "repo_id": "owner/name", "revision": "main", "splits": {"train": "train"}}
+    mixed(project, source=hub)
+    commit = "a" * 40
+    write_lock(project, "mix", {"dataset:owner/name@main": f"commit:{commit}"})
+    plan = compile_recipe(project, "mix", ())
+    assert plan.stage("data").config["sources"][1]["source"]["revision"] == commit
+    policy = project.root / "conf/policy/default.yaml"
+    policy.write_text("hub_organisations: [other]\n", encoding="utf-8")
+    refused = verdict(30, planned(project.root, recipe="mix"))
+    assert refused.outcome == "refuted"
+    assert refused.where.endswith(": data.sources.1.source.repo_id")
 
 
 # --- plain text ---------------------------------------------------------------------------------

@@ -68,8 +68,9 @@ def _licence(context: CheckContext) -> Verdict | None:
 
 def _owners(context: CheckContext) -> Iterator[Verdict]:
     permitted = context.policy.hub_organisations
-    for section in ("model", "data"):
-        source = getattr(context.recipe, section).source
+    recipe = context.recipe
+    rows = {part.key("data.source"): part.source for part in recipe.data.parts}
+    for key, source in {"model.source": recipe.model.source, **rows}.items():
         if permitted is None or not isinstance(source, HubKeys):
             continue
         owner, slash, _ = source.repo_id.partition("/")
@@ -77,7 +78,7 @@ def _owners(context: CheckContext) -> Iterator[Verdict]:
             yield refuted(
                 f"{source.repo_id}: its owner is none of the policy's hub_organisations",
                 f"take it from {', '.join(permitted) or 'a file, a folder or a package'} ({FILE})",
-                context.at(f"{section}.source.repo_id"),
+                context.at(f"{key}.repo_id"),
             )
 
 
