@@ -21,7 +21,7 @@ from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
 from slmcompile.report.findings import all_findings
 from slmcompile.scoring.compared import Comparison
-from slmcompile.scoring.gates import Verdict, judge
+from slmcompile.scoring.gates import Verdict, judge, measured_of
 from slmcompile.stages.scores import read_comparisons
 
 _FIRST = ("baselines", "base", "torch")
@@ -159,7 +159,7 @@ def _judged(
             unmeasured.append("it cannot be read; `slmcompile sync` writes it anew")
             continue
         needed = {gate.artifact, *(["torch"] if gate.max_drop is not None else [])}
-        if all(gate.metric in measured.get(name, {}) for name in needed):
+        if all(gate.metric in measured_of(gate, measured, name) for name in needed):
             verdicts += judge([gate], measured, found)
         else:
             unmeasured.append(f"{gate.metric} of {gate.artifact} is not measured")

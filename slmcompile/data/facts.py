@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 
 from slmcompile.data.label_writings import several_writings
@@ -59,6 +60,7 @@ def row_facts(
         same_ids: of ``same_ids.compare``.
     """
     every = _each_once(splits)
+    read = cache(normalised)  # all rows of a long document have the whole of it for an identity
     texts = [texts_of.text(row) for row in every]
     stops = [texts_of.of(row).rendering.stop for row in every]
     counted = {split: [row for row in rows if row.counted] for split, rows in splits.items()}
@@ -84,10 +86,7 @@ def row_facts(
             {s: [texts_of.text(row).identity for row in rows] for s, rows in splits.items()}
         ),
         leaks_normalised=_leaks(
-            {
-                s: [normalised(texts_of.text(row).identity) for row in rows]
-                for s, rows in splits.items()
-            }
+            {s: [read(texts_of.text(row).identity) for row in rows] for s, rows in splits.items()}
         ),
         longest_tested=tuple(
             longest_of_first(splits["test"], config.seed, labelled=config.labelled)

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.normalise import normalised
@@ -112,8 +113,9 @@ def units_of(items: Sequence[Item], seed: int) -> list[Unit]:
 
     first: dict[tuple[str, str], int] = {}
     keys: list[str] = []
+    read = cache(normalised)  # all rows of a long document have the whole of it for a prompt
     for row, item in enumerate(items):
-        prompt = normalised(item.prompt)
+        prompt = read(item.prompt)
         keys.append(prompt if item.group is None else item.group)
         for name, value in (
             ("prompt", prompt),

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 
 from slmcompile.console.errors import BadRecipeError
-from slmcompile.metrics import METRICS
+from slmcompile.metrics import AGAINST_FORGETTING, METRICS
 from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.recipe.compose import Composed
-from slmcompile.recipe.schema import Gate
+from slmcompile.recipe.schema import Gate, Recipe
+from slmcompile.templates import TEMPLATES
 
 _LONGEST_NAME = 64
 """Characters of a target's or adapter's name, and so of the two joined."""
@@ -77,13 +78,8 @@ def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | 
         return BadRecipeError(
             f"{where}: no artifact is called {gate.artifact!r}", f"artifacts: {', '.join(known)}"
         )
-    if not METRICS[gate.metric].measures(asks=recipe.data.asks):
-        return BadRecipeError(f"{where}: {gate.metric} {_OF_ANSWERS}", _of_text())
-    measured = METRICS[gate.metric].always_of(recipe.data.task)
-    if gate.metric not in recipe.eval.metrics and not measured:
-        return BadRecipeError(
-            f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
-        )
+    if error := _unmeasured(recipe, gate, where):
+        return error
     if gate.min is None and gate.max is None and gate.max_drop is None:
         return BadRecipeError(f"{where}: it has no bar", "give min, max or max_drop")
     if gate.max_drop is not None and gate.artifact == TUNED:
@@ -92,6 +88,34 @@ def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | 
             "name the export: artifact: cpu-int8",
         )
     return None
+
+
+def _unmeasured(recipe: Recipe, gate: Gate, where: str) -> BadRecipeError | None:
+    """What is wrong where nobody measures a gate's metric of the rows that it is about."""
+    if gate.source is not None:
+        parts = {part.name: part for part in recipe.data.parts if part.name}
+        if gate.source not in parts:
+            sources = (
+                f"sources: {', '.join(parts)}" if parts else "data.sources has none: remove it"
+            )
+            return BadRecipeError(f"{where}: no source is called {gate.source!r}", sources)
+        part = parts[gate.source]
+        asks = part.counted and TEMPLATES[part.template.type].asks
+        if not METRICS[gate.metric].measures(asks=asks):
+            what = "is of answers, and of this source likelihoods alone are measured"
+            return BadRecipeError(f"{where}: {gate.metric} {what}", _of_text())
+        # Of a source against forgetting perplexity is, where nothing else of its kind is wanted.
+        others = any(METRICS[name].measures(asks=False) for name in recipe.eval.metrics)
+        if not part.counted and not others and gate.metric == AGAINST_FORGETTING:
+            return None
+    elif not METRICS[gate.metric].measures(asks=recipe.data.asks):
+        return BadRecipeError(f"{where}: {gate.metric} {_OF_ANSWERS}", _of_text())
+    always = METRICS[gate.metric].always_of(recipe.data.task)
+    if gate.metric in recipe.eval.metrics or always:
+        return None
+    return BadRecipeError(
+        f"{where}: {gate.metric} is not measured", f"add {gate.metric} to eval.metrics"
+    )
 
 
 _OF_ANSWERS = "is of answers, and plain text (template completion) asks for none"

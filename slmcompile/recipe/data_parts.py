@@ -42,14 +42,16 @@ class OneSource(Section):
     """
 
     name: Identifier = Field(description="What reports and metrics call the source.")
-    source: AnyDataSource = Field(description="Where its rows come from.")
+    source: AnyDataSource = Field(description="Where its rows come from, as `data.source`.")
     columns: Annotated[dict[str, str], Field(max_length=256)] | None = Field(
-        None, description="As `data.columns`, which null takes."
+        None, description="Its own `data.columns`; null takes that of `data`."
     )
     steps: Annotated[tuple[AnyStep, ...], Field(max_length=16)] | None = Field(
-        None, description="As `data.steps`, which null takes."
+        None, description="Its own `data.steps`; null takes that of `data`."
     )
-    template: AnyTemplate | None = Field(None, description="As `data.template`, which null takes.")
+    template: AnyTemplate | None = Field(
+        None, description="Its own `data.template`; null takes that of `data`."
+    )
     weight: float | None = Field(
         None,
         gt=0,

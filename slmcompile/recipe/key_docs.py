@@ -34,6 +34,7 @@ _WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 def key_docs() -> str:
     """The whole page as Markdown."""
     parts = [_INTRODUCTION]
+    told: set[type[BaseModel]] = set()
     parts.append(f"\n## The recipe\n\n{_table(Recipe, '', list(Recipe.model_fields))}")
     for name, field in Recipe.model_fields.items():
         path = _below(name, field.annotation)
@@ -45,8 +46,8 @@ def key_docs() -> str:
             parts += _union(marker, common, path)
             continue
         for section in sections_within(field.annotation):
-            parts += _pages(section, path, 2)
-    parts += _pages(Policy, "policy", 2)
+            parts += _pages(section, path, 2, told)
+    parts += _pages(Policy, "policy", 2, told)
     parts.append(_ABOUT_POLICY)
     return "".join(parts)
 
@@ -67,11 +68,16 @@ def _union(marker: ByName, common: Any, path: str) -> Iterator[str]:
             if key not in told:
                 told.add(key)
                 for inner in sections_within(field.annotation, field.metadata):
-                    yield from _pages(inner, f"{path}.{key}", 4)
+                    yield from _pages(inner, f"{path}.{key}", 4, set())
 
 
-def _pages(section: type[BaseModel], path: str, level: int) -> Iterator[str]:
-    """A heading and a table for a section and for each one inside it."""
+def _pages(
+    section: type[BaseModel], path: str, level: int, told: set[type[BaseModel]]
+) -> Iterator[str]:
+    """A heading and a table for a section and for each one inside it, unless it is told of."""
+    if section in told:
+        return
+    told.add(section)
     kind = _tag(section)
     title = f"`{path}`" + (f" with `type: {kind}`" if kind else "")
     about = _one_line(section.__doc__ or "")
@@ -79,7 +85,8 @@ def _pages(section: type[BaseModel], path: str, level: int) -> Iterator[str]:
     yield f"\n{'#' * level} {title}\n\n{about}\n\n{table}"
     for name, field in section.model_fields.items():
         for inner in sections_within(field.annotation, field.metadata):
-            yield from _pages(inner, f"{path}.{_below(name, field.annotation)}", min(level + 1, 4))
+            below = f"{path}.{_below(name, field.annotation)}"
+            yield from _pages(inner, below, min(level + 1, 4), told)
 
 
 def _table(section: type[BaseModel], path: str, names: list[str]) -> str:

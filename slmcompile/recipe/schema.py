@@ -168,7 +168,9 @@ class Data(Section):
     )
     max_length: int = Field(512, ge=8, le=131072, description="Tokens a row, prompt and answer.")
     too_long: Literal["error", "drop"] = Field(
-        "error", description="What to do with a row longer than max_length."
+        "error",
+        description="What to do with a row longer than max_length; plain text (template completion)"
+        " becomes several rows and is never too long.",
     )
     seed: Seed = Field(0, description="Seed of the split, and of the rows that eval.limit takes.")
 
@@ -294,14 +296,18 @@ class Gate(Section):
     max_drop: float | None = Field(
         None, ge=0, description="Largest loss against the torch model, in the metric's own unit."
     )
+    source: Identifier | None = Field(
+        None,
+        description="The name of one of data.sources, of whose test rows alone the bar is; null is"
+        " all of the task.",
+    )
 
     @model_serializer(mode="wrap")
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without an adapter where there are none."""
+        """Without an adapter or a source where there are none."""
+        absent = {key for key in ("adapter", "source") if getattr(self, key) is None}
         found: dict[str, Any] = rest(self)
-        if self.adapter is None:
-            found.pop("adapter", None)
-        return found
+        return {key: value for key, value in found.items() if key not in absent}
 
 
 class Eval(Section):

@@ -6,12 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from slmcompile.data.store import Row
-from slmcompile.metrics import METRICS
+from slmcompile.metrics import AGAINST_FORGETTING, METRICS
 from slmcompile.metrics.metric import Metric, Needs
 from slmcompile.scoring.score import score
-
-AGAINST_FORGETTING = "perplexity"
-"""What is measured of a source that is no part of the task, where nothing of its kind is wanted."""
 
 
 def scores_by_source(

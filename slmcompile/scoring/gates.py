@@ -24,7 +24,8 @@ class Verdict:
         value: the measured value.
         passed: whether the bar was met.
         difference: of a bar on a drop, the artifact minus torch, row by row; None where their rows
-            are not there. The bar is held against the measured values, whatever its interval.
+            are not there, or the bar is of one source alone. The bar is held against the measured
+            values, whatever its interval.
     """
 
     metric: str
@@ -39,6 +40,17 @@ class Verdict:
         """``exact_match of cpu-int8 is 0.71, bar ≥ 0.6``."""
         said = f"{self.metric} of {self.artifact} is {self.value:.4g}, bar {self.bar}"
         return f"{said}; row by row {interval_text(self.difference)}" if self.difference else said
+
+
+def measured_of(
+    gate: Gate, measured: Mapping[str, Mapping[str, Any]], artifact: str
+) -> Mapping[str, Any]:
+    """What an artifact was measured at, of the rows that a gate is about; empty of none."""
+    found = measured.get(artifact, {})
+    if gate.source is None:
+        return found
+    own: Mapping[str, Any] = found.get("sources", {}).get(gate.source, {})
+    return own
 
 
 def judge(
@@ -56,21 +68,22 @@ def judge(
     drops = {(each.one, each.metric): each.difference for each in found if each.other == TUNED}
     verdicts: list[Verdict] = []
     for gate in gates:
-        value = float(measured[gate.artifact][gate.metric])
+        value = float(measured_of(gate, measured, gate.artifact)[gate.metric])
         bars: list[tuple[str, bool, Difference | None]] = []
         if gate.min is not None:
             bars.append((f"≥ {gate.min:g}", value >= gate.min, None))
         if gate.max is not None:
             bars.append((f"≤ {gate.max:g}", value <= gate.max, None))
         if gate.max_drop is not None:
-            reference = float(measured[TUNED][gate.metric])
+            reference = float(measured_of(gate, measured, TUNED)[gate.metric])
             higher_is_better = METRICS[gate.metric].higher_is_better
             drop = reference - value if higher_is_better else value - reference
             bar = f"within {gate.max_drop:g} of torch's {reference:.4g}"
-            difference = drops.get((gate.artifact, gate.metric))
+            difference = None if gate.source else drops.get((gate.artifact, gate.metric))
             bars.append((bar, drop <= gate.max_drop, difference))
+        of = f" (source {gate.source})" if gate.source else ""
         verdicts += [
-            Verdict(gate.metric, gate.artifact, bar, value, passed, difference)
+            Verdict(gate.metric, gate.artifact, f"{bar}{of}", value, passed, difference)
             for bar, passed, difference in bars
         ]
     return verdicts

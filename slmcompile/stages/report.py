@@ -145,6 +145,13 @@ def _track(context: Context, facts: ReportFacts) -> None:
                 for each in of_artifact
             ]
             tracker.table("labels", ["artifact", *LabelScores.__dataclass_fields__], told)
+        of_sources = [
+            [artifact.name, source, *(own.get(name) for name in ("rows", *names))]
+            for artifact in facts.artifacts
+            for source, own in artifact.sources.items()
+        ]
+        if of_sources:
+            tracker.table("sources", ["artifact", "source", "rows", *names], of_sources)
         for name, predictions in facts.predictions.items():
             first = sorted(predictions, key=lambda row: row.correct)[:_WRONG_FIRST]
             columns = [*_OF_A_PREDICTION]

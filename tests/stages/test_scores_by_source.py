@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from slmcompile.inference.protocol import Generated
+from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import artifact_of, facts_from
 from slmcompile.report.markdown import markdown
 from slmcompile.report.page import page
 from slmcompile.scoring.baselines import NEAREST
 from slmcompile.scoring.confidence import wilson
+from slmcompile.scoring.gates import judge
 from slmcompile.stages import answer
 from slmcompile.stages.scores import read_comparisons, read_labels, read_metrics, read_predictions
 from tests.answering import answered, scored
@@ -145,6 +147,19 @@ def test_what_is_against_forgetting_enters_no_figure_of_the_task(
     assert measured["labels"] == 3
     assert sum(each.support for each in read_labels(found)["torch"]) == len(task)
     assert all(row["source"] != "book" for row in read_predictions(found)["torch"])
+
+
+def test_a_bar_of_a_source_is_held_against_its_rows_alone(found: Path) -> None:
+    measured = read_metrics(found)
+    own = measured["torch"]["sources"]["book"]["perplexity"]
+    other = measured["torch"]["perplexity"]
+    assert own != pytest.approx(other, rel=1e-6)
+    passed = Gate(metric="perplexity", max=own, source="book")
+    missed = Gate(metric="perplexity", max=own - 1e-6, source="book")
+    verdicts = judge([passed, missed, Gate(metric="perplexity", max=other)], measured)
+    assert [each.passed for each in verdicts] == [True, False, True]
+    assert verdicts[0].bar.endswith(" (source book)")
+    assert verdicts[0].value == own
 
 
 def test_artifacts_are_compared_row_by_row_as_ever(found: Path) -> None:

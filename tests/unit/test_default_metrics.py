@@ -64,7 +64,12 @@ def test_no_default_needs_an_extra_a_file_or_another_stage() -> None:
     defaults = [metric for metric in METRICS.values() if metric.default_of]
     assert defaults
     for metric in defaults:
-        assert (metric.packages, metric.file, metric.stages) == ((), "", ())
+        if metric.default_of == {"documents"}:
+            # Bits per byte read the base's tokenizer, by packages that every run needs.
+            assert (metric.packages, metric.stages) == (("transformers", "tokenizers"), ("base",))
+        else:
+            assert (metric.packages, metric.stages) == ((), ())
+        assert not metric.file
         assert metric.always == "never", "what is always measured is not named"
 
 
@@ -79,4 +84,5 @@ def test_the_page_of_keys_says_what_they_are() -> None:
     (line,) = (line for line in key_docs().splitlines() if line.startswith("| `metrics` |"))
     assert "| by `data.task` |" in line
     assert "of classification accuracy, f1_macro, perplexity;" in line
-    assert "and with data.label accuracy, f1_macro." in line
+    assert "and with data.label accuracy, f1_macro; of plain text" in line
+    assert "(template completion) perplexity, bits_per_byte." in line

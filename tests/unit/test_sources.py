@@ -243,6 +243,40 @@ def test_a_hub_source_among_several_is_locked_and_held_to_the_policy(project: Pr
     assert refused.where.endswith(": data.sources.1.source.repo_id")
 
 
+@pytest.mark.parametrize(
+    ("gate", "said", "mend"),
+    [
+        ("{metric: perplexity, max: 9, source: generl}", "no source is called 'generl'",
+         "sources: commands, polite, general"),
+        ("{metric: exact_match, min: 0.5, source: general}",
+         "exact_match is of answers, and of this source likelihoods alone are measured",
+         "use perplexity"),
+        ("{metric: bleu, min: 0.5, source: polite}", "bleu is not measured", "add bleu to"),
+    ],
+)  # fmt: skip
+def test_a_bar_of_a_source_is_of_one_that_is_there_and_measured(
+    project: Project, gate: str, said: str, mend: str
+) -> None:
+    with pytest.raises(SlmcompileError) as caught:
+        compile_recipe(project, "mix", [f"gates=[{gate}]"])
+    assert "gates.0: " in caught.value.what
+    assert said in caught.value.what
+    assert mend in caught.value.mend
+
+
+def test_bars_of_sources_are_told_apart_and_say_nothing_where_there_are_none(
+    project: Project,
+) -> None:
+    bars = "gates=[{metric: perplexity, max: 9, source: general}, {metric: perplexity, max: 9}]"
+    plan = compile_recipe(project, "mix", [bars])
+    gates = plan.stage("gate").config["gates"]
+    assert [gate.get("source") for gate in gates] == ["general", None]
+    assert "source" not in gates[1]
+    assert not [f for f in plan_compiled(project, plan, None).findings if f.blocks]
+    with pytest.raises(SlmcompileError, match="no source is called 'general'"):
+        compile_recipe(project, "tiny", [bars])
+
+
 # --- plain text ---------------------------------------------------------------------------------
 
 DOCS = ("data=docs", "eval=plain-text")

@@ -37,7 +37,7 @@ def gates_measurable(context: CheckContext) -> Verdict:
 
 def _fault(plan: Plan | None, gate: Gate) -> tuple[str, str, str]:
     """What is wrong with a gate, how to mend it and at which key; empty where nothing is."""
-    if plan is not None and not _measured(plan, gate):
+    if plan is not None and not (gate.source or _measured(plan, gate)):
         return (
             f"no stage measures {gate.metric} of {gate.artifact}",
             f"add {gate.metric} to eval.metrics",
@@ -79,4 +79,5 @@ def _measured(plan: Plan, gate: Gate) -> bool:
 
 def _shown(gate: Gate) -> str:
     way = "higher" if METRICS[gate.metric].higher_is_better else "lower"
-    return f"{gate.metric} of {gate.artifact} ({way} is better)"
+    of = f" on {gate.source}" if gate.source else ""
+    return f"{gate.metric} of {gate.artifact}{of} ({way} is better)"

@@ -82,10 +82,10 @@ def _two_bars(recipe: Recipe) -> bool:
     return len(seen) > len(set(seen))
 
 
-def _bars(gate: Gate) -> Iterator[tuple[str, str, str]]:
+def _bars(gate: Gate) -> Iterator[tuple[str | None, str, str, str]]:
     for bar in ("min", "max", "max_drop"):
         if getattr(gate, bar) is not None:
-            yield gate.metric, gate.artifact, bar
+            yield gate.source, gate.metric, gate.artifact, bar
 
 
 def _short(train: Train, cadence: int) -> bool:
