@@ -179,7 +179,7 @@ def _encoded(
 
 def _row(number: int, text: Rendered, ids: Encoded, config: Data, rows: PartRows) -> Row:
     key = config.label if rows.part.counted and rows.asks else None
-    label = label_of(text.completion, key)
+    label = label_of(text.completion, key) if rows.asks else ""
     if label is None:
         raise BadDataError(
             f"{text.row.where}: the completion is no JSON object with a value for "

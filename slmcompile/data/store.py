@@ -26,7 +26,7 @@ class Row:
             plus the number of the piece. A row that training sees twice has one id.
         prompt: rendered prompt text.
         completion: reference answer, without the stop token.
-        label: the label within the completion (an intent, a class).
+        label: the label within the completion (an intent, a class); empty of plain text.
         prompt_ids: token ids of the prompt, as sent to the model in evaluation.
         input_ids: token ids of prompt, completion and stop token.
         labels: as ``input_ids`` where trained (completion and stop token), else ``IGNORED``.

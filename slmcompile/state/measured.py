@@ -8,7 +8,7 @@ keys and bytes. Package versions and epochs may differ: an old measurement stays
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ from slmcompile.state.specs import parse_spec
 from slmcompile.state.state import Locked, md5_file, md5_text, parse_lock
 
 _MAX_TEXT = 4 << 20
+_SOURCES = "sources"
+"""Under it are the metrics of each of several sources of rows."""
 _LARGEST = 1e300
 """No metric is as large; differences and percentages of smaller ones are finite."""
 
@@ -100,7 +102,7 @@ def _artifacts(text: str, artifact: str) -> dict[str, Mapping[str, Any]]:
     """Finite metrics of each artifact; a metrics file may be a stranger's.
 
     A file holds the metrics of its artifact; that of the baselines, and files before format 2
-    under ``artifacts``, an object for each.
+    under ``artifacts``, an object for each. Those of one of several sources bear its name.
     """
     try:
         value = json.loads(text)
@@ -112,12 +114,22 @@ def _artifacts(text: str, artifact: str) -> dict[str, Mapping[str, Any]]:
     several = {
         name: values
         for name, values in (listed.items() if isinstance(listed, dict) else ())
-        if isinstance(values, dict)
+        if isinstance(values, dict) and name != _SOURCES
     }
     return {
-        name: {metric: found for metric, found in values.items() if _finite(found)}
+        name: {metric: found for metric, found in _told(values) if _finite(found)}
         for name, values in (several or {artifact: value}).items()
     }
+
+
+def _told(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Metrics, and behind them those of each source alone."""
+    yield from values.items()
+    sources = values.get(_SOURCES)
+    for source, own in sources.items() if isinstance(sources, dict) else ():
+        for metric, found in own.items() if isinstance(own, dict) else ():
+            if not isinstance(found, bool):
+                yield f"{metric} ({source})", found
 
 
 def _finite(value: Any) -> bool:

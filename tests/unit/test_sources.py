@@ -21,6 +21,7 @@ from slmcompile.lock.update import update_lock
 from slmcompile.recipe.data_parts import OneSource
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
+from slmcompile.state.measured import _artifacts
 from tests.pretend import pretend_run
 from tests.projects import make_project
 from tests.unit.checks.data_contexts import planned, verdict
@@ -275,6 +276,16 @@ def test_bars_of_sources_are_told_apart_and_say_nothing_where_there_are_none(
     assert not [f for f in plan_compiled(project, plan, None).findings if f.blocks]
     with pytest.raises(SlmcompileError, match="no source is called 'general'"):
         compile_recipe(project, "tiny", [bars])
+
+
+def test_committed_metrics_of_a_source_compare_under_its_name() -> None:
+    own = {"exact_match": 0.25, "rows": 4, "counted": True, "odd": "x"}
+    written = {"format_version": "2.0", "exact_match": 0.5, "sources": {"polite": own, "bad": 3}}
+    assert _artifacts(json.dumps(written), "torch") == {
+        "torch": {"exact_match": 0.5, "exact_match (polite)": 0.25, "rows (polite)": 4}
+    }
+    baselines = {"rows": 9, "tf-idf": written}
+    assert _artifacts(json.dumps(baselines), "baselines")["tf-idf"]["exact_match (polite)"] == 0.25
 
 
 # --- plain text ---------------------------------------------------------------------------------
