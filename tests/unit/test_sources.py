@@ -14,7 +14,6 @@ from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.diff import compare, side_of
 from slmcompile.explain.diff_text import diff_text
 from slmcompile.explain.planned import plan_compiled
-from slmcompile.facts.gather import recipe_of
 from slmcompile.lock.file import write_lock
 from slmcompile.lock.references import references
 from slmcompile.lock.update import update_lock
@@ -201,7 +200,7 @@ def test_a_changed_file_names_its_source_in_reasons_diff_drift_and_lock(project:
     update_lock(project, ["mix"])
     before = compile_recipe(project, "mix", ())
     pretend_run(project, before)
-    found = references(recipe_of(before.effective), before)
+    found = references(before)
     assert [(each.key, each.source) for each in found if each.origin[0] == "data"] == [
         ("file:data/tiny/commands.jsonl", "commands"),
         ("file:data/polite.jsonl", "polite"),
