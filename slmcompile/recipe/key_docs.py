@@ -43,7 +43,7 @@ def key_docs() -> str:
         marker = by_name(below, field.metadata)
         if marker and marker.default:
             common = get_args(below)[0] if get_origin(below) is Annotated else below
-            parts += _union(marker, common, path)
+            parts += _union(marker, common, path, told)
             continue
         for section in sections_within(field.annotation):
             parts += _pages(section, path, 2, told)
@@ -52,9 +52,10 @@ def key_docs() -> str:
     return "".join(parts)
 
 
-def _union(marker: ByName, common: Any, path: str) -> Iterator[str]:
+def _union(marker: ByName, common: Any, path: str, told: set[type[BaseModel]]) -> Iterator[str]:
     """The keys that every entry of a table has, and behind them those that only some have."""
-    told = set(common.model_fields)
+    told.update(marker.sections().values())
+    keys = set(common.model_fields)
     table = _table(marker.sections()[marker.default], path, list(common.model_fields))
     yield f"\n## `{path}`\n\n{_one_line(common.__doc__ or '')}\n\n{table}"
     for name, section in marker.sections().items():
@@ -65,10 +66,10 @@ def _union(marker: ByName, common: Any, path: str) -> Iterator[str]:
             yield f"\n{_table(section, path, own)}"
         for key in own:
             field = section.model_fields[key]
-            if key not in told:
-                told.add(key)
+            if key not in keys:
+                keys.add(key)
                 for inner in sections_within(field.annotation, field.metadata):
-                    yield from _pages(inner, f"{path}.{key}", 4, set())
+                    yield from _pages(inner, f"{path}.{key}", 4, told)
 
 
 def _pages(
