@@ -3,10 +3,10 @@
 Weights say shares of the training rows: with the weights 3 and 1, three rows of A stand for one of
 B. The mixture is the largest in which every source has its share and no row stands twice. So the
 source that is scarcest for its weight gives all its rows, the others a seeded sample (of 1,000 rows
-in each: 1,000 of A, 333 of B). That is what ``datasets.interleave_datasets`` draws by
-chance with ``stopping_strategy="first_exhausted"`` (LLaMA-Factory: ``interleave_under``). A source
-with ``repeat`` sets no such limit: its rows are gone through again as often as its share asks for.
-If all may be repeated, no row of any is left out (``all_exhausted``, ``interleave_over``).
+in each: 1,000 of A, 333 of B). That is what ``datasets.interleave_datasets`` draws by chance with
+``stopping_strategy="first_exhausted"`` (LLaMA-Factory: ``interleave_under``). A source with
+``repeat`` sets no such limit: its rows are gone through again as often as its share asks for. If
+all may be repeated, no row of any is left out (``all_exhausted``, ``interleave_over``).
 Knows nothing of texts or files.
 """
 
@@ -20,6 +20,9 @@ from slmcompile.console.errors import BadDataError
 from slmcompile.data.store import Row
 from slmcompile.recipe.data_parts import Part
 
+MOST_PASSES = 100
+"""Times that a row may stand in an epoch; more is a slip of the weights, and would fill memory."""
+
 
 def wanted_rows(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, int]:
     """Training rows of each source.
@@ -29,7 +32,8 @@ def wanted_rows(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, in
         sizes: training rows that each has, by name; at least one.
 
     Raises:
-        BadDataError: a source would have none, or replay has fewer rows than its share (exit 65).
+        BadDataError: a source would have none, replay has fewer rows than its share, or rows would
+            be repeated more than ``MOST_PASSES`` times (exit 65).
     """
     task = [part for part in parts if part.counted]
     found = _by_weight(task, sizes)
@@ -37,6 +41,14 @@ def wanted_rows(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, in
     for part in parts:
         if part.replay is not None:
             found[part.name] = _replayed(part, parts, rows, sizes[part.name])
+    for part in parts:
+        if found[part.name] > MOST_PASSES * sizes[part.name]:
+            key = "weight" if part.replay is None else "replay"
+            raise BadDataError(
+                f"{part.at}.{key}: every row of {part.name} would stand more than {MOST_PASSES}"
+                f" times in an epoch, as it has {sizes[part.name]} to train on",
+                f"lower its {key}, or add rows",
+            )
     return {part.name: found[part.name] for part in parts}
 
 

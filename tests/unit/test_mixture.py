@@ -111,7 +111,7 @@ def test_weights_are_kept_to_a_row_and_nothing_is_repeated_unasked(
         told = error.what
         found = {}
     if not found:
-        assert ".weight: no training row of " in told
+        assert ".weight: no training row of " in told or "times in an epoch" in told
         return
     # To a row: every source has the same number of rows for one of its weight.
     for one in parts:
@@ -145,6 +145,10 @@ def test_replay_is_its_share_of_all_rows_or_the_recipe_is_told_what_can_be(
         found = wanted_rows(parts, sizes)
     except BadDataError as error:
         mend = error.mend
+    if mend.startswith("lower its replay"):
+        assert repeat
+        assert task * share / (1 - share) > 100 * size - 1
+        return
     if mend:
         assert not repeat
         most = float(mend.split()[3])
@@ -155,6 +159,15 @@ def test_replay_is_its_share_of_all_rows_or_the_recipe_is_told_what_can_be(
     assert found["task"] == task
     assert abs(found["general"] - share * (task + found["general"])) <= 1
     assert float(replay_share(parts)["general"]) == pytest.approx(share / (1 - share))
+
+
+@pytest.mark.parametrize(
+    "more", [{"weight": 1e6, "repeat": True}, {"replay": 0.999, "repeat": True}]
+)
+def test_rows_are_not_repeated_without_end(more: dict[str, object]) -> None:
+    other = part("task", weight=1e-300) if "weight" in more else part("task")
+    with pytest.raises(BadDataError, match="would stand more than 100 times in an epoch"):
+        wanted_rows([other, part("few", **more)], {"task": 40, "few": 3})
 
 
 def test_more_of_a_source_only_adds_rows_and_another_seed_takes_others() -> None:
