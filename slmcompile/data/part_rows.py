@@ -105,7 +105,7 @@ def placed(part: Part) -> Iterator[None]:
         what = part.key(error.what)
         what = what if what.startswith("data.") else f"{part.at}: {what}"
         kind = BadDataError if isinstance(error, BadDataError) else SlmcompileError
-        raise kind(what, part.key(error.mend), code=error.code) from error
+        raise kind(what, part.key(error.mend), code=error.code, also=error.also) from error
 
 
 def read_part(part: Part, project: Path, roots: Sequence[str], progress: Progress) -> Read:

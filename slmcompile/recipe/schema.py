@@ -172,7 +172,11 @@ class Data(Section):
         description="What to do with a row longer than max_length; plain text (template completion)"
         " becomes several rows and is never too long.",
     )
-    seed: Seed = Field(0, description="Seed of the split, and of the rows that eval.limit takes.")
+    seed: Seed = Field(
+        0,
+        description="Seed of the split, of the rows that a mixture of sources takes, and of those"
+        " that eval.limit takes.",
+    )
 
     @model_serializer(mode="wrap")
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
