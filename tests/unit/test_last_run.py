@@ -36,6 +36,11 @@ GATES = "gates=[{metric: exact_match, min: 0.95},{metric: exact_match, max: 0.99
 TARGETS = "target=[cpu-int8,cpu-fp32,cpu-int4]"
 
 
+def look(project: Project) -> showing.Shown:
+    """What ``show`` says of the tiny recipe."""
+    return showing.look(project, "tiny")[""]
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     root = make_project(tmp_path.resolve(), data=("tiny",))
@@ -145,10 +150,10 @@ def test_overrides_of_a_run_that_did_not_end_are_not_those_of_what_is_shown(
     (folder / "prompt.json").write_text('{"columns": ["text"]}', encoding="utf-8")
     write_manifest(folder, "export", {})
     sync(project, [compile_recipe(project, "tiny", [LR])])
-    shown = showing.look(project, "tiny")
+    shown = look(project)
     assert not shown.finished
     said = f"the last run was with {LR}, and not all of this was made with it\n"
-    assert showing.text(shown).startswith(said)
+    assert showing.text({"": shown}).startswith(said)
     talk.generate("tiny", None, ["hello"], 4)
     assert capsys.readouterr().err == (
         f"the last run was with {LR} and has not made this; `slmcompile run tiny {LR}` does\n"
@@ -160,15 +165,17 @@ def test_overrides_of_a_run_that_did_not_end_are_not_those_of_what_is_shown(
 
 def test_figures_of_an_earlier_model_are_marked(project: Project) -> None:
     ran(project)
-    now = showing.look(project, "tiny")
+    now = look(project)
     assert not now.words
-    assert "of an earlier model" not in showing.text(now)
+    assert "of an earlier model" not in showing.text({"": now})
     trained_anew(project)
-    shown = showing.look(project, "tiny")
+    shown = look(project)
     assert shown.words == {"torch": "of an earlier model", "cpu-fp32": "of an earlier model"}
-    (line,) = (each for each in showing.text(shown).split("\n") if each.startswith("cpu-fp32"))
+    (line,) = (
+        each for each in showing.text({"": shown}).split("\n") if each.startswith("cpu-fp32")
+    )
     assert line.endswith("outputs/tiny/export-cpu-fp32  (of an earlier model)")
-    document = showing.to_json(shown)
+    document = showing.to_json({"": shown})
     assert document["artifacts"]["cpu-fp32"]["outdated"] == ["tiny/train"]
     assert document["artifacts"]["base"]["outdated"] == []
     behind = outdated(project, read_committed(project, "tiny"))
@@ -180,28 +187,28 @@ def test_an_edit_since_is_said_and_marks_no_row(project: Project) -> None:
     ran(project)
     recipe = project.recipes / "tiny.yaml"
     recipe.write_text(recipe.read_text() + "train: {seed: 5}\n", encoding="utf-8")
-    shown = showing.look(project, "tiny")
+    shown = look(project)
     assert not shown.words
     assert shown.changed == "the recipe has changed since: train.seed 0 → 5"
-    assert shown.changed in showing.text(shown)
+    assert shown.changed in showing.text({"": shown})
 
 
 def test_what_was_made_is_shown_where_its_sources_have_moved(project: Project) -> None:
     ran(project, TARGETS)
-    before = showing.look(project, "tiny")
+    before = look(project)
     shutil.move(project.root / "data" / "tiny", project.root / "data" / "elsewhere")
-    after = showing.look(project, "tiny")
+    after = look(project)
     assert after.results == before.results
     assert after.changed.startswith("the recipe cannot be compiled now: ")
     assert "no such file" in after.changed
     (project.recipes / "tiny.yaml").write_text("broken: [", encoding="utf-8")
-    assert showing.look(project, "tiny").results == before.results
+    assert look(project).results == before.results
 
 
 def test_exports_are_listed_in_the_recipes_order(project: Project) -> None:
     ran(project, TARGETS)
     assert read_committed(project, "tiny").targets == ("cpu-int8", "cpu-fp32", "cpu-int4")
-    names = [result.name for result in showing.look(project, "tiny").results]
+    names = [result.name for result in look(project).results]
     assert names == ["baselines", "base", "torch", "cpu-int8", "cpu-fp32", "cpu-int4"]
 
 
@@ -225,13 +232,13 @@ def test_a_spec_of_a_stranger_leads_nowhere(project: Project, change: dict[str, 
     ran(project)
     path = project.pipelines / "tiny" / "plan" / "answer-torch.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change), encoding="utf-8")
-    paths = {result.name: result.path for result in showing.look(project, "tiny").results}
+    paths = {result.name: result.path for result in look(project).results}
     assert paths["torch"] is None
     assert paths["cpu-fp32"] == "outputs/tiny/export-cpu-fp32"
     path = path.with_name("score.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | change), encoding="utf-8")
     with pytest.raises(MissingError, match="nothing was measured"):
-        showing.look(project, "tiny")
+        look(project)
 
 
 # --- gates -----------------------------------------------------------------------------------
@@ -243,9 +250,9 @@ def test_show_judges_the_gates(project: Project) -> None:
     assert "  ✗ gate: exact_match of torch is 0.9, bar ≥ 0.95" in lines
     assert "  ✓ gate: exact_match of torch is 0.9, bar ≤ 0.99" in lines
     scored(project, {"cpu-fp32": {"exact_match": 0.9}})
-    shown = showing.look(project, "tiny")
+    shown = look(project)
     assert shown.verdicts == ()
-    assert "  ? gate: exact_match of torch is not measured" in showing.text(shown).split("\n")
+    assert "  ? gate: exact_match of torch is not measured" in showing.text({"": shown}).split("\n")
 
 
 # --- what the figures say --------------------------------------------------------------------
@@ -277,8 +284,8 @@ def measured(project: Project, *, cut: int = 0, rows: int = 120, **rights: int) 
 def test_show_says_what_the_figures_say_and_of_which_rows(project: Project) -> None:
     ran(project, "gates=[{metric: exact_match, artifact: cpu-fp32, max_drop: 0.5}]")
     measured(project, torch=108, cpu_fp32=100, base=0, baselines=1)
-    shown = showing.look(project, "tiny")
-    said = showing.text(shown).split("\n")
+    shown = look(project)
+    said = showing.text({"": shown}).split("\n")
     assert (
         "measured on 120 of 480 test rows, 12 labels (each label once, then by frequency)" in said
     )
@@ -290,7 +297,7 @@ def test_show_says_what_the_figures_say_and_of_which_rows(project: Project) -> N
     (gate,) = (line for line in said if "gate:" in line)
     assert gate.startswith("  ✓ gate: exact_match of cpu-fp32 is 0.8333, bar within 0.5 of torch's")
     assert "row by row -0.067 (95 %: -0." in gate
-    document = showing.to_json(shown)
+    document = showing.to_json({"": shown})
     assert document["artifacts"]["cpu-fp32"]["agreement"] == pytest.approx(112 / 120)
     (pair,) = [
         each
@@ -323,7 +330,7 @@ def test_figures_of_two_models_are_not_compared(project: Project) -> None:
     ran(project)
     measured(project, torch=100, cpu_fp32=60, base=100)
     trained_anew(project)
-    shown = showing.look(project, "tiny")
+    shown = look(project)
     assert shown.comparisons == ()
     assert shown.findings == ()
 
