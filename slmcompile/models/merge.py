@@ -98,6 +98,7 @@ def merged_by_peft(model: Any, adapter: Path) -> Any:
     torch.set_num_threads(1)
     try:
         wrapped: Any = PeftModel.from_pretrained(model, adapter)
+        _untie(model)
         return wrapped.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise StageFailedError(
@@ -105,3 +106,21 @@ def merged_by_peft(model: Any, adapter: Path) -> Any:
         ) from error
     finally:
         torch.set_num_threads(threads)
+
+
+def _untie(model: Any) -> None:
+    """Gives an output head that is the embedding again weights of its own, if one has an adapter.
+
+    Merged into weights that both read, the adapter of one would change the other, which was trained
+    without it.
+    """
+    from peft.tuners.lora import LoraLayer
+    from torch.nn import Parameter
+
+    both = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if None in both or not any(isinstance(each, LoraLayer) for each in both):
+        return
+    embedding, head = (e.get_base_layer() if isinstance(e, LoraLayer) else e for e in both)
+    if head.weight is embedding.weight:
+        head.weight = Parameter(head.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
