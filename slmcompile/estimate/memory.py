@@ -123,10 +123,11 @@ def training_memory(
     longest = rows.longest
     small = batch * longest.high * decoder.hidden * _item(train) < GIVEN_BACK
     kept = Interval(
-        _kept(train, decoder, batch, longest.low), _kept(train, decoder, batch, longest.high)
+        _kept(train, model, decoder, batch, longest.low),
+        _kept(train, model, decoder, batch, longest.high),
     )
     state, gradients = _trained_state(train, found, steps), _gradients(train, found)
-    weights = exactly(terms.base(train, model))
+    weights = exactly(terms.base(train, model) + terms.beside(train, model))
     trained = exactly(batch) * rows.trained
     forward = (
         exactly(state - gradients) * STATE
@@ -184,20 +185,22 @@ def _embedding_gradient(decoder: Decoder, found: Trainable) -> Interval:
     return exactly(whole) * Interval(1.0, 2.0)
 
 
-def _kept(train: Train, decoder: Decoder, batch: int, longest: float) -> float:
+def _kept(train: Train, model: Architecture, decoder: Decoder, batch: int, longest: float) -> float:
     """Bytes that autograd keeps for backward at the longest batch.
 
     They are of every layer that backward reaches; with checkpointing of one, and the inputs of the
     others.
     """
-    through, adapted = METHODS[train.method].memory.reached(train, decoder.layers)
+    terms = METHODS[train.method].memory
+    through, adapted = terms.reached(train, decoder.layers)
     per_token, added = _kept_by_a_frozen_layer(decoder), _added(train, decoder)
+    in_all = terms.kept_in_all(train, model)
     if longest <= SHORT_ROW:
         per_token += decoder.heads * longest
     if train.gradient_checkpointing:
-        elements = through * decoder.hidden + per_token + added
+        elements = through * decoder.hidden + per_token + added + in_all / max(1, adapted)
     else:
-        elements = through * per_token + adapted * added
+        elements = through * per_token + adapted * added + in_all
     return elements * batch * longest * _item(train)
 
 

@@ -32,6 +32,8 @@ class MemoryTerms:
         read_as: safetensors dtype that the base is opened in; None where all of it is converted.
         kept: elements a token and layer that autograd keeps beside those of the frozen decoder,
             given the width of the residual stream.
+        kept_in_all: the same of all layers together, by their shapes.
+        beside: bytes of what stands beside the base, the trained weights and their optimizer.
         left_by_loading: bytes that opening leaves behind, as a share of the file.
         reached: of so many layers, those that backward goes through (below the lowest that is
             trained it keeps nothing) and those that keep what ``kept`` counts.
@@ -40,6 +42,8 @@ class MemoryTerms:
     base: Callable[[Any, Architecture], float] = frozen_base
     read_as: Callable[[Any], str | None] = read_in_precision
     kept: Callable[[Any, int], float] = lambda _train, _hidden: 0.0
+    kept_in_all: Callable[[Any, Architecture], float] = lambda _train, _model: 0.0
+    beside: Callable[[Any, Architecture], float] = lambda _train, _model: 0.0
     left_by_loading: Interval = field(default_factory=lambda: exactly(0))
     reached: Callable[[Any, int], tuple[int, int]] = lambda _train, layers: (layers, layers)
 

@@ -73,7 +73,9 @@ ENTRIES = (
         memory=MemoryTerms(
             base=quantised_base,
             read_as=lambda _: None,
-            kept=lora.kept,
+            kept_in_all=lora.kept,
+            beside=lora.beside,
+            reached=lora.reached,
             left_by_loading=LOADING,
         ),
         details=details,

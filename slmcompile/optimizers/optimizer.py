@@ -12,7 +12,8 @@ class Optimizer:
     Attributes:
         name: as in ``train.optim``: the name that ``transformers.TrainingArguments`` has for it.
         program: ``package.module:name`` of ``(train, weights) -> torch.optim.Optimizer``, whose
-            state is tensors alone; ``weights`` are the masters, fp32.
+            state is tensors alone; ``weights`` are the masters, fp32, each with its name as
+            ``weight_name``.
         reads: keys of ``train`` that it reads beside ``learning_rate``; those that another
             optimizer reads and it does not have no effect beside it.
         state_bytes: what it keeps of a trained weight.

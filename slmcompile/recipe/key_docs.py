@@ -175,7 +175,9 @@ def _choices(metadata: Iterable[Any]) -> str:
 
 
 def _one_of(choices: Iterable[Any]) -> str:
-    return " or ".join(f"`{choice}`" for choice in choices)
+    """As a recipe writes them: ``true``, and text as it is."""
+    shown = (choice if isinstance(choice, str) else json.dumps(choice) for choice in choices)
+    return " or ".join(f"`{choice}`" for choice in shown)
 
 
 def _below(name: str, annotation: Any) -> str:

@@ -73,6 +73,7 @@ KEYS: Mapping[str, str] = {
     "lora_target": "train.lora.target_modules",
     "lora_target_linear": "train.lora.target_modules",
     "lora_target_modules": "train.lora.target_modules",
+    "lora_use_dora": "train.lora.use_dora",
     "lr": "train.learning_rate",
     "lr_schedule": "train.lr_scheduler_type",
     "lr_scheduler": "train.lr_scheduler_type",
@@ -100,7 +101,10 @@ KEYS: Mapping[str, str] = {
     "num_warmup_steps": "train.warmup_ratio",
     "optimizer": "train.optim",
     "output_adapter": "train.bottleneck.style",
+    "peft_init_lora_weights": "train.lora.init_lora_weights",
+    "peft_layers_to_transform": "train.lora.layers_to_transform",
     "peft_lora_r": "train.lora.r",
+    "peft_use_dora": "train.lora.use_dora",
     "peft_use_rslora": "train.lora.use_rslora",
     "pretraining_dataset": "data.template",
     "prompt_template": "data.template",
@@ -162,7 +166,6 @@ _ATTENTION = "remove it: PyTorch's scaled-dot-product attention is always used"
 _BITS = "choose train=qlora, which holds the base in 4 bits while it trains"
 _BY_STEPS = "remove it: it is always by steps"
 _DECODING = "remove it: answers are always decoded greedily"
-_NO_DORA = "not supported here: remove it; train.lora.use_rslora is the one variant of LoRA"
 _NO_PACKING = "not supported here: remove it; train.group_by_length saves most of the padding"
 _ONE_PROCESS = "not supported here: remove it; training is one process on one machine"
 _OUTPUTS = "remove it: what a stage writes lies in outputs/RECIPE/STAGE"
@@ -197,7 +200,6 @@ ABSENT: Mapping[str, str] = {
     "load_in_4bit": _BITS,
     "load_in_8bit": f"not supported here: remove it, or {_BITS}",
     "logging_dir": _OUTPUTS,
-    "lora_use_dora": _NO_DORA,
     "mask_prompt": _PROMPT,
     "max_samples": "not supported here: take fewer rows into the file",
     "merge_lora": "remove it: an export always merges the adapter",
@@ -211,7 +213,6 @@ ABSENT: Mapping[str, str] = {
     "packing": _NO_PACKING,
     "pass_flows": "not supported here: remove it; what is exported is a list of options of target",
     "passes": "not supported here: remove it; what is exported is a list of options of target",
-    "peft_use_dora": _NO_DORA,
     "push_to_hub": "not supported here: remove it; upload outputs/RECIPE yourself",
     "quantization_bit": _BITS,
     "resume_from_checkpoint": "remove it: a run goes on from its newest checkpoint by itself",
@@ -229,7 +230,6 @@ ABSENT: Mapping[str, str] = {
     "train_on_inputs": _PROMPT,
     "train_on_prompt": _PROMPT,
     "trust_remote_code": "remove it: a model's own code is never run",
-    "use_dora": _NO_DORA,
     "use_flash_attention_2": _ATTENTION,
     "xformers_attention": _ATTENTION,
 }

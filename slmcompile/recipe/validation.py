@@ -211,6 +211,8 @@ def _sentence(problem: dict[str, Any]) -> str:
     context = dict(problem.get("ctx", {}))
     if "tag" in context:
         context["tag"] = shortened(as_written(problem["input"]["type"]))
+    if "expected" in context:  # pydantic's words are Python's, a recipe's are YAML's
+        context["expected"] = re.sub(r"^True\b", "true", context["expected"])
     return words.format(**context)
 
 

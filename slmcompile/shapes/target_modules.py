@@ -6,7 +6,10 @@ nothing of PEFT, torch or recipes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ALL_LINEAR = "all-linear"
 
@@ -25,6 +28,43 @@ def matched(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
     """The names that any of the patterns means."""
     patterns = tuple(patterns)
     return {name for name in names if any(matches(name, pattern) for pattern in patterns)}
+
+
+def layer_of(name: str) -> int | None:
+    """Number of the decoder layer that a module lies in, as PEFT's ``layers_to_transform`` has it.
+
+    The first number in a name: ``model.layers.3.mlp.experts.0.w1`` lies in layer 3.
+    """
+    parts = name.split(".")
+    return next((int(part) for part in parts[:-1] if part.isascii() and part.isdigit()), None)
+
+
+def meant(
+    names: Iterable[str],
+    patterns: Iterable[str],
+    exclude: Iterable[str] = (),
+    layers: Collection[int] | None = None,
+) -> set[str]:
+    """The names that any of the patterns means, without those that are excluded.
+
+    Args:
+        names: of modules.
+        patterns: as in ``target_modules``, resolved.
+        exclude: as in ``exclude_modules``.
+        layers: numbers of the decoder layers that count, and nothing outside a layer; None: all.
+    """
+    found = matched(names, patterns)
+    found -= matched(found, exclude)
+    return found if layers is None else {name for name in found if layer_of(name) in layers}
+
+
+def most_specific(values: Mapping[str, T], name: str, default: T) -> T:
+    """The value of the longest pattern that means ``name``, as ``rank_pattern`` gives a rank.
+
+    PEFT takes the first that it finds; a recipe's mapping has no order (its spec is sorted).
+    """
+    found = max((pattern for pattern in values if matches(name, pattern)), key=len, default=None)
+    return default if found is None else values[found]
 
 
 def patterns_of(

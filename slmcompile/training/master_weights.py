@@ -17,6 +17,8 @@ from torch import nn
 class MasterWeights:
     """Masters of a learner's parameters, by name.
 
+    Each carries that name as ``weight_name``, for an optimizer that tells them apart.
+
     Args:
         copies: parameters of a model, which are cast to ``dtype`` in place.
         dtype: dtype that the model computes in.
@@ -33,6 +35,7 @@ class MasterWeights:
                 # A weight that is fp32 becomes the master as it is: the cast is the copy.
                 self.masters[name] = nn.Parameter(copy.detach().to(torch.float32))
                 copy.data = copy.data.to(dtype)
+            self.masters[name].weight_name = name  # type: ignore[attr-defined]  # torch allows any
 
     def collect_gradients(self) -> None:
         """Adds the copies' gradients to the masters' and clears them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
@@ -13,8 +12,9 @@ from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.methods.lora import Lora, LoraTrain, patterns
+from slmcompile.methods.unmatched import Unmatched, unmatched
 from slmcompile.shapes.architecture import Architecture, Trainable
-from slmcompile.shapes.target_modules import leaf, matched
+from slmcompile.shapes.target_modules import leaf, matched, matches, meant
 
 LOW_COVERAGE = 0.5
 """Share of the linear layers below which the evidence says so."""
@@ -30,7 +30,7 @@ _NO_NAME = re.compile(r"[^\w.]")
     needs=("H",),
 )
 def target_modules_match(context: CheckContext) -> Verdict:
-    """Every pattern of ``target_modules`` and ``modules_to_save`` names a module of the model."""
+    """Every name in ``train.lora`` means a module of the model that its key can mean."""
     train = context.recipe.train
     if not isinstance(train, LoraTrain):
         return proved(f"method {train.method}: no pattern names what is trained")
@@ -38,57 +38,63 @@ def target_modules_match(context: CheckContext) -> Verdict:
     model = architecture_of(context)
     if model is None:
         return needs_probe(context.base_stage, "the model's layers are known by then")
-    unmatched = _unmatched(lora, model)
-    if unmatched is None:
+    missing = unmatched(lora, patterns(lora, model), model.layers, model.modules)
+    if missing is None:
         found = trainable(context.recipe.train, model)
-        missing = None if found.adapted else _without_adapter(context, lora, model)
-        return missing or proved(_coverage(found, model))
-    key, pattern, known = unmatched
+        none = None if found.adapted else _without_adapter(context, lora, model)
+        return none or proved(_coverage(found, model))
     if model.has_experts:
         return needs_probe(
             f"{context.name}/train",
-            f"no stored tensor is called {pattern!r}, but the modelling code joins experts under"
-            " names of its own",
+            f"no stored tensor is called {missing.given!r}, but the modelling code joins experts"
+            " under names of its own",
         )
     return refuted(
-        f"{pattern!r} matches no module of the base model",
-        _names_instead(key, pattern, known),
-        context.at(f"train.lora.{key}"),
+        f"{missing.given!r} {_NOTHING.get(missing.key, 'matches no module of the base model')}",
+        _names_instead(missing),
+        context.at(f"train.lora.{missing.key}"),
     )
 
 
-def _unmatched(lora: Lora, model: Architecture) -> tuple[str, str, AbstractSet[str]] | None:
-    """Key, pattern and possible names of the first pattern that matches nothing."""
-    for key, wanted, known in (
-        ("target_modules", patterns(lora, model), model.layers.keys()),
-        ("modules_to_save", sorted(lora.modules_to_save), model.modules),
-    ):
-        for pattern in wanted:
-            if not matched(known | {"lm_head"}, [pattern]):
-                return key, pattern, known
-    return None
+_NOTHING = {
+    "layers_to_transform": "is no layer that target_modules adapts",
+    "exclude_modules": "matches no layer that target_modules adapts",
+    "rank_pattern": "matches no layer that gets an adapter",
+    "alpha_pattern": "matches no layer that gets an adapter",
+}
 
 
 def _without_adapter(context: CheckContext, lora: Lora, model: Architecture) -> Verdict:
     """The verdict on a recipe that leaves no layer to adapt, which PEFT refuses."""
-    meant = matched(model.layers, patterns(lora, model))
-    if not meant and (model.has_experts or "lm_head" in lora.target_modules):
+    wanted = matched(model.layers, patterns(lora, model))
+    if not wanted and (model.has_experts or "lm_head" in lora.target_modules):
         return needs_probe(f"{context.name}/train", "no stored layer matches target_modules")
-    if not meant:
+    if not wanted:
         return refuted(
             "no layer would get an adapter: target_modules matches none",
             "write target_modules: all-linear",
             context.at("train.lora.target_modules"),
         )
+    if not meant(wanted, patterns(lora, model), lora.exclude_modules, lora.layers_to_transform):
+        return refuted(
+            "no layer would get an adapter: exclude_modules leaves none of those that"
+            " target_modules and layers_to_transform mean",
+            "take one of them out of exclude_modules",
+            context.at("train.lora.exclude_modules"),
+        )
     return refuted(
-        f"no layer would get an adapter: modules_to_save trains all {len(meant)} of them whole",
+        f"no layer would get an adapter: modules_to_save trains all {len(wanted)} of them whole",
         "take them out of modules_to_save, or train all weights: train=full",
         context.at("train.lora.modules_to_save"),
     )
 
 
-def _names_instead(key: str, pattern: str, known: AbstractSet[str]) -> str:
+def _names_instead(missing: Unmatched) -> str:
     """A mend: the nearest name, or those that there are (last parts, layers' numbers left out)."""
+    key, pattern, known = missing.key, missing.given, missing.choices
+    if key == "layers_to_transform":
+        numbers = sorted(int(each) for each in known)
+        return f"write numbers from {numbers[0]} to {numbers[-1]}" if numbers else "remove it"
     leaves = sorted({leaf(name) for name in known if not leaf(name).isdigit()})
     close = get_close_matches(pattern, [*leaves, *sorted(known)], n=1, cutoff=0.5)
     if close and not _NO_NAME.search(pattern):
@@ -138,15 +144,31 @@ def something_is_trained(context: CheckContext) -> Verdict:
         return proved(f"{found.parameters:,} parameters trained, {told}")
     if not found.adapted:  # one cause is one refutation
         return needs_probe(f"{context.name}/train", "no layer is adapted, as check 8 found")
-    width, name = min((min(model.layers[name]), name) for name in found.adapted)
-    if width < train.lora.r:
-        out, into = model.layers[name]
-        return refuted(
-            f"rank {train.lora.r} exceeds the smallest dimension of {name} [{out}, {into}]",
-            f"set train.lora.r to {width} or less, or train all weights: train=full",
-            context.at("train.lora.r"),
-        )
-    return proved(
-        f"{found.parameters:,} parameters trained ({share:.2%}), rank {train.lora.r} of at most"
-        f" {width}"
+    return _rank_fits(context, train.lora, found, model) or proved(
+        f"{found.parameters:,} parameters trained ({share:.2%}), {_ranks(train.lora, found)} of at"
+        f" most {min(min(model.layers[name]) for name in found.adapted)}"
+    )
+
+
+def _ranks(lora: Lora, found: Trainable) -> str:
+    """``rank 16``, or ``ranks 4 to 32``."""
+    ranks = sorted({lora.rank(name) for name in found.adapted})
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+
+
+def _rank_fits(
+    context: CheckContext, lora: Lora, found: Trainable, model: Architecture
+) -> Verdict | None:
+    """The refutation of a rank that is larger than its layer; the tightest of them."""
+    room = {name: min(model.layers[name]) - lora.rank(name) for name in found.adapted}
+    name = min(found.adapted, key=lambda each: (room[each], each))
+    if room[name] >= 0:
+        return None
+    out, into = model.layers[name]
+    patterned = [pattern for pattern in lora.rank_pattern if matches(name, pattern)]
+    key = "rank_pattern" if patterned else "r"
+    return refuted(
+        f"rank {lora.rank(name)} exceeds the smallest dimension of {name} [{out}, {into}]",
+        f"set train.lora.{key} to {min(out, into)} or less, or train all weights: train=full",
+        context.at(f"train.lora.{key}"),
     )

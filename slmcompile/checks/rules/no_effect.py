@@ -182,6 +182,11 @@ PAIRS: tuple[Pair, ...] = (
         "a layer that is trained whole needs no adapter",
     ),
     Pair(
+        "train.lora", "loraplus_lr_ratio", "loraplus_lr_ratio",
+        lambda lora: lora.loraplus_lr_ratio == 1,
+        "at a ratio of 1 both matrices train at one rate, as they do without it",
+    ),
+    Pair(
         "data", "split.by", "split.strategy",
         lambda data: data.split.by is not None and data.split.strategy == "random",
         "a random split looks at no column",

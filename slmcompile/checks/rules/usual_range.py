@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
@@ -12,6 +10,10 @@ from slmcompile.methods.lora import Lora, LoraTrain
 _SCALES = (0.25, 8.0)
 """Usual scale of the adapter's update, alpha/r (rsLoRA: alpha/√r): a quarter in QLoRA (16 over 64),
 eight in LoRA's GPT-2 (32 over 4), and 1 or 2 nearly everywhere else."""
+
+
+_MOST_OFTEN = 64.0
+"""Ratio of B's learning rate to A's: 16 is what LoRA+ recommends (arXiv:2402.12354, section 4)."""
 
 
 @check(
@@ -35,19 +37,28 @@ def usual_range(context: CheckContext) -> Verdict:
     found = f"learning rate {train.learning_rate:g} within {low:g} to {high:g}"
     if not isinstance(train, LoraTrain):
         return proved(found)
-    scale, formula = _scale(train.lora)
+    return _of_adapter(context, train.lora, found)
+
+
+def _of_adapter(context: CheckContext, lora: Lora, found: str) -> Verdict:
+    """The scales of all its layers, and LoRA+'s ratio."""
+    formula = "alpha/√r" if lora.use_rslora else "alpha/r"
     low, high = _SCALES
-    if not low <= scale <= high:
+    for name in ("", *sorted(lora.rank_pattern), *sorted(lora.alpha_pattern)):
+        scale, of = lora.scale(name), f" of {name}" if name else ""
+        if not low <= scale <= high:
+            key = "alpha_pattern" if name in lora.alpha_pattern else "lora_alpha"
+            return refuted(
+                f"{formula} = {scale:.3g}{of} is an unusual scale: {low:g} to {high:g}",
+                f"set train.lora.{key} to once or twice the rank",
+                context.at(f"train.lora.{key}"),
+            )
+    ratio, most = lora.loraplus_lr_ratio, _MOST_OFTEN
+    if ratio is not None and ratio > most:
         return refuted(
-            f"{formula} = {scale:.3g} is an unusual scale: {low:g} to {high:g}",
-            "set train.lora.lora_alpha to once or twice train.lora.r",
-            context.at("train.lora.lora_alpha"),
+            f"B at {ratio:g} times the rate of A is unusual: up to {most:g}",
+            "try 16 first",
+            context.at("train.lora.loraplus_lr_ratio"),
         )
-    return proved(f"{found}; {formula} = {scale:.3g} within {low:g} to {high:g}")
-
-
-def _scale(lora: Lora) -> tuple[float, str]:
-    """What the adapter's update is multiplied by, and how PEFT computes it."""
-    if lora.use_rslora:
-        return lora.lora_alpha / sqrt(lora.r), "alpha/√r"
-    return lora.lora_alpha / lora.r, "alpha/r"
+    told = f"{found}; {formula} = {lora.scale(''):.3g} within {low:g} to {high:g}"
+    return proved(told if ratio is None else f"{told}; B at {ratio:g} times the rate")

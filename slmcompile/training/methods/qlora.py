@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
+from slmcompile.methods.lora import LoraTrain
 from slmcompile.methods.qlora import QLoraTrain
+from slmcompile.models.adapter import attach
 from slmcompile.models.base_model import load_base_model
+from slmcompile.models.stored_weights import StoredWeights
 from slmcompile.training.methods.lora import Lora
 
 
@@ -21,6 +24,11 @@ class _QLora(Lora):
     def open(self, config: QLoraTrain, base: Path, device: torch.device) -> Any:
         """Its linear layers in 4 bits."""
         return load_base_model(base, config.precision, device, config.quantization)
+
+    def attach(self, model: Any, config: LoraTrain, adapter: str) -> Any:
+        """An adapter that begins as a part of the weights takes it from those in the folder."""
+        stored = StoredWeights(Path(model.name_or_path))
+        return attach(model, config.lora, adapter, stored.of_layer)
 
 
 QLORA = _QLora()

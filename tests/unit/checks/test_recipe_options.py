@@ -127,6 +127,7 @@ VOIDED = {
     "train.lora.target_modules": [
         "train.lora.target_modules=[q_proj,o_proj]", "train.lora.modules_to_save=[q_proj]",
     ],
+    "train.lora.loraplus_lr_ratio": ["++train.lora.loraplus_lr_ratio=1"],
     "data.split.validation": [*SPLIT_FILES, "data.split.validation=0.2"],
     "data.split.test": [*SPLIT_FILES, "data.split.test=0.2"],
     "data.split.strategy": [*SPLIT_FILES, "data.split.strategy=random"],
