@@ -6,6 +6,7 @@ from pathlib import Path
 
 from slmcompile.console.errors import StageFailedError
 from slmcompile.console.quiet import quiet
+from slmcompile.export.genai_mended import mended
 from slmcompile.providers.cpu import CpuTarget
 
 
@@ -19,12 +20,13 @@ def build(target: CpuTarget, model: Path, out: Path, cache: Path) -> None:
         StageFailedError: an architecture that the builder does not know.
     """
     with quiet():
-        from onnxruntime_genai.models.builder import create_model, parse_extra_options
+        from onnxruntime_genai.models import builder
 
         places = ("", str(model), str(out), target.precision, target.execution_provider, str(cache))
         try:
-            options = parse_extra_options(*places, extra_options(target))
-            create_model(*places, **options)
+            options = builder.parse_extra_options(*places, extra_options(target))
+            with mended(builder):
+                builder.create_model(*places, **options)
         except NotImplementedError as error:
             raise StageFailedError(
                 f"onnxruntime-genai cannot export this architecture: {error}",
@@ -38,7 +40,9 @@ def extra_options(target: CpuTarget) -> list[str]:
     Remote code is off. The quantisation keys apply to int8 as they do to int4, except that only
     ``default`` makes all weights int8.
     """
-    options = ["hf_remote=false", "hf_token=false"]
+    # A cache as short as the window cannot be had: onnxruntime refuses a sequence that is shorter,
+    # so every short prompt to a model with windows (Gemma 2 and 3, Mistral).
+    options = ["hf_remote=false", "hf_token=false", "windowed_kv_cache=false"]
     if target.precision == "int4":
         algorithm = target.int4_algo_config
         if algorithm == "default" and not target.int4_is_symmetric:
