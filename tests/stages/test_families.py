@@ -1,0 +1,184 @@
+"""Every family trains by every method that fits it, and what is written is what was trained.
+
+Tiny random models; each has what its family is known for: packed projections (Phi-3), norms around
+and caps on what a layer gives (Gemma 2), norms of queries and keys (Qwen3, Gemma 3, OLMo 2), layers
+without positions (SmolLM3), multipliers (Granite), biases (Qwen2).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from slmcompile.console.progress import Silent
+from slmcompile.data.store import IGNORED, read_split
+from slmcompile.export.export import export
+from slmcompile.inference import onnx_model
+from slmcompile.methods.keys import Train
+from slmcompile.methods.lora import Lora
+from slmcompile.models.merge import load_merged
+from slmcompile.providers.cpu import CpuTarget
+from slmcompile.providers.genai import ARCHITECTURES
+from slmcompile.training.loop import train
+from slmcompile.training.record import TrainingRecord, TrainRuntime
+from tests.family_folders import FAMILIES, make_family
+from tests.sections import train_section
+from tests.stages.tiny_training import CPU, make_data, make_rows, make_tokenizer
+
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "full": ("full", {}),
+    "lora": ("lora", {}),
+    "qlora": ("qlora", {}),
+    "dora": ("lora", {"use_dora": True}),
+    "pissa": ("lora", {"init_lora_weights": "pissa"}),
+    "olora": ("lora", {"init_lora_weights": "olora"}),
+    "loftq": ("qlora", {"init_lora_weights": "loftq"}),
+    "qdora": ("qlora", {"use_dora": True}),
+    "loraplus": ("lora", {"loraplus_lr_ratio": 4.0}),
+}
+EXACT = {"full", "lora", "dora", "pissa", "olora", "loraplus"}
+"""Methods whose merged model is the one that was validated; over 4 bits it is another base."""
+
+EVERYWHERE = ("full", "lora")
+SPECIAL = {"Llama": tuple(METHODS), "Phi3": ("qlora", "dora", "loftq"), "Qwen3": ("qlora", "dora")}
+CASES = [
+    (family, method)
+    for family in FAMILIES
+    for method in dict.fromkeys((*EVERYWHERE, *SPECIAL.get(family, ())))
+]
+STOP = 1
+EXPORTED = tuple(family for family in FAMILIES if family != "Olmo2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, tokenizer = tmp_path_factory.mktemp("families"), make_tokenizer()
+    return {family: make_family(family, folder / family, tokenizer) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"), train=200, validation=40)
+
+
+def recipe(name: str, **changes: Any) -> Train:
+    method, lora = METHODS[name]
+    settings: dict[str, Any] = {
+        "learning_rate": 3e-3 if method == "full" else 1e-2,
+        "max_steps": 40,
+        "eval_steps": 20,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 40,
+        "num_threads": 1,
+    }
+    if method != "full":
+        settings["lora"] = Lora(**{"r": 8, "lora_alpha": 16.0, **lora})
+    return train_section(method=method, **{**settings, **changes})
+
+
+def run(config: Train, base: Path, data: Path, folder: Path) -> TrainingRecord:
+    out = folder / "weights"
+    out.mkdir(parents=True)
+    runtime = TrainRuntime("run-1", save_steps=1000, logging_steps=1000)
+    return train(
+        config, base, data, out, folder / "scratch", runtime, Silent(), lambda _s, _v: None, CPU
+    )
+
+
+def held_out(model: Any, data: Path) -> float:
+    """Mean loss on validation, row by row."""
+    loss, count = 0.0, 0
+    for row in read_split(data, "validation"):
+        with torch.no_grad():
+            found = model(input_ids=torch.tensor([row.input_ids])).logits[0, :-1].float()
+        targets = torch.tensor(row.labels[1:])
+        loss += torch.nn.functional.cross_entropy(found, targets, reduction="sum").item()
+        count += int((targets != IGNORED).sum())
+    return loss / count
+
+
+def reread(base: Path, weights: Path) -> Any:
+    """As stock libraries open what was written, over the base as it was fetched."""
+    from peft import PeftModel
+
+    if (weights / "config.json").is_file():
+        return AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return PeftModel.from_pretrained(model, weights).eval()
+
+
+@pytest.mark.parametrize(("family", "method"), CASES)
+def test_a_family_learns_and_what_is_written_merges_into_the_same_logits(
+    folders: dict[str, Path], data: Path, tmp_path: Path, family: str, method: str
+) -> None:
+    base = folders[family]
+    record = run(recipe(method), base, data, tmp_path)
+    assert record.train_loss_last < 0.5 * record.train_loss_first
+    assert record.best_eval_loss < 0.5 * held_out(load_merged(base, None), data)
+    merged = load_merged(base, tmp_path / "weights")
+    ids = torch.arange(2, 130).reshape(4, 32)
+    with torch.no_grad():
+        found = merged(input_ids=ids).logits
+        expected = reread(base, tmp_path / "weights")(input_ids=ids).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-4)
+    loss = held_out(merged, data)
+    if method in EXACT:
+        assert loss == pytest.approx(record.best_eval_loss, abs=2e-4)
+    else:
+        assert loss < 2 * record.best_eval_loss + 0.1
+
+
+STRETCHED = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+"""As in Gemma 3 of 4 billion parameters and more."""
+
+
+@pytest.mark.parametrize("family", [*EXPORTED, "Gemma3Text-stretched"])
+def test_a_family_is_exported_with_the_logits_of_torch(
+    folders: dict[str, Path], data: Path, tmp_path: Path, family: str
+) -> None:
+    if family in folders:
+        base = folders[family]
+    else:
+        given = make_tokenizer()
+        base = make_family("Gemma3Text", tmp_path / "base", given, rope_parameters=STRETCHED)
+    run(recipe("lora", max_steps=5), base, data, tmp_path)
+    out, scratch = tmp_path / "out", tmp_path / "scratch-export"
+    out.mkdir()
+    scratch.mkdir()
+    prompt = tmp_path / "prompt.json"
+    prompt.write_text('{"template": "x"}\n', encoding="utf-8")
+    target, rows = CpuTarget(precision="fp32"), make_rows(6, 3)
+    info = export(target, base, tmp_path / "weights", prompt, rows, out, scratch, Silent())
+    assert info["parity"]["max_abs_logit_diff"] < 1e-3
+    assert info["parity"]["top1_agreement"] == 1.0
+    merged, exported = load_merged(base, tmp_path / "weights"), onnx_model.load(out, 1)
+    prompts = [row.prompt_ids for row in rows]
+    answers = exported.generate(prompts, 8, 1, lambda _: None)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = torch.tensor([prompt])
+        told = merged.generate(ids, max_new_tokens=8, do_sample=False)[0, len(prompt) :].tolist()
+        assert answer.ids == told[: told.index(STOP) if STOP in told else 8]
+
+
+def test_the_families_that_are_not_exported_are_those_that_a_plan_refuses(
+    folders: dict[str, Path],
+) -> None:
+    kinds = {
+        family: json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        for family, folder in folders.items()
+    }
+    refused = {family for family, kind in kinds.items() if kind not in ARCHITECTURES}
+    assert refused == set(FAMILIES) - set(EXPORTED)
