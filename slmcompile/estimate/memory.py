@@ -123,8 +123,8 @@ def training_memory(
     longest = rows.longest
     small = batch * longest.high * decoder.hidden * _item(train) < GIVEN_BACK
     kept = Interval(
-        _kept(train, model, decoder, batch, longest.low),
-        _kept(train, model, decoder, batch, longest.high),
+        kept_for_backward(train, model, decoder, batch, longest.low),
+        kept_for_backward(train, model, decoder, batch, longest.high),
     )
     state, gradients = _trained_state(train, found, steps), _gradients(train, found)
     weights = exactly(terms.base(train, model) + terms.beside(train, model))
@@ -185,7 +185,9 @@ def _embedding_gradient(decoder: Decoder, found: Trainable) -> Interval:
     return exactly(whole) * Interval(1.0, 2.0)
 
 
-def _kept(train: Train, model: Architecture, decoder: Decoder, batch: int, longest: float) -> float:
+def kept_for_backward(
+    train: Train, model: Architecture, decoder: Decoder, batch: int, longest: float
+) -> float:
     """Bytes that autograd keeps for backward at the longest batch.
 
     They are of every layer that backward reaches; with checkpointing of one, and the inputs of the

@@ -106,6 +106,7 @@ KEYS: Mapping[str, str] = {
     "peft_lora_r": "train.lora.r",
     "peft_use_dora": "train.lora.use_dora",
     "peft_use_rslora": "train.lora.use_rslora",
+    "pissa_init": "train.lora.init_lora_weights",
     "pretraining_dataset": "data.template",
     "prompt_template": "data.template",
     "random_seed": "train.seed",
@@ -151,6 +152,7 @@ DIFFERS: Mapping[str, str] = {
     "mix_strategy": "with weights as interleave_under; repeat in each is interleave_over",
     "num_warmup_steps": "a share of the steps, 0 to 1, not a count",
     "output_adapter": "houlsby has both, pfeiffer has the output_adapter alone",
+    "pissa_init": "true is pissa",
     "pretraining_dataset": "{type: completion, text: …} trains the whole of a text",
     "saves_per_epoch": "steps between checkpoints, not checkpoints an epoch",
     "stopping_strategy": "as first_exhausted; repeat in each is all_exhausted",
@@ -197,9 +199,16 @@ ABSENT: Mapping[str, str] = {
     "fsdp": _ONE_PROCESS,
     "fsdp_config": _ONE_PROCESS,
     "hub_model_id": "not supported here: remove it; upload outputs/RECIPE yourself",
+    "layers_pattern": "remove it: the first number in a layer's name is the layer's",
     "load_in_4bit": _BITS,
     "load_in_8bit": f"not supported here: remove it, or {_BITS}",
+    "loftq_config": (
+        "remove it: train.lora.init_lora_weights=loftq quantises as train.quantization says"
+    ),
     "logging_dir": _OUTPUTS,
+    "loraplus_lr_embedding": (
+        "not supported here: remove it; embeddings are trained at train.learning_rate"
+    ),
     "mask_prompt": _PROMPT,
     "max_samples": "not supported here: take fewer rows into the file",
     "merge_lora": "remove it: an export always merges the adapter",
@@ -213,6 +222,7 @@ ABSENT: Mapping[str, str] = {
     "packing": _NO_PACKING,
     "pass_flows": "not supported here: remove it; what is exported is a list of options of target",
     "passes": "not supported here: remove it; what is exported is a list of options of target",
+    "pissa_convert": "remove it: what is saved is always an adapter of the base as it was fetched",
     "push_to_hub": "not supported here: remove it; upload outputs/RECIPE yourself",
     "quantization_bit": _BITS,
     "resume_from_checkpoint": "remove it: a run goes on from its newest checkpoint by itself",

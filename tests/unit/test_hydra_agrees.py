@@ -27,7 +27,7 @@ from tests.projects import make_project
 GROUPS = {
     "model": ["tiny-llama", "smollm2-135m"],
     "data": ["tiny-commands", "voice-intents"],
-    "train": ["tiny", "lora", "full", "qlora"],
+    "train": ["tiny", "lora", "full", "qlora", "dora"],
     "eval": ["structured", "text"],
     "track": ["none", "tensorboard"],
 }

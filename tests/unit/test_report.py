@@ -649,6 +649,20 @@ def test_reports_need_nothing_but_a_name() -> None:
             "with QLoRA (rank 8, over a base in NF4)",
             "merged into the full-precision base and exported",
         ),
+        (
+            {
+                "method": "lora",
+                "lora": {
+                    "r": 16,
+                    "rank_pattern": {"q_proj": 4},
+                    "use_dora": True,
+                    "init_lora_weights": "pissa",
+                    "loraplus_lr_ratio": 16.0,
+                },
+            },
+            "with LoRA (rank 4–16, DoRA, begun as PiSSA, B at 16 times the rate)",
+            "merged and exported",
+        ),
         ({"method": "full"}, "in full (all weights)", "for classification, exported"),
         (
             {"method": "bottleneck", "bottleneck": {"style": "houlsby", "reduction_factor": 8}},
