@@ -223,16 +223,17 @@ def details(train: Mapping[str, Any]) -> list[str]:
     """``rank 16``, and what is not usual about it."""
     lora = train.get("lora") or {}
     rank, first = lora.get("r"), lora.get("init_lora_weights", True)
-    ranks = sorted({rank, *lora.get("rank_pattern", {}).values()}) if isinstance(rank, int) else []
-    told = (
-        [f"rank {'–'.join(str(each) for each in dict.fromkeys((ranks[0], ranks[-1])))}"]
-        if ranks
-        else []
-    )
-    told += ["DoRA"] if lora.get("use_dora") else []
-    told += [] if first is True else [f"begun as {_BEGINNINGS.get(first, first)}"]
-    ratio = lora.get("loraplus_lr_ratio")
-    return told + ([f"B at {ratio:g} times the rate"] if ratio else [])
+    told = []
+    if isinstance(rank, int):
+        ranks = sorted({rank, *lora.get("rank_pattern", {}).values()})
+        told.append(f"rank {rank}" if len(ranks) == 1 else f"rank {ranks[0]}–{ranks[-1]}")
+    if lora.get("use_dora"):
+        told.append("DoRA")
+    if first is not True:
+        told.append(f"begun as {_BEGINNINGS.get(first, first)}")
+    if ratio := lora.get("loraplus_lr_ratio"):
+        told.append(f"B at {ratio:g} times the rate")
+    return told
 
 
 _BEGINNINGS = {"gaussian": "Gaussian noise", "pissa": "PiSSA", "olora": "OLoRA", "loftq": "LoftQ"}

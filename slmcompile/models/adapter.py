@@ -102,7 +102,7 @@ def attach(
             model = get_peft_model(model, config, adapter)
     if begins:
         begin(model, adapter, lora, weight_of)
-        setattr(model, _FIRST, _trained(model))
+        setattr(model, _FIRST, _factors(model))
     if lora.use_dora:
         _require_length(model)
     return model
@@ -151,12 +151,12 @@ def _by_layer(values: Mapping[str, T], layers: Sequence[str]) -> dict[str, T]:
     return {re.escape(name): values[name] for name in sorted(values)}
 
 
-def _trained(model: Any) -> dict[str, torch.Tensor]:
-    """A copy of the trained weights by name, fp32."""
+def _factors(model: Any) -> dict[str, torch.Tensor]:
+    """A copy of the adapter's matrices by name, fp32."""
     return {
         name: weight.detach().to(torch.float32, copy=True)
         for name, weight in model.named_parameters()
-        if weight.requires_grad
+        if weight.requires_grad and re.search(r"\.lora_(embedding_)?[AB]\.", name)
     }
 
 
@@ -185,7 +185,8 @@ def write_adapter(
     settings: dict[str, Any] = model.peft_config[adapter].to_dict()
     settings.update(base_model_name_or_path=None, inference_mode=True, auto_mapping=None)
     if (first := getattr(model, _FIRST, None)) is not None:
-        state, settings = _of_the_base_itself(state, _state(model, first, adapter), settings)
+        begun = _state(model, {**weights, **first}, adapter)
+        state, settings = _of_the_base_itself(state, begun, settings)
     tensors = {name: state[name].contiguous() for name in sorted(state)}
     write_bytes(out / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     write_json(out / CONFIG_FILE, _plain(settings))

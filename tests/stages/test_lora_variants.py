@@ -51,6 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "few": {"layers_to_transform": (1,), "exclude_modules": ("k_proj",)},
     "embedding": {"target_modules": ("embed_tokens", "q_proj"), "init_lora_weights": "pissa"},
     "dora-embedding": {"target_modules": ("embed_tokens", "q_proj"), "use_dora": True},
+    "pissa-saved": {"init_lora_weights": "pissa", "modules_to_save": ("norm", "lm_head")},
     "dora-saved": {"use_dora": True, "modules_to_save": ("norm",)},
 }
 
