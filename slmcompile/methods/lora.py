@@ -249,6 +249,9 @@ def alone(train: LoraTrain) -> str:
         return "train.lora.target_modules names the embedding"
     if train.lora.init_lora_weights in OF_THE_BASE:
         return f"train.lora.init_lora_weights {train.lora.init_lora_weights} changes the base model"
+    if train.lora.use_dora:
+        # Its layers run PEFT's own forward, whose bytes are other than those of the grouped one.
+        return "train.lora.use_dora computes its layers in another way, for the others too"
     return ""
 
 

@@ -24,6 +24,7 @@ from slmcompile.methods.lora import Lora
 from slmcompile.models.merge import load_merged
 from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.genai import ARCHITECTURES
+from slmcompile.training.group import Member
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests.family_folders import FAMILIES, make_family
@@ -97,10 +98,9 @@ def recipe(name: str, **changes: Any) -> Train:
 def run(config: Train, base: Path, data: Path, folder: Path) -> TrainingRecord:
     out = folder / "weights"
     out.mkdir(parents=True)
-    runtime = TrainRuntime("run-1", save_steps=1000, logging_steps=1000)
-    return train(
-        config, base, data, out, folder / "scratch", runtime, Silent(), lambda _s, _v: None, CPU
-    )
+    runtime = TrainRuntime(save_steps=1000, logging_steps=1000)
+    member = Member("", config, data, out, folder / "scratch", "run-1")
+    return train(member, base, runtime, Silent(), lambda _step, _values: None, CPU)
 
 
 def held_out(model: Any, data: Path) -> float:

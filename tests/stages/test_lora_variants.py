@@ -137,7 +137,7 @@ def test_what_is_written_is_a_plain_adapter_of_the_base_with_the_trained_logits(
     weights = moved(model)
     trained = logits(model)
     assert (trained - start).abs().max() > 0.3
-    LORA.write(model, weights, base, tmp_path)
+    LORA.write(model, weights, base, tmp_path, ALONE)
     reread = plain_peft(base, tmp_path)
     torch.testing.assert_close(logits(reread), trained, rtol=0, atol=2e-4)
     torch.testing.assert_close(logits(load_merged(base, tmp_path)), trained, rtol=0, atol=2e-4)
@@ -198,7 +198,7 @@ def test_over_4_bits_what_ships_is_what_was_trained_and_what_quantising_lost(
     given = load_file(base / "model.safetensors")
     lost = {name: given[f"{name}.weight"] - whole(layer) for name, layer in layers.items()}
     weights = moved(model)
-    QLORA.write(model, weights, base, tmp_path)
+    QLORA.write(model, weights, base, tmp_path, ALONE)
     merged = load_merged(base, tmp_path).state_dict()
     for name, layer in layers.items():
         torch.testing.assert_close(
@@ -329,7 +329,7 @@ def test_an_adapter_on_one_of_two_that_share_weights_changes_that_one_alone(
     weights = moved(model)
     trained = logits(model)
     assert (trained - start).abs().max() > 0.3
-    LORA.write(model, weights, tied, tmp_path)
+    LORA.write(model, weights, tied, tmp_path, ALONE)
     merged = load_merged(tied, tmp_path)
     torch.testing.assert_close(logits(merged), trained, rtol=0, atol=2e-4)
     merged.save_pretrained(tmp_path / "merged")

@@ -48,6 +48,20 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "three": {"lora": Lora(r=8, use_rslora=True), "num_train_epochs": 3.0, "eval_steps": 5},
 }
+# By layer, and at two rates: it is compared, and too small to learn.
+PARTIAL: dict[str, dict[str, Any]] = {
+    "four": {
+        "lora": Lora(
+            r=6,
+            init_lora_weights="gaussian",
+            layers_to_transform=(1,),
+            exclude_modules=("k_proj",),
+            rank_pattern={"q_proj": 3},
+            alpha_pattern={"mlp.up_proj": 5.0},
+            loraplus_lr_ratio=4.0,
+        )
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +78,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def member(name: str, data: Mapping[str, Path], folder: Path, **changes: Any) -> Member:
     out = folder / "out" / name
     out.mkdir(parents=True, exist_ok=True)
-    config = train_section(**{**TYPICAL, **SHAPES.get(name, {}), **changes})
+    config = train_section(**{**TYPICAL, **{**SHAPES, **PARTIAL}.get(name, {}), **changes})
     scratch = folder / "scratch" / f"{name}-{hashlib.sha256(repr(config).encode()).hexdigest()[:8]}"
     return Member(name, config, data[name], out, scratch, f"identity of {name}: {config!r}")
 
@@ -127,7 +141,7 @@ def test_gradients_in_a_group_are_those_alone(
 ) -> None:
     if method == "qlora":
         pytest.importorskip("bitsandbytes")
-    names = ("one", "two", "three")
+    names = ("one", "two", "three", "four")
     rows = {name: make_rows(5 + number, number) for number, name in enumerate(names)}
     members = [member(name, data, tmp_path, method=method) for name in names]
     # bitsandbytes computes in fp32 at most.
@@ -188,12 +202,14 @@ def test_isolated_it_is_the_same_to_the_byte_in_any_group(
     base: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
     found = []
-    for names in (("one",), ("one", "two", "three"), ("three", "one")):
+    for names in (("one",), ("one", "two", "three"), ("three", "one"), ("four", "one"), ("four",)):
         folder = tmp_path / "-".join(names)
         run([member(name, data, folder, **SHORT) for name in names], base, isolated=True)
-        found.append({k: v for k, v in digests(folder).items() if "/one/" in f"/{k}"})
-    assert found[0]
-    assert found[0] == found[1] == found[2]
+        found.append(digests(folder))
+    for name, groups in (("one", found[:4]), ("four", found[3:])):
+        own = [{k: v for k, v in each.items() if f"/{name}/" in f"/{k}"} for each in groups]
+        assert own[0], name
+        assert all(each == own[0] for each in own), name
 
 
 # --- kills ----------------------------------------------------------------------------------------

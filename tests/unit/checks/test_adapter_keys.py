@@ -187,3 +187,18 @@ def test_memory_counts_what_a_variant_holds(project: Project, tmp_path: Path) ->
     begun = train_section(lora=Lora(r=4, init_lora_weights="pissa"))
     assert terms.beside(begun, model) == 4 * trainable(begun, model).adapter
     assert terms.beside(plain, model) == 0
+
+
+@pytest.mark.parametrize(
+    "alone", [{"use_dora": True}, {"init_lora_weights": "pissa"}, {"init_lora_weights": "olora"}]
+)
+def test_what_others_over_the_base_would_feel_is_trained_alone(alone: dict[str, Any]) -> None:
+    from slmcompile.methods import METHODS
+
+    assert (
+        METHODS["lora"]
+        .alone(train_section(lora=Lora(**alone)))
+        .startswith(f"train.lora.{next(iter(alone))}")
+    )
+    beside = Lora(init_lora_weights="gaussian", rank_pattern={"q_proj": 4}, loraplus_lr_ratio=4.0)
+    assert METHODS["lora"].alone(train_section(lora=beside)) == ""
