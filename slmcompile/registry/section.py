@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,13 @@ def cosmetic(default: Any, description: str, **constraints: Any) -> Any:
 
 
 class Section(BaseModel):
-    """Base of every recipe section: frozen, closed, strict."""
+    """Base of every recipe section: frozen, closed, strict.
+
+    Attributes:
+        said_if_other: keys that its JSON values hold only where they are not at their default.
+    """
+
+    said_if_other: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(
         frozen=True,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel
-
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.plans.artifacts import ASKED_BY
 from slmcompile.plans.definition import Plan, Stage, stage_name
 from slmcompile.plans.kinds import KINDS
+from slmcompile.registry.section import Section
 
 _STAGES = {key: stage_name("answer", artifact) for artifact, key in ASKED_BY.items()}
 """Keys that are no stage's config because they say whether that stage is there at all."""
@@ -56,7 +55,7 @@ _WHERE_SET = frozenset({"train.together", "train.isolated"})
 
 
 def leaves(
-    section: BaseModel, values: Mapping[str, Any], prefix: str = ""
+    section: Section, values: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, bool]]:
     """Dotted key of every leaf below a section, and whether it is cosmetic.
 
@@ -65,11 +64,12 @@ def leaves(
     """
     for name, field in type(section).model_fields.items():
         value, path = getattr(section, name), f"{prefix}{name}"
-        if name not in values and (value in (None, (), {}) or path in _WHERE_SET):
+        said = name in values or name not in section.said_if_other
+        if not said or (name not in values and (value in (None, (), {}) or path in _WHERE_SET)):
             continue
-        if isinstance(value, BaseModel):
+        if isinstance(value, Section):
             yield from leaves(value, values[name], f"{path}.")
-        elif isinstance(value, Mapping) and any(isinstance(v, BaseModel) for v in value.values()):
+        elif isinstance(value, Mapping) and any(isinstance(v, Section) for v in value.values()):
             for key, below in value.items():
                 yield from leaves(below, values[name][key], f"{path}.{key}.")
         else:

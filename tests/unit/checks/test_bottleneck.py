@@ -10,7 +10,7 @@ import pytest
 
 from slmcompile.base.facts import ModelFacts
 from slmcompile.console.errors import BadRecipeError
-from slmcompile.estimate.memory import _kept, decoder_of, evaluation_memory
+from slmcompile.estimate.memory import decoder_of, evaluation_memory, kept_for_backward
 from slmcompile.estimate.peak import rows_of
 from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture, architecture_of
@@ -218,7 +218,7 @@ def test_layers_below_the_lowest_adapter_keep_nothing(project: Project) -> None:
         config = train_section(
             "bottleneck", bottleneck=settings, gradient_checkpointing=checkpointing
         )
-        return _kept(config, decoder, 1, 1.0) / 4
+        return kept_for_backward(config, model, decoder, 1, 1.0) / 4
 
     whole, upper, lower = elements(), elements(0), elements(1)
     # Each adapter keeps its input, 64 wide, and its bottleneck, 16 wide.
