@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_origin
 from pydantic import BaseModel, TypeAdapter
 
 from slmcompile.recipe.policy import Policy
-from slmcompile.recipe.schema import Recipe
+from slmcompile.recipe.schema import Adapter, Recipe
 from slmcompile.registry.markers import by_name, sections_within
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -54,6 +54,15 @@ def group_schema(group: str) -> dict[str, Any]:
     return _document(generated, f"A slmcompile {group} group", description)
 
 
+def adapter_schema() -> dict[str, Any]:
+    """The schema of ``conf/adapter/*.yaml``: one adapter, which the recipe that takes it names."""
+    sections = Recipe.model_json_schema()["$defs"]
+    adapter = sections[Adapter.__name__]
+    return _document(
+        {**adapter, "$defs": sections}, "A slmcompile adapter group", Adapter.__doc__ or ""
+    )
+
+
 def policy_schema() -> dict[str, Any]:
     """The schema of ``conf/policy/default.yaml``: plain values, as nothing is composed."""
     generated = Policy.model_json_schema()
@@ -74,7 +83,7 @@ def policy_schema() -> dict[str, Any]:
 def schema_files() -> dict[str, str]:
     """Every schema's file name and text, as they lie in a project's ``schema/``."""
     documents = {"recipe": recipe_schema()} | {group: group_schema(group) for group in groups()}
-    documents["policy"] = policy_schema()
+    documents |= {"adapter": adapter_schema(), "policy": policy_schema()}
     return {
         f"{name}.json": json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         for name, document in documents.items()
