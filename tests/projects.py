@@ -12,8 +12,10 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 def make_project(folder: Path, *, data: tuple[str, ...] = ("tiny", "voice-intents")) -> Path:
-    """A project with the shipped recipes, groups and data; not under git."""
-    shutil.copytree(REPOSITORY / "recipes", folder / "recipes")
+    """A project with the shipped groups, the recipes of one adapter and data; not under git."""
+    (folder / "recipes").mkdir(parents=True)
+    for name in ("quickstart", "tiny"):
+        shutil.copyfile(REPOSITORY / f"recipes/{name}.yaml", folder / f"recipes/{name}.yaml")
     shutil.copytree(REPOSITORY / "conf", folder / "conf")
     for name in data:
         shutil.copytree(REPOSITORY / "data" / name, folder / "data" / name)

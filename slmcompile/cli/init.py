@@ -16,7 +16,11 @@ from slmcompile.machine.process import python_module
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema_files import write_schemas
 
-_EXAMPLE_DATA = {"tiny": "tiny", "quickstart": "voice-intents"}
+_EXAMPLE_DATA = {
+    "tiny": ("tiny",),
+    "quickstart": ("voice-intents",),
+    "assistant": ("voice-intents", "tone", "titles"),
+}
 
 _DVC_YAML = """\
 # Makes plain `dvc repro` run every recipe. Constant: `slmcompile sync` writes pipelines/.
@@ -139,9 +143,9 @@ def _lines_to_add(known: bytes, wanted: Iterable[str]) -> bytes:
 
 
 def _copies(examples: Path, root: Path, recipe: str) -> Iterator[str]:
-    data = _EXAMPLE_DATA[recipe]
     sources = [examples / "recipes" / f"{recipe}.yaml"]
-    sources += [path for path in sorted((examples / "data" / data).iterdir()) if path.is_file()]
+    for data in _EXAMPLE_DATA[recipe]:
+        sources += [path for path in sorted((examples / "data" / data).iterdir()) if path.is_file()]
     for source in sources:
         path = root / source.relative_to(examples)
         if not path.exists():

@@ -122,7 +122,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     init.add_argument(
         "--recipe",
-        choices=("tiny", "quickstart"),
+        choices=("tiny", "quickstart", "assistant"),
         help="example to bring along (default: tiny, where there is no recipe)",
     )
     _add_upkeep(add)

@@ -15,7 +15,15 @@ from slmcompile.console.errors import (
 )
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
-from tests.projects import make_project
+from tests.projects import REPOSITORY, make_project
+
+ONE_ADAPTER = """
+defaults:
+  - model: tiny-llama
+  - train: tiny
+  - adapter@adapters.%s: %s
+  - target: [cpu-fp32]
+"""
 
 
 @pytest.fixture
@@ -57,16 +65,21 @@ def test_an_override_equals_the_edit(project: Project) -> None:
     assert compose(project, "edit").recipe == by_override
 
 
-def test_every_shipped_recipe_composes(project: Project) -> None:
-    assert project.names() == ["quickstart", "tiny"]
+def test_every_shipped_recipe_composes() -> None:
+    project = Project(REPOSITORY)
+    assert project.names() == ["assistant", "quickstart", "tiny"]
     for name in project.names():
-        assert compose(project, name).recipe.target
+        assert compose(project, name).whole.target
 
 
 def test_every_shipped_option_of_every_group_composes(project: Project) -> None:
     for path in sorted(project.conf.glob("*/*.yaml")):
         group, option = path.parent.name, path.stem
         if group == "policy":
+            continue
+        if group == "adapter":
+            write(project, "one", ONE_ADAPTER % (option, option))
+            assert compose(project, "one").members[option].recipe.data.name
             continue
         value = f"[{option}]" if group == "target" else option
         compose(project, "quickstart", [f"{group}={value}"])

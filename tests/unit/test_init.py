@@ -11,6 +11,8 @@ import pytest
 from slmcompile.cli.init import init
 from slmcompile.cli.main import main
 from slmcompile.console.errors import MissingError, RefusedError
+from slmcompile.execution.sync import compile_recipe
+from slmcompile.recipe.project import Project
 from tests.projects import make_project
 
 OURS = b"/outputs/\n/.slmcompile/\n"
@@ -127,3 +129,12 @@ def test_an_example_is_brought_along_when_it_is_asked_for(started: Path) -> None
     assert "recipes/quickstart.yaml" in done.written
     assert done.recipe == "quickstart"
     assert (started / "recipes" / "tiny.yaml").is_file()
+
+
+def test_an_example_with_adapters_brings_all_of_their_data_with_its_notices(started: Path) -> None:
+    init("assistant", started)
+    found = compile_recipe(Project(started), "assistant", []).files
+    folders = {(started / path).parent for path in found if path.startswith("data/")}
+    assert {folder.name for folder in folders} == {"titles", "tone", "voice-intents"}
+    for folder in folders:
+        assert (folder / "NOTICE").is_file()

@@ -72,7 +72,7 @@ def test_local_files_and_packages_are_locked_without_a_network(
 
 def test_the_repositorys_own_lock_is_current() -> None:
     project = Project(REPOSITORY)
-    for name in ("tiny", "quickstart"):
+    for name in project.names():
         lock = read_lock(project, name)
         assert lock is not None
         plan = compile_recipe(project, name, [])
