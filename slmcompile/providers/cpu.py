@@ -58,5 +58,6 @@ ENTRIES = (
         bytes=export_bytes,
         inserter=INSERTER,
         inserts_into=WITH_PLACES,
+        epoch=2,
     ),
 )
