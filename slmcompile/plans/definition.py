@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.names import content_names, named_entry, named_files, without_names
@@ -208,6 +209,13 @@ class Stage:
         return json.dumps(self.spec(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def _of_adapter(stage: Stage, member: str, inputs: Mapping[str, str]) -> str:
+    """SHA-256 of what one adapter of a training depends on, whoever is beside it."""
+    identity = stage.identity()
+    config = {**stage.config["members"][member], "isolated": stage.config["isolated"]}
+    return digest({**identity, "config": config, "inputs": _of_member(inputs, member)})
+
+
 def _of_member(by_role: Mapping[str, str], member: str) -> dict[str, str]:
     """What is everybody's, and one member's under the role that it has in a plain recipe."""
     ending = f"{OF_MEMBER}{member}"
@@ -351,7 +359,12 @@ class Plan:
         inputs; never of paths, time, host or cosmetic settings.
         """
         found: dict[str, str] = {}
+        parts: dict[str, str] = {}  # of outputs of which others read but a part, by path
         for stage in self.stages():
+            inputs = {
+                role: parts.get(stage.inputs[role], found[address])
+                for role, address in stage.input_stages.items()
+            }
             found[stage.address] = digest(
                 {
                     **stage.identity(),
@@ -359,11 +372,12 @@ class Plan:
                         [name, self.files[path]]
                         for path, name in content_names(stage.config, stage.names, stage.files)
                     ],
-                    "inputs": {
-                        role: found[address] for role, address in stage.input_stages.items()
-                    },
+                    "inputs": inputs,
                 }
             )
+            if stage.kind == "train" and "members" in stage.config:
+                for member in stage.config["members"]:
+                    parts[f"{stage.out}/{ADAPTERS}/{member}"] = _of_adapter(stage, member, inputs)
         return found
 
     @property

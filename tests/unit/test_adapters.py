@@ -1,0 +1,195 @@
+"""Recipes with several adapters: what they are made of, and what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slmcompile import api
+from slmcompile.checks.judge import refusal
+from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.execution.sync import compile_recipe
+from slmcompile.plans.definition import Plan
+from slmcompile.recipe.compose import compose
+from slmcompile.recipe.project import Project
+from tests.projects import make_project
+
+GROUP = """defaults: [{/data: tiny-commands}, {/eval: structured}]
+eval: {max_new_tokens: 8}
+train: {learning_rate: 4e-3}
+"""
+RECIPE = """defaults:
+  - model: tiny-llama
+  - train: tiny
+  - adapter@adapters.one: commands
+  - adapter@adapters.two: commands
+  - target: [cpu-fp32]
+  - track: none
+  - _self_
+"""
+TUNED = "adapters: {two: {data: {seed: 3}, train: {lora: {r: 4}}}}\n"
+GATE = "gates: [{adapter: one, metric: exact_match, min: 0.5}]\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    folder = make_project(tmp_path, data=("tiny",))
+    (folder / "conf/adapter").mkdir(exist_ok=True)
+    (folder / "conf/adapter/commands.yaml").write_text(GROUP, encoding="utf-8")
+    return Project(folder)
+
+
+def write(project: Project, text: str = TUNED + GATE) -> None:
+    (project.root / "recipes/pair.yaml").write_text(RECIPE + text, encoding="utf-8")
+
+
+def plan(project: Project, *overrides: str) -> Plan:
+    return compile_recipe(project, "pair", overrides)
+
+
+def failure(project: Project, text: str, *overrides: str) -> SlmcompileError:
+    write(project, text)
+    with pytest.raises(SlmcompileError) as caught:
+        plan(project, *overrides)
+    return caught.value
+
+
+def test_a_member_is_the_recipe_with_what_is_its_own_in_place(project: Project) -> None:
+    write(project)
+    composed = compose(project, "pair")
+    one, two = (composed.members[name] for name in ("one", "two"))
+    # The override of the recipe over the group's file, and that over the recipe's train.
+    assert (one.recipe.train.lora.r, two.recipe.train.lora.r) == (16, 4)
+    assert one.recipe.train.learning_rate == two.recipe.train.learning_rate == 4e-3
+    assert one.recipe.train.num_train_epochs == composed.whole.train.num_train_epochs
+    assert composed.whole.train.learning_rate != 4e-3
+    assert (one.recipe.data.seed, two.recipe.data.seed) == (0, 3)
+    assert [gate.metric for gate in one.recipe.gates] == ["exact_match"]
+    assert not two.recipe.gates
+    assert one.origin(("train", "learning_rate")).startswith("conf/adapter/commands.yaml:3")
+    assert two.origin(("train", "lora", "r")).startswith("recipes/pair.yaml:")
+    assert one.origin(("train", "num_train_epochs")).startswith("conf/train/tiny.yaml")
+    with pytest.raises(ValueError, match="has adapters"):
+        _ = composed.recipe
+
+
+def test_each_has_its_stages_and_all_one_training(project: Project) -> None:
+    write(project)
+    compiled = plan(project)
+    names = {stage.name for stage in compiled.own.stages}
+    assert names == {
+        "check--one", "check--two", "train", "score", "report", "gate",
+        *(f"{kind}--{name}" for kind in ("export-cpu-fp32", "answer-torch", "answer-cpu-fp32")
+          for name in ("one", "two")),
+    }  # fmt: skip
+    train = compiled.stage("train")
+    assert train.config["members"]["two"]["lora"]["r"] == 4
+    assert "together" not in json.dumps(train.config)
+    answer = compiled.stage("answer", "torch", "two")
+    assert answer.inputs["train"] == "outputs/pair/train/adapters/two"
+    assert answer.recipe_key("seed") == "data.seed"
+    assert train.recipe_key("members.two.lora.r") == "adapters.two.train.lora.r"
+    assert compiled.stage("data", member="one") != compiled.stage("data", member="two")
+    assert compiled.stage("base", member="one") == compiled.stage("base")
+
+
+def test_a_view_is_the_plan_of_a_plain_recipe(project: Project) -> None:
+    write(project)
+    view = plan(project).views["two"]
+    assert {stage.member for stage in view.own.stages} == {"", "two"}
+    assert view.stage("train").config["lora"]["r"] == 4
+    assert view.stage("score").config["task"] == "classification"
+    assert set(view.stage("train").inputs) == {"base", "data"}
+    assert view.effective["data"]["seed"] == 3
+    assert "adapters" not in view.effective
+
+
+def moved(project: Project, *overrides: str) -> set[str]:
+    """Stages that another value moves, by name."""
+    before, after = plan(project).fingerprints(), plan(project, *overrides).fingerprints()
+    return {name.partition("/")[2] for name in before if after.get(name) != before[name]}
+
+
+@pytest.mark.parametrize(
+    ("override", "trains"),
+    [
+        ("adapters.two.eval.max_new_tokens=9", False),
+        ("adapters.two.data.max_length=60", True),
+        ("adapters.two.train.lora.r=8", True),
+    ],
+)
+def test_what_is_one_adapter_s_moves_nothing_of_another(
+    project: Project, override: str, trains: bool
+) -> None:
+    write(project)
+    found = moved(project, override)
+    assert ("train" in found) == trains
+    assert found >= {"check--two", "answer-torch--two", "score", "report", "gate"}
+    assert not {name for name in found if name.endswith("--one")}
+
+
+def test_apart_each_has_a_training_stage(project: Project) -> None:
+    write(project)
+    compiled = plan(project, "train.together=false")
+    assert {stage.name for stage in compiled.of("train")} == {"train--one", "train--two"}
+    plain = compile_recipe(project, "tiny", ["train.learning_rate=4e-3"])
+    # Alone it is a plain recipe's training, to the key.
+    assert compiled.stage("train", member="one").identity() == plain.stage("train").identity()
+    assert compiled.stage("answer", "torch", "one").inputs["train"] == "outputs/pair/train--one"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "says"),
+    [
+        ("data: {name: x}\n", (), "data: each of the adapters has its own"),
+        ("gates: [{metric: exact_match, min: 0.5}]\n", (), "gates.0: it names no adapter"),
+        (GATE.replace("one", "nobody"), (), "gates.0: no adapter is called 'nobody'"),
+        ("adapters: {two: {train: {lora: {rr: 3}}}}\n", (), "adapters.two.train.lora.rr: unknown"),
+        ("train: {learning_rate: fast}\n", (), "train.learning_rate: must be a number"),
+        (
+            "adapters: {two: {data: {max_length: 1}}}\n",
+            (),
+            "adapters.two.data.max_length: must be 8",
+        ),
+        ("", ("+adapters.torch=${adapters.one}",), "adapters.torch: the name is taken"),
+        ("", ("+adapters.a--b=${adapters.one}",), "adapters.a--b: a name with --"),
+    ],
+)
+def test_what_cannot_be_is_told_where_it_stands(
+    project: Project, text: str, overrides: tuple[str, ...], says: str
+) -> None:
+    error = failure(project, text, *overrides)
+    assert error.code == Exit.BAD_RECIPE
+    assert says in error.what
+    # What is common is said once, and not of each.
+    assert ": adapters.one" not in error.what
+    assert error.mend
+
+
+def test_an_adapter_of_a_plain_recipe_s_gate_is_refused(project: Project) -> None:
+    with pytest.raises(SlmcompileError, match="no adapter is called 'one'"):
+        compile_recipe(project, "tiny", ["gates=[{adapter: one, metric: exact_match, min: 0.1}]"])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("+adapters.two.train.seed=3", "train.seed is"),
+        ("+adapters.two.train.precision=bf16", "train.precision is"),
+        ("+adapters.two.train.num_threads=2", "train.num_threads is"),
+        ("+adapters.two.train.lora.modules_to_save=[norm]", "modules_to_save trains layers"),
+        ("train=full", "moves the weights of the base model"),
+    ],
+)
+def test_what_adapters_must_have_in_common_is_named(
+    project: Project, override: str, says: str
+) -> None:
+    write(project, GATE if override == "train=full" else TUNED + GATE)
+    with api.joined(project):
+        planned = api.plan_compiled(project, plan(project, override), None)
+    error = refusal(planned.findings)
+    assert error is not None
+    assert says in error.what
+    assert "train.together=false" in error.mend
