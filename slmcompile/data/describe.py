@@ -12,7 +12,7 @@ from slmcompile.console.printable import shortened
 from slmcompile.data.duplicates import Contradiction
 from slmcompile.data.examples import examples, tokens
 from slmcompile.data.part_rows import PartRows
-from slmcompile.data.report_facts import RowFacts
+from slmcompile.data.report_facts import LABELS_COUNTED, RowFacts
 from slmcompile.data.rows import ConversationFacts
 from slmcompile.data.source_report import document_notes, mixture_notes
 from slmcompile.data.steps import Done
@@ -25,7 +25,6 @@ FORMAT_VERSION = "1.1"
 LISTED = 20
 """Rows, prompts, answers or labels listed by name; the counts are always complete."""
 
-_LABELS = 200
 _TEXT = 2000
 """Characters of a text listed by name."""
 
@@ -61,7 +60,7 @@ def lengths(values: Sequence[int]) -> dict[str, Any]:
 def label_counts(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
     """Rows of each label in each split; of very many labels the most frequent ones."""
     total = Counter(row.label for rows in splits.values() for row in rows)
-    listed = sorted(total, key=lambda label: (-total[label], label))[:_LABELS]
+    listed = sorted(total, key=lambda label: (-total[label], label))[:LABELS_COUNTED]
     each = {split: Counter(row.label for row in rows) for split, rows in splits.items()}
     return {split: {label: count[label] for label in listed} for split, count in each.items()}
 

@@ -12,6 +12,8 @@ from slmcompile.files.safe_read import read_output_json
 _MAX_BYTES = 8 << 20
 
 WRITINGS_SHOWN = 5
+LABELS_COUNTED = 200
+"""Labels that the report counts by name: of more, the most frequent."""
 
 
 @dataclass(frozen=True)

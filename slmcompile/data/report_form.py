@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slmcompile.data.report_facts import RowFacts
+from slmcompile.shapes.splits import Split
 
 _PAIRS = {"validation_in_train", "test_in_train", "test_in_validation"}
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -104,6 +105,7 @@ class ReportForm(_Part):
     lengths: _Lengths
     tokens: _TokensOfSplits
     stop: _Stop
+    labels: Annotated[dict[Split, dict[str, _Count]], Field(max_length=3)] = {}
     steps: Annotated[tuple[_Step, ...], Field(max_length=1024)] = ()
     sources: Annotated[tuple[_Source, ...], Field(max_length=64)] = ()
     facts: RowFacts

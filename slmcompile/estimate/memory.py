@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from slmcompile.base.facts import size_in
 from slmcompile.estimate.trainable import shipped_beside
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
+from slmcompile.losses import LOSSES
 from slmcompile.machine.process import GIVEN_BACK
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
@@ -132,7 +133,7 @@ def training_memory(
     forward = (
         exactly(state - gradients) * STATE
         + kept * (KEPT_SMALL if small else KEPT)
-        + _logits(decoder, trained, found)
+        + _logits(train, decoder, trained, found)
     )
     backward = exactly(state) * STATE + _embedding_gradient(decoder, found)
     if small:
@@ -225,13 +226,15 @@ def _added(train: Train, decoder: Decoder) -> float:
     return METHODS[train.method].memory.kept(train, decoder.hidden)
 
 
-def _logits(decoder: Decoder, trained: Interval, found: Trainable) -> Interval:
+def _logits(train: Train, decoder: Decoder, trained: Interval, found: Trainable) -> Interval:
     """Bytes of the head's products over the trained tokens.
 
     A frozen head runs a chunk of positions at a time and holds logits and probabilities; a trained
-    one holds logits, probabilities and their gradient at once.
+    one, and one whose loss is of whole batches, hold logits, probabilities and their gradient at
+    once.
     """
-    if not found.whole and not found.saved:
+    whole = LOSSES[train.loss.type].whole_batch(train.loss)
+    if not found.whole and not found.saved and not whole:
         most = max(1, LOGITS_AT_ONCE // decoder.vocabulary)
         trained = Interval(min(trained.low, most), min(trained.high, most))
     return exactly(4.0 * decoder.vocabulary) * trained * COPIES

@@ -6,9 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from slmcompile.losses import LOSSES
+from slmcompile.losses.cross_entropy import CrossEntropy
+from slmcompile.losses.keys import LossKeys
 from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
-from slmcompile.registry.markers import NameIn
+from slmcompile.registry.markers import ByName, NameIn
 from slmcompile.registry.section import Section, Seed, cosmetic
 
 Precision = Literal["fp32", "bf16"]
@@ -16,6 +19,8 @@ MethodName = Annotated[
     str, NameIn(METHODS), Field(description="What is trained: all weights, or what of an adapter.")
 ]
 OptimizerName = Annotated[str, NameIn(OPTIMIZERS), Field(description="Optimizer.")]
+AnyLoss = Annotated[LossKeys, ByName(LOSSES, "type", default="cross_entropy", apart=True)]
+"""The section of the loss that ``type`` names, with its keys and no others."""
 
 
 class Train(Section):
@@ -24,6 +29,11 @@ class Train(Section):
     method: MethodName
     precision: Precision = Field(
         "fp32", description="Floating-point type of the base weights and activations."
+    )
+    loss: AnyLoss = Field(
+        CrossEntropy(),
+        description="What is minimised over the trained tokens. Validation, which chooses the best"
+        " step, measures cross entropy whatever it is.",
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(
@@ -83,10 +93,12 @@ class Train(Section):
 
     @model_serializer(mode="wrap")
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is about other adapters, where it is as ever."""
+        """Without what is about other adapters, and the loss, where they are as ever."""
         found: dict[str, Any] = rest(self)
         if self.together:
             found.pop("together", None)
         if not self.isolated:
             found.pop("isolated", None)
+        if self.loss == type(self).model_fields["loss"].default:
+            found.pop("loss", None)
         return found

@@ -58,6 +58,11 @@ def _union(marker: ByName, common: Any, path: str, told: set[type[BaseModel]]) -
     keys = set(common.model_fields)
     table = _table(marker.sections()[marker.default], path, list(common.model_fields))
     yield f"\n## `{path}`\n\n{_one_line(common.__doc__ or '')}\n\n{table}"
+    for key, field in common.model_fields.items():
+        choice = by_name(field.annotation, field.metadata)
+        if choice:
+            told.update(choice.sections().values())
+            yield from _choice(choice, f"{path}.{key}")
     for name, section in marker.sections().items():
         about = _one_line(section.__doc__ or "")
         yield f"\n### `{path}` with `{marker.key}: {name}`\n\n{about}\n"
@@ -70,6 +75,14 @@ def _union(marker: ByName, common: Any, path: str, told: set[type[BaseModel]]) -
                 keys.add(key)
                 for inner in sections_within(field.annotation, field.metadata):
                     yield from _pages(inner, f"{path}.{key}", 4, told)
+
+
+def _choice(marker: ByName, path: str) -> Iterator[str]:
+    """All keys of each entry of a table, inside of a section that a table gives too."""
+    for name, section in marker.sections().items():
+        about = _one_line(section.__doc__ or "")
+        table = _table(section, path, list(section.model_fields))
+        yield f"\n### `{path}` with `{marker.key}: {name}`\n\n{about}\n\n{table}"
 
 
 def _pages(

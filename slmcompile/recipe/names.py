@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from slmcompile.console.printable import shortened
 from slmcompile.data_steps import DATA_STEPS
+from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.other_tools import ABSENT, DIFFERS, KEYS, SECTIONS
@@ -114,7 +115,7 @@ def paths_by_name() -> dict[str, tuple[str, ...]]:
     return found
 
 
-for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, TEMPLATES, METHODS, PROVIDERS):
+for _table in (MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, TEMPLATES, LOSSES, METHODS, PROVIDERS):
     _table.watch(paths_by_name.cache_clear)
 
 

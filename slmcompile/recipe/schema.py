@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from slmcompile.data_steps import DATA_STEPS
+from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Precision, Train
 from slmcompile.metrics import METRICS
@@ -476,6 +477,7 @@ def _rebuild() -> None:
         *(entry.section for entry in DATA_SOURCES.values()),
         *(entry.section for entry in DATA_STEPS.values()),
         *(entry.section for entry in TEMPLATES.values()),
+        *(entry.section for entry in LOSSES.values()),
         *(entry.section for entry in METHODS.values()),
         *(entry.section for entry in PROVIDERS.values()),
     ]
@@ -486,6 +488,6 @@ def _rebuild() -> None:
 
 for _table in (
     *(MODEL_SOURCES, DATA_SOURCES, DATA_STEPS, TEMPLATES),
-    *(OPTIMIZERS, METHODS, METRICS, PROVIDERS),
+    *(OPTIMIZERS, LOSSES, METHODS, METRICS, PROVIDERS),
 ):
     _table.watch(_rebuild)

@@ -54,11 +54,14 @@ class ByName:
         table: the table.
         key: the key that names the entry.
         default: the entry where the key is not given; empty where it must be.
+        apart: whether JSON Schema has one of their objects though there is a default: inside of a
+            section that is itself one of several, their keys are not there yet to be joined.
     """
 
     table: Mapping[str, Any]
     key: str
     default: str = ""
+    apart: bool = False
 
     def sections(self) -> dict[str, type[BaseModel]]:
         """The section of each entry."""
@@ -90,9 +93,9 @@ class ByName:
     ) -> JsonSchemaValue:
         """One object with the keys of all entries: what an editor completes before it is chosen.
 
-        Without a default: one of their objects.
+        Without a default, or apart: one of their objects.
         """
-        if not self.default:
+        if not self.default or self.apart:
             return handler(schema)
         sections = [handler.resolve_ref_schema(kind) for kind in handler(schema)["oneOf"]]
         meanings: dict[str, list[JsonSchemaValue]] = {}

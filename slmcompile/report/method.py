@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.method import Method
 
 
 def fine_tuned(train: Mapping[str, Any]) -> str:
-    """``fine-tuned with LoRA (rank 16)``; a method that is not known is not named."""
+    """``fine-tuned with LoRA (rank 16)``; a method that is not known is not named.
+
+    A loss is named where it is not cross entropy alone: `` by focal loss (gamma 2)``.
+    """
+    loss = minimised(train)
+    return _by_method(train) + (f" by {loss}" if loss else "")
+
+
+def _by_method(train: Mapping[str, Any]) -> str:
     method = _method(train)
     if method is None:
         return "fine-tuned"
@@ -18,6 +27,13 @@ def fine_tuned(train: Mapping[str, Any]) -> str:
         return f"fine-tuned in full ({method.title})"
     known = ", ".join(method.details(train))
     return f"fine-tuned with {method.title}" + (f" ({known})" if known else "")
+
+
+def minimised(train: Mapping[str, Any]) -> str:
+    """The loss in a few words; empty of the default, which no recipe's values hold."""
+    values = train.get("loss")
+    known = isinstance(values, Mapping) and values.get("type") in LOSSES
+    return LOSSES[values["type"]].words(values) if values and known else ""
 
 
 def overridden(overrides: Sequence[str]) -> str:

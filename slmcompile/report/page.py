@@ -120,13 +120,17 @@ def _points(training: Mapping[str, Any], key: str) -> list[tuple[float, float]]:
 
 
 def _training(training: Mapping[str, Any]) -> str:
+    # Of another loss than cross entropy no figure compares with validation, which measures that.
+    objective = training.get("objective")
+    trained = "cross_entropy" if objective else "loss"
     losses = [
-        Series("training loss", "train", _points(training, "loss")),
+        Series("training loss", "train", _points(training, trained)),
         Series("validation loss", "validation", _points(training, "eval_loss"), dots=True),
     ]
     kept = kept_step(training)
     mark = None if kept is None else Mark(float(kept), f"kept: step {kept}")
-    chart = line_chart("Loss over optimizer steps", losses, mark=mark)
+    caption = "Cross entropy over optimizer steps" if objective else "Loss over optimizer steps"
+    chart = line_chart(caption, losses, mark=mark)
     if not chart:
         return ""
     legend = (
@@ -134,14 +138,16 @@ def _training(training: Mapping[str, Any]) -> str:
         '<span class="key validation"></span>validation</p>'
     )
     small = "".join(
-        figure(
-            caption, line_chart(caption, [Series(key, "plain", _points(training, key))], height=125)
+        figure(name, line_chart(name, [Series(key, "plain", _points(training, key))], height=125))
+        for name, key in (
+            *([(f"Minimised: {objective}", "loss")] if objective else []),
+            ("Learning rate", "learning_rate"),
+            ("Gradient norm", "grad_norm"),
         )
-        for caption, key in (("Learning rate", "learning_rate"), ("Gradient norm", "grad_norm"))
     )
     note = validation_sentence(training)
     checked = f"<p>{escape(note)}</p>" if note else ""
-    loss = figure("Loss over optimizer steps", chart)
+    loss = figure(caption, chart)
     return (
         f"{_training_figures(training)}{checked}"
         f'<div class="pair"><div>{loss}{legend}</div><div>{small}</div></div>'

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from slmcompile.console.errors import StageFailedError
+from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
 from slmcompile.models.base_model import DTYPES, checkpoint_activations
@@ -37,6 +40,7 @@ class Member:
         out: existing empty folder; written only when all training has succeeded.
         scratch: checkpoints, and in a group its finished weights; survives kills.
         identity: fingerprint of its work; a checkpoint that carries another is refused.
+        project: folder that code of the recipe lies in.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Member:
     out: Path
     scratch: Path
     identity: str
+    project: Path = Path()
 
     @property
     def adapter(self) -> str:
@@ -88,17 +93,17 @@ def open_group(
         BadDataError: rows that cannot be trained (exit 65).
         BadRecipeError: a module name that the base model does not have (exit 78).
         CorruptError: the base model cannot be read (exit 74).
+        StageFailedError: a loss of whole batches over a model that takes row by row, or code of
+            the project that cannot be executed (exit 1).
     """
     common = members[0].config
     method: MethodProgram = program(METHODS[common.method].program)
     base_model = method.open(common, base, device)
     vocabulary = base_model.get_input_embeddings().weight.shape[0]
     longest = getattr(base_model.config, "max_position_embeddings", None)
+    read = partial(read_rows, vocab_size=vocabulary, max_positions=longest)
     rows = {
-        each.name: [
-            read_rows(each.data, split, vocabulary, longest) for split in ("train", "validation")
-        ]
-        for each in members
+        each.name: (read(each.data, "train"), read(each.data, "validation")) for each in members
     }
     if common.gradient_checkpointing:
         checkpoint_activations(base_model)
@@ -108,9 +113,14 @@ def open_group(
     adapters = {each.name: each.adapter for each in members}
     fast_paths = hot_path.install(base_model, layout, adapters, common.seed)
     apart = rows_are_apart(base_model, layout, members[0].name, device)
+    if not apart:
+        _require_single_rows(members)
     session = Session(
         base_model,
-        [Learner(each.name, each.config, weights[each.name], *rows[each.name]) for each in members],
+        [
+            Learner(each.name, each.config, weights[each.name], *rows[each.name], each.project)
+            for each in members
+        ],
         device,
         layout,
         isolated=isolated,
@@ -118,6 +128,17 @@ def open_group(
     )
     fast_paths["fused_head"] = int(session.fused_head)
     return Group(method, {m.name: m for m in members}, base, model, session, fast_paths)
+
+
+def _require_single_rows(members: Sequence[Member]) -> None:
+    """That no loss is of several rows, where each has a forward pass of its own."""
+    for each in members:
+        if LOSSES[each.config.loss.type].whole_batch(each.config.loss):
+            raise StageFailedError(
+                "train: this base model's attention cannot tell rows apart, so each has a pass of"
+                " its own and a loss of the whole batch would see one row",
+                "choose another train.loss, or another base model",
+            )
 
 
 def _attach(

@@ -1,7 +1,7 @@
 """What learns one set of weights over a base model, and what of it a checkpoint holds.
 
-Knows its rows and their order, optimizer, learning rate, best weights and counters; knows nothing
-of how a loss is computed.
+Knows its rows and their order, loss, optimizer, learning rate, best weights and counters; knows
+nothing of how a loss is computed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from slmcompile.console.errors import StageFailedError
-from slmcompile.data.store import IGNORED, Row
+from slmcompile.data.store import Row
 from slmcompile.estimate.steps import plan_steps
+from slmcompile.losses import LOSSES
 from slmcompile.methods.keys import Train
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.registry.table import program
 from slmcompile.training.batches import MicroBatch, epoch_batches, sorted_batches
+from slmcompile.training.losses.positions import trained_tokens
+from slmcompile.training.losses.program import Losses, LossProgram
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.optimizers import build_scheduler
 from slmcompile.training.record import CurvePoint
@@ -82,17 +86,14 @@ class _EffectiveBatch:
     Attributes:
         tokens: real tokens.
         trained: of these, trained.
-        loss: mean cross entropy over them, as far as they have been forward.
+        loss: mean loss over them, as far as they have been forward.
+        cross_entropy: the same of cross entropy, where the loss is another.
     """
 
     tokens: int = 0
     trained: int = 0
     loss: float = 0.0
-
-
-def _trained(row: Row) -> int:
-    """Its tokens whose prediction is trained."""
-    return sum(label != IGNORED for label in row.labels[1:])
+    cross_entropy: float = 0.0
 
 
 class Learner:
@@ -104,6 +105,14 @@ class Learner:
         weights: masters of the trained weights.
         train_rows: rows of the train split.
         validation_rows: rows of the validation split.
+        project: folder that code of the recipe lies in.
+
+    Attributes:
+        loss: what it minimises.
+
+    Raises:
+        BadDataError: the loss names labels that no row has (exit 65).
+        StageFailedError: the loss is code of the project that cannot be executed (exit 1).
     """
 
     def __init__(
@@ -113,6 +122,7 @@ class Learner:
         weights: MasterWeights,
         train_rows: Sequence[Row],
         validation_rows: Sequence[Row],
+        project: Path = Path(),
     ) -> None:
         self.member = member
         self.config = config
@@ -121,6 +131,8 @@ class Learner:
         self._validation = validation_rows
         self._order: tuple[int, list[list[int]]] | None = None
         self.schedule = plan_steps(config, len(train_rows))
+        opened = program(LOSSES[config.loss.type].program)
+        self.loss: LossProgram = opened(config.loss, train_rows, project)
         self._optimizer = program(OPTIMIZERS[config.optim].program)(
             config, weights.masters.values()
         )
@@ -159,7 +171,7 @@ class Learner:
         rows = [[self._rows[row] for row in each] for each in group]
         self._effective = _EffectiveBatch(
             tokens=sum(len(row.input_ids) for each in rows for row in each),
-            trained=sum(_trained(row) for each in rows for row in each),
+            trained=sum(trained_tokens(row) for each in rows for row in each),
         )
         return [MicroBatch(self.member, each, state.step) for each in rows]
 
@@ -169,17 +181,17 @@ class Learner:
         for rows in sorted_batches(lengths, self.config.per_device_eval_batch_size):
             yield MicroBatch(self.member, [self._validation[row] for row in rows])
 
-    def share(self, losses: torch.Tensor) -> torch.Tensor:
+    def share(self, losses: Losses) -> torch.Tensor:
         """What the losses of a micro-batch add to the mean over the effective batch.
-
-        Args:
-            losses: nats of each of its trained positions.
 
         Raises:
             NotFiniteError: the mean is NaN or infinite (exit 1).
         """
-        added = losses.sum() / self._effective.trained
+        added = losses.minimised.sum() / self._effective.trained
         self._effective.loss += added.item()
+        if not self.loss.plain:
+            nats = losses.cross_entropy.sum() / self._effective.trained
+            self._effective.cross_entropy += nats.item()
         self.require_finite(self._effective.loss, "loss", self.state.step + 1)
         return added
 
@@ -213,6 +225,7 @@ class Learner:
             norm,
             state.tokens,
             state.train_seconds,
+            cross_entropy=None if self.loss.plain else self._effective.cross_entropy,
         )
         state.curve.append(point)
         return point

@@ -28,7 +28,7 @@ from slmcompile.training.determinism import deterministic
 from slmcompile.training.group import Group, Member, open_group
 from slmcompile.training.learner import Learner
 from slmcompile.training.phase_memory import PhaseMemory
-from slmcompile.training.record import TrainingRecord, TrainRuntime
+from slmcompile.training.record import CurvePoint, TrainingRecord, TrainRuntime
 from slmcompile.training.recorded import recorded
 
 OnLog = Callable[[int, dict[str, float]], None]
@@ -226,6 +226,7 @@ class _Run:
                     learner,
                     {
                         "loss": point.loss,
+                        **_compared(point),
                         "learning_rate": point.learning_rate,
                         "grad_norm": point.grad_norm,
                         "epoch": point.epoch,
@@ -265,6 +266,11 @@ class _Run:
                 f"{failed[0].mend}, or take it out of adapters; what the others have learnt is kept"
                 " and not trained again",
             ) from failed[0]
+
+
+def _compared(point: CurvePoint) -> dict[str, float]:
+    """The cross entropy of a step that minimised something else."""
+    return {} if point.cross_entropy is None else {"cross_entropy": point.cross_entropy}
 
 
 def _out_of_memory(group: Group) -> MissingError:

@@ -1,15 +1,17 @@
-"""Cross entropy at the trained positions only.
+"""Trained positions alone meet the language-model head, and a loss is made of what it says.
 
 Most positions of a row are prompt or padding; the language-model head over a vocabulary of tens
 of thousands is the largest product of a small model. So the decoder runs on the whole batch, the
 hidden states whose next token is trained are gathered, and only these meet the head.
 
-Knows batches and causal language models; knows nothing of adapters or optimizers.
+Knows batches and causal language models; knows nothing of adapters or optimizers, nor which losses
+there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,10 +22,12 @@ from torch.nn import functional
 from slmcompile.shapes.sizes import LOGITS_AT_ONCE
 from slmcompile.training.batches import Batch
 from slmcompile.training.fused_elementwise import wide_dtype
+from slmcompile.training.losses.positions import Positions
+from slmcompile.training.losses.program import OfChunk, Trained
 
 
 class FrozenHeadLoss(torch.autograd.Function):
-    """Cross entropy of each position through a frozen head, a chunk of positions at a time.
+    """The loss of each position through a frozen head, a chunk of positions at a time.
 
     The gradient of a chunk's logits is at hand as soon as its loss is, so backward holds only the
     gradient of the hidden states, not the logits (as in Liger kernel, arXiv:2410.10989). Each
@@ -38,12 +42,22 @@ class FrozenHeadLoss(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
+        of_chunk: OfChunk | None = None,
     ) -> torch.Tensor:
         """Takes hidden [trained, width], weight [vocabulary, width], targets [trained].
 
+        Args:
+            ctx: of torch.
+            hidden: states of the trained positions.
+            weight: of the head.
+            bias: of the head.
+            targets: tokens to predict.
+            of_chunk: the loss; cross entropy where it is not given.
+
         Returns:
-            nats [trained], in fp32, or fp64 of a model in that.
+            the losses [trained], in fp32, or fp64 of a model in that; of cross entropy in nats.
         """
+        of_chunk = of_chunk or _CrossEntropy(targets)
         wants_grad = ctx.needs_input_grad[0]
         grad = torch.zeros_like(hidden) if wants_grad else hidden
         losses = hidden.new_empty(hidden.shape[0], dtype=wide_dtype(hidden.dtype))
@@ -51,12 +65,8 @@ class FrozenHeadLoss(torch.autograd.Function):
         for start in range(0, hidden.shape[0], size):
             part = slice(start, start + size)
             logits = functional.linear(hidden[part], weight, bias).to(losses.dtype)
-            chosen = targets[part].unsqueeze(1)
-            log_probs = torch.log_softmax(logits, dim=-1)
-            torch.neg(log_probs.gather(1, chosen).squeeze(1), out=losses[part])
-            if wants_grad:
-                slope = log_probs.exp_()
-                slope.scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=slope.dtype))
+            losses[part], slope = of_chunk(logits, part, wants_grad)
+            if slope is not None:
                 torch.mm(slope.to(hidden.dtype), weight, out=grad[part])
         if wants_grad:
             ctx.save_for_backward(grad)
@@ -67,14 +77,94 @@ class FrozenHeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_losses: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of hidden; the head is frozen."""
         (grad,) = ctx.saved_tensors
-        return grad * grad_losses.to(grad.dtype).unsqueeze(1), None, None, None
+        return grad * grad_losses.to(grad.dtype).unsqueeze(1), None, None, None, None
 
 
-_frozen_head_loss: Callable[..., torch.Tensor] = FrozenHeadLoss.apply  # untyped in torch
+class _CrossEntropy:
+    """-log p of the targets; an ``OfChunk``."""
+
+    def __init__(self, targets: torch.Tensor) -> None:
+        self._targets = targets
+
+    def __call__(
+        self, logits: torch.Tensor, part: slice, wanted: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        chosen = self._targets[part].unsqueeze(1)
+        log_probs = torch.log_softmax(logits, dim=-1)
+        nats = log_probs.gather(1, chosen).squeeze(1).neg_()
+        if not wanted:
+            return nats, None
+        slope = log_probs.exp_()
+        ones = torch.full_like(chosen, -1, dtype=slope.dtype)
+        return nats, slope.scatter_add_(1, chosen, ones)
+
+
+class _LogitsLoss(torch.autograd.Function):
+    """The loss of each position by its logits, where a model has more than a head behind them."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, of_chunk: OfChunk) -> torch.Tensor:
+        """Takes logits [trained, vocabulary]; returns losses [trained] in their dtype."""
+        wanted = ctx.needs_input_grad[0]
+        losses, slope = of_chunk(logits.clone(), slice(0, logits.shape[0]), wanted)
+        if slope is not None:
+            ctx.save_for_backward(slope)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_losses: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradient of the logits."""
+        (slope,) = ctx.saved_tensors
+        return slope * grad_losses.unsqueeze(1), None
+
+
+# Untyped in torch.
+_frozen_head_loss: Callable[..., torch.Tensor] = FrozenHeadLoss.apply
+_logits_loss: Callable[..., torch.Tensor] = _LogitsLoss.apply
+
+
+@dataclass(frozen=True)
+class _BeforeHead:
+    """Hidden states that have yet to meet a frozen head; a ``Trained``."""
+
+    targets: torch.Tensor
+    positions: Positions
+    hidden: torch.Tensor
+    head: nn.Linear
+
+    def cross_entropy(self) -> torch.Tensor:
+        return _frozen_head_loss(self.hidden, self.head.weight, self.head.bias, self.targets)
+
+    def by_chunk(self, of_chunk: OfChunk) -> torch.Tensor:
+        head = self.head
+        return _frozen_head_loss(self.hidden, head.weight, head.bias, self.targets, of_chunk)
+
+    def logits(self) -> torch.Tensor:
+        found = functional.linear(self.hidden, self.head.weight, self.head.bias)
+        return found.to(wide_dtype(found.dtype))
+
+
+@dataclass(frozen=True)
+class _BehindModel:
+    """Logits that a model has made by its own forward; a ``Trained``."""
+
+    targets: torch.Tensor
+    positions: Positions
+    found: torch.Tensor
+
+    def cross_entropy(self) -> torch.Tensor:
+        return functional.cross_entropy(self.logits(), self.targets, reduction="none")
+
+    def by_chunk(self, of_chunk: OfChunk) -> torch.Tensor:
+        return _logits_loss(self.logits(), of_chunk)
+
+    def logits(self) -> torch.Tensor:
+        return self.found.to(wide_dtype(self.found.dtype))
 
 
 class TrainedPositionLoss:
-    """Cross entropy in nats of each of a batch's trained positions.
+    """What a model says at each of a batch's trained positions, and the cross entropy of that.
 
     Args:
         model: a causal language model of transformers (adapters may be injected into it).
@@ -88,12 +178,28 @@ class TrainedPositionLoss:
         self.fused = self._head_is_plain() and self._head_is_all()
 
     def __call__(self, batch: Batch) -> torch.Tensor:
-        """[trained] in fp32, or fp64 of a model in that, with a gradient."""
+        """Cross entropy in nats, [trained] in fp32, or fp64 of a model in that, with a gradient."""
         if not self.fused:
-            return self._through_model(batch)
+            logits = self._through_model(batch)
+            wide = logits.to(wide_dtype(logits.dtype))
+            return functional.cross_entropy(wide, batch.targets, reduction="none")
+        hidden = self._hidden(batch)
+        return _frozen_head_loss(hidden, self._head.weight, self._head.bias, batch.targets)
+
+    def of(self, batch: Batch) -> Callable[[slice, Positions], Trained]:
+        """The same positions for other losses: those of a part of the batch, and whose they are."""
+        if self.fused:
+            hidden = self._hidden(batch)
+            return lambda part, whose: _BeforeHead(
+                batch.targets[part], whose, hidden[part], self._head
+            )
+        found = self._through_model(batch)
+        return lambda part, whose: _BehindModel(batch.targets[part], whose, found[part])
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        """States [trained, width] of a batch's trained positions."""
         hidden = self._decode(batch.input_ids, position_ids=batch.position_ids)[0]
-        trained = hidden.index_select(0, batch.positions)
-        return _frozen_head_loss(trained, self._head.weight, self._head.bias, batch.targets)
+        return hidden.index_select(0, batch.positions)
 
     def _decode(self, input_ids: torch.Tensor, **places: torch.Tensor) -> torch.Tensor:
         decoder = self._model.get_decoder()
@@ -121,7 +227,10 @@ class TrainedPositionLoss:
         return bool(torch.equal(whole, parts))
 
     def _through_model(self, batch: Batch) -> torch.Tensor:
-        """The model's own forward, its head fed the gathered positions by a hook."""
+        """Logits [trained, vocabulary] by the model's own forward.
+
+        Its head is fed the gathered positions by a hook.
+        """
 
         def gather(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             flat = inputs[0].flatten(0, 1)
@@ -129,11 +238,10 @@ class TrainedPositionLoss:
 
         hook = self._head.register_forward_pre_hook(gather)
         try:
-            logits = self._model(
+            found = self._model(
                 input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
-            ).logits[0]
+            )
         finally:
             hook.remove()
-        return functional.cross_entropy(
-            logits.to(wide_dtype(logits.dtype)), batch.targets, reduction="none"
-        )
+        logits: torch.Tensor = found.logits[0]
+        return logits

@@ -33,12 +33,15 @@ class CurvePoint:
     Attributes:
         step: optimizer steps done, from 1.
         epoch: passes over the train split so far, fractional.
-        loss: mean cross entropy in nats over the step's trained tokens.
+        loss: mean over the step's trained tokens of what is minimised; cross entropy in nats where
+            the recipe asks for nothing else.
         learning_rate: rate that the step was made with.
         grad_norm: L2 norm of the gradient before clipping.
         tokens: real (unpadded) tokens seen so far.
         seconds: wall time spent in training steps so far, over all resumptions.
         eval_loss: mean cross entropy over the validation split, where it was measured.
+        cross_entropy: mean cross entropy in nats over the step's trained tokens, where another loss
+            is minimised.
     """
 
     step: int
@@ -49,10 +52,14 @@ class CurvePoint:
     tokens: int
     seconds: float
     eval_loss: float | None = None
+    cross_entropy: float | None = None
 
     def to_json(self) -> dict[str, float | None]:
         """The point as JSON."""
-        return asdict(self)
+        values = asdict(self)
+        if self.cross_entropy is None:
+            values.pop("cross_entropy")
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class TrainingRecord:
         total_parameters: all parameters, adapter included, those in 4 bits counted whole.
         fast_paths: how many modules run each of this package's fused forms.
         resumed_from: step of the checkpoint that this process went on from.
+        objective: in a few words what was minimised; empty for cross entropy alone.
     """
 
     curve: tuple[CurvePoint, ...]
@@ -107,10 +115,13 @@ class TrainingRecord:
     total_parameters: int
     fast_paths: dict[str, int]
     resumed_from: int | None
+    objective: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values; every point of the curve with the same keys."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "curve"}
+        if not self.objective:
+            values.pop("objective")
         return {**values, "curve": [point.to_json() for point in self.curve]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from slmcompile.losses import LOSSES
 from slmcompile.training.clock import Clock
 from slmcompile.training.group import Group
 from slmcompile.training.learner import Learner
@@ -43,7 +44,13 @@ def recorded(
         total_parameters=sum(_elements(p) for p in group.model.parameters()),
         fast_paths=dict(group.fast_paths),
         resumed_from=resumed_from,
+        objective="" if learner.loss.plain else _objective(learner),
     )
+
+
+def _objective(learner: Learner) -> str:
+    loss = learner.config.loss
+    return LOSSES[loss.type].words(loss.model_dump(mode="json"))
 
 
 def _elements(parameter: torch.nn.Parameter) -> int:

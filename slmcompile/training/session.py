@@ -14,12 +14,14 @@ import torch
 
 from slmcompile.console.errors import StageFailedError
 from slmcompile.machine.signals import StopRequest
-from slmcompile.training.batches import MicroBatch, collate
+from slmcompile.training.batches import Batch, MicroBatch, collate
 from slmcompile.training.checkpoint import Checkpoint
 from slmcompile.training.determinism import restore_rng_states, rng_states
 from slmcompile.training.layout import Layout
 from slmcompile.training.learner import Learner, NotFiniteError
 from slmcompile.training.loss import TrainedPositionLoss
+from slmcompile.training.losses.positions import positions_of
+from slmcompile.training.losses.program import Losses
 
 
 class Session:
@@ -102,10 +104,9 @@ class Session:
         batch = collate([each for _, each in now], self._device)
         shares = []
         with self._layout.of(batch):
-            losses = self._loss(batch)
-            for (learner, _), part in zip(now, batch.parts, strict=True):
+            for (learner, _), losses in zip(now, self._losses(now, batch), strict=True):
                 with self._stopping(learner):
-                    shares.append(learner.share(losses[part.trained]))
+                    shares.append(learner.share(losses))
             if shares:
                 torch.autograd.backward(sum(shares[1:], shares[0]))
         for learner, _ in now:
@@ -114,8 +115,22 @@ class Session:
             else:
                 learner.weights.collect_gradients()
 
+    def _losses(self, now: Sequence[tuple[Learner, MicroBatch]], batch: Batch) -> Iterator[Losses]:
+        """Of each learner's part of a batch, by its own loss."""
+        if all(learner.loss.plain for learner, _ in now):
+            whole = self._loss(batch)
+            found = (whole[part.trained] for part in batch.parts)
+            yield from (Losses(own, own.detach()) for own in found)
+            return
+        trained = self._loss.of(batch)
+        for (learner, each), part in zip(now, batch.parts, strict=True):
+            yield learner.loss(trained(part.trained, positions_of(each.rows, self._device)))
+
     def validate(self, learner: Learner, stop: StopRequest) -> float | None:
         """Mean cross entropy over its validation split; None if a stop was asked for meanwhile.
+
+        It is cross entropy whatever the learner minimises: weights, gamma and smoothing then move
+        nothing by which steps and recipes are compared, and it needs none of the project's code.
 
         None too where the loss is NaN or infinite, which stops the learner (``failed``).
         """

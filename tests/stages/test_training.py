@@ -93,13 +93,14 @@ def run(
     progress: Silent | None = None,
     identity: str = "run-1",
     save_steps: int = 4,
+    project: Path = Path(),
 ) -> TrainingRecord:
     out = folder / "adapter"
     out.mkdir(parents=True, exist_ok=True)
     runtime = TrainRuntime(save_steps=save_steps, save_total_limit=2, logging_steps=1)
     heard = progress or Silent()
     return train(
-        Member("", config, data, out, folder / "scratch", identity),
+        Member("", config, data, out, folder / "scratch", identity, project),
         base,
         runtime,
         heard,

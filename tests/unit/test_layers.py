@@ -19,6 +19,7 @@ FLOORS = (
     "registry",
     "metrics",
     "optimizers",
+    "losses",
     "methods",
     "providers",
     "sources",

@@ -200,6 +200,8 @@ OTHER: dict[str, list[str]] = {
         "data.source=null",
         "+data.sources=[{name: a, source: {type: file, path: data/tiny/commands.jsonl}}]",
     ],
+    # Each key of each loss is looked at by itself: test_a_key_of_a_loss_moves_training.
+    "train.loss": ["train.loss={type: focal}"],
     "data.steps": ["data.steps=[{type: drop, column: labels, values: [none]}]"],
     "train.group_by_length": ["train.group_by_length=false"],
     "target": ["target=[cpu-int8]"],
@@ -291,6 +293,38 @@ def test_no_key_is_a_dead_knob_and_no_cosmetic_key_reruns_anything(project: Proj
             assert kinds - {"check", "report", "gate"} or path == "gates", f"{path} is a dead knob"
         checked += 1
     assert checked > 45
+
+
+@pytest.mark.parametrize(
+    ("given", "other"),
+    [
+        ("{}", "{label_smoothing: 0.1}"),
+        ("{}", "{type: focal}"),
+        ("{}", "{class_weights: {HassTurnOn: 2}}"),
+        ("{class_weights: {HassTurnOn: 2}}", "{class_weights: {HassTurnOn: 3}}"),
+        ("{type: focal}", "{type: focal, gamma: 1}"),
+        ("{type: focal}", "{type: focal, class_weights: {HassTurnOn: 2}}"),
+    ],
+)
+def test_a_key_of_a_loss_moves_training(project: Project, given: str, other: str) -> None:
+    found = []
+    for loss in (given, other):
+        plan = compile_recipe(project, "quickstart", [f"train.loss={loss}"] if loss != "{}" else [])
+        prints = plan.fingerprints()
+        found.append({stage.kind: prints[stage.address] for stage in plan.stages()})
+    same = {kind for kind in found[0] if found[0][kind] == found[1][kind]}
+    assert same == {"base", "data"}
+
+
+def test_the_default_loss_is_in_no_spec(project: Project) -> None:
+    plain = generated_files(compile_recipe(project, "quickstart", ()))
+    stated = generated_files(
+        compile_recipe(project, "quickstart", ["train.loss={type: cross_entropy}"])
+    )
+    different = {Path(path).name for path in plain if plain[path] != stated[path]}
+    # These tell overrides.
+    assert different <= {"report.json", "runtime.json", "overrides.yaml"}
+    assert '"loss"' not in plain["pipelines/quickstart/plan/train.json"]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def closed_schema(context: CheckContext) -> Verdict:
     )
 
 
-_WHERE_SET = frozenset({"train.together", "train.isolated"})
+_WHERE_SET = frozenset({"train.together", "train.isolated", "train.loss"})
 """Keys that specs hold where they are not as ever."""
 
 

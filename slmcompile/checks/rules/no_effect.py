@@ -12,6 +12,7 @@ from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.formats import format_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.losses.keys import WeightedKeys
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.optimizers import OPTIMIZERS
@@ -90,6 +91,13 @@ def _bars(gate: Gate) -> Iterator[tuple[str | None, str, str, str]]:
 
 def _short(train: Train, cadence: int) -> bool:
     return 0 < train.max_steps < cadence
+
+
+def _all_ones(train: Train) -> bool:
+    """Whether every class that is named counts what the others count."""
+    loss = train.loss
+    weights = loss.class_weights if isinstance(loss, WeightedKeys) else {}
+    return bool(weights) and set(weights.values()) == {1.0}
 
 
 def _not_int4(target: Target) -> bool:
@@ -176,6 +184,10 @@ PAIRS: tuple[Pair, ...] = (
         "train", "load_best_model_at_end", "eval_steps",
         lambda train: train.load_best_model_at_end and 0 < train.max_steps <= train.eval_steps,
         "the one validation is at the last step, so the last model is the best",
+    ),
+    Pair(
+        "train", "loss.class_weights", "loss.class_weights", _all_ones,
+        "every weight is 1, which rows without one have too",
     ),
     Pair(
         "train.lora", "target_modules", "modules_to_save", _adapted_and_whole,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.plans.installed import versions
@@ -15,6 +16,7 @@ from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
 
 if TYPE_CHECKING:
+    from slmcompile.methods.keys import Train
     from slmcompile.plans.making import Making
 
 
@@ -35,11 +37,11 @@ def _alone(making: Making) -> None:
         "train",
         section(making),
         {"": "train"},
-        versions(*METHODS[train.method].packages, *OPTIMIZERS[train.optim].packages),
+        versions(*_packages(train)),
         {"base": making.stage("base"), "data": making.stage("data")},
         metrics=(making.metrics(name),),
         plots=(making.plots(name),),
-        epochs=METHODS.raised(train.method) | OPTIMIZERS.raised(train.optim),
+        epochs=_epochs(train),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
     )
@@ -51,8 +53,8 @@ def _together(making: Making, members: dict[str, Making]) -> None:
     epochs: dict[str, int] = {}
     packages: list[str] = []
     for train in sections.values():
-        packages += [*METHODS[train.method].packages, *OPTIMIZERS[train.optim].packages]
-        epochs |= METHODS.raised(train.method) | OPTIMIZERS.raised(train.optim)
+        packages += _packages(train)
+        epochs |= _epochs(train)
     making.add(
         "train",
         {
@@ -71,6 +73,20 @@ def _together(making: Making, members: dict[str, Making]) -> None:
         epochs=epochs,
         after={check.out: check.address for check in checks},
     )
+
+
+def _packages(train: Train) -> list[str]:
+    """Installed packages that what a member learns depends on."""
+    entries = (METHODS[train.method], OPTIMIZERS[train.optim], LOSSES[train.loss.type])
+    return [package for entry in entries for package in entry.packages]
+
+
+def _epochs(train: Train) -> dict[str, int]:
+    return {
+        **METHODS.raised(train.method),
+        **OPTIMIZERS.raised(train.optim),
+        **LOSSES.raised(train.loss.type),
+    }
 
 
 def section(making: Making) -> dict[str, Any]:

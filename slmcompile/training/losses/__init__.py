@@ -1,0 +1,1 @@
+"""The programs of losses, and what each is given of a batch."""
