@@ -24,6 +24,7 @@ from slmcompile.files.revision import Entry, Revision
 from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import lock_name
 from slmcompile.lock.pin import pin
+from slmcompile.losses import LOSSES
 from slmcompile.plans.builder import build
 from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
 from slmcompile.plans.definition import Plan
@@ -130,6 +131,8 @@ def _named(composed: Composed) -> list[str]:
     named: list[str | None] = [getattr(model, key) for key in (entry.file, entry.folder) if key]
     files = [DATA_SOURCES[source.type].files(source) for source in rows]
     named += [path for of_keys in files for each in of_keys.values() for path in each]
+    losses = [view.recipe.train.loss for view in composed.members.values()]
+    named += [getattr(loss, key) for loss in losses if (key := LOSSES[loss.type].code)]
     paths = dict.fromkeys(posixpath.normpath(path) for path in named if path and "\0" not in path)
     # What lies outside, in .git or in .dvc is not brought: the builder says why.
     return [

@@ -9,6 +9,7 @@ from slmcompile.checks.registry import Finding
 from slmcompile.console.printable import printable
 from slmcompile.estimate.time import cost_line
 from slmcompile.execution.last_overrides import without_last
+from slmcompile.explain.executed import executed_lines
 from slmcompile.explain.planned import PlannedRun
 from slmcompile.plans.kinds import KINDS
 from slmcompile.state.changes import Change
@@ -22,6 +23,7 @@ def plan_text(planned: PlannedRun) -> str:
     text = [
         *findings_lines(planned.findings),
         *stage_lines(planned.changes),
+        *executed_lines(planned.plan, planned.changes),
         summary(planned.changes),
         findings_summary(planned.findings),
         cost_line(planned.cost),

@@ -11,6 +11,7 @@ from slmcompile.checks.judge import judge_all, refusal
 from slmcompile.checks.registry import Finding
 from slmcompile.estimate.time import Cost, cost_of
 from slmcompile.execution.last_overrides import last_overrides
+from slmcompile.explain.executed import executed
 from slmcompile.facts.gather import contexts_of
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
@@ -104,6 +105,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
             }
             for change in planned.changes
         ],
+        "executes": list(executed(planned.changes)),
         "undone": planned.undone,
         "checks": [
             {

@@ -76,6 +76,10 @@ def _references(recipe: Recipe, plan: Plan) -> Iterator[Reference]:
         origin = at[: at.index("source") + 2]
         for each in _files((path,), plan.files, origin):
             yield replace(each, source=data.source_of(path))
+    # Code of the project.
+    train = plan.stage("train")
+    for path, key in named_files(train.config, train.names, train.files):
+        yield from _files((path,), plan.files, ("train", *key.split(".")))
     # Files that metrics read.
     score = plan.stage("score")
     for key in score.names:

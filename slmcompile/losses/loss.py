@@ -23,6 +23,8 @@ class Loss:
         section: its keys of ``train.loss``, and no others.
         program: ``package.module:name`` of a ``slmcompile.training.losses.program.LossProgram``.
         words: a loss in a few words for reports and model cards, from its section's plain values.
+        code: its key that names a Python file of the project, which ``exec`` alone executes; empty
+            where it names none.
         whole_batch: whether its program holds the logits of a whole batch at once, and not of a
             chunk of positions.
         packages: installed packages that its result depends on, beside torch.
@@ -34,6 +36,7 @@ class Loss:
     section: type[LossKeys]
     program: str
     words: Callable[[Mapping[str, Any]], str]
+    code: str = ""
     whole_batch: Callable[[Any], bool] = lambda _: False
     packages: tuple[str, ...] = ()
     epoch: int = 1

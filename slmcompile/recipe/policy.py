@@ -51,6 +51,12 @@ class Policy(Section):
         description="What may extend slmcompile: folders of the project, plugins/NAME, and"
         " installed packages with an entry point slmcompile.plugins.",
     )
+    code: tuple[ProjectPath, ...] = Field(
+        (),
+        max_length=64,
+        description="Python files of the project that a recipe may name and a run then executes:"
+        " losses/mine.py.",
+    )
     data_roots: tuple[ProjectPath, ...] | None = Field(
         None,
         description="Folders that a recipe's files must lie in: relative ones of the project (`.`"

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from slmcompile.files.artifact import write_json, write_manifest
+from slmcompile.files.artifact import sha256_file, write_json, write_manifest
+from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
 from slmcompile.models.adapter import CONFIG_FILE
@@ -64,22 +65,40 @@ def _alone(context: Context) -> Member:
     config = train_section(context.config)
     weights = context.out / METHODS[config.method].writes
     weights.mkdir()
-    return Member("", config, context.inputs["data"], weights, context.scratch, context.fingerprint)
+    _tell_code(context, config)
+    return Member(
+        "",
+        config,
+        context.inputs["data"],
+        weights,
+        context.scratch,
+        context.fingerprint,
+        context.project,
+    )
 
 
 def _group(context: Context) -> list[Member]:
     found = []
+    read = context.spec.get("files", ())
+    files = {path: sha256_file(context.project / path) for path in read}
     for name, values in context.config["members"].items():
         out = context.out / ADAPTERS / name
         out.mkdir(parents=True)
         data = f"data{OF_MEMBER}{name}"
         manifests = {"base": context.manifests["base"], "data": context.manifests[data]}
-        identity = member_fingerprint(context.spec, name, manifests)
+        identity = member_fingerprint(context.spec, name, manifests, files)
         scratch = scratch_beside(context.scratch, identity)
-        found.append(
-            Member(name, train_section(values), context.inputs[data], out, scratch, identity)
-        )
+        config = train_section(values)
+        _tell_code(context, config)
+        rows = context.inputs[data]
+        found.append(Member(name, config, rows, out, scratch, identity, context.project))
     return found
+
+
+def _tell_code(context: Context, config: Train) -> None:
+    """Says which file of the project is about to be executed."""
+    if key := LOSSES[config.loss.type].code:
+        context.progress.say(f"executes {getattr(config.loss, key)}, code of this project")
 
 
 def _sign(member: Member) -> None:

@@ -166,7 +166,7 @@ def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Cha
         for path in stage.outs:
             known[path] = outs.get(path)
         if change.action == "run" and stage.kind == "train" and "members" in stage.config:
-            kept = manifests.kept(stage)
+            kept = manifests.kept(plan, stage)
             change = replace(change, kept=tuple(kept))
             for member, md5 in _parts(project, stage, locked, cache, kept):
                 known[f"{stage.out}/{ADAPTERS}/{member}"] = md5
@@ -221,7 +221,7 @@ class _Manifests:
         self._how[stage.out] = lambda: manifest
         return folder
 
-    def kept(self, stage: Stage) -> dict[str, str]:
+    def kept(self, plan: Plan, stage: Stage) -> dict[str, str]:
         """Fingerprints of the adapters of a train stage that have been trained before, by name."""
         found = {}
         for member in stage.config["members"]:
@@ -231,7 +231,7 @@ class _Manifests:
             if len(manifests) < len(roles) or None in manifests.values():
                 continue
             known = {own: each for own, each in manifests.items() if each}
-            fingerprint = member_fingerprint(stage.spec(), member, known)
+            fingerprint = member_fingerprint(stage.spec(), member, known, plan.files)
             folder = scratch_folder(self._project, fingerprint) / FINISHED
             with suppress(CorruptError):
                 if verify(folder, read=False).get("fingerprint") == fingerprint:

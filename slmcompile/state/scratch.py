@@ -12,7 +12,7 @@ from typing import Any
 
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.names import content_names, without_names
+from slmcompile.plans.names import content_names, named_files, without_names
 from slmcompile.recipe.project import Project
 
 _IDENTITY = ("schema", "kind", "epoch", "packages")
@@ -54,7 +54,10 @@ def work_fingerprint(
 
 
 def member_fingerprint(
-    spec: Mapping[str, Any], member: str, manifests: Mapping[str, Mapping[str, Any]]
+    spec: Mapping[str, Any],
+    member: str,
+    manifests: Mapping[str, Mapping[str, Any]],
+    files: Mapping[str, str],
 ) -> str:
     """The same of what one adapter of a ``train`` stage learns, whoever is beside it.
 
@@ -64,12 +67,16 @@ def member_fingerprint(
         spec: of the stage that trains several.
         member: one of them.
         manifests: of the base model and of its rows, as ``base`` and ``data``.
+        files: SHA-256 of the project files that the spec lists, by path; those that the adapter's
+            own keys name are its.
     """
     config = spec["config"]
     beside = {} if config["isolated"] else {"grouped": True}
-    return work_fingerprint(
-        {**spec, "config": {**config["members"][member], **beside}}, manifests, {}
-    )
+    own, above = config["members"][member], f"members.{member}."
+    names = [name.removeprefix(above) for name in spec.get("names", ()) if name.startswith(above)]
+    read = [path for path, _ in named_files(own, names, spec.get("files", ()))]
+    alone = {**spec, "config": {**own, **beside}, "names": names, "files": read}
+    return work_fingerprint(alone, manifests, files)
 
 
 FINISHED = "finished"

@@ -28,6 +28,7 @@ from slmcompile.training.loss import TrainedPositionLoss
 from slmcompile.training.losses.class_weights import ClassWeights
 from slmcompile.training.losses.positions import positions_of
 from slmcompile.training.losses.program import LossProgram
+from tests.loss_files import python, write_loss
 from tests.stages.test_training import SHORT, digests, recipe, run
 from tests.stages.test_training_hot_path import ALONE_IN_IT, build, gradients
 from tests.stages.test_training_hot_path import rows as shapes
@@ -81,6 +82,17 @@ def _focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float) -> torch.T
     return -((1 - chosen) ** gamma) * chosen.log()
 
 
+def _first_counts(logits: torch.Tensor, targets: torch.Tensor, given: Sequence[Row]) -> Any:
+    factor = torch.where(_whose(given).place == 0, 3.0, 1.0)
+    return factor * _nats(logits, targets)
+
+
+def _together(logits: torch.Tensor, targets: torch.Tensor, given: Sequence[Row]) -> Any:
+    nats = _nats(logits, targets)
+    lengths = torch.tensor([len(row.label) for row in given])[_whose(given).row]
+    return (nats - 0.5 * nats.mean()) ** 2 * lengths
+
+
 CASES: dict[str, tuple[LossKeys, Formula]] = {
     "cross entropy": (CrossEntropy(), lambda z, y, _: _nats(z, y)),
     "smoothed": (CrossEntropy(label_smoothing=0.2), lambda z, y, _: _nats(z, y, 0.2)),
@@ -98,6 +110,8 @@ CASES: dict[str, tuple[LossKeys, Formula]] = {
         Focal(type="focal", gamma=1.5, class_weights={"off": 4.0}),
         lambda z, y, given: _focal(z, y, 1.5) * _weights(given, {"off": 4.0}),
     ),
+    "python": (python("FirstCounts", factor=3.0), _first_counts),
+    "python, of a batch": (python("Together", "batch"), _together),
 }
 
 
@@ -119,7 +133,7 @@ HEADS = {
 @pytest.mark.parametrize("head", sorted(HEADS))
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_losses_and_gradients_are_those_of_the_formula_over_all_logits(
-    name: str, head: str, monkeypatch: pytest.MonkeyPatch
+    name: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float64, a few positions at a time; a weight of each loss shows that none is mixed up."""
     monkeypatch.setattr("slmcompile.training.loss.LOGITS_AT_ONCE", 5 * 97)
@@ -134,7 +148,7 @@ def test_losses_and_gradients_are_those_of_the_formula_over_all_logits(
         return head_of.of(batch)(batch.parts[0].trained, positions_of(given, CPU))
 
     with layout.of(batch):
-        losses = opened(keys)(trained())
+        losses = opened(keys, write_loss(tmp_path))(trained())
         (losses.minimised * unlike).sum().backward()
     got = gradients(model)
     with layout.of(batch):
@@ -150,6 +164,31 @@ def test_losses_and_gradients_are_those_of_the_formula_over_all_logits(
     for weight, value in plain.items():
         assert value.abs().max() > 0, weight
         torch.testing.assert_close(got[weight], value, rtol=1e-10, atol=1e-10, msg=weight)
+
+
+def test_a_loss_of_positions_never_holds_more_logits_than_a_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slmcompile.training.loss.LOGITS_AT_ONCE", 3 * 97)
+    write_loss(
+        tmp_path,
+        "from torch.nn import functional\n"
+        "class Seen:\n"
+        "    def __init__(self):\n        self.seen = []\n"
+        "    def __call__(self, logits, targets, positions):\n"
+        "        self.seen.append(len(logits))\n"
+        "        assert len(positions.row) == len(positions.place) == len(targets) == len(logits)\n"
+        "        return functional.cross_entropy(logits, targets, reduction='none')\n",
+    )
+    _, layout, head_of = _in_float64(*HEADS["fused"])
+    batch = collate([MicroBatch("", rows())], CPU)
+    for sees, most in (("positions", 3), ("batch", len(batch.targets))):
+        loss: Any = opened(python("Seen", sees), tmp_path)
+        with layout.of(batch):
+            part = head_of.of(batch)(batch.parts[0].trained, positions_of(rows(), CPU))
+            loss(part).minimised.sum().backward()
+        assert max(loss._called.seen) == most
+        assert sum(loss._called.seen) == len(batch.targets)
 
 
 # --- numbers --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
@@ -9,6 +10,7 @@ from slmcompile.checks.rules.licences import is_known, nearest
 from slmcompile.console.errors import Exit
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.losses import LOSSES
 from slmcompile.plans.names import named_files
 from slmcompile.recipe.policy import FILE, within_roots
 from slmcompile.sources.keys import HubKeys
@@ -24,15 +26,34 @@ _UNKNOWN = frozenset({"", "unknown", "other", "none", "noassertion", "tbd"})
     code=Exit.REFUSED,
 )
 def allowed(context: CheckContext) -> Verdict:
-    """Licence, owner, places of the data, and size.
+    """Code of the project, licence, owner, places of the data, and size.
 
-    The licence is a fact for people, no part of a spec; the ``check`` stage judges size alone.
+    The licence is a fact for people, no part of a spec; the ``check`` stage judges size alone, and
+    code, as nothing else stands between a plain ``dvc repro`` and its execution.
     """
+    refused = _code(context)
+    if refused is not None:
+        return refused
     if context.plan is not None:
         for verdict in (_licence(context), *_owners(context), _roots(context)):
             if verdict is not None:
                 return verdict
     return _size(context)
+
+
+def _code(context: CheckContext) -> Verdict | None:
+    loss = context.recipe.train.loss
+    key = LOSSES[loss.type].code
+    if not key:
+        return None
+    path = posixpath.normpath(getattr(loss, key))
+    if path in map(posixpath.normpath, context.policy.code):
+        return None
+    return refuted(
+        f"{path}: a run would execute this file, and the policy's code does not name it",
+        f"if you have read it and trust it, write code: [{path}] into {FILE}",
+        context.at(f"train.loss.{key}"),
+    )
 
 
 def _licence(context: CheckContext) -> Verdict | None:
@@ -83,10 +104,11 @@ def _owners(context: CheckContext) -> Iterator[Verdict]:
 
 
 def _roots(context: CheckContext) -> Verdict | None:
-    plan = context.plan
+    plan, code = context.plan, {*map(posixpath.normpath, context.policy.code)}
     for stage in plan.stages() if plan else ():
         for path, name in named_files(stage.config, stage.names, stage.files):
-            if not within_roots(context.policy, context.project, path):
+            # Code is named file by file; the roots are those of data.
+            if path not in code and not within_roots(context.policy, context.project, path):
                 roots = ", ".join(context.policy.data_roots or ())
                 return refuted(
                     f"{path}: outside the policy's data_roots",

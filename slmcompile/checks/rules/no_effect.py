@@ -13,6 +13,7 @@ from slmcompile.console.errors import BadDataError
 from slmcompile.data.formats import format_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.losses.keys import WeightedKeys
+from slmcompile.losses.python import PythonLoss
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.optimizers import OPTIMIZERS
@@ -98,6 +99,12 @@ def _all_ones(train: Train) -> bool:
     loss = train.loss
     weights = loss.class_weights if isinstance(loss, WeightedKeys) else {}
     return bool(weights) and set(weights.values()) == {1.0}
+
+
+def _one_row_batches(train: Train) -> bool:
+    loss = train.loss
+    batch = isinstance(loss, PythonLoss) and loss.sees == "batch"
+    return batch and train.per_device_train_batch_size == 1
 
 
 def _not_int4(target: Target) -> bool:
@@ -188,6 +195,10 @@ PAIRS: tuple[Pair, ...] = (
     Pair(
         "train", "loss.class_weights", "loss.class_weights", _all_ones,
         "every weight is 1, which rows without one have too",
+    ),
+    Pair(
+        "train", "loss.sees", "per_device_train_batch_size", _one_row_batches,
+        "a batch of one row has no other rows for a loss to see",
     ),
     Pair(
         "train.lora", "target_modules", "modules_to_save", _adapted_and_whole,

@@ -32,15 +32,18 @@ def plan(making: Making) -> None:
 
 def _alone(making: Making) -> None:
     train, check = making.recipe.train, making.stage("check")
+    files, imported = _code(making)
     name = f"train--{making.member}" if making.member else "train"
     making.add(
         "train",
         section(making),
         {"": "train"},
-        versions(*_packages(train)),
+        versions(*_packages(train), *imported),
         {"base": making.stage("base"), "data": making.stage("data")},
         metrics=(making.metrics(name),),
         plots=(making.plots(name),),
+        files=tuple(files.values()),
+        names=tuple(files),
         epochs=_epochs(train),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
@@ -48,13 +51,15 @@ def _alone(making: Making) -> None:
 
 
 def _together(making: Making, members: dict[str, Making]) -> None:
-    sections = {name: view.recipe.train for name, view in members.items()}
     checks = [view.stage("check") for view in members.values()]
     epochs: dict[str, int] = {}
     packages: list[str] = []
-    for train in sections.values():
-        packages += _packages(train)
-        epochs |= _epochs(train)
+    files: dict[str, str] = {}
+    for name, view in members.items():
+        own, imported = _code(view)
+        packages += [*_packages(view.recipe.train), *imported]
+        epochs |= _epochs(view.recipe.train)
+        files |= {f"members.{name}.{key}": path for key, path in own.items()}
     making.add(
         "train",
         {
@@ -70,6 +75,8 @@ def _together(making: Making, members: dict[str, Making]) -> None:
         },
         metrics=(making.metrics("train"),),
         plots=tuple(making.plots(f"train--{name}") for name in members),
+        files=tuple(dict.fromkeys(files.values())),
+        names=tuple(files),
         epochs=epochs,
         after={check.out: check.address for check in checks},
     )
@@ -87,6 +94,23 @@ def _epochs(train: Train) -> dict[str, int]:
         **OPTIMIZERS.raised(train.optim),
         **LOSSES.raised(train.loss.type),
     }
+
+
+def _code(making: Making) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The project's code that a loss is, by its key, and the installed packages that it imports."""
+    loss = making.recipe.train.loss
+    key = LOSSES[loss.type].code
+    if not key:
+        return {}, ()
+    # Beside the project's files lies the policy, which whoever only runs a stage does without.
+    from slmcompile.plans.project_files import inside
+    from slmcompile.plans.python_file import imported_packages
+
+    values = loss.model_dump()
+    where = f"{making.composed.origin(('train', 'loss', key))}: train.loss.{key}"
+    path = inside(making.project, values[key], where)
+    imported = imported_packages(making.project, path, values["name"], values["options"], where)
+    return {f"loss.{key}": path}, imported
 
 
 def section(making: Making) -> dict[str, Any]:
