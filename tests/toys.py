@@ -1,7 +1,7 @@
 """An entry of each table that only tests know, and a recipe run with them in a process of its own.
 
-Nothing of the package names any of them: what a new source, data step, template, optimizer, method,
-metric, provider and kind of stage take is what stands here, with their programs.
+Nothing of the package names any of them: what a new source, data step, template, optimizer, loss,
+method, metric, provider and kind of stage take is what stands here, with their programs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from pydantic import Field
 
 from slmcompile.data_steps import DATA_STEPS
 from slmcompile.data_steps.step import DataStep, StepKeys
+from slmcompile.losses import LOSSES
+from slmcompile.losses.keys import LossKeys
+from slmcompile.losses.loss import Loss
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import MethodName, Train
 from slmcompile.methods.method import MemoryTerms, Method
@@ -315,6 +318,38 @@ def signs(config: Train, weights: Iterable[Any]) -> Any:
     return Signs(list(weights), {"lr": config.learning_rate})
 
 
+# --- a loss: a root of the cross entropy, so that what is far off does not rule -------------------
+
+
+class RootedLoss(LossKeys):
+    """The root of cross entropy."""
+
+    floor: float = Field(0.1, gt=0, description="Added below the root.")
+
+
+ROOTED = Loss(
+    name="rooted",
+    place=90,
+    section=RootedLoss,
+    program="tests.toys:rooted",
+    words=lambda values: f"rooted cross entropy (floor {values['floor']:g})",
+)
+
+
+def rooted(keys: RootedLoss, _rows: Sequence[Any], _project: Path) -> Any:
+    """Of each trained position."""
+    from slmcompile.training.losses.program import Losses, LossProgram, Trained
+
+    class Rooted(LossProgram):
+        plain = False
+
+        def __call__(self, trained: Trained) -> Losses:
+            nats = trained.cross_entropy()
+            return Losses((nats + keys.floor).sqrt(), nats.detach())
+
+    return Rooted()
+
+
 # --- a metric ------------------------------------------------------------------------------------
 
 WORDS = Metric(
@@ -409,14 +444,16 @@ def count(context: Any) -> Any:
 
 OVERRIDES = (
     *("model=seeded", "data=lines", "data.steps=[{type: shout, column: text}]"),
-    *("train=norms", "train.optim=signs", "train.num_train_epochs=1", "target=[box]"),
+    *("train=norms", "train.optim=signs", "train.loss={type: rooted, floor: 0.5}"),
+    *("train.num_train_epochs=1", "target=[box]"),
     "eval.metrics=[exact_match,one_word,perplexity]",
     "gates=[{metric: one_word, min: 0.0001}]",
 )
 
 TOYS: tuple[tuple[Table[Any], Any], ...] = (
     (MODEL_SOURCES, SEEDED), (DATA_SOURCES, LINES), (DATA_STEPS, SHOUT), (OPTIMIZERS, SIGNS),
-    (TEMPLATES, PAIR), (METHODS, NORMS), (METRICS, WORDS), (PROVIDERS, BOX), (KINDS, COUNT),
+    (TEMPLATES, PAIR), (LOSSES, ROOTED), (METHODS, NORMS), (METRICS, WORDS), (PROVIDERS, BOX),
+    (KINDS, COUNT),
 )  # fmt: skip
 
 

@@ -72,8 +72,10 @@ def _tree(data: bytes) -> ast.Module | str:
             return ast.parse(data)
     except SyntaxError as error:
         return f"line {error.lineno or 1}: no Python: {printable(str(error.msg))}"
-    except (ValueError, RecursionError, MemoryError) as error:
-        return f"no Python: {printable(str(error)) or 'too deep'}"
+    except ValueError as error:
+        return f"no Python: {printable(str(error))}"
+    except (RecursionError, MemoryError):
+        return "no Python that can be read: it is too deep"
 
 
 def _require(

@@ -29,7 +29,7 @@ from tests import toys
 from tests.pretend import pretend_run
 from tests.projects import REPOSITORY, environment, make_project
 
-FREED = ("gates", "data.steps", "train.optim")
+FREED = ("gates", "data.steps", "train.optim", "train.loss")
 """Overrides that a test sets by itself."""
 
 
@@ -105,6 +105,12 @@ def test_a_key_that_the_optimizer_does_not_read_is_refused(project: Project) -> 
         ("train.first_layers=x", "train.first_layers: must be a whole number"),
         ("train.first_layer=1", "did you mean 'train.first_layers'"),
         ("train.optim=sings", "did you mean 'signs'"),
+        ("train.loss={type: roted}", "did you mean 'rooted'"),
+        ("train.loss={type: rooted, flor: 1}", "did you mean 'train.loss.floor'"),
+        (
+            "train.loss={type: rooted, gamma: 1}",
+            "train.loss.gamma: unknown key for the type rooted",
+        ),
         ("target.box.precision=int8", "target.box.precision: must be 'fp32'"),
         ("target.box.int4_block_size=32", "target.box.int4_block_size: "),
         ("gates=[{metric: one_wrd, min: 0.1}]", "did you mean 'one_word'"),
@@ -167,6 +173,7 @@ def test_they_are_in_the_schema_and_on_the_keys_page(project: Project) -> None:
     assert "seeded" in schemas["model.json"]
     assert "first_layers" in schemas["train.json"]
     assert "signs" in schemas["train.json"]
+    assert "RootedLoss" in schemas["train.json"]
     assert "one_word" in schemas["eval.json"]
     assert "serial" in schemas["target.json"]
     page = key_docs()
@@ -175,6 +182,7 @@ def test_they_are_in_the_schema_and_on_the_keys_page(project: Project) -> None:
     assert "### `data.steps[]` with `type: shout`" in page
     assert "### `data.template` with `type: pair`" in page
     assert "### `train` with `method: norms`" in page
+    assert "### `train.loss` with `type: rooted`" in page
     assert "| `first_layers` | integer, ≥ 0 | `2` | Layers whose norms are trained. |" in page
     assert "### `target.NAME` with `execution_provider: box`" in page
 
@@ -192,6 +200,10 @@ def test_they_run_go_on_from_a_checkpoint_and_are_reported_on(project: Project) 
     assert sorted(path.name for path in adapter.iterdir()) == ["method.json", "norms.safetensors"]
     training = json.loads((root / "pipelines/tiny/metrics/train.json").read_text())
     assert training["train_loss_last"] < training["train_loss_first"]
+    curve = json.loads((root / "pipelines/tiny/plots/train.json").read_text())
+    assert curve["objective"] == "rooted cross entropy (floor 0.5)"
+    # The mean of roots is not above the root of the mean (Jensen).
+    assert all(0 < p["loss"] <= (p["cross_entropy"] + 0.5) ** 0.5 for p in curve["curve"])
     (data,) = (root / "outputs").glob("data-*/data_report.json")
     found = json.loads(data.read_text(encoding="utf-8"))
     assert found["notes"] == ["shout text: 480 of 480 rows are left; counted changed: 480"]
@@ -213,6 +225,6 @@ def test_they_run_go_on_from_a_checkpoint_and_are_reported_on(project: Project) 
     report = (outputs / "report" / "report.md").read_text(encoding="utf-8")
     assert "One word" in report
     assert "shout text: 480 of 480 rows are left; counted changed: 480" in report
-    assert "norm tuning (2 layers)" in report
+    assert "norm tuning (2 layers) by rooted cross entropy (floor 0.5)" in report
     (card,) = (outputs / "report" / "cards").rglob("*.md")
     assert "factory box fp32" in card.read_text(encoding="utf-8")

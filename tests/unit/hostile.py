@@ -597,6 +597,53 @@ CACHES = [
     )
     for name, folder in (("long", "a" * 5000), ("no path", "a\0b"))
 ]
+MINE = "train: {loss: {type: python, file: losses/mine.py, name: Mine}}\n"
+
+
+def loss(
+    name: str, code: int, text: str | bytes = "", link: str = "", fifo: bool = False, also: str = ""
+) -> Hostile:
+    return Hostile(
+        f"a loss: {name}",
+        code,
+        recipe=ON + MINE,
+        files=({"losses/mine.py": text} if text else {}) | ({also: TOUCHES} if also else {}),
+        links={"losses/mine.py": link} if link else {},
+        fifos=("losses/mine.py",) if fifo else (),
+    )
+
+
+TOUCHES = "open('CANARY', 'w')\n\n\nclass Mine:\n    open('CANARY', 'w')\n"
+LOSS_FILES = [
+    loss("code that the policy does not name", REFUSED, TOUCHES),
+    loss("a module beside it", REFUSED, "import beside\nMine = 1\n", also="losses/beside.py"),
+    loss("a module of the project", REFUSED, "import top\nMine = 1\n", also="top.py"),
+    loss("a package's name", REFUSED, "import losses.x\nMine = 1\n", also="losses/__init__.py"),
+    loss("a relative import", REFUSED, "from .beside import x\n", also="losses/beside.py"),
+    loss("an import by name", REFUSED, "Mine = __import__('os').system('touch CANARY')\n"),
+    loss("a link outside", REFUSED, link="SECRET"),
+    loss("a link to a device", REFUSED, link="/dev/zero"),
+    loss("a FIFO", REFUSED, text="x", fifo=True),
+    loss("without end", REFUSED, "x = 1\n" * 1_000_000),
+    loss("deep", BAD, "-" * 200_000 + "1\n"),
+    loss("deep brackets", BAD, "[" * 200_000),
+    loss("a long chain", BAD, "x" + ".x" * 100_000 + "\n"),
+    loss("not UTF-8", BAD, b"Mine = '\xff\xfe'\n"),
+    loss("null bytes", BAD, "Mine = 1\0\n"),
+    loss("escapes in its words", BAD, "\x1b[2J = 1\n"),
+    loss("an encoding of its own", BAD, "# -*- coding: no_such -*-\nMine = 1\n"),
+    override(
+        "a loss outside of the project",
+        "train.loss={type: python, file: ../../etc/mine.py, name: Mine}",
+    ),
+    override("a hidden loss", "train.loss={type: python, file: .git/config, name: Mine}"),
+    override("a loss at an address", "train.loss={type: python, file: 'http://x/y.py', name: M}"),
+    override(
+        "a name that is code",
+        "train.loss={type: python, file: losses/mine.py, name: 'x;import os'}",
+        code=BAD,
+    ),
+]
 ATTEMPTS = [
     *CODE,
     *RESOLVERS,
@@ -609,4 +656,5 @@ ATTEMPTS = [
     *OVERRIDES,
     *LOCKS,
     *CACHES,
+    *LOSS_FILES,
 ]

@@ -19,6 +19,7 @@ from slmcompile.lock.references import references
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
+from slmcompile.state.scratch import member_fingerprint
 from tests.loss_files import FILE, MINE, write_loss
 from tests.pretend import pretend_run
 from tests.projects import command, commit, make_project
@@ -89,7 +90,7 @@ def test_another_place_of_the_same_bytes_is_the_same_training(project: Project) 
         ("import no_such_package\n", Exit.MISSING, "mine.py:1: no installed package has no_such"),
         ("def f(:\n", Exit.BAD_RECIPE, "losses/mine.py: line 1: no Python: invalid syntax"),
         ("x = '\\0'\0\n", Exit.BAD_RECIPE, "losses/mine.py: "),
-        ("-" * 100_000 + "1\n", Exit.BAD_RECIPE, "losses/mine.py: no Python: "),
+        ("-" * 100_000 + "1\n", Exit.BAD_RECIPE, "mine.py: no Python that can be read"),
         ("[" * 5000, Exit.BAD_RECIPE, "losses/mine.py: line 1: no Python: "),
         ("# " + "x" * 300_000, Exit.REFUSED, "losses/mine.py: larger than 262144 bytes"),
         ("class FirstCount: pass\n", Exit.BAD_RECIPE, "losses/mine.py defines no FirstCounts"),
@@ -253,6 +254,40 @@ def test_a_revision_has_the_file_that_it_had(project: Project) -> None:
     write_loss(project.root, MINE.replace("3.0", "4.0"))
     found = {stage.name: stage for stage in diff(project, ["mine@HEAD", "mine"]).stages}
     assert [r.sentence() for r in found["train"].reasons] == ["losses/mine.py changed"]
+
+
+GROUP = """
+defaults: [{model: tiny-llama}, {train: tiny}, {target: [cpu-fp32]}, {track: none},
+  {adapter@adapters.one: commands}, {adapter@adapters.two: commands}, _self_]
+adapters:
+  one: {train: {loss: {type: python, file: losses/mine.py, name: FirstCounts}}}
+  two: {data: {seed: 7}}
+"""
+
+
+def test_of_a_group_it_is_an_input_of_those_alone_whose_loss_it_is(project: Project) -> None:
+    (project.conf / "adapter").mkdir()
+    (project.conf / "adapter" / "commands.yaml").write_text(
+        "defaults: [{/data: tiny-commands}, {/eval: structured}]\n"
+    )
+    (project.recipes / "pair.yaml").write_text(GROUP)
+
+    def identities() -> dict[str, str]:
+        plan = compile_recipe(project, "pair", ())
+        stage = plan.stage("train", member="one")
+        assert stage.files == (FILE,)
+        assert stage.names == ("members.one.loss.file",)
+        spec = stage.spec()
+        return {name: member_fingerprint(spec, name, {}, plan.files) for name in ("one", "two")}
+
+    before = identities()
+    planned = plan_compiled(project, compile_recipe(project, "pair", ()), None)
+    assert refusal(planned.findings) is None
+    assert "adapters.one.train.loss.file)" in plan_text(planned)
+    write_loss(project.root, MINE.replace("3.0", "4.0"))
+    after = identities()
+    assert before["one"] != after["one"]
+    assert before["two"] == after["two"]
 
 
 def test_a_lock_holds_it(project: Project) -> None:
