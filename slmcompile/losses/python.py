@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from slmcompile.console.printable import shortened
 from slmcompile.losses.keys import LossKeys
 from slmcompile.losses.loss import Loss
 from slmcompile.registry.scalars import ProjectPath
@@ -36,7 +37,7 @@ class PythonLoss(LossKeys):
 
 def _words(values: Mapping[str, Any]) -> str:
     options: Mapping[str, Any] = values.get("options") or {}
-    told = ", ".join(f"{name} {options[name]}" for name in sorted(options))
+    told = ", ".join(f"{name} {shortened(str(options[name]), 40)}" for name in sorted(options))
     return f"{values.get('name')} of {values.get('file')}" + (f" ({told})" if told else "")
 
 

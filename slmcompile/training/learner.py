@@ -107,9 +107,6 @@ class Learner:
         validation_rows: rows of the validation split.
         project: folder that code of the recipe lies in.
 
-    Attributes:
-        loss: what it minimises.
-
     Raises:
         BadDataError: the loss names labels that no row has (exit 65).
         StageFailedError: the loss is code of the project that cannot be executed (exit 1).

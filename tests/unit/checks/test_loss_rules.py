@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from slmcompile.console.errors import Exit
+from slmcompile.estimate.memory import Decoder, _logits
 from slmcompile.recipe.project import Project
+from slmcompile.shapes.architecture import Trainable
+from slmcompile.shapes.interval import exactly
+from slmcompile.shapes.sizes import LOGITS_AT_ONCE
+from tests.loss_files import python, write_loss
+from tests.sections import train_section
 from tests.unit.checks.data_contexts import data_facts
 from tests.unit.checks.judging import context, judged, make
 
@@ -70,3 +76,24 @@ def test_weights_that_are_all_1_have_no_effect(project: Project) -> None:
     assert judged(context(project, "train.loss.class_weights={on: 1, off: 2}"), 18).outcome == (
         "proved"
     )
+
+
+def test_memory_counts_all_logits_of_a_batch_where_the_loss_sees_them_at_once() -> None:
+    decoder = Decoder(30, 576, 1536, 9, 3, 64, 49_152)
+    adapter, trained = Trainable((), 1000, 0, 0), exactly(4000)
+    by_chunk, at_once = (
+        _logits(train_section(loss=python("Mine", sees)), decoder, trained, adapter)
+        for sees in ("positions", "batch")
+    )
+    assert by_chunk.high < 3.1 * 4 * LOGITS_AT_ONCE
+    assert at_once.low > 2 * 4 * 4000 * 49_152 - 1
+    assert _logits(train_section(), decoder, trained, adapter) == by_chunk
+
+
+def test_a_loss_of_a_batch_of_one_row_has_no_effect(project: Project) -> None:
+    write_loss(project.root)
+    loss = "train.loss={type: python, file: losses/mine.py, name: Together, sees: batch}"
+    found = judged(context(project, loss, "train.per_device_train_batch_size=1"), 18)
+    assert found.outcome == "refuted"
+    assert "a batch of one row has no other rows" in found.evidence
+    assert judged(context(project, loss), 18).outcome == "proved"
