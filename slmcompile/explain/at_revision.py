@@ -25,6 +25,7 @@ from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import lock_name
 from slmcompile.lock.pin import pin
 from slmcompile.losses import LOSSES
+from slmcompile.metrics import METRICS
 from slmcompile.plans.builder import build
 from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
 from slmcompile.plans.definition import Plan
@@ -126,12 +127,15 @@ def _limit(path: str) -> int:
 def _named(composed: Composed) -> list[str]:
     """Files and folders of the project that a recipe names, as plain relative paths."""
     model = composed.whole.model.source
-    rows = [part.source for view in composed.members.values() for part in view.recipe.data.parts]
+    recipes = [view.recipe for view in composed.members.values()]
+    rows = [part.source for recipe in recipes for part in recipe.data.parts]
     entry = MODEL_SOURCES[model.type]
     named: list[str | None] = [getattr(model, key) for key in (entry.file, entry.folder) if key]
     files = [DATA_SOURCES[source.type].files(source) for source in rows]
     named += [path for of_keys in files for each in of_keys.values() for path in each]
-    losses = [view.recipe.train.loss for view in composed.members.values()]
+    of_metrics = sorted({metric.file for metric in METRICS.values() if metric.file})
+    named += [getattr(recipe.eval, key) for recipe in recipes for key in of_metrics]
+    losses = [recipe.train.loss for recipe in recipes]
     named += [getattr(loss, key) for loss in losses if (key := LOSSES[loss.type].code)]
     paths = dict.fromkeys(posixpath.normpath(path) for path in named if path and "\0" not in path)
     # What lies outside, in .git or in .dvc is not brought: the builder says why.

@@ -12,11 +12,13 @@ import pytest
 
 from slmcompile.console.errors import BadDataError, BadRecipeError, RefusedError
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain.sides import diff
 from slmcompile.lock.references import references
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.policy import Policy
 from slmcompile.recipe.project import Project
 from slmcompile.scoring.json_schema import DEEPEST, DRAFT, JSON_SCHEMA_VALID, open_schema
+from tests.projects import command, commit, make_project
 from tests.unit.checks.judging import context, judged, make
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -247,3 +249,18 @@ def test_a_lock_holds_the_schema(project: Project) -> None:
     schema = found["file:schemas/answer.json"]
     assert schema.origin == ("eval", "json_schema")
     assert schema.found == f"sha256:{plan.files['schemas/answer.json']}"
+
+
+def test_a_revision_has_the_schema_that_it_had(tmp_path: Path) -> None:
+    project = Project(make_project(tmp_path.resolve() / "project", data=("tiny",)))
+    write(project.root / "schemas" / "answer.json", COMMAND)
+    (project.recipes / "asks.yaml").write_text(
+        "defaults: [tiny, _self_]\neval:\n  json_schema: schemas/answer.json\n"
+        "  metrics: [exact_match, json_schema_valid]\n"
+    )
+    command(project.root, "git", "init", "--quiet")
+    commit(project.root, "a schema")
+    assert not diff(project, ["asks@HEAD", "asks"]).any
+    write(project.root / "schemas" / "answer.json", True)
+    found = {stage.name: stage for stage in diff(project, ["asks@HEAD", "asks"]).stages}
+    assert [each.sentence() for each in found["score"].reasons] == ["schemas/answer.json changed"]
