@@ -12,6 +12,7 @@ from slmcompile.console.errors import BadRecipeError, Exit
 from slmcompile.methods.lora import LoraTrain
 from slmcompile.plans.definition import Pipeline
 from slmcompile.recipe.project import Project
+from tests.loss_files import write_loss
 from tests.projects import slmcompile
 from tests.unit.checks.judging import context, judged, make, recipe_file
 
@@ -19,7 +20,9 @@ from tests.unit.checks.judging import context, judged, make, recipe_file
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """One for all: what a test writes into it bears a name of its own."""
-    return make(tmp_path_factory.mktemp("project"))
+    found = make(tmp_path_factory.mktemp("project"))
+    write_loss(found.root)
+    return found
 
 
 # --- 1: closed schema ------------------------------------------------------------------------
@@ -128,6 +131,11 @@ VOIDED = {
         "train.lora.target_modules=[q_proj,o_proj]", "train.lora.modules_to_save=[q_proj]",
     ],
     "train.lora.loraplus_lr_ratio": ["++train.lora.loraplus_lr_ratio=1"],
+    "train.loss.class_weights": ["train.loss.class_weights={on: 1}"],
+    "train.loss.sees": [
+        "train.loss={type: python, file: losses/mine.py, name: Together, sees: batch}",
+        "train.per_device_train_batch_size=1",
+    ],
     "data.split.validation": [*SPLIT_FILES, "data.split.validation=0.2"],
     "data.split.test": [*SPLIT_FILES, "data.split.test=0.2"],
     "data.split.strategy": [*SPLIT_FILES, "data.split.strategy=random"],
