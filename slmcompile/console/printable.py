@@ -35,7 +35,7 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
 
 
 def shows_itself(text: str) -> bool:
-    """Whether ``text`` holds nothing that ``printable`` would escape."""
+    """Whether ``text`` holds no character that hides or acts; spaces of any width do not."""
     return _HIDDEN.search(text) is None
 
 
@@ -45,8 +45,14 @@ def shortened(text: str, limit: int = 80) -> str:
 
 
 def _escaped(text: str, keep: str = "") -> str:
-    return _HIDDEN.sub(
+    shown = _HIDDEN.sub(
         lambda found: found[0] if found[0] in keep else escaped_character(found[0]), text
+    )
+    if shown.isprintable():
+        return shown
+    # What no font has: characters that Unicode has not assigned yet, and spaces that look like one.
+    return "".join(
+        each if each.isprintable() or each in keep else escaped_character(each) for each in shown
     )
 
 
