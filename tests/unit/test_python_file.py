@@ -263,7 +263,7 @@ def test_a_revision_has_the_file_that_it_had(project: Project) -> None:
 
 GROUP = """
 defaults: [{model: tiny-llama}, {train: tiny}, {target: [cpu-fp32]}, {track: none},
-  {adapter@adapters.one: commands}, {adapter@adapters.two: commands}, _self_]
+  {adapter@adapters.one: pair}, {adapter@adapters.two: pair}, _self_]
 adapters:
   one: {train: {loss: {type: python, file: losses/mine.py, name: FirstCounts}}}
   two: {data: {seed: 7}}
@@ -271,8 +271,8 @@ adapters:
 
 
 def test_of_a_group_it_is_an_input_of_those_alone_whose_loss_it_is(project: Project) -> None:
-    (project.conf / "adapter").mkdir()
-    (project.conf / "adapter" / "commands.yaml").write_text(
+    (project.conf / "adapter").mkdir(exist_ok=True)
+    (project.conf / "adapter" / "pair.yaml").write_text(
         "defaults: [{/data: tiny-commands}, {/eval: structured}]\n"
     )
     (project.recipes / "pair.yaml").write_text(GROUP)

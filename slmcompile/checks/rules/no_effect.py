@@ -97,13 +97,11 @@ def _short(train: Train, cadence: int) -> bool:
 def _all_ones(train: Train) -> bool:
     """Whether every class that is named counts what the others count."""
     loss = train.loss
-    weights = loss.class_weights if isinstance(loss, WeightedKeys) else {}
-    return bool(weights) and set(weights.values()) == {1.0}
+    return isinstance(loss, WeightedKeys) and set(loss.class_weights.values()) == {1.0}
 
 
 def _one_row_batches(train: Train) -> bool:
-    loss = train.loss
-    batch = isinstance(loss, PythonLoss) and loss.sees == "batch"
+    batch = isinstance(train.loss, PythonLoss) and train.loss.sees == "batch"
     return batch and train.per_device_train_batch_size == 1
 
 
