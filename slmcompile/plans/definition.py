@@ -209,11 +209,23 @@ class Stage:
         return json.dumps(self.spec(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _of_adapter(stage: Stage, member: str, inputs: Mapping[str, str]) -> str:
+def _of_adapter(
+    stage: Stage, member: str, inputs: Mapping[str, str], files: Mapping[str, str]
+) -> str:
     """SHA-256 of what one adapter of a training depends on, whoever is beside it."""
-    identity = stage.identity()
-    config = {**stage.config["members"][member], "isolated": stage.config["isolated"]}
-    return digest({**identity, "config": config, "inputs": _of_member(inputs, member)})
+    identity, own = stage.identity(), stage.config["members"][member]
+    above = f"members.{member}."
+    names = [name.removeprefix(above) for name in stage.names if name.startswith(above)]
+    read = [path for path, _ in named_files(own, names, stage.files)]
+    named = [[name, files[path]] for path, name in content_names(own, names, read)]
+    return digest(
+        {
+            **identity,
+            "config": {**without_names(own, names), "isolated": stage.config["isolated"]},
+            **({"files": named} if named else {}),
+            "inputs": _of_member(inputs, member),
+        }
+    )
 
 
 def _of_member(by_role: Mapping[str, str], member: str) -> dict[str, str]:
@@ -377,7 +389,9 @@ class Plan:
             )
             if stage.kind == "train" and "members" in stage.config:
                 for member in stage.config["members"]:
-                    parts[f"{stage.out}/{ADAPTERS}/{member}"] = _of_adapter(stage, member, inputs)
+                    parts[f"{stage.out}/{ADAPTERS}/{member}"] = _of_adapter(
+                        stage, member, inputs, self.files
+                    )
         return found
 
     @property

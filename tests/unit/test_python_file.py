@@ -279,12 +279,14 @@ def test_of_a_group_it_is_an_input_of_those_alone_whose_loss_it_is(project: Proj
 
     def identities() -> dict[str, str]:
         plan = compile_recipe(project, "pair", ())
+        behind.append(plan.fingerprints())
         stage = plan.stage("train", member="one")
         assert stage.files == (FILE,)
         assert stage.names == ("members.one.loss.file",)
         spec = stage.spec()
         return {name: member_fingerprint(spec, name, {}, plan.files) for name in ("one", "two")}
 
+    behind: list[dict[str, str]] = []
     before = identities()
     planned = plan_compiled(project, compile_recipe(project, "pair", ()), None)
     assert refusal(planned.findings) is None
@@ -293,6 +295,9 @@ def test_of_a_group_it_is_an_input_of_those_alone_whose_loss_it_is(project: Proj
     after = identities()
     assert before["one"] != after["one"]
     assert before["two"] == after["two"]
+    moved = {name for name in behind[0] if behind[0][name] != behind[1][name]}
+    assert {"pair/train", "pair/answer-torch--one", "pair/export-cpu-fp32--one"} <= moved
+    assert not {name for name in moved if name.endswith("--two")}
 
 
 def test_a_lock_holds_it(project: Project) -> None:
