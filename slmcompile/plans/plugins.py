@@ -12,7 +12,7 @@ import importlib.util
 import posixpath
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from math import inf
@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from slmcompile.console.errors import BadRecipeError, MissingError, RefusedError
+from slmcompile.console.errors import BadRecipeError, MissingError, RefusedError, StaleError
 from slmcompile.files.file_hash import file_hash
 from slmcompile.files.safe_read import check_inside, read_regular
 from slmcompile.metrics import METRICS
@@ -156,6 +156,23 @@ def package_hash(project: Project, plugin: str) -> str | None:
     if len(paths) > _MOST_FILES:
         raise RefusedError(f"{plugin}: more than {_MOST_FILES} files", "take it out of the policy")
     return digest({path.relative_to(root).as_posix(): file_hash(path, "sha256") for path in paths})
+
+
+def require_planned(project: Project, planned: Mapping[str, str]) -> None:
+    """That installed plug-ins are those of the plan; the files of others are the stage's own.
+
+    Args:
+        project: the project.
+        planned: ``package_hash`` of each, as the plan knew it.
+
+    Raises:
+        StaleError: one is another by now (exit 4).
+    """
+    for plugin, known in planned.items():
+        if package_hash(project, plugin) != known:
+            raise StaleError(
+                f"{plugin}: not the files that were planned with", "run `slmcompile sync --all`"
+            )
 
 
 def importable(project: Project) -> None:

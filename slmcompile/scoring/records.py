@@ -10,8 +10,9 @@ from typing import Any
 from slmcompile.data.labels import label_of
 from slmcompile.data.normal_label import normal_answer
 from slmcompile.data.store import Row
-from slmcompile.metrics.metric import Needs
+from slmcompile.metrics.metric import Metric, Needs
 from slmcompile.recipe.schema import LabelStep
+from slmcompile.registry.table import program
 from slmcompile.scoring.exact_match import is_correct
 
 
@@ -48,6 +49,33 @@ Column = Callable[[Mapping[str, Any], Row], Mapping[str, Any]]
 
 Opened = Callable[[Beside], Column]
 """What a metric's ``column`` names: reads once what every record's is made with."""
+
+
+def beside(
+    wanted: Sequence[Metric], project: Path, config: Mapping[str, Any], inputs: Mapping[str, Path]
+) -> Beside:
+    """What the wanted metrics read, of a stage.
+
+    Args:
+        wanted: they.
+        project: root of the project.
+        config: the stage's, which names the files.
+        inputs: its input folders by role.
+    """
+    return Beside(
+        files={metric.file: project / config[metric.file] for metric in wanted if metric.file},
+        folders={kind: inputs[kind] for metric in wanted for kind in metric.stages},
+    )
+
+
+def columns_of(wanted: Sequence[Metric], read: Beside) -> list[tuple[Needs, Column]]:
+    """What metrics need of every row beside its answer, with what they need of the answer."""
+    found: list[tuple[Needs, Column]] = []
+    for metric in wanted:
+        if metric.column:
+            opened: Opened = program(metric.column)
+            found.append((metric.needs, opened(read)))
+    return found
 
 
 def records(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from slmcompile.data.sample import sample
 from slmcompile.data.store import Row, read_split
 from slmcompile.files.artifact import write_json, write_text
+from slmcompile.inference.answers import Decode, ask, decoder, lines
 from slmcompile.inference.protocol import LanguageModel
 from slmcompile.machine.device import cpu_name
 from slmcompile.machine.process import thread_count
@@ -42,8 +43,8 @@ def run(context: Context) -> Result:
         answers = _baselines(context, rows)
     else:
         answers, measured = _model(context, rows)
-    lines = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers]
-    write_text(context.out / ANSWERS, "".join(lines))
+    written = [json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers]
+    write_text(context.out / ANSWERS, "".join(written))
     write_json(context.out / MEASURED, {"format_version": "1.0", **measured})
     return Result()
 
@@ -59,20 +60,17 @@ def _model(context: Context, rows: Sequence[Row]) -> tuple[list[dict[str, Any]],
     model, decode, size = _load(context, threads)
     asked = [row for row in rows if row.asked]
     context.progress.begin("sentence", len(asked))
-    answers = model.generate(
-        [row.prompt_ids for row in asked],
+    answers = ask(
+        model,
+        asked,
+        decode,
         config["max_new_tokens"],
         config["batch_size"],
         context.progress.step,
     )
     context.progress.end()
-    by_id = {row.id: answer for row, answer in zip(asked, answers, strict=True)}
-    found: list[dict[str, Any]] = []
-    for row, (log_likelihood, tokens) in zip(rows, model.log_likelihood(rows), strict=True):
-        line: dict[str, Any] = {"artifact": config["artifact"], "id": row.id}
-        if answer := by_id.get(row.id):
-            line |= {"text": decode(answer.ids), "ids": answer.ids, "cut_off": answer.cut_off}
-        found.append({**line, "log_likelihood": log_likelihood, "tokens": tokens})
+    told = lines(rows, answers, model.log_likelihood(rows))
+    found = [{"artifact": config["artifact"], **line} for line in told]
     timed = (asked or rows)[0]
     measured = {
         "tokens_per_second": model.decode_speed(timed.prompt_ids, SPEED_TOKENS),
@@ -83,7 +81,7 @@ def _model(context: Context, rows: Sequence[Row]) -> tuple[list[dict[str, Any]],
     return found, measured
 
 
-def _load(context: Context, threads: int) -> tuple[LanguageModel, Callable[[list[int]], str], int]:
+def _load(context: Context, threads: int) -> tuple[LanguageModel, Decode, int]:
     """The model, its own decoder, and its size on disk in bytes."""
     config, inputs = context.config, context.inputs
     if "export" in inputs:
@@ -91,22 +89,14 @@ def _load(context: Context, threads: int) -> tuple[LanguageModel, Callable[[list
 
         exported = onnx_model.load(inputs["export"], threads=threads)
         return exported, exported.decode, _size(inputs["export"])
-    from slmcompile.data.tokenizer import load_tokenizer
     from slmcompile.inference import torch_model
     from slmcompile.models.merge import is_adapter
 
     base = inputs["base"]
     trained = trained_weights(inputs["train"]) if "train" in inputs else None
     model = torch_model.load(base, trained, threads, config["precision"])
-    tokenizer = load_tokenizer(base)
-
-    def decode(ids: list[int]) -> str:
-        return str(
-            tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        )
-
     parts = [base] if trained is None or is_adapter(trained) else []
-    return model, decode, sum(_size(part) for part in [*parts, trained] if part)
+    return model, decoder(base), sum(_size(part) for part in [*parts, trained] if part)
 
 
 def _size(folder: Path) -> int:

@@ -12,18 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slmcompile.console.errors import StaleError
 from slmcompile.data.store import Row, read_split
 from slmcompile.files.artifact import write_json, write_text
-from slmcompile.metrics.metric import Metric, Needs
 from slmcompile.plans.artifacts import BASE, BASELINES, TUNED
-from slmcompile.plans.plugins import package_hash
+from slmcompile.plans.plugins import require_planned
 from slmcompile.recipe.project import Project
-from slmcompile.registry.table import program
 from slmcompile.scoring.by_source import scores_by_source
 from slmcompile.scoring.classification import label_scores
 from slmcompile.scoring.compared import agreement, comparisons
-from slmcompile.scoring.records import Asked, Beside, Column, Opened, known_of, records
+from slmcompile.scoring.records import Asked, beside, columns_of, known_of, records
 from slmcompile.scoring.score import score, wanted_metrics
 from slmcompile.stages.answer import ANSWERS, MEASURED
 from slmcompile.stages.context import Context, Result
@@ -43,8 +40,9 @@ def run(context: Context) -> Result:
     test = [row for row in every if row.counted]
     asked = Asked(config["task"], config["label"], config["label_steps"])
     wanted = wanted_metrics(config["metrics"], config["task"])
-    _check_plugins(context)
-    columns = _columns(context, wanted)
+    require_planned(Project(context.project), config.get("plugins", {}))
+    read = beside(wanted, context.project, config, context.inputs)
+    columns = columns_of(wanted, read)
     roles = {
         role.removeprefix(ROLE): path
         for role, path in context.inputs.items()
@@ -70,11 +68,11 @@ def run(context: Context) -> Result:
             if of_sources := scores_by_source(recorded, rows, wanted, known):
                 scores[name] |= {"sources": of_sources}
             artifacts[name] = {**over, **scores[name], **measured}
-        beside = {key: over[key] for key in over if key not in {"turns", "references"}}
+        counts = {key: over[key] for key in over if key not in {"turns", "references"}}
         comparable = {name: _comparable(values) for name, values in scores.items()}
         files[role] = {
             "format_version": "2.0",
-            **beside,
+            **counts,
             **(comparable if role == BASELINES else comparable[role]),
         }
     exports = [name for name in roles if name not in {BASE, BASELINES, TUNED}]
@@ -103,33 +101,6 @@ def run(context: Context) -> Result:
     ]
     write_text(context.out / PREDICTIONS, "".join(lines))
     return Result(metrics=files)
-
-
-def _check_plugins(context: Context) -> None:
-    """That installed plug-ins are those of the plan; the files of others are the stage's own."""
-    for plugin, known in context.config.get("plugins", {}).items():
-        if package_hash(Project(context.project), plugin) != known:
-            raise StaleError(
-                f"{plugin}: not the files that were planned with", "run `slmcompile sync --all`"
-            )
-
-
-def _columns(context: Context, wanted: Sequence[Metric]) -> list[tuple[Needs, Column]]:
-    """What metrics need of every row beside its answer, with what they need of the answer."""
-    beside = Beside(
-        files={
-            metric.file: context.project / context.config[metric.file]
-            for metric in wanted
-            if metric.file
-        },
-        folders={kind: context.inputs[kind] for metric in wanted for kind in metric.stages},
-    )
-    found: list[tuple[Needs, Column]] = []
-    for metric in wanted:
-        if metric.column:
-            opened: Opened = program(metric.column)
-            found.append((metric.needs, opened(beside)))
-    return found
 
 
 def _answers(folder: Path) -> dict[str, list[dict[str, Any]]]:
