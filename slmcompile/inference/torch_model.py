@@ -40,16 +40,22 @@ def load(base: Path, trained: Path | None, threads: int, precision: Precision) -
     model = load_merged(base, trained)
     if precision == "bf16":
         model = model.to(torch.bfloat16)
+    return TorchModel(model, stop_ids(base))
+
+
+def stop_ids(base: Path) -> frozenset[int]:
+    """Ids that end an answer, by a base model's folder."""
     generation = json.loads((base / "generation_config.json").read_text(encoding="utf-8"))
     stops = generation["eos_token_id"]
-    return TorchModel(model, frozenset([stops] if isinstance(stops, int) else stops))
+    return frozenset([stops] if isinstance(stops, int) else stops)
 
 
 class TorchModel:
-    """``LanguageModel`` over a transformers model."""
+    """``LanguageModel`` over a transformers model, which it puts into eval mode, on its device."""
 
     def __init__(self, model: Any, stops: frozenset[int]) -> None:
         self._model = model.eval()
+        self._device = model.device
         self._stops = stops
         self._context: int = model.config.max_position_embeddings
         self._vocab: int = model.config.vocab_size
@@ -87,7 +93,7 @@ class TorchModel:
                     answers[row].append(token)
                     keep.append(place)
             if len(keep) < len(alive):
-                cache.keep = torch.tensor(keep)
+                cache.keep = torch.tensor(keep, device=self._device)
                 alive = [alive[place] for place in keep]
             if not alive:
                 break
@@ -103,11 +109,12 @@ class TorchModel:
         """Next tokens of the batch, step by step; the caller may ask for a smaller batch."""
         import torch
 
-        ids = torch.tensor(padded_left(prompts, 0))
+        ids = torch.tensor(padded_left(prompts, 0), device=self._device)
         # Prompts of one length need no mask, and attention is quicker without.
         padding: dict[str, Any] = {}
         if any(len(prompt) < ids.shape[1] for prompt in prompts):
-            mask = torch.tensor(padded_left([[1] * len(prompt) for prompt in prompts], 0))
+            ones = padded_left([[1] * len(prompt) for prompt in prompts], 0)
+            mask = torch.tensor(ones, device=self._device)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             padding = {"attention_mask": mask, "position_ids": positions}
         shrink = _Shrink()
@@ -149,8 +156,9 @@ class TorchModel:
     def _score(self, rows: Sequence[Row]) -> list[tuple[float, int]]:
         import torch
 
-        ids = torch.tensor(padded_right([row.input_ids for row in rows], 0))
-        following = torch.tensor(padded_right([row.labels for row in rows], IGNORED))[:, 1:]
+        ids = torch.tensor(padded_right([row.input_ids for row in rows], 0), device=self._device)
+        labels = padded_right([row.labels for row in rows], IGNORED)
+        following = torch.tensor(labels, device=self._device)[:, 1:]
         trained = (following != IGNORED).any(0).nonzero().squeeze(1)
         with torch.inference_mode():
             # The LM head runs at the columns where some row is trained, and nowhere else.

@@ -23,8 +23,10 @@ _ELSEWHERE = ("softcap", "s_aux", "position_bias", "cache", "is_causal")
 @lru_cache(maxsize=64)
 def _causal_bias(length: int, group: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """[group · length, length]: 0 where a query may look, −inf where it may not."""
-    bias = torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu_(1)
-    return bias.repeat(group, 1)
+    # It is kept, and whoever asked first may have been generating: autograd takes no such tensors.
+    with torch.inference_mode(mode=False):
+        bias = torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu_(1)
+        return bias.repeat(group, 1)
 
 
 def grouped_attention(
