@@ -264,10 +264,10 @@ def test_an_entry_that_a_recipe_begins_or_ends_to_use_has_not_changed(
 def test_another_epoch_of_an_entry_reruns_the_stage_that_uses_it_and_says_so(
     ran: Project, monkeypatch: pytest.MonkeyPatch, table: Table[Any], entry: str, stage: str
 ) -> None:
-    raise_epoch(monkeypatch, entry, table)
+    before = raise_epoch(monkeypatch, entry, table)
     cause = only(why(ran, stage))
     assert cause.reason.sentence() == (
-        f"slmcompile's own code for {table.kind} {entry} changed (epoch 1 → 2)"
+        f"slmcompile's own code for {table.kind} {entry} changed (epoch {before} → {before + 1})"
     )
 
 
