@@ -35,6 +35,7 @@ from slmcompile.plans.definition import all_of, one_or_all
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state.locks import kept_work, kept_work_alone
+from slmcompile.state.scratch import forget_adapters
 from slmcompile.state.state import Cache, md5_file, object_path, read_lock
 
 _FORMAT_VERSION = "1.0"
@@ -158,6 +159,7 @@ def release(project: Project) -> None:
 
     Not while any of it is in use: this is housekeeping, and the next stage does it.
     """
+    forget_adapters(project, _FORGOTTEN)
     kept = project.scratch / "kept"
     if not kept.is_dir():
         return

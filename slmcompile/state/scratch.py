@@ -6,7 +6,10 @@ results of other work are never found, let alone continued or taken.
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,14 @@ FINISHED = "finished"
 def scratch_beside(folder: Path, fingerprint: str) -> Path:
     """The folder of another piece of work, given one's."""
     return folder.with_name(fingerprint[:16])
+
+
+def forget_adapters(project: Project, seconds: float) -> None:
+    """Gives up what adapters have learnt that no training has wanted for so long."""
+    for folder in (project.scratch / "scratch").glob(f"*/{FINISHED}"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > seconds:
+                shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def scratch_folder(project: Project, fingerprint: str) -> Path:

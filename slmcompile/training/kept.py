@@ -8,6 +8,7 @@ straight into its output.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,12 @@ def write_record(member: Member, record: TrainingRecord, weights: Path) -> None:
 
 
 def put_into_place(member: Member) -> None:
-    """Copies a group's member to where the stage wants it."""
-    if member.name:
-        shutil.copytree(_folder(member) / _WEIGHTS, member.out, dirs_exist_ok=True)
+    """Copies a group's member to where the stage wants it; its checkpoints are of no use then."""
+    if not member.name:
+        return
+    shutil.copytree(_folder(member) / _WEIGHTS, member.out, dirs_exist_ok=True)
+    # It was wanted, so its time begins again.
+    os.utime(_folder(member))
+    for path in member.scratch.iterdir():
+        if path != _folder(member):
+            shutil.rmtree(path, ignore_errors=True)

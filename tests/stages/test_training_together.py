@@ -327,6 +327,8 @@ def test_a_member_that_joins_retrains_nobody(
     assert {name: after[name] for name in before} == before
     assert set(records) == {"one", "two", "three"}
     assert sum("taken as it is" in line for line in told) == 2
+    for each in joined:
+        assert [path.name for path in each.scratch.iterdir()] == ["finished"]
     assert max(steps) == 6, "somebody else was trained"
 
 

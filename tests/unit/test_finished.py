@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,13 @@ def test_constant_outputs_are_not_kept(project: Project) -> None:
     spec = SPEC | {"kind": "gate"}
     finished.keep(project, spec, "cd" * 32, project.root / OUT, Texts())
     assert not (project.root / ".slmcompile" / "finished" / f"{'cd' * 32}.json").exists()
+
+
+def test_what_adapters_have_learnt_is_given_up_when_nobody_wants_it(project: Project) -> None:
+    folders = [project.scratch / "scratch" / name / "finished" for name in ("wanted", "old")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    long_ago = time.time() - 15 * 86400
+    os.utime(folders[1], (long_ago, long_ago))
+    finished.release(project)
+    assert [folder.is_dir() for folder in folders] == [True, False]
