@@ -32,11 +32,13 @@ class Work:
         tokens: tokens trained on.
         parameters: weights of the base model.
         full: whether all of them are trained.
+        answers: answers that its validations generate.
     """
 
     tokens: int
     parameters: int
     full: bool
+    answers: int = 0
 
     @property
     def size(self) -> float:
@@ -52,20 +54,25 @@ def seconds_of(entries: Entries, stage: Stage, work: Work | None) -> Interval | 
 
     Of a training run part is start-up and part grows with the work, and how much is which is not
     known: by the run that is nearest in work, the time lies between that run's own and that run's
-    scaled by the work. Where either amount is not known, only the same stage's own times count.
+    scaled by the work. Where either amount is not known, only the same stage's own times count. A
+    run whose validations generate answers is like no run whose do not; between two that do, the
+    time grows by no more than whichever of steps and answers grows more.
     Another stage is like one of the same kind and name in another recipe.
     """
     own = entries.get(stage.address, ())
     like = own or entries.get(stage.name, ())
     if stage.kind != "train":
         return _usual(like)
-    known = [(done.size, entry) for entry in like if (done := _work(entry))]
+    known = [(done, entry) for entry in like if (done := _work(entry))]
     if work is None or not work.size or not known:
         return _usual(own)
-    nearest = min((size for size, _ in known), key=lambda size: abs(log(size / work.size)))
-    seconds = _usual([entry for size, entry in known if size == nearest])
-    times = work.size / nearest
-    return seconds * Interval(min(1, times), max(1, times)) if seconds else None
+    known = [(done, entry) for done, entry in known if bool(done.answers) == bool(work.answers)]
+    if not known:
+        return None
+    nearest = min((done for done, _ in known), key=lambda done: abs(log(done.size / work.size)))
+    seconds = _usual([entry for done, entry in known if done == nearest])
+    times = {1.0, work.size / nearest.size, work.answers / (nearest.answers or 1) or 1.0}
+    return seconds * Interval(min(times), max(times)) if seconds else None
 
 
 def _usual(entries: Sequence[Mapping[str, Any]]) -> Interval | None:
@@ -80,7 +87,8 @@ def _work(entry: Mapping[str, Any]) -> Work | None:
         return None
     trained = int(entry.get("trainable_parameters", 0))
     full = trained == total
-    return Work(int(tokens), int(total) if full else int(total) - trained, full)
+    weights = int(total) if full else int(total) - trained
+    return Work(int(tokens), weights, full, int(entry.get("answers") or 0))
 
 
 def earlier_runs(project: Project) -> Entries:

@@ -62,6 +62,7 @@ class Rows:
         prompt: a prompt.
         train: rows of the train split; None where not known.
         test: rows that are evaluated; None where not known.
+        answered: rows that a validation asks or scores for its metric; None where not known.
         varied: whether rows differ in length.
     """
 
@@ -71,6 +72,7 @@ class Rows:
     train: int | None
     test: int | None
     varied: bool = False
+    answered: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,13 @@ def decoder_of(model: Architecture) -> Decoder | None:
 
 
 def training_memory(
-    train: Train, model: Architecture, decoder: Decoder, found: Trainable, rows: Rows, steps: int
+    train: Train,
+    model: Architecture,
+    decoder: Decoder,
+    found: Trainable,
+    rows: Rows,
+    steps: int,
+    answering: Interval | None = None,
 ) -> Interval:
     """Bytes at the peak of the train stage.
 
@@ -118,6 +126,7 @@ def training_memory(
         found: what is trained.
         rows: lengths.
         steps: optimizer steps of the run.
+        answering: what a validation takes to measure a metric (``validation_answers``).
     """
     terms = METHODS[train.method].memory
     batch = _at_most(train.per_device_train_batch_size, rows.train)
@@ -138,7 +147,8 @@ def training_memory(
     backward = exactly(state) * STATE + _embedding_gradient(decoder, found)
     if small:
         backward += kept * KEPT_SMALL_AFTER
-    left = weights + larger(forward, backward) + _shapes(train, rows, steps)
+    between = exactly(state - gradients) * STATE + (answering or exactly(0))
+    left = weights + larger(forward, backward, between) + _shapes(train, rows, steps)
     left += exactly(model.stored_bytes) * terms.left_by_loading
     read_as = terms.read_as(train)
     copied = model.stored_bytes if read_as is None else model.converted_bytes(read_as)
@@ -255,19 +265,9 @@ def evaluation_memory(
     loading = exactly(copied) * MAPPED
     if evaluation.precision == "bf16":
         loading = larger(loading, exactly(weights / 2))
-    # One prompt at least, at most a whole batch of the longest; a layer of it on top.
-    most = _at_most(min(evaluation.batch_size, MOST_ROWS), rows.test)
-    cache = 8.0 * decoder.key_heads * decoder.width * decoder.layers
     layer = 4.0 * _kept_by_a_layer(train, decoder)
-    generating = Interval(
-        cache * rows.prompt.low,
-        most * ((cache + layer) * rows.prompt.high + cache * evaluation.max_new_tokens) * 1.25,
-    )
-    scored = Interval(
-        _scored(decoder, 1, rows.longest.low, rows.trained.low),
-        _scored(decoder, rows.test, rows.longest.high, rows.trained.high),
-    )
-    scoring = scored * COPIES
+    generating = _generating(evaluation, train, decoder, rows.prompt, rows.test, 4)
+    scoring = _scoring(decoder, rows, rows.test)
     # Scoring comes after generating, whose room the allocator may not have given back, and runs a
     # layer of one batch too.
     both = Interval(
@@ -276,6 +276,46 @@ def evaluation_memory(
     )
     rest = Interval(max(loading.low, both.low), max(loading.high + STAYS * both.high, both.high))
     return EVALUATION_LIBRARIES + weights + rest + _shapes(evaluation, rows, rows.test)
+
+
+def validation_answers(
+    evaluation: Eval, train: Train, decoder: Decoder, rows: Rows, *, generates: bool
+) -> Interval:
+    """Bytes that a validation takes for its metric, on top of what stands between two steps."""
+    if generates:
+        item = _item(train)
+        return _generating(evaluation, train, decoder, rows.prompt, rows.answered, item)
+    return _scoring(decoder, rows, rows.answered)
+
+
+def _generating(
+    evaluation: Eval,
+    train: Train,
+    decoder: Decoder,
+    prompt: Interval,
+    rows: int | None,
+    item: int,
+) -> Interval:
+    """Bytes of keys and values, and of a layer of the prompts, in a type of ``item`` bytes.
+
+    One prompt at least, at most a whole batch of the longest.
+    """
+    most = _at_most(min(evaluation.batch_size, MOST_ROWS), rows)
+    cache = 2.0 * item * decoder.key_heads * decoder.width * decoder.layers
+    layer = item * _kept_by_a_layer(train, decoder)
+    return Interval(
+        cache * prompt.low,
+        most * ((cache + layer) * prompt.high + cache * evaluation.max_new_tokens) * 1.25,
+    )
+
+
+def _scoring(decoder: Decoder, rows: Rows, count: int | None) -> Interval:
+    """Bytes of the logits of scored rows, one at least, at most a whole batch of the longest."""
+    scored = Interval(
+        _scored(decoder, 1, rows.longest.low, rows.trained.low),
+        _scored(decoder, count, rows.longest.high, rows.trained.high),
+    )
+    return scored * COPIES
 
 
 def _scored(decoder: Decoder, rows: int | None, longest: float, trained: float) -> float:

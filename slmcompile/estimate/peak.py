@@ -11,12 +11,14 @@ from slmcompile.estimate.memory import (
     decoder_of,
     evaluation_memory,
     training_memory,
+    validation_answers,
 )
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
+from slmcompile.metrics import METRICS
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.interval import Interval, larger
 from slmcompile.templates import TEMPLATES
@@ -53,7 +55,13 @@ def predict(context: CheckContext) -> Memory | None:
     recipe, rows = context.recipe, rows_of(context.recipe, context.data)
     steps = plan_steps(recipe.train, rows.train).max_steps if rows.train else 1 << 30
     found = trainable(recipe.train, model)
-    training = training_memory(recipe.train, model, decoder, found, rows, steps)
+    metric = METRICS.get(recipe.train.metric_for_best_model)
+    answering = None
+    if metric is not None:
+        answering = validation_answers(
+            recipe.eval, recipe.train, decoder, rows, generates=metric.generates
+        )
+    training = training_memory(recipe.train, model, decoder, found, rows, steps, answering)
     for other in context.beside:
         # The base is there once; rows, activations, adapters and their optimizers are everyone's.
         shared = METHODS[recipe.train.method].memory.base(recipe.train, model)
@@ -83,7 +91,8 @@ def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
     lengths = data.report["lengths"]
     total, answer, prompt = lengths["total"], lengths["answer"], lengths["prompt"]
     every = any(TEMPLATES[part.template.type].every_turn for part in recipe.data.parts)
-    test = data.rows["test"]
+    test, validation = data.rows["test"], data.rows["validation"]
+    limit = recipe.train.eval_limit
     return Rows(
         longest=Interval(total["percentiles"]["p95"], total["max"]),
         trained=Interval(answer["min"], total["max"] if every else answer["max"]),
@@ -91,6 +100,7 @@ def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:
         train=data.rows["train"],
         test=test if recipe.eval.limit is None else min(test, recipe.eval.limit),
         varied=total["min"] < total["max"],
+        answered=validation if limit is None else min(validation, limit),
     )
 
 

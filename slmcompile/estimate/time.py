@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from slmcompile.estimate.earlier_runs import Work, earlier_runs, seconds_of
@@ -29,6 +30,7 @@ from slmcompile.estimate.trainable import trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
+from slmcompile.metrics import METRICS
 from slmcompile.plans.kinds import KINDS
 from slmcompile.shapes.architecture import Architecture
 from slmcompile.shapes.interval import Interval, exactly, larger
@@ -47,6 +49,8 @@ class Cost:
 
     Attributes:
         trains: whether anything is trained.
+        at_most: whether training may stop before its last step, so that steps, tokens, operations
+            and time are those of a run that does not.
         steps: optimizer steps.
         tokens: tokens trained on, padding left out.
         flops: of training.
@@ -59,6 +63,7 @@ class Cost:
     """
 
     trains: bool
+    at_most: bool
     steps: int | None
     tokens: int | None
     flops: float | None
@@ -80,6 +85,7 @@ class Cost:
             "seconds": most,
             "seconds_range": [self.seconds.low, most] if self.seconds else None,
             "unmeasured": list(self.unmeasured),
+            "at_most": self.at_most,
             "memory_bytes": memory,
             "steps": self.steps,
             "tokens": self.tokens,
@@ -105,9 +111,11 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
     tokens = _sum(of_each)
     memory = [predict(each) for each in contexts] if running & {"train", "answer"} else []
     parameters = model.parameters if model else context.recipe.model.parameters
-    seconds, unmeasured = _time(context, changes, _work(context, parameters, tokens))
+    seconds, unmeasured = _time(context, changes, _work(contexts, parameters, tokens))
     return Cost(
         trains=trains,
+        at_most=trains
+        and any(each.recipe.train.early_stopping_patience is not None for each in contexts),
         steps=_most([_steps(each) for each in contexts]) if trains else None,
         tokens=tokens,
         flops=_flops_of(contexts, model, of_each) if model else None,
@@ -173,11 +181,25 @@ def _flops(context: CheckContext, model: Architecture, tokens: int) -> float:
     return float(per_token) * tokens + (6.0 if full else 4.0) * head * trained
 
 
-def _work(context: CheckContext, parameters: int | None, tokens: int | None) -> Work | None:
+def _work(
+    contexts: Sequence[CheckContext], parameters: int | None, tokens: int | None
+) -> Work | None:
     """What training amounts to, as the journal writes it of earlier runs."""
     if parameters is None or tokens is None:
         return None
-    return Work(tokens, parameters, full=METHODS[context.recipe.train.method].writes == "model")
+    full = METHODS[contexts[0].recipe.train.method].writes == "model"
+    return Work(tokens, parameters, full, sum(_answers(each) for each in contexts))
+
+
+def _answers(context: CheckContext) -> int:
+    """What validations generate: of all their rows, whichever of them ask for an answer."""
+    train, steps = context.recipe.train, _steps(context)
+    metric = METRICS.get(train.metric_for_best_model)
+    if metric is None or not metric.generates or context.data is None or steps is None:
+        return 0
+    rows = context.data.rows["validation"]
+    asked = rows if train.eval_limit is None else min(rows, train.eval_limit)
+    return asked * ceil(steps / train.eval_steps)
 
 
 def _time(
@@ -220,7 +242,8 @@ def cost_line(cost: Cost) -> str:
     size = f", {_size(cost.parameters)} parameters" if cost.parameters else ""
     model = f"{cost.model} ({cost.license}{size})"
     unknown = "steps and tokens are known after data" if cost.trains else "nothing is trained"
-    return f"Cost: {_duration(cost)}{peak}; {', '.join(work) or unknown}; {model}."
+    told = f"{'at most ' * (cost.at_most and bool(work))}{', '.join(work) or unknown}"
+    return f"Cost: {_duration(cost)}{peak}; {told}; {model}."
 
 
 def _duration(cost: Cost) -> str:
@@ -234,6 +257,8 @@ def _duration(cost: Cost) -> str:
     low, high = _length(cost.seconds.low), _length(cost.seconds.high)
     if stages:
         return f"at least {low} on this machine, {unknown}"
+    if cost.at_most:
+        return f"at most {high} on this machine"
     time = f"≈ {high}" if cost.seconds.high < _NARROW * cost.seconds.low else f"{low} to {high}"
     return f"{time} on this machine"
 

@@ -10,6 +10,8 @@ from slmcompile.losses import LOSSES
 from slmcompile.losses.cross_entropy import CrossEntropy
 from slmcompile.losses.keys import LossKeys
 from slmcompile.methods import METHODS
+from slmcompile.methods.early_stopping import LOSS
+from slmcompile.metrics import METRICS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.registry.markers import ByName, NameIn
 from slmcompile.registry.section import Section, Seed, cosmetic
@@ -21,6 +23,14 @@ MethodName = Annotated[
 OptimizerName = Annotated[str, NameIn(OPTIMIZERS), Field(description="Optimizer.")]
 AnyLoss = Annotated[LossKeys, ByName(LOSSES, "type", default="cross_entropy", apart=True)]
 """The section of the loss that ``type`` names, with its keys and no others."""
+
+BestMetric = Annotated[str, NameIn(METRICS, also=(LOSS,))]
+
+SAID_IF_OTHER = (
+    *("metric_for_best_model", "early_stopping_patience", "early_stopping_threshold"),
+    *("eval_limit", "loss", "together", "isolated"),
+)
+"""Keys that JSON values hold only where they are not at their default."""
 
 
 class Train(Section):
@@ -71,7 +81,31 @@ class Train(Section):
     )
     eval_steps: int = Field(50, ge=1, description="Optimizer steps between validations.")
     load_best_model_at_end: bool = Field(
-        True, description="Keep the weights of the best validation loss, not the last."
+        True, description="Keep the weights of the best validation, not the last."
+    )
+    metric_for_best_model: BestMetric = Field(
+        LOSS,
+        description="Which validation is the best: that of the lowest loss, or the best by a metric"
+        " over answers to the validation split. They are generated at each validation as eval says,"
+        " by the model as it trains: in train.precision and, of qlora, over the base in 4 bits.",
+    )
+    early_stopping_patience: int | None = Field(
+        None,
+        ge=1,
+        description="Training stops after this many validations in a row that do not improve"
+        " metric_for_best_model; null trains to the end.",
+    )
+    early_stopping_threshold: float = Field(
+        0.0,
+        ge=0,
+        description="A validation counts as better where metric_for_best_model moves by more than"
+        " this, in the metric's own unit.",
+    )
+    eval_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Rows of the validation split that metric_for_best_model is measured on, a"
+        " sample as eval.limit takes it; null takes all. The loss is always over all.",
     )
     seed: Seed = Field(0, description="Seed of initial adapters, order and dropout.")
     num_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
@@ -93,12 +127,8 @@ class Train(Section):
 
     @model_serializer(mode="wrap")
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is about other adapters, and the loss, where they are as ever."""
+        """Without what is not asked for: a spec that says nothing of it stays as it was."""
         found: dict[str, Any] = rest(self)
-        if self.together:
-            found.pop("together", None)
-        if not self.isolated:
-            found.pop("isolated", None)
-        if self.loss == type(self).model_fields["loss"].default:
-            found.pop("loss", None)
-        return found
+        fields = type(self).model_fields
+        unsaid = {k for k in SAID_IF_OTHER if getattr(self, k) == fields[k].default}
+        return {key: value for key, value in found.items() if key not in unsaid}

@@ -80,6 +80,11 @@ class Metric:
     plugin: str = ""
 
     @property
+    def generates(self) -> bool:
+        """Whether answers are generated for it."""
+        return self.needs != "likelihood"
+
+    @property
     def bounded(self) -> bool:
         """Whether it has a largest value."""
         return self.high < inf

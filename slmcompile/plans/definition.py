@@ -15,7 +15,13 @@ from typing import Any
 from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.names import content_names, named_entry, named_files, without_names
+from slmcompile.plans.names import (
+    content_names,
+    named_entry,
+    named_files,
+    names_of_member,
+    without_names,
+)
 
 SPEC_SCHEMA = 1
 _DIGITS = re.compile(r"[0-9a-f]{8}")
@@ -213,16 +219,14 @@ def _of_adapter(
     stage: Stage, member: str, inputs: Mapping[str, str], files: Mapping[str, str]
 ) -> str:
     """SHA-256 of what one adapter of a training depends on, whoever is beside it."""
-    identity, own = stage.identity(), stage.config["members"][member]
-    above = f"members.{member}."
-    names = [name.removeprefix(above) for name in stage.names if name.startswith(above)]
-    read = [path for path, _ in named_files(own, names, stage.files)]
-    named = [[name, files[path]] for path, name in content_names(own, names, read)]
+    own = stage.config["members"][member]
+    names, read = names_of_member(stage.config, stage.names, stage.files, member)
+    told = [[name, files[path]] for path, name in content_names(own, names, read)]
     return digest(
         {
-            **identity,
+            **stage.identity(),
             "config": {**without_names(own, names), "isolated": stage.config["isolated"]},
-            **({"files": named} if named else {}),
+            **({"files": told} if told else {}),
             "inputs": _of_member(inputs, member),
         }
     )
@@ -389,9 +393,8 @@ class Plan:
             )
             if stage.kind == "train" and "members" in stage.config:
                 for member in stage.config["members"]:
-                    parts[f"{stage.out}/{ADAPTERS}/{member}"] = _of_adapter(
-                        stage, member, inputs, self.files
-                    )
+                    part = _of_adapter(stage, member, inputs, self.files)
+                    parts[f"{stage.out}/{ADAPTERS}/{member}"] = part
         return found
 
     @property

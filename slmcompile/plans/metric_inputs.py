@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slmcompile.metrics import METRICS
@@ -20,7 +20,8 @@ class MetricInputs:
     """Of some metrics; each is a part of a ``Stage``'s attribute of that name.
 
     Attributes:
-        config: paths of project files by their keys of ``eval``, and hashes of installed plug-ins.
+        config: paths of project files by their keys of ``eval``, hashes of installed plug-ins, and
+            what else is asked for.
         reads: where these lie in the recipe.
         packages: versions by name.
         files: project files.
@@ -28,12 +29,12 @@ class MetricInputs:
         epochs: of the metrics.
     """
 
-    config: Mapping[str, Any]
-    reads: Mapping[str, str]
-    packages: Mapping[str, str]
-    files: tuple[str, ...]
-    names: tuple[str, ...]
-    epochs: Mapping[str, int]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    reads: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    epochs: Mapping[str, int] = field(default_factory=dict)
 
 
 def metric_inputs(making: Making, wanted: Sequence[Metric], key: str) -> MetricInputs:

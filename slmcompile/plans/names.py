@@ -99,6 +99,29 @@ def _at(config: Any, keys: Sequence[str]) -> Any:
     return config
 
 
+def names_of_member(
+    config: Mapping[str, Any], names: Sequence[str], files: Sequence[str], member: str
+) -> tuple[list[str], list[str]]:
+    """Of what a stage for several adapters names and reads, what is of one; see ``named_files``.
+
+    A file that others alone name is nothing to it; one that nobody names may be.
+
+    Args:
+        config: the stage's, with each adapter's in ``members``.
+        names: dotted keys in it that hold paths.
+        files: the files that the stage reads.
+        member: the adapter's name.
+
+    Returns:
+        Keys in the adapter's own config, and files.
+    """
+    prefix = f"members.{member}."
+    own = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    named = {path for path, _ in named_files(config, names, files)}
+    named -= {path for path, _ in named_files(config["members"][member], own, files)}
+    return own, [path for path in files if path not in named]
+
+
 def _paths(config: Any, name: str) -> list[str]:
     config = _at(config, name.split("."))
     listed = config if isinstance(config, list | tuple) else [config]

@@ -23,14 +23,16 @@ class NameIn:
     Attributes:
         table: the table.
         chosen: which of its entries may be named; all by default.
+        also: what may be written beside them.
     """
 
     table: Mapping[str, Any]
     chosen: Callable[[Any], bool] = lambda _: True
+    also: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """What may be written."""
-        return [name for name, entry in self.table.items() if self.chosen(entry)]
+        return [*self.also, *(name for name, entry in self.table.items() if self.chosen(entry))]
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slmcompile.methods.early_stopping import LOSS, BestBy, stopped_sentence
 from slmcompile.metrics import METRICS
 from slmcompile.report.facts import (
     Artifact,
@@ -209,6 +210,19 @@ def overfitting_sentence(training: Mapping[str, Any]) -> str | None:
     )
 
 
+def early_stop_sentence(training: Mapping[str, Any]) -> str | None:
+    """Says when and why training stopped before its last step, or None."""
+    told = training.get("early_stopping") or {}
+    if not told.get("stopped"):
+        return None
+    metric = training.get("metric_for_best_model") or LOSS
+    best = training["best_eval_loss" if metric == LOSS else "best_metric"]
+    by = BestBy(metric, told["patience"], told["threshold"])
+    return stopped_sentence(
+        by, training["steps"], told["planned_steps"], best, training["best_step"]
+    )
+
+
 def validation_sentence(training: Mapping[str, Any]) -> str | None:
     """What validation loss tells of overfitting; None where it was not measured."""
     measured = [loss for _, loss in _validation(training)]
@@ -241,6 +255,7 @@ def all_findings(facts: ReportFacts) -> list[str]:
         same_reference_sentence(facts),
         *baseline_sentences(facts),
         *(export_sentence(facts, export) for export in facts.of_kind("export")),
+        early_stop_sentence(facts.training),
         overfitting_sentence(facts.training),
     ]
     return [sentence for sentence in sentences if sentence]

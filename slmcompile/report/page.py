@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from slmcompile.metrics import METRICS
 from slmcompile.report.by_label import by_label
 from slmcompile.report.by_source import by_source
 from slmcompile.report.cases import Case, cases
@@ -14,7 +15,13 @@ from slmcompile.report.charts import Mark, Series, line_chart
 from slmcompile.report.comparison import artifact_table, gate_table
 from slmcompile.report.data_section import data_section
 from slmcompile.report.facts import ReportFacts
-from slmcompile.report.findings import all_findings, kept_step, validation_sentence, verdict
+from slmcompile.report.findings import (
+    all_findings,
+    early_stop_sentence,
+    kept_step,
+    validation_sentence,
+    verdict,
+)
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Group, Line, document, figure, section, table
 from slmcompile.report.method import fine_tuned, overridden
@@ -141,17 +148,24 @@ def _training(training: Mapping[str, Any]) -> str:
         figure(name, line_chart(name, [Series(key, "plain", _points(training, key))], height=125))
         for name, key in (
             *([(f"Minimised: {objective}", "loss")] if objective else []),
+            *_of_metric(training),
             ("Learning rate", "learning_rate"),
             ("Gradient norm", "grad_norm"),
         )
     )
-    note = validation_sentence(training)
-    checked = f"<p>{escape(note)}</p>" if note else ""
+    notes = (early_stop_sentence(training), validation_sentence(training))
+    checked = "".join(f"<p>{escape(note)}</p>" for note in notes if note)
     loss = figure(caption, chart)
     return (
         f"{_training_figures(training)}{checked}"
         f'<div class="pair"><div>{loss}{legend}</div><div>{small}</div></div>'
     )
+
+
+def _of_metric(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Caption and key of the metric that validations measured, where they did."""
+    name = training.get("metric_for_best_model")
+    return [(f"{METRICS[name].title} over the validation split", "eval_metric")] if name else []
 
 
 def _training_figures(training: Mapping[str, Any]) -> str:

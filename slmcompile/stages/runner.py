@@ -46,7 +46,7 @@ from slmcompile.state.state import md5_file
 
 # Only these stages may use the network; every other one runs with the hubs' own off switch on.
 
-_WORK = ("tokens", "total_parameters", "trainable_parameters")
+_WORK = ("tokens", "total_parameters", "trainable_parameters", "answers")
 """Metrics that say how much a stage had to do; estimates of later runs scale by them."""
 
 

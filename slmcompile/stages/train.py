@@ -8,6 +8,7 @@ own: what the stages behind it read is its alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,17 +17,23 @@ from slmcompile.files.artifact import sha256_file, write_json, write_manifest
 from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
+from slmcompile.metrics import METRICS
 from slmcompile.models.adapter import CONFIG_FILE
 from slmcompile.models.merge import METHOD_FILE
+from slmcompile.plans.answered_validation import SECTION
 from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.definition import OF_MEMBER
+from slmcompile.plans.plugins import require_planned
+from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import train_section
+from slmcompile.scoring.records import Asked, beside
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.track import stage_tracker
 from slmcompile.state.scratch import member_fingerprint, scratch_beside
 from slmcompile.training.group import Member
 from slmcompile.training.loop import train_together
-from slmcompile.training.record import COMPARABLE, TrainingRecord, TrainRuntime
+from slmcompile.training.record import COMPARABLE, IF_ASKED, TrainingRecord, TrainRuntime
+from slmcompile.training.task_metric import Answering
 
 
 def run(context: Context) -> Result:
@@ -49,7 +56,10 @@ def run(context: Context) -> Result:
     finally:
         tracker.finish()
     told = {name: record.to_json() for name, record in records.items()}
-    compared = {name: {key: of[key] for key in COMPARABLE} for name, of in told.items()}
+    compared = {
+        name: {key: of[key] for key in (*COMPARABLE, *IF_ASKED) if key in of}
+        for name, of in told.items()
+    }
     if "" in told:
         return Result(
             metrics={"format_version": "2.0", **compared[""]},
@@ -62,7 +72,7 @@ def run(context: Context) -> Result:
 
 
 def _alone(context: Context) -> Member:
-    config = train_section(context.config)
+    config, answering = _asked(context, context.config)
     weights = context.out / METHODS[config.method].writes
     weights.mkdir()
     _tell_code(context, config)
@@ -74,6 +84,7 @@ def _alone(context: Context) -> Member:
         context.scratch,
         context.fingerprint,
         context.project,
+        answering,
     )
 
 
@@ -88,10 +99,10 @@ def _group(context: Context) -> list[Member]:
         manifests = {"base": context.manifests["base"], "data": context.manifests[data]}
         identity = member_fingerprint(context.spec, name, manifests, files)
         scratch = scratch_beside(context.scratch, identity)
-        config = train_section(values)
+        config, answering = _asked(context, values)
         _tell_code(context, config)
         rows = context.inputs[data]
-        found.append(Member(name, config, rows, out, scratch, identity, context.project))
+        found.append(Member(name, config, rows, out, scratch, identity, context.project, answering))
     return found
 
 
@@ -99,6 +110,27 @@ def _tell_code(context: Context, config: Train) -> None:
     """Says which file of the project is about to be executed."""
     if key := LOSSES[config.loss.type].code:
         context.progress.say(f"executes {getattr(config.loss, key)}, code of this project")
+
+
+def _asked(context: Context, given: Mapping[str, Any]) -> tuple[Train, Answering | None]:
+    """A train section, and how its validation split is answered where that decides."""
+    values = dict(given)
+    how = values.pop(SECTION, None)
+    config = train_section(values)
+    if how is None:
+        return config, None
+    metric = METRICS[config.metric_for_best_model]
+    require_planned(Project(context.project), how.get("plugins", {}))
+    return config, Answering(
+        metric=metric,
+        asked=Asked(how["task"], how["label"], how["label_steps"]),
+        labelled=how["labelled"],
+        seed=how["seed"],
+        max_new_tokens=how["max_new_tokens"],
+        batch_size=how["batch_size"],
+        read=beside([metric], context.project, how, context.inputs),
+        limit=config.eval_limit,
+    )
 
 
 def _sign(member: Member) -> None:

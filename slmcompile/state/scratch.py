@@ -15,7 +15,7 @@ from typing import Any
 
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.names import content_names, named_files, without_names
+from slmcompile.plans.names import content_names, names_of_member, without_names
 from slmcompile.recipe.project import Project
 
 _IDENTITY = ("schema", "kind", "epoch", "packages")
@@ -70,16 +70,13 @@ def member_fingerprint(
         spec: of the stage that trains several.
         member: one of them.
         manifests: of the base model and of its rows, as ``base`` and ``data``.
-        files: SHA-256 of the project files that the spec lists, by path; those that the adapter's
-            own keys name are its.
+        files: SHA-256 of the project files that the spec lists, by path.
     """
     config = spec["config"]
     beside = {} if config["isolated"] else {"grouped": True}
-    own, above = config["members"][member], f"members.{member}."
-    names = [name.removeprefix(above) for name in spec.get("names", ()) if name.startswith(above)]
-    read = [path for path, _ in named_files(own, names, spec.get("files", ()))]
-    alone = {**spec, "config": {**own, **beside}, "names": names, "files": read}
-    return work_fingerprint(alone, manifests, files)
+    names, read = names_of_member(config, spec.get("names", ()), spec.get("files", ()), member)
+    alone = {"config": {**config["members"][member], **beside}, "names": names, "files": read}
+    return work_fingerprint({**spec, **alone}, manifests, files)
 
 
 FINISHED = "finished"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from slmcompile.console.errors import StageFailedError
+from slmcompile.data.store import Row
 from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
@@ -27,6 +28,7 @@ from slmcompile.training.learner import Learner
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.methods.protocol import ALONE, MethodProgram
 from slmcompile.training.session import Session
+from slmcompile.training.task_metric import Answering, TaskMetric
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Member:
         scratch: checkpoints, and in a group its finished weights; survives kills.
         identity: fingerprint of its work; a checkpoint that carries another is refused.
         project: folder that code of the recipe lies in.
+        answering: how its validation split is answered, where that decides which weights are best.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Member:
     scratch: Path
     identity: str
     project: Path = Path()
+    answering: Answering | None = None
 
     @property
     def adapter(self) -> str:
@@ -117,12 +121,10 @@ def open_group(
         _require_single_rows(members)
     session = Session(
         base_model,
-        [
-            Learner(each.name, each.config, weights[each.name], *rows[each.name], each.project)
-            for each in members
-        ],
+        [_learner(each, base, weights[each.name], *rows[each.name]) for each in members],
         device,
         layout,
+        adapters,
         isolated=isolated,
         by_row=not apart,
     )
@@ -139,6 +141,26 @@ def _require_single_rows(members: Sequence[Member]) -> None:
                 " its own and a loss of the whole batch would see one row",
                 "choose another train.loss, or another base model",
             )
+
+
+def _learner(
+    member: Member,
+    base: Path,
+    weights: MasterWeights,
+    train_rows: Sequence[Row],
+    validation_rows: Sequence[Row],
+) -> Learner:
+    answering = member.answering
+    metric = TaskMetric(answering, validation_rows, base) if answering else None
+    return Learner(
+        member.name,
+        member.config,
+        weights,
+        train_rows,
+        validation_rows,
+        member.project,
+        metric,
+    )
 
 
 def _attach(

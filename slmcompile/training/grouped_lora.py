@@ -15,7 +15,8 @@ the rows of one learner after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -174,6 +175,29 @@ def _one_by_one(
         module._active_adapter = [adapter]  # noqa: SLF001
         found.append(forward(module, x[:, part.tokens]))
     return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+
+@contextmanager
+def only(model: nn.Module, adapter: str) -> Iterator[None]:
+    """One learner's adapter is the active one for a block, where no batch says whose rows come.
+
+    PEFT's own ``set_adapter`` would also say which weights require a gradient.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    before: list[tuple[Any, Any]] = []
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            before.append((module, module._active_adapter))  # noqa: SLF001
+            # A layer passes over a name that it does not have; what wraps a whole module does not.
+            has = isinstance(module, BaseTunerLayer) or adapter in module._adapters  # noqa: SLF001
+            module._active_adapter = [adapter] if has else []  # noqa: SLF001
+    try:
+        yield
+    finally:
+        for module, active in before:
+            module._active_adapter = active  # noqa: SLF001
 
 
 def install(model: nn.Module, adapters: Mapping[str, str], layout: Layout, seed: int) -> int:

@@ -19,6 +19,7 @@ from slmcompile.console.errors import StageFailedError
 from slmcompile.data.store import Row
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.losses import LOSSES
+from slmcompile.methods.early_stopping import best_by
 from slmcompile.methods.keys import Train
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.registry.table import program
@@ -28,6 +29,7 @@ from slmcompile.training.losses.program import Losses, LossProgram
 from slmcompile.training.master_weights import MasterWeights
 from slmcompile.training.optimizers import build_scheduler
 from slmcompile.training.record import CurvePoint
+from slmcompile.training.task_metric import TaskMetric
 
 
 class NotFiniteError(StageFailedError):
@@ -60,8 +62,11 @@ class State:
         cpu_seconds: processor time up to the last checkpoint.
         wall_seconds: wall time up to the last checkpoint.
         evaluated_step: step of the last validation; 0 before the first.
-        best_step: step with the lowest validation loss.
-        best_eval_loss: that loss.
+        best_step: step of the best validation.
+        best_eval_loss: its loss.
+        best_metric: its metric; None where the loss decides.
+        waited: validations in a row without a better one.
+        answers: answers generated in validations.
         curve: a point for each step.
     """
 
@@ -76,6 +81,9 @@ class State:
     evaluated_step: int = 0
     best_step: int = 0
     best_eval_loss: float | None = None
+    best_metric: float | None = None
+    waited: int = 0
+    answers: int = 0
     curve: list[CurvePoint] = field(default_factory=list)
 
 
@@ -106,6 +114,7 @@ class Learner:
         train_rows: rows of the train split.
         validation_rows: rows of the validation split.
         project: folder that code of the recipe lies in.
+        task_metric: what decides which weights are the best, where the loss does not.
 
     Raises:
         BadDataError: the loss names labels that no row has (exit 65).
@@ -120,6 +129,7 @@ class Learner:
         train_rows: Sequence[Row],
         validation_rows: Sequence[Row],
         project: Path = Path(),
+        task_metric: TaskMetric | None = None,
     ) -> None:
         self.member = member
         self.config = config
@@ -135,6 +145,8 @@ class Learner:
         )
         self._scheduler = build_scheduler(config, self.schedule, self._optimizer)
         self.weights = weights
+        self.task_metric = task_metric
+        self.best_by = best_by(config)
         self.state = State()
         self.best: dict[str, torch.Tensor] = {}
         self.failed: NotFiniteError | None = None
@@ -143,7 +155,13 @@ class Learner:
     @property
     def done(self) -> bool:
         """Whether it has made its last step."""
-        return self.state.step >= self.schedule.max_steps
+        state = self.state
+        return state.step >= self.schedule.max_steps or self.best_by.is_over(state.waited)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether its last step was not the last of its schedule."""
+        return self.done and self.state.step < self.schedule.max_steps
 
     @property
     def wants_validation(self) -> bool:
@@ -227,18 +245,29 @@ class Learner:
         state.curve.append(point)
         return point
 
-    def note_validation(self, loss: float) -> None:
+    def note_validation(self, loss: float, metric: float | None = None) -> None:
         """Keeps the weights if they are the best so far and the best are wanted.
 
+        Args:
+            loss: over the validation split.
+            metric: what ``task_metric`` measured, where there is one.
+
         Raises:
-            NotFiniteError: the loss is NaN or infinite (exit 1).
+            NotFiniteError: the loss or the metric is NaN or infinite (exit 1).
         """
-        state = self.state
+        state, by = self.state, self.best_by
         self.require_finite(loss, "validation loss", state.step)
+        value, best = loss, state.best_eval_loss
+        if self.task_metric and metric is not None:
+            self.require_finite(metric, f"validation {self.task_metric.name}", state.step)
+            value, best = metric, state.best_metric
+            state.answers += self.task_metric.answers
         state.evaluated_step = state.step
-        state.curve[-1].eval_loss = loss
-        if state.best_eval_loss is None or loss < state.best_eval_loss:
-            state.best_eval_loss, state.best_step = loss, state.step
+        state.curve[-1].eval_loss, state.curve[-1].eval_metric = loss, metric
+        state.waited = by.waited(value, best, state.waited)
+        if by.is_better(value, best):
+            state.best_eval_loss, state.best_metric = loss, metric
+            state.best_step = state.step
             if self.config.load_best_model_at_end:
                 self.best = self.weights.snapshot()
 

@@ -20,6 +20,7 @@ from slmcompile.console.errors import MissingError, StageFailedError
 from slmcompile.console.progress import Progress
 from slmcompile.machine.process import thread_count
 from slmcompile.machine.signals import StopRequest, stop_on_signals
+from slmcompile.methods.early_stopping import stopped_sentence
 from slmcompile.models.base_model import import_libraries
 from slmcompile.training import kept
 from slmcompile.training.checkpoints import Checkpoints
@@ -192,11 +193,23 @@ class _Run:
             if learner.failed or not learner.wants_validation:
                 continue
             with self._memory.phase("validation"):
-                loss = self._session.validate(learner, self._stop)
-            if loss is not None:
-                whose = f"{learner.member}: " if learner.member else ""
-                self._progress.say(f"{whose}step {learner.state.step}: validation loss {loss:.4f}")
-                self._tell(learner, {"eval_loss": loss})
+                found = self._session.validate(learner, self._stop)
+            if found is not None:
+                self._say_validation(learner, found)
+                self._tell(learner, found)
+
+    def _say_validation(self, learner: Learner, found: dict[str, float]) -> None:
+        state, by = learner.state, learner.best_by
+        whose = f"{learner.member}: " if learner.member else ""
+        told = f"{whose}step {state.step}: validation loss {found['eval_loss']:.4f}"
+        if learner.task_metric:
+            told += f", {by.words} {found[f'eval_{by.metric}']:.4f}"
+        self._progress.say(told)
+        if learner.stopped_early:
+            best = state.best_eval_loss if state.best_metric is None else state.best_metric
+            planned = learner.schedule.max_steps
+            sentence = stopped_sentence(by, state.step, planned, best or 0.0, state.best_step)
+            self._progress.say(f"{whose}{sentence}")
 
     def _finish(self, learner: Learner) -> None:
         """Writes what it has learnt."""

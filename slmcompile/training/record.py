@@ -42,6 +42,7 @@ class CurvePoint:
         eval_loss: mean cross entropy over the validation split, where it was measured.
         cross_entropy: mean cross entropy in nats over the step's trained tokens, where another loss
             is minimised.
+        eval_metric: the metric over its answers, where that decides.
     """
 
     step: int
@@ -53,6 +54,7 @@ class CurvePoint:
     seconds: float
     eval_loss: float | None = None
     cross_entropy: float | None = None
+    eval_metric: float | None = None
 
     def to_json(self) -> dict[str, float | None]:
         """The point as JSON."""
@@ -68,8 +70,8 @@ class TrainingRecord:
 
     Attributes:
         curve: one point for every optimizer step.
-        best_step: step with the lowest validation loss.
-        best_eval_loss: that loss, nats per trained token.
+        best_step: step of the best validation: of the lowest loss, or the best metric.
+        best_eval_loss: its loss, nats per trained token.
         saved_step: step whose weights were written.
         train_loss_first: loss of the first step.
         train_loss_last: loss of the last step.
@@ -92,6 +94,11 @@ class TrainingRecord:
         fast_paths: how many modules run each of this package's fused forms.
         resumed_from: step of the checkpoint that this process went on from.
         objective: in a few words what was minimised; empty for cross entropy alone.
+        metric_for_best_model: the metric that decides; None where the loss does.
+        best_metric: its value at ``best_step``.
+        answers: answers that validations generated for it.
+        early_stopping: where it was asked for ``patience`` and ``threshold`` of it,
+            ``planned_steps``, and whether training ``stopped`` before them.
     """
 
     curve: tuple[CurvePoint, ...]
@@ -116,13 +123,25 @@ class TrainingRecord:
     fast_paths: dict[str, int]
     resumed_from: int | None
     objective: str = ""
+    metric_for_best_model: str | None = None
+    best_metric: float | None = None
+    answers: int | None = None
+    early_stopping: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values; every point of the curve with the same keys."""
+        """The record as plain JSON values; every point of the curve with the same keys.
+
+        What was not asked for is left out.
+        """
         values = {name: getattr(self, name) for name in self.__slots__ if name != "curve"}
         if not self.objective:
             values.pop("objective")
-        return {**values, "curve": [point.to_json() for point in self.curve]}
+        unasked = {name for name in IF_ASKED if values[name] is None}
+        curve = [point.to_json() for point in self.curve]
+        if self.metric_for_best_model is None:
+            for point in curve:
+                del point["eval_metric"]
+        return {**{k: v for k, v in values.items() if k not in unasked}, "curve": curve}
 
 
 def record_from_json(values: Mapping[str, Any]) -> TrainingRecord:
@@ -134,6 +153,9 @@ def record_from_json(values: Mapping[str, Any]) -> TrainingRecord:
     curve = tuple(CurvePoint(**point) for point in values["curve"])
     return TrainingRecord(**{**values, "curve": curve})
 
+
+IF_ASKED = ("metric_for_best_model", "best_metric", "answers", "early_stopping")
+"""What of a record is there only if the recipe asks for it; all of it compares."""
 
 COMPARABLE = (
     *("best_eval_loss", "best_step", "saved_step", "train_loss_first", "train_loss_last"),

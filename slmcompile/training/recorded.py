@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from slmcompile.losses import LOSSES
@@ -45,7 +47,24 @@ def recorded(
         fast_paths=dict(group.fast_paths),
         resumed_from=resumed_from,
         objective="" if learner.loss.plain else _objective(learner),
+        metric_for_best_model=learner.task_metric.name if learner.task_metric else None,
+        best_metric=state.best_metric,
+        answers=state.answers or None,
+        early_stopping=_early_stopping(learner),
     )
+
+
+def _early_stopping(learner: Learner) -> dict[str, Any] | None:
+    """Whether it stopped early; None where nobody asked for it."""
+    by = learner.best_by
+    if by.patience is None:
+        return None
+    return {
+        "patience": by.patience,
+        "threshold": by.threshold,
+        "planned_steps": learner.schedule.max_steps,
+        "stopped": learner.stopped_early,
+    }
 
 
 def _objective(learner: Learner) -> str:

@@ -6,7 +6,7 @@ Knows how to make a step and a validation pass; the loop decides when.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from slmcompile.machine.signals import StopRequest
 from slmcompile.training.batches import Batch, MicroBatch, collate
 from slmcompile.training.checkpoint import Checkpoint
 from slmcompile.training.determinism import restore_rng_states, rng_states
+from slmcompile.training.grouped_lora import only
 from slmcompile.training.layout import Layout
 from slmcompile.training.learner import Learner, NotFiniteError
 from slmcompile.training.loss import TrainedPositionLoss
@@ -32,6 +33,7 @@ class Session:
         learners: have the masters of their trained weights.
         device: where the model is.
         layout: what the model's modules know of a batch.
+        adapters: what each learner's adapter is called in the model, by member.
         isolated: each learner has a forward pass of its own.
         by_row: the model cannot tell rows apart, so that each has a pass of its own.
     """
@@ -42,6 +44,7 @@ class Session:
         learners: Sequence[Learner],
         device: torch.device,
         layout: Layout,
+        adapters: Mapping[str, str],
         *,
         isolated: bool = False,
         by_row: bool = False,
@@ -49,6 +52,7 @@ class Session:
         self._model = model
         self._device = device
         self._layout = layout
+        self._adapters = adapters
         self._isolated = isolated
         self._by_row = by_row
         self._loss = TrainedPositionLoss(model, device)
@@ -126,13 +130,14 @@ class Session:
         for (learner, each), part in zip(now, batch.parts, strict=True):
             yield learner.loss(trained(part.trained, positions_of(each.rows, self._device)))
 
-    def validate(self, learner: Learner, stop: StopRequest) -> float | None:
-        """Mean cross entropy over its validation split; None if a stop was asked for meanwhile.
+    def validate(self, learner: Learner, stop: StopRequest) -> dict[str, float] | None:
+        """``eval_loss``, the mean cross entropy over its validation split, and its metric's value.
 
         It is cross entropy whatever the learner minimises: weights, gamma and smoothing then move
         nothing by which steps and recipes are compared, and it needs none of the project's code.
 
-        None too where the loss is NaN or infinite, which stops the learner (``failed``).
+        None if a stop was asked for meanwhile; None too where one of them is NaN or infinite, which
+        stops the learner (``failed``).
         """
         total, trained = 0.0, 0
         self._model.eval()
@@ -144,10 +149,16 @@ class Session:
                 with torch.no_grad(), self._layout.of(batch):
                     total += self._loss(batch).sum().item()
                 trained += len(batch.targets)
-        loss = total / trained
+        found, metric = {"eval_loss": total / trained}, None
+        if learner.task_metric:
+            with only(self._model, self._adapters[learner.member]):
+                metric = learner.task_metric.of(self._model, stop)
+            if metric is None:
+                return None
+            found[f"eval_{learner.task_metric.name}"] = metric
         with self._stopping(learner):
-            learner.note_validation(loss)
-        return None if learner.failed else loss
+            learner.note_validation(found["eval_loss"], metric)
+        return None if learner.failed else found
 
     @contextmanager
     def _stopping(self, learner: Learner) -> Iterator[None]:

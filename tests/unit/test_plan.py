@@ -187,6 +187,10 @@ OTHER: dict[str, list[str]] = {
     "train.lora.loraplus_lr_ratio": ["++train.lora.loraplus_lr_ratio=4"],
     "train.max_steps": ["train.max_steps=3"],
     "train.num_threads": ["train.num_threads=3"],
+    "train.metric_for_best_model": ["train.metric_for_best_model=perplexity"],
+    "train.early_stopping_patience": ["train.early_stopping_patience=3"],
+    "train.early_stopping_threshold": ["train.early_stopping_threshold=0.1"],
+    "train.eval_limit": ["train.eval_limit=7"],
     "eval.num_threads": ["eval.num_threads=3"],
     # With the metric that reads it; test_answer_schema.py has another file for the same metric.
     "eval.json_schema": [

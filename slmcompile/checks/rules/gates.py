@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from slmcompile.checks.registry import Verdict, check, proved, refuted
+from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods.early_stopping import LOSS, best_by
 from slmcompile.metrics import METRICS
+from slmcompile.plans.answered_validation import SECTION
 from slmcompile.plans.artifacts import TUNED
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.schema import Gate
@@ -20,19 +23,35 @@ def gates_measurable(context: CheckContext) -> Verdict:
     """Each bar can be passed and can be missed.
 
     That a gate names a metric and an artifact of the recipe is proved where the plan is built.
-    The checkpoint that is kept is the one with the lowest validation loss, which the train stage
-    always measures.
+    The weights that are kept, and whether training stops early, are decided by the validation loss,
+    which the train stage always measures, or by a metric that it then measures too.
     """
     for index, gate in enumerate(context.recipe.gates):
         evidence, mend, key = _fault(context.plan, gate)
         if evidence:
             where = context.at(f"gates.{index}{key and '.'}{key}")
             return refuted(evidence, mend, where)
-    best = "the model kept is that of the lowest validation loss"
-    if not context.recipe.train.load_best_model_at_end:
-        best = "the model kept is the last"
+    train = context.recipe.train
+    metric = train.metric_for_best_model
+    if context.plan is not None and metric != LOSS and not _validated(context.plan):
+        return refuted(
+            f"training does not measure {metric}, which decides when it is at its best",
+            "report this; it is a fault of slmcompile and not of the recipe",
+            context.at("train.metric_for_best_model"),
+            Exit.BUG,
+        )
+    by = best_by(train)
+    best = f"the {'highest' if by.higher_is_better else 'lowest'} {by.words}"
+    kept = f"that of {best}" if train.load_best_model_at_end else "the last"
+    if by.patience is not None:
+        kept += f", and it stops early by {best}"
     gates = [_shown(gate) for gate in context.recipe.gates]
-    return proved(f"{', '.join(gates) or 'no gates'}; {best}")
+    return proved(f"{', '.join(gates) or 'no gates'}; the model kept is {kept}")
+
+
+def _validated(plan: Plan) -> bool:
+    """Whether training is told how to answer its validation split."""
+    return SECTION in plan.stage("train").config
 
 
 def _fault(plan: Plan | None, gate: Gate) -> tuple[str, str, str]:

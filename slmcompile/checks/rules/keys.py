@@ -8,6 +8,7 @@ from typing import Any
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods.keys import SAID_IF_OTHER
 from slmcompile.plans.artifacts import ASKED_BY
 from slmcompile.plans.definition import Plan, Stage, stage_name
 from slmcompile.plans.kinds import KINDS
@@ -50,7 +51,7 @@ def closed_schema(context: CheckContext) -> Verdict:
     )
 
 
-_WHERE_SET = frozenset({"train.together", "train.isolated", "train.loss"})
+_WHERE_SET = frozenset(f"train.{key}" for key in SAID_IF_OTHER)
 """Keys that specs hold where they are not as ever."""
 
 

@@ -14,12 +14,13 @@ from slmcompile.data.formats import format_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.losses.keys import WeightedKeys
 from slmcompile.losses.python import PythonLoss
+from slmcompile.methods.early_stopping import LOSS
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers.keys import Target
 from slmcompile.recipe.data_parts import OneSource
-from slmcompile.recipe.schema import Data, Eval, Gate, Recipe, Track
+from slmcompile.recipe.schema import Data, Gate, Recipe, Track
 from slmcompile.shapes.splits import SPLITS
 from slmcompile.shapes.target_modules import matches
 from slmcompile.sources.of_data.file import FileData
@@ -109,8 +110,14 @@ def _not_int4(target: Target) -> bool:
     return "int4_block_size" in type(target).model_fields and target.precision != "int4"
 
 
-def _no_schema_asked(section: Eval) -> bool:
-    return section.json_schema is not None and "json_schema_valid" not in section.metrics
+def _no_schema_asked(recipe: Recipe) -> bool:
+    asked = {*recipe.eval.metrics, recipe.train.metric_for_best_model}
+    return recipe.eval.json_schema is not None and "json_schema_valid" not in asked
+
+
+def _decides_nothing(train: Train) -> bool:
+    asked = train.load_best_model_at_end or train.early_stopping_patience is not None
+    return train.metric_for_best_model != LOSS and not asked
 
 
 def _not_wandb(track: Track) -> bool:
@@ -145,7 +152,8 @@ def _by_unread(by: str, data: Data) -> bool:
 
 def _seed_unread(by: str, recipe: Recipe) -> bool:
     mixed = any(part.weight is not None or part.replay is not None for part in recipe.data.parts)
-    return _brings(by, _ALL, recipe.data) and recipe.eval.limit is None and not mixed
+    sampled = recipe.eval.limit is not None or recipe.train.eval_limit is not None
+    return _brings(by, _ALL, recipe.data) and not sampled and not mixed
 
 
 def _no_csv(data: Data | OneSource) -> bool:
@@ -199,6 +207,20 @@ PAIRS: tuple[Pair, ...] = (
         "a batch of one row has no other rows for a loss to see",
     ),
     Pair(
+        "train", "metric_for_best_model", "load_best_model_at_end", _decides_nothing,
+        "the last weights are kept whatever it says, unless train.early_stopping_patience is given",
+    ),
+    Pair(
+        "train", "early_stopping_threshold", "early_stopping_patience",
+        lambda train: train.early_stopping_threshold > 0 and train.early_stopping_patience is None,
+        "there is no patience that it could use up",
+    ),
+    Pair(
+        "train", "eval_limit", "metric_for_best_model",
+        lambda train: train.eval_limit is not None and train.metric_for_best_model == LOSS,
+        "the loss is over all rows of the split",
+    ),
+    Pair(
         "train.lora", "target_modules", "modules_to_save", _adapted_and_whole,
         "a layer that is trained whole needs no adapter",
     ),
@@ -218,7 +240,8 @@ PAIRS: tuple[Pair, ...] = (
         "the task has no labels, unless data.label names them",
     ),
     Pair(
-        "eval", "json_schema", "metrics", _no_schema_asked, "json_schema_valid alone reads it",
+        "", "eval.json_schema", "eval.metrics", _no_schema_asked,
+        "json_schema_valid alone reads it",
     ),
     Pair(
         "target.*", "int4_algo_config", "precision", _not_int4, "only int4 is quantised that way",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
+from slmcompile.plans.answered_validation import answered_validation
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
@@ -34,17 +35,18 @@ def _alone(making: Making) -> None:
     train, check = making.recipe.train, making.stage("check")
     files, imported = _code(making)
     name = f"train--{making.member}" if making.member else "train"
+    answers = answered_validation(making)
     making.add(
         "train",
-        section(making),
-        {"": "train"},
-        versions(*_packages(train), *imported),
+        section(making) | dict(answers.config),
+        {"": "train", **answers.reads},
+        versions(*_packages(train), *imported) | dict(answers.packages),
         {"base": making.stage("base"), "data": making.stage("data")},
         metrics=(making.metrics(name),),
         plots=(making.plots(name),),
-        files=tuple(files.values()),
-        names=tuple(files),
-        epochs=_epochs(train),
+        files=tuple(dict.fromkeys((*files.values(), *answers.files))),
+        names=(*files, *answers.names),
+        epochs=_epochs(train) | dict(answers.epochs),
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
     )
@@ -52,7 +54,8 @@ def _alone(making: Making) -> None:
 
 def _together(making: Making, members: dict[str, Making]) -> None:
     checks = [view.stage("check") for view in members.values()]
-    epochs: dict[str, int] = {}
+    answers = {name: answered_validation(view) for name, view in members.items()}
+    epochs = {key: epoch for each in answers.values() for key, epoch in each.epochs.items()}
     packages: list[str] = []
     files: dict[str, str] = {}
     for name, view in members.items():
@@ -63,20 +66,34 @@ def _together(making: Making, members: dict[str, Making]) -> None:
     making.add(
         "train",
         {
-            "members": {name: section(view) for name, view in members.items()},
+            "members": {
+                name: section(view) | dict(answers[name].config) for name, view in members.items()
+            },
             "isolated": making.composed.whole.train.isolated,
         },
         {f"members.{name}": f"adapters.{name}.train" for name in members}
+        | {
+            f"members.{name}.{own}": f"adapters.{name}.{key}"
+            for name, each in answers.items()
+            for own, key in each.reads.items()
+        }
         | {"isolated": "train.isolated"},
-        versions(*packages),
+        versions(*packages) | {k: v for each in answers.values() for k, v in each.packages.items()},
         {
             "base": making.stage("base"),
             **{f"data--{name}": view.stage("data") for name, view in members.items()},
         },
         metrics=(making.metrics("train"),),
         plots=tuple(making.plots(f"train--{name}") for name in members),
-        files=tuple(dict.fromkeys(files.values())),
-        names=tuple(files),
+        files=tuple(
+            dict.fromkeys(
+                (*files.values(), *(path for each in answers.values() for path in each.files))
+            )
+        ),
+        names=(
+            *files,
+            *(f"members.{name}.{key}" for name in members for key in answers[name].names),
+        ),
         epochs=epochs,
         after={check.out: check.address for check in checks},
     )

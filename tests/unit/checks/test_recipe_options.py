@@ -127,6 +127,11 @@ VOIDED = {
     "train.load_best_model_at_end": [
         "train.load_best_model_at_end=true", "train.max_steps=10", "train.eval_steps=10",
     ],
+    "train.metric_for_best_model": [
+        "train.metric_for_best_model=accuracy", "train.load_best_model_at_end=false",
+    ],
+    "train.early_stopping_threshold": ["train.early_stopping_threshold=0.1"],
+    "train.eval_limit": ["train.eval_limit=5"],
     "train.lora.target_modules": [
         "train.lora.target_modules=[q_proj,o_proj]", "train.lora.modules_to_save=[q_proj]",
     ],
