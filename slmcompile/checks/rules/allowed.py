@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.checks.rules.licences import is_known, nearest
@@ -11,9 +12,9 @@ from slmcompile.console.errors import Exit
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.losses import LOSSES
+from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.names import named_files
 from slmcompile.recipe.policy import FILE, within_roots
-from slmcompile.sources.keys import HubKeys
 
 _UNKNOWN = frozenset({"", "unknown", "other", "none", "noassertion", "tbd"})
 
@@ -88,19 +89,33 @@ def _licence(context: CheckContext) -> Verdict | None:
 
 
 def _owners(context: CheckContext) -> Iterator[Verdict]:
+    """Of all that the plan fetches: also each of several sources, and those of earlier recipes."""
     permitted = context.policy.hub_organisations
-    recipe = context.recipe
-    rows = {part.key("data.source"): part.source for part in recipe.data.parts}
-    for key, source in {"model.source": recipe.model.source, **rows}.items():
-        if permitted is None or not isinstance(source, HubKeys):
-            continue
-        owner, slash, _ = source.repo_id.partition("/")
-        if not slash or owner.casefold() not in {each.casefold() for each in permitted}:
-            yield refuted(
-                f"{source.repo_id}: its owner is none of the policy's hub_organisations",
-                f"take it from {', '.join(permitted) or 'a file, a folder or a package'} ({FILE})",
-                context.at(f"{key}.repo_id"),
-            )
+    plan = context.plan
+    if permitted is None or plan is None:
+        return
+    for stage in plan.stages():
+        for key, repository in _repositories(stage.config if KINDS[stage.kind].fetches else {}):
+            owner, slash, _ = repository.partition("/")
+            if not slash or owner.casefold() not in {each.casefold() for each in permitted}:
+                whence = ", ".join(permitted) or "a file, a folder or a package"
+                yield refuted(
+                    f"{repository}: its owner is none of the policy's hub_organisations",
+                    f"take it from {whence} ({FILE})",
+                    context.at(stage.recipe_key(key)),
+                )
+
+
+def _repositories(config: Any, above: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and name of every repository of the hub that a stage's config names."""
+    if isinstance(config, Mapping):
+        if "repo_id" in config:
+            yield f"{above}repo_id", str(config["repo_id"])
+        for key, below in config.items():
+            yield from _repositories(below, f"{above}{key}.")
+    elif isinstance(config, list | tuple):
+        for number, below in enumerate(config):
+            yield from _repositories(below, f"{above}{number}.")
 
 
 def _roots(context: CheckContext) -> Verdict | None:
