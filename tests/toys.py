@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import prod
@@ -282,6 +282,13 @@ class _NormsProgram:
             {name: weights[name].contiguous() for name in sorted(weights)},
             out / "norms.safetensors",
         )
+
+    def read(
+        self, _model: Any, _names: Collection[str], trained: Path, _adapter: str
+    ) -> Mapping[str, Any]:
+        from safetensors.torch import load_file
+
+        return load_file(trained / "norms.safetensors")
 
     def apply(self, model: Any, trained: Path) -> Any:
         from safetensors.torch import load_file

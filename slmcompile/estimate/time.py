@@ -31,6 +31,7 @@ from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.metrics import METRICS
+from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.kinds import KINDS
 from slmcompile.shapes.architecture import Architecture
 from slmcompile.shapes.interval import Interval, exactly, larger
@@ -105,7 +106,9 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
     """
     context = contexts[0]
     model = architecture_of(context)
-    running = {change.stage.kind for change in changes if change.action == "run"}
+    # What another recipe trains before is no training of this one's.
+    runs = [change.stage for change in changes if change.action == "run"]
+    running = {stage.kind for stage in runs if (stage.kind, stage.artifact) != ("train", ROLE)}
     trains = "train" in running
     of_each = [_tokens(each) for each in contexts] if trains else [None]
     tokens = _sum(of_each)
@@ -215,7 +218,7 @@ def _time(
         if change.action != "run":
             continue
         stage = change.stage
-        found = seconds_of(entries, stage, work)
+        found = seconds_of(entries, stage, None if stage.artifact else work)
         if found is not None:
             total += found
         elif not KINDS[stage.kind].instant:

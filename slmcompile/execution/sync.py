@@ -60,7 +60,8 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
     model = composed.whole.model.source
     rows = [part.source for view in composed.members.values() for part in view.recipe.data.parts]
     open_ended = (
-        any(isinstance(source, HubKeys) for source in (model, *rows))
+        composed.earlier is not None
+        or any(isinstance(source, HubKeys) for source in (model, *rows))
         or MODEL_SOURCES[model.type].folder
         or any(map(globs_of, rows))
         or any(metric.plugin for metric in METRICS.values())

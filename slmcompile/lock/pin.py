@@ -21,6 +21,8 @@ def pin(project: Project, composed: Composed) -> Composed:
     Raises:
         CorruptError: the lock file is not one (exit 74).
     """
+    if composed.earlier is not None:
+        composed = replace(composed, earlier=pin(project, composed.earlier))
     whole = composed.whole
     rows = {
         name: [part.source for part in view.recipe.data.parts]

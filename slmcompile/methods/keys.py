@@ -14,6 +14,7 @@ from slmcompile.methods.early_stopping import LOSS
 from slmcompile.metrics import METRICS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.registry.markers import ByName, NameIn
+from slmcompile.registry.scalars import Identifier
 from slmcompile.registry.section import Section, Seed, cosmetic
 
 Precision = Literal["fp32", "bf16"]
@@ -28,7 +29,7 @@ BestMetric = Annotated[str, NameIn(METRICS, also=(LOSS,))]
 
 SAID_IF_OTHER = (
     *("metric_for_best_model", "early_stopping_patience", "early_stopping_threshold"),
-    *("eval_limit", "loss", "together", "isolated"),
+    *("eval_limit", "continue_from", "loss", "together", "isolated"),
 )
 """Keys that JSON values hold only where they are not at their default."""
 
@@ -80,6 +81,12 @@ class Train(Section):
         False, description="Recompute activations in the backward pass: less memory, more time."
     )
     eval_steps: int = Field(50, ge=1, description="Optimizer steps between validations.")
+    continue_from: Identifier | None = Field(
+        None,
+        description="Another recipe, from whose trained weights training begins: an adapter of the"
+        " same shape over the same base, or all weights where both train all. They are those of the"
+        " recipe's file, without overrides; where they are not there, they are trained first.",
+    )
     load_best_model_at_end: bool = Field(
         True, description="Keep the weights of the best validation, not the last."
     )

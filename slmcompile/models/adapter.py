@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from slmcompile.console.errors import BadRecipeError
+from slmcompile.console.errors import BadRecipeError, CorruptError
 from slmcompile.files.artifact import saying_what_is_missing, write_json
 from slmcompile.methods.lora import OF_THE_BASE, Lora, adapted
 from slmcompile.methods.unmatched import unmatched
@@ -228,6 +228,40 @@ def _of_the_base_itself(
         "rank_pattern": {name: 2 * rank for name, rank in settings["rank_pattern"].items()},
         "alpha_pattern": {name: factor * a for name, a in settings["alpha_pattern"].items()},
     }
+
+
+def read_adapter(
+    model: Any, names: Collection[str], folder: Path, adapter: str = "default"
+) -> dict[str, torch.Tensor]:
+    """What ``write_adapter`` wrote, by parameter name of ``model``.
+
+    Args:
+        model: the PeftModel that ``attach`` returned.
+        names: of the adapter's parameters.
+        folder: has PEFT's two files.
+        adapter: the adapter's name in the model.
+
+    Raises:
+        CorruptError: the file cannot be read, or holds other tensors (exit 74).
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS_FILE
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CorruptError(f"{path}: unreadable ({error})", "train it again") from error
+    own = {name: p for name, p in model.named_parameters() if name in names}
+    # PEFT renames, and hands on the tensors themselves: so each tells what its name became.
+    renamed = _state(model, own, adapter)
+    stored = {id(tensor): name for name, tensor in renamed.items()}
+    wanted = {stored[id(p)]: p.shape for p in own.values()}
+    if wanted != {name: tensor.shape for name, tensor in found.items()}:
+        raise CorruptError(
+            f"{path}: other tensors than this adapter has", "begin without it, or train it alike"
+        )
+    return {name: found[stored[id(p)]] for name, p in own.items()}
 
 
 def _plain(value: Any) -> Any:

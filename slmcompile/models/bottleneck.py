@@ -11,7 +11,7 @@ Knows modules and a file format of its own; knows nothing of the loop or of grap
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,39 @@ def apply(model: Any, trained: Path) -> Any:
         CorruptError: the folder is incomplete, or its adapters are not of this model (exit 74).
         StageFailedError: a weight is not finite (exit 1).
     """
+    settings, weights = _loaded(trained)
+    attach(model, settings)
+    expected = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    _require_shapes(trained, expected, weights)
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise StageFailedError(
+                f"{trained}: {name} holds NaN or infinite values",
+                "train with a lower learning rate",
+            )
+        expected[name].data.copy_(weight)
+    model.requires_grad_(requires_grad=False)
+    return model
+
+
+def read(model: Any, names: Collection[str], trained: Path) -> dict[str, torch.Tensor]:
+    """The weights that ``write`` wrote, by parameter name.
+
+    Args:
+        model: has adapters of the same shape.
+        names: of their weights.
+        trained: the folder.
+
+    Raises:
+        CorruptError: the folder is incomplete, or its adapters are not those (exit 74).
+    """
+    _, weights = _loaded(trained)
+    expected = {name: p for name, p in model.named_parameters() if name in names}
+    _require_shapes(trained, expected, weights)
+    return weights
+
+
+def _loaded(trained: Path) -> tuple[Bottleneck, dict[str, torch.Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -169,18 +202,13 @@ def apply(model: Any, trained: Path) -> Any:
         raise CorruptError(
             f"{trained}: not a bottleneck adapter: {reason}", "train again"
         ) from error
-    attach(model, settings)
-    expected = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return settings, weights
+
+
+def _require_shapes(
+    trained: Path, expected: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> None:
     if {n: p.shape for n, p in expected.items()} != {n: w.shape for n, w in weights.items()}:
         raise CorruptError(
             f"{trained}: its adapters are not those of this base model", "train again"
         )
-    for name, weight in weights.items():
-        if not bool(torch.isfinite(weight).all()):
-            raise StageFailedError(
-                f"{trained}: {name} holds NaN or infinite values",
-                "train with a lower learning rate",
-            )
-        expected[name].data.copy_(weight)
-    model.requires_grad_(requires_grad=False)
-    return model

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from slmcompile.console.errors import CorruptError
 from slmcompile.console.quiet import quiet
 from slmcompile.files.artifact import saying_what_is_missing, write_json
 
@@ -47,6 +48,32 @@ def write_model(model: Any, weights: Mapping[str, torch.Tensor], base: Path, out
         write_json(out / CONFIG_FILE, {**config, "dtype": "float32"})
         for path in out.iterdir():
             _sync(path)
+
+
+def read_model(model: Any, names: Collection[str], folder: Path) -> dict[str, torch.Tensor]:
+    """What ``write_model`` wrote, by parameter name of ``model``, fp32.
+
+    Args:
+        model: of the same configuration.
+        names: of its parameters.
+        folder: the written one.
+
+    Raises:
+        CorruptError: it cannot be opened, or has other tensors (exit 74).
+    """
+    try:
+        with quiet():
+            written = type(model).from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CorruptError(f"{folder}: not a trained model: {reason}", "train it again") from error
+    found = {name: p.detach() for name, p in written.named_parameters() if name in names}
+    shapes = {name: p.shape for name, p in model.named_parameters() if name in names}
+    if shapes != {name: tensor.shape for name, tensor in found.items()}:
+        raise CorruptError(f"{folder}: other tensors than this model has", "train it alike")
+    return found
 
 
 def _with_buffers_and_ties(model: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -6,12 +6,14 @@ Pure but for reading the bytes of the project files that stages depend on. Impor
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from slmcompile.console.errors import Exit, SlmcompileError, all_of
 from slmcompile.files.file_hash import file_hash
 from slmcompile.plans.data_files import followed, glob_folders
 from slmcompile.plans.definition import Pipeline, Plan
+from slmcompile.plans.earlier import origins_of, with_earlier
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.making import Making
@@ -30,7 +32,12 @@ def build(project: Project, composed: Composed) -> Plan:
         BadDataError: a data file that is not there (exit 65).
         RefusedError: a path outside the project (exit 77).
     """
-    rows = [part.source for view in composed.members.values() for part in view.recipe.data.parts]
+    rows = [
+        part.source
+        for each in with_earlier(composed)
+        for view in each.members.values()
+        for part in view.recipe.data.parts
+    ]
     making = _looked_over(project, composed)
     composed, recipe = making.composed, making.composed.whole
     for kind in KINDS.values():
@@ -57,7 +64,7 @@ def build(project: Project, composed: Composed) -> Plan:
             folders=glob_folders(rows),
             runtime=_cosmetic(recipe, making.values),
         ),
-        origins={".".join(keys): where for keys, where in composed.origins.items()},
+        origins=origins_of(composed),
         effective=making.values,
         files={
             path: file_hash(project.root / path, "sha256")
@@ -94,6 +101,8 @@ def _looked_over(project: Project, composed: Composed) -> Making:
 
 def _with_files_followed(project: Project, composed: Composed) -> Composed:
     """Globs are followed once, here: what reads the recipe later reads the same files."""
+    if composed.earlier is not None:
+        composed = replace(composed, earlier=_with_files_followed(project, composed.earlier))
     return composed.with_data(
         {
             name: view.recipe.data.with_sources(

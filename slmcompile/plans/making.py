@@ -86,8 +86,12 @@ class Making:
         names: tuple[str, ...] = (),
         artifact: str = "",
         epochs: Mapping[str, int] | None = None,
+        *,
+        measured: bool = False,
     ) -> Stage:
         """A stage in a pipeline of its own, named by what it does: equal specs are one stage.
+
+        One that is ``measured`` has metrics and plots there.
 
         The folder's name, unlike the identity, depends on where the files lie: what is in them is
         not known to whoever reads the recipe alone, and two recipes with the same keys may have
@@ -110,6 +114,8 @@ class Making:
                 names=names,
                 out=f"outputs/{pipeline}",
                 epochs=epochs or {},
+                metrics=(f"pipelines/{pipeline}/metrics/{kind}.json",) if measured else (),
+                plots=(f"pipelines/{pipeline}/plots/{kind}.json",) if measured else (),
             )
         )
 

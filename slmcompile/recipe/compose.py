@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from packaging.version import Version
 
 from slmcompile.console.errors import BadRecipeError, RefusedError
+from slmcompile.recipe.continued import continued
 from slmcompile.recipe.interpolation import Resolution
 from slmcompile.recipe.members import origins_of, recipes
 from slmcompile.recipe.merge import lay_over
@@ -57,6 +58,7 @@ class Composed:
         overrides: Hydra overrides in the order given.
         origins: where each key path got its value, as messages show it (``file:line``).
         answers: what was asked of the files; as long as it holds, so does the composition.
+        earlier: the recipe that its training goes on from, without overrides.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Composed:
     origins: dict[KeyPath, str]
     answers: Answers
     member: str = ""
+    earlier: Composed | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -108,8 +111,12 @@ class Composed:
         return _origin(self.origins, self.name, keys)
 
 
-def compose(project: Project, name: str, overrides: Sequence[str] = ()) -> Composed:
+def compose(
+    project: Project, name: str, overrides: Sequence[str] = (), *, above: Sequence[str] = ()
+) -> Composed:
     """Composes and validates ``recipes/<name>.yaml`` with ``overrides`` (``a.b=c``).
+
+    ``above`` are recipes that go on from this one.
 
     Raises:
         BadRecipeError: unknown key, wrong type, missing group, broken YAML (exit 78).
@@ -139,8 +146,14 @@ def compose(project: Project, name: str, overrides: Sequence[str] = ()) -> Compo
         recipe = validate(values, origin, resolution.through, repository.get_group_options)
     except BadRecipeError as error:
         raise _with_plugins(project, error) from error
-    used = tuple(dict.fromkeys(file.path for _, file in files))
-    return Composed(name, recipe, used, tuple(overrides), origins, repository.answers)
+    used = dict.fromkeys(file.path for _, file in files)
+    names = (*above, name)
+    named = continued(project, recipe, names, origin)
+    earlier = compose(project, named, above=names) if named else None
+    used |= dict.fromkeys(earlier.files if earlier else ())
+    return Composed(
+        name, recipe, tuple(used), tuple(overrides), origins, repository.answers, earlier=earlier
+    )
 
 
 def _with_plugins(project: Project, error: BadRecipeError) -> BadRecipeError:

@@ -40,6 +40,7 @@ KEYS: Mapping[str, str] = {
     "adam_b2": "train.adam_beta2",
     "adam_eps": "train.adam_epsilon",
     "adapter": "train.method",
+    "adapter_name_or_path": "train.continue_from",
     "adapter_type": "train.method",
     "alpha": "train.lora.lora_alpha",
     "base_model": "model.source",
@@ -73,6 +74,7 @@ KEYS: Mapping[str, str] = {
     "label_smoothing_factor": "train.loss.label_smoothing",
     "loss_type": "train.loss.type",
     "lora_dropout_rate": "train.lora.lora_dropout",
+    "lora_model_dir": "train.continue_from",
     "lora_modules_to_save": "train.lora.modules_to_save",
     "lora_r": "train.lora.r",
     "lora_rank": "train.lora.r",
@@ -146,6 +148,7 @@ KEYS: Mapping[str, str] = {
 }
 
 DIFFERS: Mapping[str, str] = {
+    "adapter_name_or_path": "the name of the recipe that trains the adapter, not its folder",
     "bf16": "bf16 or fp32",
     "chat_template": "{type: chat, …} takes the template of the model's own tokenizer",
     "early_stop": "validations, not epochs or steps",
@@ -156,6 +159,7 @@ DIFFERS: Mapping[str, str] = {
     "global_batch_size": "times train.gradient_accumulation_steps it is the global batch",
     "interleave_probs": "each has its weight",
     "limit_val_batches": "rows, not batches, and of the answers alone",
+    "lora_model_dir": "the name of the recipe that trains the adapter, not its folder",
     "lora_target": "all is all-linear",
     "lora_target_linear": "all-linear",
     "lr_warmup_steps": "a share of the steps, 0 to 1, not a count",

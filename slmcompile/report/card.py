@@ -232,6 +232,8 @@ def _hashes(facts: ReportFacts, export: Artifact) -> str:
         if export.name in facts.hashes
         else []
     )
+    if facts.continued_from:
+        rows.append(["Training went on from the work", code(visible(facts.continued_from))])
     few = export.parity.get("rows")
     on = f", on {count(few)} rows" if few else ""
     distance = export.parity.get("max_abs_logit_diff")

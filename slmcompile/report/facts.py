@@ -118,6 +118,7 @@ class ReportFacts:
         labels: artifact → scores of each label, the most frequent first; empty without labels.
         hashes: artifact → SHA-256 of its manifest.
         packages: package → version.
+        continued_from: fingerprint of the training that this one went on from; empty if none.
     """
 
     name: str
@@ -138,6 +139,7 @@ class ReportFacts:
     labels: Mapping[str, Sequence[LabelScores]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+    continued_from: str = ""
 
     def of_kind(self, *kinds: Kind) -> list[Artifact]:
         """The artifacts of some kinds, in order."""

@@ -23,10 +23,12 @@ def _by_method(train: Mapping[str, Any]) -> str:
     method = _method(train)
     if method is None:
         return "fine-tuned"
+    earlier = train.get("continue_from")
+    begun = f", going on from {earlier}," if earlier else ""
     if method.writes == "model":
-        return f"fine-tuned in full ({method.title})"
+        return f"fine-tuned in full ({method.title}){begun}"
     known = ", ".join(method.details(train))
-    return f"fine-tuned with {method.title}" + (f" ({known})" if known else "")
+    return f"fine-tuned with {method.title}" + (f" ({known})" if known else "") + begun
 
 
 def minimised(train: Mapping[str, Any]) -> str:

@@ -227,9 +227,16 @@ def _recipe(facts: ReportFacts) -> str:
     )
 
 
+def _earlier(facts: ReportFacts) -> dict[str, str]:
+    """The recipe that training went on from, and the fingerprint of what that had trained."""
+    name = facts.recipe.get("train", {}).get("continue_from", "")
+    return {str(name): facts.continued_from} if facts.continued_from else {}
+
+
 def _provenance(facts: ReportFacts) -> str:
     tables = (
         ("SHA-256 of each artifact's manifest", "Artifact", "SHA-256", facts.hashes),
+        ("What training went on from", "Recipe", "Fingerprint", _earlier(facts)),
         ("Package versions that change the numbers", "Package", "Version", facts.packages),
     )
     return "".join(

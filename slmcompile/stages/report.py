@@ -87,6 +87,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_report": _read(context.inputs["data"] / "data_report.json"),
         "prompt": _read(context.inputs["data"] / "prompt.json"),
         "training": _read(context.inputs["training"]),
+        "continued_from": _continued(context),
         "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
         "labels": {
@@ -123,6 +124,12 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
         found.append(asdict(artifact_of(name, metrics, targets, **of_export)))
     order = ["tuned", "export", "base", "baseline"]
     return sorted(found, key=lambda artifact: order.index(artifact["kind"]))
+
+
+def _continued(context: Context) -> str:
+    """Fingerprint of the training that this one went on from."""
+    info: Mapping[str, Any] = context.manifests["train"].get("info", {})
+    return str(info.get("continued_from", ""))
 
 
 def _read(path: Path) -> dict[str, Any]:

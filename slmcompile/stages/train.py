@@ -23,6 +23,7 @@ from slmcompile.models.merge import METHOD_FILE
 from slmcompile.plans.answered_validation import SECTION
 from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.definition import OF_MEMBER
+from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.plugins import require_planned
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import train_section
@@ -32,6 +33,7 @@ from slmcompile.stages.track import stage_tracker
 from slmcompile.state.scratch import member_fingerprint, scratch_beside
 from slmcompile.training.group import Member
 from slmcompile.training.loop import train_together
+from slmcompile.training.outputs import trained_weights
 from slmcompile.training.record import COMPARABLE, IF_ASKED, TrainingRecord, TrainRuntime
 from slmcompile.training.task_metric import Answering
 
@@ -62,6 +64,7 @@ def run(context: Context) -> Result:
     }
     if "" in told:
         return Result(
+            info=_lineage(context),
             metrics={"format_version": "2.0", **compared[""]},
             plots={"format_version": "1.0", **told[""]},
         )
@@ -69,6 +72,12 @@ def run(context: Context) -> Result:
         metrics={"format_version": "2.0", "members": compared},
         plots={name: {"format_version": "1.0", **of} for name, of in told.items()},
     )
+
+
+def _lineage(context: Context) -> dict[str, str]:
+    """What it was made from beside base and rows, for the manifest: by fingerprint, not by name."""
+    earlier = context.manifests.get(ROLE)
+    return {} if earlier is None else {"continued_from": str(earlier["fingerprint"])}
 
 
 def _alone(context: Context) -> Member:
@@ -85,6 +94,7 @@ def _alone(context: Context) -> Member:
         context.fingerprint,
         context.project,
         answering,
+        trained_weights(context.inputs[ROLE]) if ROLE in context.inputs else None,
     )
 
 

@@ -44,6 +44,8 @@ class Member:
         identity: fingerprint of its work; a checkpoint that carries another is refused.
         project: folder that code of the recipe lies in.
         answering: how its validation split is answered, where that decides which weights are best.
+        begins: weights that its method wrote before, from which training begins; None for those
+            that the method attaches.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Member:
     identity: str
     project: Path = Path()
     answering: Answering | None = None
+    begins: Path | None = None
 
     @property
     def adapter(self) -> str:
@@ -113,6 +116,10 @@ def open_group(
         checkpoint_activations(base_model)
     model, trained = _attach(method, base_model, members)
     weights = {name: MasterWeights(own, DTYPES[common.precision]) for name, own in trained.items()}
+    for each in members:
+        if each.begins is not None:
+            own = list(weights[each.name].masters)
+            weights[each.name].load(method.read(model, own, each.begins, each.adapter))
     layout = Layout()
     adapters = {each.name: each.adapter for each in members}
     fast_paths = hot_path.install(base_model, layout, adapters, common.seed)

@@ -191,6 +191,8 @@ OTHER: dict[str, list[str]] = {
     "train.early_stopping_patience": ["train.early_stopping_patience=3"],
     "train.early_stopping_threshold": ["train.early_stopping_threshold=0.1"],
     "train.eval_limit": ["train.eval_limit=7"],
+    # Of a recipe with the same base, which test_continuing_plan.py is about.
+    "train.continue_from": [],
     "eval.num_threads": ["eval.num_threads=3"],
     # With the metric that reads it; test_answer_schema.py has another file for the same metric.
     "eval.json_schema": [

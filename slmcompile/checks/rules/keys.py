@@ -11,7 +11,9 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import SAID_IF_OTHER
 from slmcompile.plans.artifacts import ASKED_BY
 from slmcompile.plans.definition import Plan, Stage, stage_name
+from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.kinds import KINDS
+from slmcompile.recipe.continued import KEY
 from slmcompile.registry.section import Section
 
 _STAGES = {key: stage_name("answer", artifact) for artifact, key in ASKED_BY.items()}
@@ -95,6 +97,9 @@ def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: st
             bool(stage.member) != plan.effective["train"].get("together", True)
             for stage in plan.of("train")
         )
+    if key == KEY:
+        # A name, which is in no config; what it names is an input.
+        return ROLE in plan.stage("train").inputs
     if key in _STAGES:
         section, _, name = key.rpartition(".")
         made = any(stage.name == _STAGES[key] for stage in plan.stages())

@@ -6,12 +6,15 @@ Adapters of one recipe are trained in one stage, in one pass over the base they 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.plans.answered_validation import answered_validation
+from slmcompile.plans.definition import Stage
+from slmcompile.plans.earlier import earlier
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
@@ -32,23 +35,53 @@ def plan(making: Making) -> None:
 
 
 def _alone(making: Making) -> None:
-    train, check = making.recipe.train, making.stage("check")
-    files, imported = _code(making)
+    check, of = making.stage("check"), asked(making)
     name = f"train--{making.member}" if making.member else "train"
-    answers = answered_validation(making)
     making.add(
         "train",
-        section(making) | dict(answers.config),
-        {"": "train", **answers.reads},
-        versions(*_packages(train), *imported) | dict(answers.packages),
-        {"base": making.stage("base"), "data": making.stage("data")},
+        of.config,
+        of.reads,
+        of.packages,
+        of.inputs,
         metrics=(making.metrics(name),),
         plots=(making.plots(name),),
+        files=of.files,
+        names=of.names,
+        epochs=of.epochs,
+        # Its order alone: an edit that reruns the checks and passes them must not retrain.
+        after={check.out: check.address},
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a training of one's own depends on: parts of a ``Stage``, but for its inputs."""
+
+    config: dict[str, Any]
+    reads: dict[str, str]
+    packages: dict[str, str]
+    inputs: dict[str, Stage]
+    files: tuple[str, ...]
+    names: tuple[str, ...]
+    epochs: dict[str, int]
+
+
+def asked(making: Making) -> Asked:
+    """Of a recipe whose base and data stages are made."""
+    train, answers = making.recipe.train, answered_validation(making)
+    files, imported = _code(making)
+    return Asked(
+        config=section(making) | dict(answers.config),
+        reads={"": "train", **answers.reads},
+        packages=versions(*_packages(train), *imported) | dict(answers.packages),
+        inputs={
+            "base": making.stage("base"),
+            "data": making.stage("data"),
+            **earlier(making),
+        },
         files=tuple(dict.fromkeys((*files.values(), *answers.files))),
         names=(*files, *answers.names),
         epochs=_epochs(train) | dict(answers.epochs),
-        # Its order alone: an edit that reruns the checks and passes them must not retrain.
-        after={check.out: check.address},
     )
 
 
@@ -133,8 +166,10 @@ def _code(making: Making) -> tuple[dict[str, str], tuple[str, ...]]:
 def section(making: Making) -> dict[str, Any]:
     """What a member's training reads of its recipe."""
     values = making.values["train"]
-    # How adapters are trained beside each other, which is no matter to one alone.
-    alone = {key: value for key, value in values.items() if key not in {"together", "isolated"}}
+    # How adapters are trained beside each other, which is no matter to one alone; and the name of
+    # a recipe, whose weights are an input.
+    left = {"together", "isolated", "continue_from"}
+    alone = {key: value for key, value in values.items() if key not in left}
     return typed(making.recipe.train, alone)
 
 
@@ -146,6 +181,7 @@ ENTRIES = (
         program="slmcompile.stages.train:run",
         plan=plan,
         epoch=3,
+        shared=True,
         outdated="of an earlier model",
     ),
 )

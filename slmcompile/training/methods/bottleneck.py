@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,16 @@ class _Bottleneck:
     ) -> None:
         """See ``models.bottleneck.write``."""
         bottleneck.write(model, weights, out)
+
+    def read(
+        self,
+        model: Any,
+        names: Collection[str],
+        trained: Path,
+        adapter: str,  # noqa: ARG002
+    ) -> Mapping[str, torch.Tensor]:
+        """See ``models.bottleneck.read``."""
+        return bottleneck.read(model, names, trained)
 
     def apply(self, model: Any, trained: Path) -> Any:
         """The base with the adapters in it as modules: a non-linearity merges into no matrix."""

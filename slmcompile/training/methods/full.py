@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from slmcompile.methods.full import FullTrain
 from slmcompile.models.base_model import load_base_model
-from slmcompile.models.model_folder import write_model
+from slmcompile.models.model_folder import read_model, write_model
 
 
 class _Full:
@@ -29,6 +29,12 @@ class _Full:
     ) -> None:
         """See ``model_folder.write_model``."""
         write_model(model, weights, base, out)
+
+    def read(
+        self, model: Any, names: Collection[str], trained: Path, _adapter: str
+    ) -> Mapping[str, torch.Tensor]:
+        """See ``model_folder.read_model``."""
+        return read_model(model, names, trained)
 
     def apply(self, model: Any, trained: Path) -> Any:
         """Never asked: what is written is a model of its own."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from slmcompile.methods.lora import LoraTrain
-from slmcompile.models.adapter import attach, write_adapter
+from slmcompile.models.adapter import attach, read_adapter, write_adapter
 from slmcompile.models.base_model import load_base_model
 from slmcompile.models.merge import merged_by_peft
 
@@ -35,6 +35,12 @@ class Lora:
     ) -> None:
         """PEFT's two files."""
         write_adapter(model, weights, out, adapter)
+
+    def read(
+        self, model: Any, names: Collection[str], trained: Path, adapter: str
+    ) -> Mapping[str, torch.Tensor]:
+        """See ``models.adapter.read_adapter``."""
+        return read_adapter(model, names, trained, adapter)
 
     def apply(self, model: Any, trained: Path) -> Any:
         """See ``models.merge.merged_by_peft``."""

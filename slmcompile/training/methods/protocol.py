@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,21 @@ class MethodProgram(Protocol):
             base: folder of the base model.
             out: an existing empty folder.
             adapter: as it was attached.
+        """
+
+    def read(
+        self, model: Any, names: Collection[str], trained: Path, adapter: str
+    ) -> Mapping[str, torch.Tensor]:
+        """What ``write`` wrote, by the names that it was given.
+
+        Args:
+            model: what ``attach`` returned.
+            names: of the trained parameters.
+            trained: the folder.
+            adapter: as it was attached.
+
+        Raises:
+            CorruptError: it is incomplete, or of other shapes (exit 74).
         """
 
     def apply(self, model: Any, trained: Path) -> Any:
