@@ -84,7 +84,8 @@ def member(
         answers = answering(config.metric_for_best_model, base, **limit | (answers or {}))
     out = folder / (f"out/{name}" if name else "adapter")
     out.mkdir(parents=True, exist_ok=True)
-    return Member(name, config, data, out, folder / f"scratch{name}", f"identity {name}", answers)
+    scratch, identity = folder / f"scratch{name}", f"identity {name}"
+    return Member(name, config, data, out, scratch, identity, answering=answers)
 
 
 def run(
