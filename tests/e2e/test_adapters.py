@@ -49,7 +49,7 @@ def write(root: Path, *members: str) -> None:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     root = make_repository(tmp_path_factory.mktemp("project").resolve())
-    (root / "conf/adapter").mkdir()
+    (root / "conf/adapter").mkdir(exist_ok=True)
     (root / "conf/adapter/commands.yaml").write_text(GROUP, encoding="utf-8")
     write(root, "one", "two")
     commit(root, "a recipe with two adapters")
