@@ -17,6 +17,7 @@ from slmcompile.plans.canonical import digest
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.names import (
     content_names,
+    identity_of_member,
     named_entry,
     named_files,
     names_of_member,
@@ -127,7 +128,7 @@ class Stage:
         """
         config, reads, names = self.config, self.reads, self.names
         if "members" in config:
-            beside = {key: value for key, value in config.items() if key != "members"}
+            beside = {k: v for k, v in config.items() if k not in {"members", "depends"}}
             config = {**beside, **config["members"][member]}
             within = f"members.{member}"
             reads = {
@@ -224,8 +225,7 @@ def _of_adapter(
     told = [[name, files[path]] for path, name in content_names(own, names, read)]
     return digest(
         {
-            **stage.identity(),
-            "config": {**without_names(own, names), "isolated": stage.config["isolated"]},
+            **identity_of_member(stage.identity(), member),
             **({"files": told} if told else {}),
             "inputs": _of_member(inputs, member),
         }

@@ -99,6 +99,29 @@ def _at(config: Any, keys: Sequence[str]) -> Any:
     return config
 
 
+def identity_of_member(identity: Mapping[str, Any], member: str) -> dict[str, Any]:
+    """The identity of one adapter's training, given that of a stage which trains several.
+
+    In isolation it is that of the adapter alone, whose bytes it has.
+
+    Args:
+        identity: of the stage, or its whole spec.
+        member: the adapter's name.
+    """
+    config = identity["config"]
+    depends = config["depends"][member]
+    epochs = {entry: identity["epochs"][entry] for entry in depends["epochs"]}
+    return {
+        **{key: value for key, value in identity.items() if key != "epochs"},
+        **({"epochs": epochs} if epochs else {}),
+        "config": {
+            **config["members"][member],
+            **({} if config["isolated"] else {"grouped": True}),
+        },
+        "packages": {name: identity["packages"][name] for name in depends["packages"]},
+    }
+
+
 def names_of_member(
     config: Mapping[str, Any], names: Sequence[str], files: Sequence[str], member: str
 ) -> tuple[list[str], list[str]]:

@@ -430,6 +430,8 @@ def identity_reasons(
             reasons.append(Reason("epoch", name, pair[0] or 1, pair[1] or 1))
     packages = differences(old.get("packages", {}), new["packages"])
     config = differences(old.get("config", {}), new["config"])
+    # Which packages are whose, of a training of several adapters, is told by what changed them.
+    config = {key: pair for key, pair in config.items() if not key.startswith("depends.")}
     if stage.kind == "report":  # it lists the versions that made what it reports on
         listed = [key for key in config if key.startswith("packages.")]
         packages |= {key.removeprefix("packages."): config.pop(key) for key in listed}

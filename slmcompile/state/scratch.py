@@ -15,7 +15,12 @@ from typing import Any
 
 from slmcompile.plans.canonical import digest
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.names import content_names, names_of_member, without_names
+from slmcompile.plans.names import (
+    content_names,
+    identity_of_member,
+    names_of_member,
+    without_names,
+)
 from slmcompile.recipe.project import Project
 
 _IDENTITY = ("schema", "kind", "epoch", "packages")
@@ -72,11 +77,10 @@ def member_fingerprint(
         manifests: of the base model and of its rows, as ``base`` and ``data``.
         files: SHA-256 of the project files that the spec lists, by path.
     """
-    config = spec["config"]
-    beside = {} if config["isolated"] else {"grouped": True}
-    names, read = names_of_member(config, spec.get("names", ()), spec.get("files", ()), member)
-    alone = {"config": {**config["members"][member], **beside}, "names": names, "files": read}
-    return work_fingerprint({**spec, **alone}, manifests, files)
+    given = spec.get("names", ()), spec.get("files", ())
+    names, read = names_of_member(spec["config"], *given, member)
+    alone = {**identity_of_member(spec, member), "names": names, "files": read}
+    return work_fingerprint(alone, manifests, files)
 
 
 FINISHED = "finished"

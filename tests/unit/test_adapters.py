@@ -14,6 +14,7 @@ from slmcompile.execution.sync import compile_recipe
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
+from slmcompile.state.scratch import member_fingerprint, work_fingerprint
 from tests.projects import make_project
 
 GROUP = """defaults: [{/data: tiny-commands}, {/eval: structured}]
@@ -128,6 +129,35 @@ def test_what_is_one_adapter_s_moves_nothing_of_another(
     assert ("train" in found) == trains
     assert found >= {"check--two", "answer-torch--two", "score", "report", "gate"}
     assert not {name for name in found if name.endswith("--one")}
+
+
+def test_what_another_one_s_metric_needs_is_nothing_to_an_adapter(project: Project) -> None:
+    write(project)
+    by_rouge = "+adapters.two.train.metric_for_best_model=rouge_l"
+    measured = "adapters.two.eval.metrics=[rouge_l]"
+    compiled = plan(project, by_rouge, measured)
+    assert "rouge-score" in compiled.stage("train").packages
+    assert not {name for name in moved(project, by_rouge, measured) if name.endswith("--one")}
+    manifests = {"base": {"files": {}}, "data": {"files": {}}}
+    one, two = (
+        [
+            member_fingerprint(each.stage("train").spec(), name, manifests, {})
+            for name in ("one", "two")
+        ]
+        for each in (plan(project), compiled)
+    )
+    assert one[0] == two[0]
+    assert one[1] != two[1]
+
+
+def test_in_isolation_it_is_the_work_that_it_is_alone(project: Project) -> None:
+    write(project)
+    together = plan(project, "train.isolated=true").stage("train").spec()
+    alone = plan(project, "train.together=false").stage("train", member="two").spec()
+    manifests = {"base": {"files": {}}, "data": {"files": {}}}
+    assert member_fingerprint(together, "two", manifests, {}) == work_fingerprint(
+        alone, manifests, {}
+    )
 
 
 def test_apart_each_has_a_training_stage(project: Project) -> None:

@@ -86,48 +86,35 @@ def asked(making: Making) -> Asked:
 
 
 def _together(making: Making, members: dict[str, Making]) -> None:
+    of = {name: asked(view) for name, view in members.items()}
     checks = [view.stage("check") for view in members.values()]
-    answers = {name: answered_validation(view) for name, view in members.items()}
-    epochs = {key: epoch for each in answers.values() for key, epoch in each.epochs.items()}
-    packages: list[str] = []
-    files: dict[str, str] = {}
-    for name, view in members.items():
-        own, imported = _code(view)
-        packages += [*_packages(view.recipe.train), *imported]
-        epochs |= _epochs(view.recipe.train)
-        files |= {f"members.{name}.{key}": path for key, path in own.items()}
     making.add(
         "train",
         {
-            "members": {
-                name: section(view) | dict(answers[name].config) for name, view in members.items()
+            "members": {name: each.config for name, each in of.items()},
+            # Of the stage's packages and epochs those of each, as it would have them alone.
+            "depends": {
+                name: {"packages": sorted(each.packages), "epochs": sorted(each.epochs)}
+                for name, each in of.items()
             },
             "isolated": making.composed.whole.train.isolated,
         },
-        {f"members.{name}": f"adapters.{name}.train" for name in members}
-        | {
-            f"members.{name}.{own}": f"adapters.{name}.{key}"
-            for name, each in answers.items()
+        {
+            f"members.{name}.{own}".removesuffix("."): f"adapters.{name}.{key}"
+            for name, each in of.items()
             for own, key in each.reads.items()
         }
         | {"isolated": "train.isolated"},
-        versions(*packages) | {k: v for each in answers.values() for k, v in each.packages.items()},
+        {package: known for each in of.values() for package, known in each.packages.items()},
         {
             "base": making.stage("base"),
-            **{f"data--{name}": view.stage("data") for name, view in members.items()},
+            **{f"data--{name}": each.inputs["data"] for name, each in of.items()},
         },
         metrics=(making.metrics("train"),),
         plots=tuple(making.plots(f"train--{name}") for name in members),
-        files=tuple(
-            dict.fromkeys(
-                (*files.values(), *(path for each in answers.values() for path in each.files))
-            )
-        ),
-        names=(
-            *files,
-            *(f"members.{name}.{key}" for name in members for key in answers[name].names),
-        ),
-        epochs=epochs,
+        files=tuple(dict.fromkeys(path for each in of.values() for path in each.files)),
+        names=tuple(f"members.{name}.{key}" for name, each in of.items() for key in each.names),
+        epochs={entry: epoch for each in of.values() for entry, epoch in each.epochs.items()},
         after={check.out: check.address for check in checks},
     )
 
