@@ -32,6 +32,7 @@ RECIPE = """defaults:
 """
 TUNED = "adapters: {two: {data: {seed: 3}, train: {lora: {r: 4}}}}\n"
 GATE = "gates: [{adapter: one, metric: exact_match, min: 0.5}]\n"
+MANIFESTS: dict[str, dict[str, dict[str, str]]] = {"base": {"files": {}}, "data": {"files": {}}}
 
 
 @pytest.fixture
@@ -138,25 +139,18 @@ def test_what_another_one_s_metric_needs_is_nothing_to_an_adapter(project: Proje
     compiled = plan(project, by_rouge, measured)
     assert "rouge-score" in compiled.stage("train").packages
     assert not {name for name in moved(project, by_rouge, measured) if name.endswith("--one")}
-    manifests = {"base": {"files": {}}, "data": {"files": {}}}
-    one, two = (
-        [
-            member_fingerprint(each.stage("train").spec(), name, manifests, {})
-            for name in ("one", "two")
-        ]
-        for each in (plan(project), compiled)
-    )
-    assert one[0] == two[0]
-    assert one[1] != two[1]
+    before, after = (each.stage("train").spec() for each in (plan(project), compiled))
+    for name, same in (("one", True), ("two", False)):
+        kept, now = (member_fingerprint(each, name, MANIFESTS, {}) for each in (before, after))
+        assert (kept == now) == same, name
 
 
 def test_in_isolation_it_is_the_work_that_it_is_alone(project: Project) -> None:
     write(project)
     together = plan(project, "train.isolated=true").stage("train").spec()
     alone = plan(project, "train.together=false").stage("train", member="two").spec()
-    manifests = {"base": {"files": {}}, "data": {"files": {}}}
-    assert member_fingerprint(together, "two", manifests, {}) == work_fingerprint(
-        alone, manifests, {}
+    assert member_fingerprint(together, "two", MANIFESTS, {}) == work_fingerprint(
+        alone, MANIFESTS, {}
     )
 
 
