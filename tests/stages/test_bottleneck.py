@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from slmcompile.console.errors import (
     SlmcompileError,
     StageFailedError,
 )
-from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split
 from slmcompile.facts.architecture import architecture
 from slmcompile.files.artifact import write_json
@@ -32,13 +29,12 @@ from slmcompile.methods.keys import Train
 from slmcompile.models import bottleneck
 from slmcompile.models.merge import METHOD_FILE, load_merged
 from slmcompile.training import fused_elementwise, hot_path
-from slmcompile.training.group import Member
 from slmcompile.training.layout import Layout
-from slmcompile.training.loop import train
 from slmcompile.training.loss import TrainedPositionLoss
-from slmcompile.training.record import TrainingRecord, TrainRuntime
+from slmcompile.training.record import TrainingRecord
 from tests.families import FAMILIES, SIZES, build
 from tests.sections import train_section
+from tests.stages import tiny_training
 from tests.stages.test_training_hot_path import flat, plain_loss
 from tests.stages.tiny_training import CPU, make_base, make_data
 
@@ -77,17 +73,8 @@ def recipe(adapters: Mapping[str, Any] | None = None, **changes: Any) -> Train:
 def run(
     config: Train, base: Path, data: Path, folder: Path, stop_at: int | None = None
 ) -> TrainingRecord:
-    out = folder / "weights"
-    out.mkdir(parents=True, exist_ok=True)
-
-    def on_log(step: int, values: Mapping[str, float]) -> None:
-        if step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    member = Member("", config, data, out, folder / "scratch", "run-1")
-    runtime = TrainRuntime(save_steps=4, logging_steps=1)
-    record = train(member, base, runtime, Silent(), on_log, CPU)
-    write_json(out / METHOD_FILE, {"method": "bottleneck"})  # as the stage does
+    record = tiny_training.run(config, base, data, folder, stop_at)
+    write_json(folder / "weights" / METHOD_FILE, {"method": "bottleneck"})  # as the stage does
     return record
 
 

@@ -7,8 +7,6 @@ than it is merged into; these tests hold the two to each other.
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,19 +17,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from slmcompile.console.errors import BadRecipeError, SlmcompileError
-from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.models.merge import load_merged
-from slmcompile.training.group import Member
-from slmcompile.training.loop import train
 from slmcompile.training.methods.lora import LORA
 from slmcompile.training.methods.protocol import ALONE
 from slmcompile.training.methods.qlora import QLORA
-from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests.sections import train_section
-from tests.stages.tiny_training import CPU, make_base, make_data
+from tests.stages.tiny_training import CPU, make_base, make_data, run
 
 PATTERNS = {
     "rank_pattern": {"q_proj": 4, "layers.1.self_attn.q_proj": 6, "down_proj": 12},
@@ -77,21 +71,6 @@ def recipe(method: str, lora: Mapping[str, Any], **changes: Any) -> Train:
     }
     adapter = Lora(**{"r": 8, "lora_alpha": 16.0, **lora})
     return train_section(method=method, lora=adapter, **{**settings, **changes})
-
-
-def run(
-    config: Train, base: Path, data: Path, folder: Path, stop_at: int | None = None
-) -> TrainingRecord:
-    out = folder / "weights"
-    out.mkdir(parents=True, exist_ok=True)
-
-    def on_log(step: int, values: Mapping[str, float]) -> None:
-        if step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    runtime = TrainRuntime(save_steps=4, logging_steps=1)
-    member = Member("", config, data, out, folder / "scratch", "run-1")
-    return train(member, base, runtime, Silent(), on_log, CPU)
 
 
 def plain_peft(base: Path, adapter: Path) -> Any:

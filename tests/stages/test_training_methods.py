@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,13 +28,10 @@ from slmcompile.shapes.splits import SPLITS
 from slmcompile.stages import export
 from slmcompile.stages import train as train_stage
 from slmcompile.stages.context import Context
-from slmcompile.training.group import Member
-from slmcompile.training.loop import train
-from slmcompile.training.record import TrainingRecord, TrainRuntime
 from tests import tiny_model
 from tests.answering import answered, scored
 from tests.sections import train_section
-from tests.stages.tiny_training import CPU, make_base, make_data
+from tests.stages.tiny_training import CPU, make_base, make_data, run
 
 Method = Literal["bottleneck", "full", "qlora"]
 
@@ -70,27 +65,6 @@ SHORT: dict[str, Any] = {
     "per_device_train_batch_size": 8,
     "precision": "bf16",
 }
-
-
-def run(
-    config: Train, base: Path, data: Path, folder: Path, stop_at: int | None = None
-) -> TrainingRecord:
-    out = folder / "weights"
-    out.mkdir(parents=True, exist_ok=True)
-
-    def on_log(step: int, values: Mapping[str, float]) -> None:
-        if step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    runtime = TrainRuntime(save_steps=4, logging_steps=1)
-    return train(
-        Member("", config, data, out, folder / "scratch", "run-1"),
-        base,
-        runtime,
-        Silent(),
-        on_log,
-        CPU,
-    )
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -7,14 +7,22 @@ eight.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row, write_split
+from slmcompile.methods.keys import Train
+from slmcompile.training.group import Member
+from slmcompile.training.loop import train
+from slmcompile.training.record import TrainingRecord, TrainRuntime
 
 COMMANDS = {
     "turn on": "on",
@@ -112,3 +120,19 @@ def make_data(folder: Path, train: int = 400, validation: int = 80) -> Path:
     write_split(folder, "train", make_rows(train, 1))
     write_split(folder, "validation", make_rows(validation, 2))
     return folder
+
+
+def run(
+    config: Train, base: Path, data: Path, folder: Path, stop_at: int | None = None
+) -> TrainingRecord:
+    """Trains into ``folder/weights``; asked to stop at a step, it ends as a person's Ctrl-C."""
+    out = folder / "weights"
+    out.mkdir(parents=True, exist_ok=True)
+
+    def on_log(step: int, values: Mapping[str, float]) -> None:
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    member = Member("", config, data, out, folder / "scratch", "run-1")
+    runtime = TrainRuntime(save_steps=4, logging_steps=1)
+    return train(member, base, runtime, Silent(), on_log, CPU)
