@@ -29,6 +29,7 @@ from slmcompile.execution.committed import (
 )
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
+from slmcompile.plans.artifacts import prompt_file
 from slmcompile.plans.definition import stage_name
 from slmcompile.recipe.project import Project, find_project, nearest
 
@@ -53,13 +54,15 @@ class _Export:
         adapter: which adapter's, of a recipe with several; else empty.
         target: its name.
         folder: where it lies.
-        prompt: content of its ``prompt.json``.
+        chosen: which adapter is to be chosen in the folder, of one with several; else empty.
+        prompt: how its prompt is rendered.
     """
 
     recipe: str
     adapter: str
     target: str
     folder: Path
+    chosen: str
     prompt: dict[str, Any]
 
     @property
@@ -221,22 +224,25 @@ def _find(project: Project, recipe: str, adapter: str | None, target: str | None
             f"--target {name}: {recipe} has no such target",
             nearest("targets:", name, list(committed.targets)),
         )
-    stage = committed.stages[f"{recipe}/{stage_name('export', name, member)}"]
+    own, common = (f"{recipe}/{stage_name('export', name, of)}" for of in (member, ""))
+    stage = committed.stages.get(own) or committed.stages[common]
+    chosen = member if stage.address != own else ""
     folder = project.root / stage.out
     if not folder.is_dir():
         raise MissingError(
             f"{recipe}: {name} was never exported here", f"run `slmcompile run {recipe}`"
         )
     artifact.read_manifest(folder)
-    prompt = read_output_json(folder, "prompt.json")
+    rendered = prompt_file(chosen)
+    prompt = read_output_json(folder, rendered)
     if not isinstance(prompt, dict) or not prompt.get("columns"):
-        raise CorruptError(f"{stage.out}/prompt.json: cannot be read", "export it again")
+        raise CorruptError(f"{stage.out}/{rendered}: cannot be read", "export it again")
     if target is None and len(committed.targets) > 1:
         _say(f"{name} answers, the first target of the recipe; --target names another of"
              f" {', '.join(committed.targets)}")  # fmt: skip
     for note in _notes(project, committed, stage.address, stage.out):
         _say(note)
-    return _Export(recipe, member, name, folder, prompt)
+    return _Export(recipe, member, name, folder, chosen, prompt)
 
 
 def _member(committed: Committed, adapter: str | None) -> str:
@@ -280,7 +286,7 @@ def _say(note: str) -> None:
 def _load(export: _Export) -> OnnxModel:
     from slmcompile.inference import onnx_model
 
-    return onnx_model.load(export.folder)
+    return onnx_model.load(export.folder, adapter=export.chosen)
 
 
 def _answer(

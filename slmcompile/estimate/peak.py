@@ -19,8 +19,10 @@ from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.metrics import METRICS
+from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.schema import Recipe
-from slmcompile.shapes.interval import Interval, larger
+from slmcompile.shapes.architecture import Architecture
+from slmcompile.shapes.interval import Interval, exactly, larger
 from slmcompile.templates import TEMPLATES
 
 GB = 1e9
@@ -62,6 +64,7 @@ def predict(context: CheckContext) -> Memory | None:
             recipe.eval, recipe.train, decoder, rows, generates=metric.generates
         )
     training = training_memory(recipe.train, model, decoder, found, rows, steps, answering)
+    read = _read_back(recipe, model)
     for other in context.beside:
         # The base is there once; rows, activations, adapters and their optimizers are everyone's.
         shared = METHODS[recipe.train.method].memory.base(recipe.train, model)
@@ -69,12 +72,25 @@ def predict(context: CheckContext) -> Memory | None:
         if alone is not None:
             training += Interval(
                 max(0.0, alone.training.low - shared - LIBRARIES.low),
-                max(0.0, alone.training.high - shared - LIBRARIES.high),
+                max(0.0, alone.training.high - shared - LIBRARIES.high - read.high),
             )
     return Memory(
-        training,
-        evaluation_memory(recipe.eval, recipe.train, model, decoder, rows),
+        training + read,
+        evaluation_memory(recipe.eval, recipe.train, model, decoder, rows) + read,
     )
+
+
+def _read_back(recipe: Recipe, model: Architecture) -> Interval:
+    """Bytes of reading the weights of a quantised base: its file, and one matrix of them.
+
+    A head that its graph has apart from the embedding comes on top; it is no larger than that.
+    """
+    if recipe.train.over not in recipe.target:
+        return exactly(0)
+    target = recipe.target[recipe.train.over]
+    file = PROVIDERS[target.execution_provider].bytes(target, model)
+    largest = max((rows * width for rows, width in model.layers.values()), default=0)
+    return Interval(0, file + 8.0 * largest)
 
 
 def rows_of(recipe: Recipe, data: DataFacts | None) -> Rows:

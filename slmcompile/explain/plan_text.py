@@ -11,6 +11,7 @@ from slmcompile.estimate.time import cost_line
 from slmcompile.execution.last_overrides import without_last
 from slmcompile.explain.executed import executed_lines
 from slmcompile.explain.planned import PlannedRun
+from slmcompile.explain.shipped import shipped_lines
 from slmcompile.plans.kinds import KINDS
 from slmcompile.state.changes import Change
 
@@ -24,6 +25,7 @@ def plan_text(planned: PlannedRun) -> str:
         *findings_lines(planned.findings),
         *stage_lines(planned.changes),
         *executed_lines(planned.plan, planned.changes),
+        *shipped_lines(planned.plan),
         summary(planned.changes),
         findings_summary(planned.findings),
         cost_line(planned.cost),

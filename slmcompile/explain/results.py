@@ -11,7 +11,7 @@ from slmcompile.data.asked import example, written
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
-from slmcompile.plans.artifacts import BASELINES
+from slmcompile.plans.artifacts import BASELINES, prompt_file
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.scoring.compared import measured_by
@@ -170,7 +170,9 @@ def try_it(project: Project, plan: Plan, results: Sequence[ArtifactResult]) -> s
         return None
     target = (gated or targets)[0]
     folders = {stage.role: project.root / stage.out for stage in plan.own.stages}
-    prompt = json.loads((folders[f"export-{target}"] / "prompt.json").read_text(encoding="utf-8"))
+    export = plan.stage("export", target)
+    rendered = prompt_file("" if export.member == member else member)
+    prompt = json.loads((project.root / export.out / rendered).read_text(encoding="utf-8"))
     if prompt["text"] is None:
         return None  # `generate` has no chat template
     answers = read_predictions(folders["score"] / member).get(target, [])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
-from slmcompile.console.quiet import quiet
 from slmcompile.data.store import Row
+from slmcompile.export.built import build_plain, sizes
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
-from slmcompile.files.artifact import write_json
 from slmcompile.inference import onnx_model
 from slmcompile.models.bottleneck import adapters_of, own_weights
 from slmcompile.models.merge import load_merged, merges
@@ -73,12 +71,10 @@ def export(
         f"given the references of {figures['rows']} rows, the same next token as torch at"
         f" {figures['top1_agreement']:.1%}"
     )
-    sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
-        "size_bytes": sum(sizes.values()),
-        "weights_bytes": sum(size for file, size in sizes.items() if ".onnx" in file),
+        **sizes(out),
         "parity": figures,
     }
 
@@ -87,33 +83,13 @@ def _build(
     target: Target, model: Any, base: Path, out: Path, scratch: Path, progress: Progress
 ) -> None:
     """The builder's folder, of all of the model: what did not merge is put into the graph."""
-    provider = PROVIDERS[target.execution_provider]
-    build, plain, adapters = program(provider.builder), scratch / "plain", adapters_of(model)
-    _save(model, base, plain, own_weights(model) if adapters else None)
-    if adapters:
-        built = scratch / "built"
-        built.mkdir()
-        build(target, plain, built, scratch / "cache")
-        progress.say("putting the adapter into the graph in fp32")
-        program(provider.inserter)(built, adapters, out)
-        shutil.rmtree(built)
-    else:
-        build(target, plain, out, scratch / "cache")
-    shutil.rmtree(plain)
-    shutil.rmtree(scratch / "cache", ignore_errors=True)
-
-
-def _save(model: Any, base: Path, folder: Path, weights: Mapping[str, Any] | None) -> None:
-    """The model, or these weights of it, as the builder wants to read it: with a tokenizer.
-
-    Of the base's generation settings only token ids stay: a sampling temperature or a repetition
-    penalty in ``genai_config.json`` would make the shipped model answer otherwise than measured.
-    """
-    with quiet():
-        model.save_pretrained(folder, state_dict=weights)
-    for path in sorted(base.iterdir()):
-        if path.is_file() and path.name.startswith(("tokenizer", "special", "chat_template")):
-            shutil.copyfile(path, folder / path.name)
-    generation = json.loads((base / "generation_config.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in generation.items() if key.endswith("_token_id")}
-    write_json(folder / "generation_config.json", kept)
+    adapters = adapters_of(model)
+    if not adapters:
+        build_plain(target, model, base, out, scratch)
+        return
+    built = scratch / "built"
+    built.mkdir()
+    build_plain(target, model, base, built, scratch, own_weights(model))
+    progress.say("putting the adapter into the graph in fp32")
+    program(PROVIDERS[target.execution_provider].inserter)(built, adapters, out)
+    shutil.rmtree(built)

@@ -29,7 +29,7 @@ BestMetric = Annotated[str, NameIn(METRICS, also=(LOSS,))]
 
 SAID_IF_OTHER = (
     *("metric_for_best_model", "early_stopping_patience", "early_stopping_threshold"),
-    *("eval_limit", "continue_from", "loss", "together", "isolated"),
+    *("eval_limit", "continue_from", "loss", "over", "together", "isolated"),
 )
 """Keys that JSON values hold only where they are not at their default."""
 
@@ -86,6 +86,12 @@ class Train(Section):
         description="Another recipe, from whose trained weights training begins: an adapter of the"
         " same shape over the same base, or all weights where both train all. They are those of the"
         " recipe's file, without overrides; where they are not there, they are trained first.",
+    )
+    over: Identifier | None = Field(
+        None,
+        description="A target of the recipe, over whose base an adapter is trained: it learns on"
+        " the very weights that the target multiplies with, and stands beside them, so that what"
+        " ships is what was trained. null trains over the base at full precision.",
     )
     load_best_model_at_end: bool = Field(
         True, description="Keep the weights of the best validation, not the last."

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from slmcompile.methods.keys import MethodName, Train
-from slmcompile.methods.method import MemoryTerms, Method
+from slmcompile.methods.method import Form, MemoryTerms, Method
 from slmcompile.registry.section import Section
 from slmcompile.shapes.architecture import EMBEDDINGS, Architecture, Trainable
 from slmcompile.shapes.target_modules import leaf, matched, meant, most_specific, patterns_of
@@ -239,8 +239,21 @@ def details(train: Mapping[str, Any]) -> list[str]:
 _BEGINNINGS = {"gaussian": "Gaussian noise", "pissa": "PiSSA", "olora": "OLoRA", "loftq": "LoftQ"}
 
 
+FORMS: frozenset[Form] = frozenset({"merged", "inputs"})
+
+
 def alone(train: LoraTrain) -> str:
     """Adapters beside each other leave the base as it is."""
+    if reason := _changes_base(train):
+        return reason
+    if train.lora.use_dora:
+        # Its layers run PEFT's own forward, whose bytes are other than those of the grouped one.
+        return "train.lora.use_dora computes its layers in another way, for the others too"
+    return ""
+
+
+def _changes_base(train: LoraTrain) -> str:
+    """What of the base it changes, in words; empty where it leaves it as it is."""
     if train.lora.modules_to_save:
         return "train.lora.modules_to_save trains layers of the base model"
     if train.lora.target_modules != "all-linear" and any(
@@ -249,10 +262,14 @@ def alone(train: LoraTrain) -> str:
         return "train.lora.target_modules names the embedding"
     if train.lora.init_lora_weights in OF_THE_BASE:
         return f"train.lora.init_lora_weights {train.lora.init_lora_weights} changes the base model"
-    if train.lora.use_dora:
-        # Its layers run PEFT's own forward, whose bytes are other than those of the grouped one.
-        return "train.lora.use_dora computes its layers in another way, for the others too"
     return ""
+
+
+def shipped_beside(train: LoraTrain) -> str:
+    """Why not: what can is two thin matrices a layer. DoRA also scales what they are beside."""
+    if train.lora.use_dora:
+        return "train.lora.use_dora scales the rows of the base's weights"
+    return _changes_base(train)
 
 
 USUAL_RATE = (1e-5, 5e-3)
@@ -273,5 +290,7 @@ ENTRIES = (
         memory=MemoryTerms(kept_in_all=kept, beside=beside, reached=reached),
         details=details,
         alone=alone,
+        forms=FORMS,
+        beside=shipped_beside,
     ),
 )

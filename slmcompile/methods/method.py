@@ -48,8 +48,9 @@ class MemoryTerms:
     reached: Callable[[Any, int], tuple[int, int]] = lambda _train, layers: (layers, layers)
 
 
-Form = Literal["merged", "nodes"]
-"""How an adapter ships: in the base's own weights, or as nodes of the graph beside them."""
+Form = Literal["merged", "inputs", "nodes"]
+"""How an adapter ships: in the base's own weights; beside them, as inputs of the graph that are
+chosen at run time; or beside them as nodes of it."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Method:
         alone: why, by its section, it cannot be trained beside others over one base; empty where
             it can.
         forms: how an adapter ships; nothing is asked of a method that writes a model.
+        beside: why, by its section, what it trains cannot stand in floating point beside a base
+            that it leaves as it is; empty where it can.
         fault: what keeps it from training a model, told from shapes alone.
         epoch: raised when its numbers change.
     """
@@ -106,5 +109,6 @@ class Method:
     made_one: str = "merged and "
     alone: Callable[[Any], str] = lambda _: "its program trains one at a time over the base"
     forms: frozenset[Form] = frozenset({"merged"})
+    beside: Callable[[Any], str] = lambda _: "what is trained becomes part of its weights"
     fault: Callable[[Any, Architecture], Fault | None] = lambda _train, _model: None
     epoch: int = 1

@@ -80,6 +80,8 @@ ENTRIES = (
         ),
         details=details,
         alone=lora.alone,
+        forms=lora.FORMS,
+        beside=lora.shipped_beside,
         made_one="merged into the full-precision base and ",
     ),
 )

@@ -19,3 +19,13 @@ ADAPTERS = "adapters"
 """Folder in a train stage's output in which each of several adapters has its own."""
 
 RESERVED = frozenset({TUNED, BASE, BASELINES, NEAREST, LINEAR})
+
+
+def prompt_file(adapter: str = "") -> str:
+    """In an export's folder, how a prompt is rendered for one of its adapters, or for its only."""
+    return f"prompt/{adapter}.json" if adapter else "prompt.json"
+
+
+def adapter_file(adapter: str) -> str:
+    """In an export's folder, one of its several adapters in the form of the runtime."""
+    return f"adapters/{adapter}.onnx_adapter"

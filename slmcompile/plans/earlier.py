@@ -62,7 +62,7 @@ def earlier(making: Making) -> dict[str, Stage]:
         return {}
     # It has no stage of this recipe's own, and what they share is there already.
     other = Plain(making.project, before)
-    for kind in ("base", "data"):
+    for kind in ("base", "data", "quantize"):
         KINDS[kind].plan(other)
     name, train = before.name, making.recipe.train
     reason = cannot_continue(train, other.recipe.train)

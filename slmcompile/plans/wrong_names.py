@@ -26,6 +26,7 @@ def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
             "name at least one, e.g. `- target: [cpu-int8]`",
         )
     yield from _names_taken(composed)
+    yield from _over_what(composed)
     for view in composed.members.values():
         yield from _files_missing(view)
         yield from _nobody_asked(view)
@@ -60,6 +61,26 @@ def _names_taken(composed: Composed) -> Iterator[BadRecipeError]:
                 f"{composed.origin(('adapters',))}: adapters: {name} is longer than"
                 f" {_LONGEST_NAME} characters",
                 "choose a shorter name for the adapter or the target",
+            )
+
+
+def _over_what(composed: Composed) -> Iterator[BadRecipeError]:
+    """Bases to train over that no target has, or that adapters do not have in common."""
+    views = composed.members
+    first, common = next((name, view.recipe.train.over) for name, view in views.items())
+    for name, view in views.items():
+        over, key = view.recipe.train.over, "train.over"
+        where = f"{view.origin(('train', 'over'))}: {key}"
+        if over is not None and over not in view.recipe.target:
+            yield BadRecipeError(
+                f"{where}: no target is called {over!r}",
+                f"targets: {', '.join(view.recipe.target) or 'none'}",
+            )
+        elif over != common:
+            yield BadRecipeError(
+                f"{where}: {name} is trained over {over or 'the full-precision base'}, {first} over"
+                f" {common or 'the full-precision base'}; adapters of a recipe have one base",
+                f"give {key} once, for all of them",
             )
 
 

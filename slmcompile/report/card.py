@@ -114,7 +114,7 @@ def _about(facts: ReportFacts, export: Artifact) -> str:
     train = facts.recipe.get("train", {})
     sentence = (
         f"{prose(facts.model_name)} {prose(fine_tuned(train))} on {prose(facts.data_name)} for "
-        f"{prose(facts.task)}, {made_one(train)}exported to ONNX for onnxruntime-genai"
+        f"{prose(facts.task)}, {made_one(train, target)}exported to ONNX for onnxruntime-genai"
         f"{detail}."
     )
     return f"{prose(facts.description)}\n\n{sentence}" if facts.description else sentence
@@ -129,7 +129,9 @@ def _usage(facts: ReportFacts, export: Artifact) -> str:
     whole = rows[0].prompt if rows else ""
     parts = ["## How to run it"]
     if typed:
-        command = f"slmcompile generate {facts.name} --target {export.name} {written(values)}"
+        whose = f" --adapter {facts.member}" if facts.member else ""
+        asked = f"{facts.name}{whose} --target {export.name}"
+        command = f"slmcompile generate {asked} {written(values)}"
         parts.append(block(command, "sh"))
     parts += [
         "From Python, without slmcompile:",
@@ -166,17 +168,23 @@ def _snippet(
     prefix = "".join(f"{token}, " for token in _prefix_ids(facts.prompt))
     tokens = f"[{prefix}*tokenizer.encode(prompt)]" if prefix else "tokenizer.encode(prompt)"
     longest = facts.recipe.get("eval", {}).get("max_new_tokens", 256)
+    folder, name = export.path or export.name, facts.member or "adapter"
+    load = choose = ""
+    if export.adapter:
+        file = f"{folder}/{export.adapter}"
+        load = f"adapters = og.Adapters(model)\nadapters.load({file!r}, {name!r})\n"
+        choose = f"generator.set_active_adapter(adapters, {name!r})\n"
     return f"""import onnxruntime_genai as og
 
-model = og.Model({export.path or export.name!r})
-tokenizer = og.Tokenizer(model)
+model = og.Model({folder!r})
+{load}tokenizer = og.Tokenizer(model)
 {lines}
 tokens = {tokens}
 
 params = og.GeneratorParams(model)
 params.set_search_options(do_sample=False, max_length=len(tokens) + {longest})
 generator = og.Generator(model, params)
-generator.append_tokens(tokens)
+{choose}generator.append_tokens(tokens)
 stream = tokenizer.create_stream()
 while not generator.is_done():
     generator.generate_next_token()

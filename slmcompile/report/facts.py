@@ -55,6 +55,8 @@ class Artifact:
         agreement: share of rows that an export answers as the tuned model does.
         parity: an export's logits against the tuned model's on a few rows, given the references.
         path: where the artifact lies, relative to the project.
+        adapter: in that folder, the file of the adapter that a program has to choose; None where it
+            has no choice.
         sources: of several sources the same metrics of each alone, by its name, with ``rows``,
             ``test_rows`` and whether it is ``counted`` as of the task.
     """
@@ -68,6 +70,7 @@ class Artifact:
     rows: int | None = None
     parity: Mapping[str, Any] = field(default_factory=dict)
     path: str | None = None
+    adapter: str | None = None
     test_rows: int | None = None
     labels: int | None = None
     test_labels: int | None = None
@@ -118,6 +121,7 @@ class ReportFacts:
         labels: artifact → scores of each label, the most frequent first; empty without labels.
         hashes: artifact → SHA-256 of its manifest.
         packages: package → version.
+        member: which adapter's, of a recipe with several; else empty.
         continued_from: fingerprint of the training that this one went on from; empty if none.
     """
 
@@ -139,6 +143,7 @@ class ReportFacts:
     labels: Mapping[str, Sequence[LabelScores]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+    member: str = ""
     continued_from: str = ""
 
     def of_kind(self, *kinds: Kind) -> list[Artifact]:

@@ -28,7 +28,8 @@ def _by_method(train: Mapping[str, Any]) -> str:
     if method.writes == "model":
         return f"fine-tuned in full ({method.title}){begun}"
     known = ", ".join(method.details(train))
-    return f"fine-tuned with {method.title}" + (f" ({known})" if known else "") + begun
+    of = f" ({known})" if known else ""
+    return f"fine-tuned with {method.title}{of}{trained_over(train)}{begun}"
 
 
 def minimised(train: Mapping[str, Any]) -> str:
@@ -43,10 +44,22 @@ def overridden(overrides: Sequence[str]) -> str:
     return f"With the overrides {' '.join(overrides)} of this run." if overrides else ""
 
 
-def made_one(train: Mapping[str, Any]) -> str:
+def made_one(train: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     """What became of the adapter before the export; full training has none."""
     method = _method(train)
+    if method and "inputs" in method.forms and stands_beside(train, target):
+        return "its adapter kept in fp32 beside the base, "
     return method.made_one if method else "merged and "
+
+
+def stands_beside(train: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
+    """Whether the adapter of a target is no part of its base's weights."""
+    return bool(train.get("over")) or target.get("adapters") == "beside"
+
+
+def trained_over(train: Mapping[str, Any]) -> str:
+    """Over which quantised base it was trained; empty where over the base itself."""
+    return f" over the base of {train['over']}" if train.get("over") else ""
 
 
 def _method(train: Mapping[str, Any]) -> Method | None:

@@ -22,6 +22,7 @@ from slmcompile.inference.protocol import LanguageModel
 from slmcompile.machine.device import cpu_name
 from slmcompile.machine.process import thread_count
 from slmcompile.plans.artifacts import BASELINES, LINEAR
+from slmcompile.plans.kinds.quantize import OVER
 from slmcompile.scoring.baselines import answers_of_labels, predict_baselines
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights
@@ -87,14 +88,15 @@ def _load(context: Context, threads: int) -> tuple[LanguageModel, Decode, int]:
     if "export" in inputs:
         from slmcompile.inference import onnx_model
 
-        exported = onnx_model.load(inputs["export"], threads=threads)
+        adapter = config.get("adapter", "")
+        exported = onnx_model.load(inputs["export"], threads=threads, adapter=adapter)
         return exported, exported.decode, _size(inputs["export"])
     from slmcompile.inference import torch_model
     from slmcompile.models.merge import is_adapter
 
     base = inputs["base"]
     trained = trained_weights(inputs["train"]) if "train" in inputs else None
-    model = torch_model.load(base, trained, threads, config["precision"])
+    model = torch_model.load(base, trained, threads, config["precision"], inputs.get(OVER))
     parts = [base] if trained is None or is_adapter(trained) else []
     return model, decoder(base), sum(_size(part) for part in [*parts, trained] if part)
 

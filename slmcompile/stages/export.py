@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from slmcompile.data.store import Row, read_split
+from slmcompile.plans.definition import stage_name
+from slmcompile.plans.kinds.quantize import OVER
 from slmcompile.recipe.schema import target_section
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights
@@ -17,6 +20,8 @@ spells a control token."""
 
 def run(context: Context) -> Result:
     """Merges or inserts, exports and measures how far the export's logits lie from torch's."""
+    if "quantized" in context.inputs:
+        return Result(info=_beside(context))
     from slmcompile.export.export import export
 
     data = context.inputs["data"]
@@ -31,6 +36,26 @@ def run(context: Context) -> Result:
         context.progress,
     )
     return Result(info=info)
+
+
+def _beside(context: Context) -> dict[str, Any]:
+    """All of a recipe's adapters in one folder, or its one, beside the base that is there."""
+    from slmcompile.export.beside import Standing, export_beside
+
+    standing = []
+    for name in context.config.get("members", [""]):
+        data = context.inputs[stage_name("data", member=name)]
+        trained = trained_weights(context.inputs[stage_name("train", member=name)])
+        standing.append(Standing(name, trained, data / "prompt.json", _compared(data)))
+    return export_beside(
+        target_section(context.config["target"]),
+        context.inputs["base"],
+        context.inputs.get(OVER),
+        context.inputs["quantized"],
+        standing,
+        context.out,
+        context.progress,
+    )
 
 
 def _compared(data: Path) -> list[Row]:

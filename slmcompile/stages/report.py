@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.files.artifact import sha256_file, write_json, write_text
+from slmcompile.plans.artifacts import adapter_file
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
@@ -66,6 +67,7 @@ def _facts(context: Context) -> dict[str, Any]:
     verdicts = judge([Gate(**gate) for gate in recipe["gates"]], metrics, found)
     return {
         "name": context.config["name"],
+        "member": context.member,
         "description": recipe["description"],
         "overrides": context.config["overrides"],
         "recipe": recipe,
@@ -114,7 +116,7 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
         export = context.inputs.get(f"export-{name}")
         of_export = (
             {
-                "parity": context.manifests[f"export-{name}"]["info"]["parity"],
+                **_of_export(context.manifests[f"export-{name}"]["info"], context.member),
                 "path": export.relative_to(context.project).as_posix(),
             }
             if export
@@ -124,6 +126,13 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
         found.append(asdict(artifact_of(name, metrics, targets, **of_export)))
     order = ["tuned", "export", "base", "baseline"]
     return sorted(found, key=lambda artifact: order.index(artifact["kind"]))
+
+
+def _of_export(info: Mapping[str, Any], member: str) -> dict[str, Any]:
+    """What its manifest says of it; of several adapters in one folder of one."""
+    if "members" not in info:
+        return {"parity": info["parity"]}
+    return {"parity": info["members"][member]["parity"], "adapter": adapter_file(member)}
 
 
 def _continued(context: Context) -> str:

@@ -24,6 +24,7 @@ from slmcompile.plans.answered_validation import SECTION
 from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.plans.earlier import ROLE
+from slmcompile.plans.kinds.quantize import OVER
 from slmcompile.plans.plugins import require_planned
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import train_section
@@ -51,9 +52,10 @@ def run(context: Context) -> Result:
             tracker.log,
             torch.device("cpu"),
             isolated=context.config.get("isolated", False),
+            over=context.inputs.get(OVER),
         )
         for member in members:
-            _sign(member)
+            _sign(member, _lineage(context))
             tracker.summary(_summary(member.name, records[member.name]))
     finally:
         tracker.finish()
@@ -76,8 +78,12 @@ def run(context: Context) -> Result:
 
 def _lineage(context: Context) -> dict[str, str]:
     """What it was made from beside base and rows, for the manifest: by fingerprint, not by name."""
-    earlier = context.manifests.get(ROLE)
-    return {} if earlier is None else {"continued_from": str(earlier["fingerprint"])}
+    told = {"continued_from": ROLE, "trained_over": OVER}
+    return {
+        key: str(context.manifests[role]["fingerprint"])
+        for key, role in told.items()
+        if role in context.manifests
+    }
 
 
 def _alone(context: Context) -> Member:
@@ -106,7 +112,10 @@ def _group(context: Context) -> list[Member]:
         out = context.out / ADAPTERS / name
         out.mkdir(parents=True)
         data = f"data{OF_MEMBER}{name}"
-        manifests = {"base": context.manifests["base"], "data": context.manifests[data]}
+        manifests = {
+            "data": context.manifests[data],
+            **{role: context.manifests[role] for role in ("base", OVER) if role in context.inputs},
+        }
         identity = member_fingerprint(context.spec, name, manifests, files)
         scratch = scratch_beside(context.scratch, identity)
         config, answering = _asked(context, values)
@@ -143,14 +152,14 @@ def _asked(context: Context, given: Mapping[str, Any]) -> tuple[Train, Answering
     )
 
 
-def _sign(member: Member) -> None:
+def _sign(member: Member, lineage: Mapping[str, str]) -> None:
     """Says what kind of adapter it is, and of a group's that it is whole."""
     config: Train = member.config
     peft = (member.out / CONFIG_FILE).is_file()
     if METHODS[config.method].writes == "adapter" and not peft:
         write_json(member.out / METHOD_FILE, {"method": config.method})
     if member.name:
-        write_manifest(member.out, "train", {}, member.identity)
+        write_manifest(member.out, "train", lineage, member.identity)
 
 
 def _summary(name: str, record: TrainingRecord) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
 from slmcompile.models.base_model import DTYPES, checkpoint_activations
+from slmcompile.models.dequantised import put_into
 from slmcompile.registry.table import program
 from slmcompile.training import hot_path
 from slmcompile.training.batches import read_rows
@@ -92,9 +93,17 @@ class Group:
 
 
 def open_group(
-    members: Sequence[Member], base: Path, device: torch.device, *, isolated: bool = False
+    members: Sequence[Member],
+    base: Path,
+    device: torch.device,
+    *,
+    isolated: bool = False,
+    over: Path | None = None,
 ) -> Group:
     """Rows, model, what is trained and optimizers, as they are before the first step.
+
+    With ``over`` the base has the weights that this folder's graph multiplies with, in the
+    precision that it is computed in.
 
     Raises:
         BadDataError: rows that cannot be trained (exit 65).
@@ -106,6 +115,8 @@ def open_group(
     common = members[0].config
     method: MethodProgram = program(METHODS[common.method].program)
     base_model = method.open(common, base, device)
+    if over is not None:
+        put_into(base_model, over, base)
     vocabulary = base_model.get_input_embeddings().weight.shape[0]
     longest = getattr(base_model.config, "max_position_embeddings", None)
     read = partial(read_rows, vocab_size=vocabulary, max_positions=longest)

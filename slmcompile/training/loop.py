@@ -56,6 +56,7 @@ def train_together(
     device: torch.device,
     *,
     isolated: bool = False,
+    over: Path | None = None,
 ) -> dict[str, TrainingRecord]:
     """Trains as ``config.method`` says, all members in one pass over the base, and writes them.
 
@@ -69,6 +70,7 @@ def train_together(
         device: where the model is trained.
         isolated: each member has a forward pass of its own, so that its bytes do not depend on
             who else is there.
+        over: quantised ONNX base whose weights are trained over, in place of the base's own.
 
     Returns:
         What there is to tell of each, by name.
@@ -87,7 +89,7 @@ def train_together(
     once = {each.identity: each for each in reversed(members)}
     left = [each for each in members if records[each.name] is None and once[each.identity] is each]
     if left:
-        records |= _train(left, members, base, runtime, progress, on_log, device, isolated)
+        records |= _train(left, members, base, over, runtime, progress, on_log, device, isolated)
     for each in members:
         records[each.name] = records[each.name] or records[once[each.identity].name]
         kept.put_into_place(each)
@@ -98,6 +100,7 @@ def _train(
     left: Sequence[Member],
     members: Sequence[Member],
     base: Path,
+    over: Path | None,
     runtime: TrainRuntime,
     progress: Progress,
     on_log: OnLog,
@@ -112,7 +115,7 @@ def _train(
     memory.note("before_model")
     with deterministic(common.seed, threads, device), stop_on_signals() as stop:
         with memory.phase("loading"):
-            group = open_group(left, base, device, isolated=isolated)
+            group = open_group(left, base, device, isolated=isolated, over=over)
             checkpoints = Checkpoints(group, members, runtime, progress)
         run = _Run(group, checkpoints, memory, threads, runtime, stop, progress, on_log)
         try:
@@ -250,7 +253,9 @@ class _Run:
         if moved and (self._checkpoints.cut % every == 0 or any(each.done for each in moved)):
             points = [each.state.curve[-1] for each in moved]
             losses = {each.member or "loss": each.state.curve[-1].loss for each in moved}
-            speed = sum(p.tokens for p in points) / max(p.seconds for p in points)
+            # Those who have ended too: the time is that of all.
+            far = [each.state.curve[-1] for each in self._session.learners if each.state.curve]
+            speed = sum(p.tokens for p in far) / max(p.seconds for p in far)
             self._progress.step(max(p.step for p in points), **losses, **{"tokens/s": speed})
         self._say_failures()
 

@@ -13,6 +13,7 @@ from slmcompile.console.errors import Exit
 from slmcompile.estimate.trainable import shipped_beside, trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.plans.beside import stands_beside
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.architecture import Architecture, Trainable
@@ -26,6 +27,7 @@ class Disk:
 
     Attributes:
         base: the base model's folder.
+        quantized: bases of targets that adapters stand beside.
         checkpoints: all that are kept at once, with the one that is being written.
         trained: adapter or model that training writes.
         copy: in full precision, what an export is made from; gone afterwards.
@@ -33,6 +35,7 @@ class Disk:
     """
 
     base: float
+    quantized: float
     checkpoints: float
     trained: float
     copy: float
@@ -41,7 +44,8 @@ class Disk:
     @property
     def needed(self) -> float:
         """Largest sum at any time: checkpoints are gone before the first export begins."""
-        return self.base + self.trained + max(self.checkpoints, self.copy + self.exports)
+        fullest = max(self.checkpoints, self.copy + self.exports)
+        return self.base + self.quantized + self.trained + fullest
 
 
 def disk_of(context: CheckContext, model: Architecture) -> Disk:
@@ -51,13 +55,16 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
     # The check stage, which knows no plan, runs behind the base stage.
     base_is_there = context.plan is None or context.idle("base")
     trains, exports = not context.idle("train"), not context.idle("export")
-    targets = sum(
-        PROVIDERS[target.execution_provider].bytes(target, model)
-        + 4.0 * shipped_beside(recipe.train, model)
-        for target in recipe.target.values()
-    )
+    targets = quantized = 0.0
+    for name, target in recipe.target.items():
+        weights = PROVIDERS[target.execution_provider].bytes(target, model)
+        beside = stands_beside(recipe, name)
+        own = found.adapter if beside else shipped_beside(recipe.train, model)
+        targets += weights + 4.0 * own
+        quantized += weights if beside else 0.0
     return Disk(
         base=0 if base_is_there else model.stored_bytes,
+        quantized=0 if context.idle("quantize") else quantized,
         checkpoints=_checkpoints(recipe, found) if trains else 0,
         trained=4.0 * found.parameters if trains else 0,
         copy=4.0 * model.parameters if exports else 0,
@@ -80,7 +87,7 @@ def _checkpoints(recipe: Recipe, found: Trainable) -> float:
 )
 def fits_disk(context: CheckContext) -> Verdict:
     """Free space against the least that a run writes."""
-    if context.idle("base", "train", "export"):
+    if context.idle("base", "quantize", "train", "export"):
         return proved("nothing is left to fetch, train or export")
     model = architecture_of(context)
     if model is None:
@@ -88,7 +95,8 @@ def fits_disk(context: CheckContext) -> Verdict:
     sizes = disk_of(context, model)
     free = context.device.disk_bytes
     figures = (
-        f"{_gb(sizes.needed)} needed at the fullest moment (base {_gb(sizes.base)}, checkpoints"
+        f"{_gb(sizes.needed)} needed at the fullest moment (base"
+        f" {_gb(sizes.base + sizes.quantized)}, checkpoints"
         f" {_gb(sizes.checkpoints)}, trained {_gb(sizes.trained)},"
         f" full-precision copy {_gb(sizes.copy)}, exports {_gb(sizes.exports)})"
     )

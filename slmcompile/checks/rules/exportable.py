@@ -6,6 +6,7 @@ from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refu
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.methods.method import Method
+from slmcompile.plans.beside import stands_beside
 from slmcompile.providers import PROVIDERS
 from slmcompile.sources import described_by
 
@@ -18,6 +19,9 @@ from slmcompile.sources import described_by
 )
 def exportable(context: CheckContext) -> Verdict:
     """Architecture, adapter, precision and execution provider, all of them before training."""
+    method = METHODS[context.recipe.train.method]
+    if refusal := _cannot_stand(context, method):
+        return refusal
     pairs = ", ".join(
         f"{target.execution_provider} {target.precision}"
         for target in context.recipe.target.values()
@@ -38,9 +42,10 @@ def exportable(context: CheckContext) -> Verdict:
                 f"name a {provider.families} model, or leave out target.{name}",
                 context.at("model.source"),
             )
-    method = METHODS[context.recipe.train.method]
     if method.writes == "model":
         form = "all weights"
+    elif "inputs" in method.forms and _beside(context):
+        form = f"a {method.name} adapter, as fp32 inputs of the graph beside the base"
     elif "merged" in method.forms:
         form = f"a {method.name} adapter, merged"
     elif refusal := _no_place(context, method, family):
@@ -50,6 +55,29 @@ def exportable(context: CheckContext) -> Verdict:
     used = [PROVIDERS[target.execution_provider] for target in context.recipe.target.values()]
     builders = ", ".join(dict.fromkeys(provider.made_by for provider in used))
     return proved(f"{used[0].architectures[family]}, {form}, as {pairs} by {builders}")
+
+
+def _beside(context: CheckContext) -> list[str]:
+    """Targets whose base stands by itself."""
+    return [name for name in context.recipe.target if stands_beside(context.recipe, name)]
+
+
+def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
+    """The refusal of an adapter that cannot stand in floating point beside a target's base."""
+    over, targets = context.recipe.train.over, _beside(context)
+    if not targets:
+        return None
+    key = "train.over" if over else f"target.{targets[0]}.adapters"
+    mend = f"choose another train method (train=lora), or take {key} out"
+    if reason := method.beside(context.recipe.train):
+        return refuted(f"no adapter stands beside a base: {reason}", mend, context.at(key))
+    if over and "quantization" in type(context.recipe.train).model_fields:
+        return refuted(
+            f"{method.title} holds the base in 4 bits of its own while it trains",
+            mend,
+            context.at(key),
+        )
+    return None
 
 
 def _no_place(context: CheckContext, method: Method, family: str) -> Verdict | None:

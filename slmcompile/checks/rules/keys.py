@@ -13,6 +13,7 @@ from slmcompile.plans.artifacts import ASKED_BY
 from slmcompile.plans.definition import Plan, Stage, stage_name
 from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.kinds import KINDS
+from slmcompile.plans.kinds.quantize import OVER
 from slmcompile.recipe.continued import KEY
 from slmcompile.registry.section import Section
 
@@ -52,6 +53,9 @@ def closed_schema(context: CheckContext) -> Verdict:
         f" {cosmetic} cosmetic"
     )
 
+
+_NAMES = {KEY: ROLE, "train.over": OVER}
+"""Keys that name what is an input of training, and its role there."""
 
 _WHERE_SET = frozenset(f"train.{key}" for key in SAID_IF_OTHER)
 """Keys that specs hold where they are not as ever."""
@@ -97,9 +101,13 @@ def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: st
             bool(stage.member) != plan.effective["train"].get("together", True)
             for stage in plan.of("train")
         )
-    if key == KEY:
+    if key in _NAMES:
         # A name, which is in no config; what it names is an input.
-        return ROLE in plan.stage("train").inputs
+        return all(_NAMES[key] in stage.inputs for stage in plan.of("train"))
+    if key.startswith("target.") and key.endswith(".adapters"):
+        exports = [stage for stage in plan.of("export") if stage.artifact == key.split(".")[1]]
+        beside = all("quantized" in stage.inputs for stage in exports)
+        return beside or plan.effective["target"][exports[0].artifact]["adapters"] == "merged"
     if key in _STAGES:
         section, _, name = key.rpartition(".")
         made = any(stage.name == _STAGES[key] for stage in plan.stages())

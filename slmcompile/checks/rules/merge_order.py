@@ -32,6 +32,8 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
             "name the model that it was quantised from",
             context.at("model.source"),
         )
+    if refusal := _into_quantised(context):
+        return refusal
     plan = context.plan
     if plan is None:
         return proved("the base's weights are not quantised; the order was judged with the plan")
@@ -53,9 +55,33 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
             f"{count}: the base quantised, then a {method.name} adapter in fp32 into the graph"
             " beside it; it does not merge"
         )
+    beside = [stage for stage in exports if "quantized" in stage.inputs]
+    if beside:
+        merged = len(exports) - len(beside)
+        trained = "trained over it and kept" if context.recipe.train.over else "kept"
+        others = f"; {merged} merged into the base in fp32, then quantised" if merged else ""
+        return proved(
+            f"{len(beside)} export{'s' * (len(beside) > 1)}: the base quantised first, the adapter"
+            f" {trained} in fp32 beside it, never merged{others}"
+        )
     quantised = method.memory.read_as(context.recipe.train) is None
     apart = "; the 4-bit base is there in training alone" if quantised else ""
     return proved(f"{count}: merged into the base in fp32, then quantised, then ONNX{apart}")
+
+
+def _into_quantised(context: CheckContext) -> Verdict | None:
+    """The refusal of a merge into the quantised weights that an adapter was trained over."""
+    if context.recipe.train.over is None:
+        return None
+    for name, target in context.recipe.target.items():
+        if target.adapters == "merged":
+            return refuted(
+                f"target.{name} merges an adapter that train.over has trained over quantised"
+                " weights",
+                f"take target.{name}.adapters out, or train.over",
+                context.at(f"target.{name}.adapters"),
+            )
+    return None
 
 
 def _out_of_order(kinds: Mapping[str, str], export: Stage) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from slmcompile.plans.artifacts import BASE, BASELINES, TUNED
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.kinds.quantize import trained_over
 from slmcompile.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def plan(making: Making) -> None:
         inputs = {"data": data, "base": base}
         making.add_shared("answer", config, _reads(config), packages, inputs, artifact=BASE)
     config = {"artifact": TUNED, **asked, **decoding, **in_torch}
-    inputs = {"data": data, "base": base}
+    inputs = {"data": data, "base": base, **trained_over(making)}
     making.add(
         *("answer", config, _reads(config), packages, inputs),
         artifact=TUNED,
@@ -54,6 +55,8 @@ def plan(making: Making) -> None:
     for export in making.of("export"):
         provider = PROVIDERS[recipe.target[export.artifact].execution_provider]
         config = {"artifact": export.artifact, **asked, **decoding}
+        if making.member and not export.member:
+            config["adapter"] = making.member
         making.add(
             "answer",
             config,

@@ -4,29 +4,66 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slmcompile.plans.beside import base_keys, stands_beside
+from slmcompile.plans.definition import stage_name
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
-from slmcompile.plans.sections import typed
+from slmcompile.plans.kinds.quantize import trained_over
 from slmcompile.providers import PROVIDERS
 
 if TYPE_CHECKING:
+    from slmcompile.plans.definition import Stage
     from slmcompile.plans.making import Making
 
 
 def plan(making: Making) -> None:
-    """One stage a target, by its name."""
-    for name, target in sorted(making.recipe.target.items()):
+    """One stage a target, by its name; of several adapters that stand beside one base also one."""
+    members = making.members
+    for name, target in sorted(making.composed.whole.target.items()):
+        if any(stands_beside(view.recipe, name) for view in members.values()):
+            _beside(making, name)
+            continue
         provider = PROVIDERS[target.execution_provider]
-        making.add(
-            "export",
-            {"target": typed(target, making.values["target"][name])},
-            {"target": f"target.{name}"},
-            versions("torch", "transformers", "peft", *provider.packages),
-            {kind: making.stage(kind) for kind in ("base", "data")},
-            artifact=name,
-            files_of=making.trained(),
-            epochs=PROVIDERS.raised(target.execution_provider),
-        )
+        for view in members.values():
+            view.add(
+                "export",
+                {"target": base_keys(making, name)},
+                {"target": f"target.{name}"},
+                versions("torch", "transformers", "peft", *provider.packages),
+                {kind: view.stage(kind) for kind in ("base", "data")},
+                artifact=name,
+                files_of=view.trained(),
+                epochs=PROVIDERS.raised(target.execution_provider),
+            )
+
+
+def _beside(making: Making, name: str) -> None:
+    """One folder, in which every adapter stands beside the base that is there already."""
+    target = making.composed.whole.target[name]
+    provider = PROVIDERS[target.execution_provider]
+    read: dict[str, tuple[str, Stage]] = {}
+    for member, view in making.members.items():
+        data = view.stage("data")
+        for role, given in {"data": (data.out, data), **view.trained()}.items():
+            read[stage_name(role, member=member)] = given
+    members = [name for name in making.members if name]
+    making.add(
+        "export",
+        {
+            "target": base_keys(making, name),
+            **({"members": {member: {} for member in members}} if members else {}),
+        },
+        {"target": f"target.{name}"},
+        versions("torch", "transformers", "peft", *provider.packages),
+        {
+            "base": making.stage("base"),
+            "quantized": making.stage("quantize", name),
+            **trained_over(making),
+        },
+        artifact=name,
+        files_of=read,
+        epochs=PROVIDERS.raised(target.execution_provider),
+    )
 
 
 ENTRIES = (
@@ -36,7 +73,6 @@ ENTRIES = (
         place=50,
         program="slmcompile.stages.export:run",
         plan=plan,
-        of_members=True,
         outdated="of an earlier export",
     ),
 )

@@ -17,6 +17,7 @@ from slmcompile.plans.definition import Stage
 from slmcompile.plans.earlier import earlier
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.kinds.quantize import trained_over
 from slmcompile.plans.sections import typed
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def asked(making: Making) -> Asked:
         inputs={
             "base": making.stage("base"),
             "data": making.stage("data"),
+            **trained_over(making),
             **earlier(making),
         },
         files=tuple(dict.fromkeys((*files.values(), *answers.files))),
@@ -108,6 +110,7 @@ def _together(making: Making, members: dict[str, Making]) -> None:
         {package: known for each in of.values() for package, known in each.packages.items()},
         {
             "base": making.stage("base"),
+            **trained_over(making),
             **{f"data--{name}": each.inputs["data"] for name, each in of.items()},
         },
         metrics=(making.metrics("train"),),
@@ -154,8 +157,8 @@ def section(making: Making) -> dict[str, Any]:
     """What a member's training reads of its recipe."""
     values = making.values["train"]
     # How adapters are trained beside each other, which is no matter to one alone; and the name of
-    # a recipe, whose weights are an input.
-    left = {"together", "isolated", "continue_from"}
+    # a recipe or a target, whose weights are an input.
+    left = {"together", "isolated", "continue_from", "over"}
     alone = {key: value for key, value in values.items() if key not in left}
     return typed(making.recipe.train, alone)
 

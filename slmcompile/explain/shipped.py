@@ -1,0 +1,24 @@
+"""What a recipe's artifacts are made of, where that is not the base merged with an adapter."""
+
+from __future__ import annotations
+
+from slmcompile.plans.definition import Plan
+from slmcompile.plans.kinds.quantize import OVER
+
+
+def shipped_lines(plan: Plan) -> list[str]:
+    """A sentence about what is trained over and what stands beside a base; none of merges alone."""
+    exports = {stage.artifact: stage for stage in plan.of("export")}
+    beside = [name for name, stage in exports.items() if "quantized" in stage.inputs]
+    trained = {stage.inputs.get(OVER) for stage in plan.of("train")} - {None}
+    if not trained:
+        names = ", ".join(beside)
+        return [f"Adapters stay in fp32 beside the base of {names}."] if beside else []
+    over = next(n for n, stage in exports.items() if stage.inputs["quantized"] in trained)
+    others = [name for name in exports if name != over]
+    hold = "holds" if len(others) == 1 else "hold"
+    also = f"; {' and '.join(others)} {hold} those weights too" if others else ""
+    return [
+        f"Trained over the weights that {over} holds, and kept in fp32 beside them: what is"
+        f" measured as torch is what ships{also}."
+    ]

@@ -1,0 +1,160 @@
+"""Adapters in floating point beside a base that is there already, in one folder for a target.
+
+The base's graph and weights stay as they are: each low-rank product is added behind the product
+that it is beside. Several adapters are inputs of the graph, of which a program chooses one at run
+time and without which it is the base, to the bit. A plain recipe's one adapter is what these
+inputs are by default, so that the folder answers as trained whoever opens it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slmcompile.console.errors import BadDataError, StageFailedError
+from slmcompile.console.progress import Prefixed, Progress
+from slmcompile.data.store import Row
+from slmcompile.export.adapter_inputs import graft, write_adapter
+from slmcompile.export.built import sizes
+from slmcompile.export.parity import measure, require_fp32, require_tokenizer
+from slmcompile.inference import onnx_model
+from slmcompile.models.bottleneck import adapters_of
+from slmcompile.models.low_rank import low_rank
+from slmcompile.models.merge import load_merged, merges
+from slmcompile.plans.artifacts import adapter_file, prompt_file
+from slmcompile.providers import PROVIDERS
+from slmcompile.providers.keys import Target
+from slmcompile.registry.table import program
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One adapter of a folder.
+
+    Attributes:
+        name: empty in a plain recipe.
+        trained: its folder.
+        prompt_file: JSON that says how a prompt is rendered.
+        rows: what torch and ONNX are compared on; at least one.
+    """
+
+    name: str
+    trained: Path
+    prompt_file: Path
+    rows: Sequence[Row]
+
+
+def export_beside(
+    target: Target,
+    base: Path,
+    over: Path | None,
+    quantized: Path,
+    standing: Sequence[Standing],
+    out: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Writes into ``out`` a folder that ``onnxruntime_genai.Model`` opens, and proves it right.
+
+    Args:
+        target: execution provider and precision.
+        base: base-model folder.
+        over: the ONNX base whose weights were trained over; None for the base's own.
+        quantized: the target's ONNX base.
+        standing: the one adapter of a plain recipe, or those of a group.
+        out: an empty folder.
+        progress: told each step.
+
+    Returns:
+        facts for the manifest: precision, execution_provider, size_bytes, weights_bytes and
+        ``parity`` (see ``slmcompile.export.parity.measure``), of several adapters by name in
+        ``members``; free of time and place.
+
+    Raises:
+        CorruptError: an adapter's folder is damaged (exit 74).
+        StageFailedError: the graph has no place for an adapter, fp32 differs from torch, or the
+            graph without adapter from the base (exit 1).
+    """
+    for each in standing:
+        if not each.rows:
+            raise BadDataError(
+                "export: no rows to compare torch and ONNX on", "add validation rows"
+            )
+    _put_in(target, base, over, quantized, standing, out, progress)
+    found: dict[str, dict[str, Any]] = {}
+    for each in standing:
+        told = Prefixed(progress, each.name) if each.name else progress
+        found[each.name] = _proved(target, base, over, each, out, told)
+    parity = found.get("")
+    return {
+        "execution_provider": target.execution_provider,
+        "precision": target.precision,
+        "adapters": "beside",
+        **sizes(out),
+        **({"members": found} if parity is None else parity),
+    }
+
+
+def _put_in(
+    target: Target,
+    base: Path,
+    over: Path | None,
+    quantized: Path,
+    standing: Sequence[Standing],
+    out: Path,
+    progress: Progress,
+) -> None:
+    """Base, adapters and prompts; what cannot be an input is made nodes of the graph."""
+    if not merges(standing[0].trained):
+        progress.say("putting the adapter into the base's graph in fp32")
+        placed = adapters_of(load_merged(base, standing[0].trained, over))
+        program(PROVIDERS[target.execution_provider].inserter)(quantized, placed, out)
+        shutil.copyfile(standing[0].prompt_file, out / prompt_file())
+        return
+    progress.say("putting adapters beside the base's products in fp32")
+    factors = {each.name: low_rank(each.trained) for each in standing}
+    modules = {name for of_adapter in factors.values() for name in of_adapter}
+    graph = graft(quantized, sorted(modules), out, default=factors.get(""))
+    for each in standing:
+        if each.name:
+            for path in (out / adapter_file(each.name), out / prompt_file(each.name)):
+                path.parent.mkdir(exist_ok=True)
+            write_adapter(graph, factors[each.name], out / adapter_file(each.name))
+        shutil.copyfile(each.prompt_file, out / prompt_file(each.name))
+    if "" not in factors:
+        _require_base(quantized, out, standing[0].rows[:1])
+
+
+def _require_base(quantized: Path, out: Path, rows: Sequence[Row]) -> None:
+    """That without an adapter the graph is the base, to the bit."""
+    ids = [row.input_ids for row in rows]
+    before, after = (onnx_model.load(folder, 1).logits(ids) for folder in (quantized, out))
+    if not np.array_equal(before, after):
+        raise StageFailedError(
+            "without an adapter the graph gives other logits than the base",
+            "report it with the model's architecture",
+        )
+
+
+def _proved(
+    target: Target, base: Path, over: Path | None, each: Standing, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Parity of the folder, with one adapter chosen, with what was trained."""
+    name = f"{target.execution_provider} {target.precision}"
+    exported = onnx_model.load(out, spinning=False, adapter=each.name)
+    require_tokenizer(exported, each.rows, name)
+    model = load_merged(base, each.trained, over)
+    progress.begin("parity with torch", len(each.rows))
+    figures = measure(model, exported, each.rows, progress.step)
+    progress.end()
+    if target.precision == "fp32":
+        require_fp32(figures, name)
+    progress.say(
+        f"given the references of {figures['rows']} rows, the same next token as torch at"
+        f" {figures['top1_agreement']:.1%}"
+    )
+    return {"parity": figures}

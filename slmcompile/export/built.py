@@ -1,0 +1,64 @@
+"""What the builder makes of a model that is open: the folder of a target, before anything else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slmcompile.console.quiet import quiet
+from slmcompile.files.artifact import write_json
+from slmcompile.providers import PROVIDERS
+from slmcompile.providers.keys import Target
+from slmcompile.registry.table import program
+
+
+def build_plain(
+    target: Target,
+    model: Any,
+    base: Path,
+    out: Path,
+    scratch: Path,
+    weights: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the builder's folder of a model, or of these weights of it, into ``out``.
+
+    Args:
+        target: execution provider and precision.
+        model: a transformers model in fp32.
+        base: base-model folder, for the tokenizer.
+        out: an empty folder.
+        scratch: an existing folder; what is written there is removed.
+        weights: by the names that the builder knows; None for all of the model's.
+    """
+    plain, cache = scratch / "plain", scratch / "cache"
+    _save(model, base, plain, weights)
+    build = program(PROVIDERS[target.execution_provider].builder)
+    build(target, plain, out, cache)
+    shutil.rmtree(plain)
+    shutil.rmtree(cache, ignore_errors=True)
+
+
+def sizes(out: Path) -> dict[str, int]:
+    """Bytes of a finished folder, and of the weights in it."""
+    found = {path: path.stat().st_size for path in out.rglob("*") if path.is_file()}
+    weights = sum(size for path, size in found.items() if ".onnx" in path.name)
+    return {"size_bytes": sum(found.values()), "weights_bytes": weights}
+
+
+def _save(model: Any, base: Path, folder: Path, weights: Mapping[str, Any] | None) -> None:
+    """The model, or these weights of it, as the builder wants to read it: with a tokenizer.
+
+    Of the base's generation settings only token ids stay: a sampling temperature or a repetition
+    penalty in ``genai_config.json`` would make the shipped model answer otherwise than measured.
+    """
+    with quiet():
+        model.save_pretrained(folder, state_dict=weights)
+    for path in sorted(base.iterdir()):
+        if path.is_file() and path.name.startswith(("tokenizer", "special", "chat_template")):
+            shutil.copyfile(path, folder / path.name)
+    generation = json.loads((base / "generation_config.json").read_text(encoding="utf-8"))
+    kept = {key: value for key, value in generation.items() if key.endswith("_token_id")}
+    write_json(folder / "generation_config.json", kept)

@@ -1,0 +1,44 @@
+"""How an adapter and a target's base come together, by a recipe's keys.
+
+An adapter ships merged into the base's weights or, in floating point, beside those of a base that
+was quantised before. Over which of the recipe's quantised bases it was trained says ``train.over``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slmcompile.plans.sections import typed
+from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from slmcompile.plans.making import Making
+
+
+def over_of(composed: Composed) -> str:
+    """The target over whose base is trained, by adapters in common; empty for the base itself."""
+    return next(iter(composed.members.values())).recipe.train.over or ""
+
+
+def stands_beside(recipe: Recipe, target: str) -> bool:
+    """Whether an adapter of this plain recipe stands beside a target's base.
+
+    Over a quantised base nothing is merged, whatever the target says: that is refused.
+    """
+    return recipe.target[target].adapters == "beside" or recipe.train.over is not None
+
+
+def bases_of(composed: Composed) -> list[str]:
+    """Targets that have a base of their own without adapters, that of ``train.over`` first."""
+    over = over_of(composed)
+    view = next(iter(composed.members.values())).recipe
+    beside = [name for name in sorted(view.target) if stands_beside(view, name)]
+    return sorted(beside, key=lambda name: name != over)
+
+
+def base_keys(making: Making, target: str) -> dict[str, Any]:
+    """A target's section without how adapters come to it, which says which stages there are."""
+    recipe = making.composed.whole
+    values = typed(recipe.target[target], making.values["target"][target])
+    return {key: value for key, value in values.items() if key != "adapters"}

@@ -1,0 +1,60 @@
+"""``quantize``: a target's base without adapters, which stand beside it and are trained over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slmcompile.plans.beside import base_keys, bases_of, over_of
+from slmcompile.plans.installed import versions
+from slmcompile.plans.kinds.kind import Kind
+from slmcompile.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from slmcompile.plans.definition import Stage
+    from slmcompile.plans.making import Making
+
+OVER = "over"
+"""What the base that is trained over is called among the inputs of whoever reads it."""
+
+
+def plan(making: Making) -> None:
+    """One stage a target whose base stands alone; recipes with equal ones share it.
+
+    What is trained over is what every target holds: the others are made of the same weights.
+    """
+    recipe, over = making.composed.whole, over_of(making.composed)
+    for name in bases_of(making.composed):
+        target = recipe.target[name]
+        provider = PROVIDERS[target.execution_provider]
+        making.add_shared(
+            "quantize",
+            {"target": base_keys(making, name)},
+            {"target": f"target.{name}"},
+            versions("torch", "transformers", *provider.packages),
+            {
+                "base": making.stage("base"),
+                **({OVER: making.stage("quantize", over)} if over and name != over else {}),
+            },
+            artifact=name,
+            epochs=PROVIDERS.raised(target.execution_provider),
+        )
+
+
+def trained_over(making: Making) -> dict[str, Stage]:
+    """The stage whose base is trained over, as an input; none where it is the fetched one."""
+    over = over_of(making.composed)
+    return {OVER: making.stage("quantize", over)} if over else {}
+
+
+ENTRIES = (
+    Kind(
+        name="quantize",
+        verb="quantize",
+        place=25,
+        program="slmcompile.stages.quantize:run",
+        plan=plan,
+        behind=frozenset({"base"}),
+        shared=True,
+        outdated="over an earlier quantised base",
+    ),
+)

@@ -1,0 +1,159 @@
+"""Training over a target's base, and adapters that stand beside one: stages, identity, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slmcompile.checks.judge import refusal
+from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain.shipped import shipped_lines
+from slmcompile.plans.definition import Plan, Stage
+from slmcompile.recipe.project import Project
+from tests.projects import make_project
+from tests.unit.test_adapters import GROUP, RECIPE, TUNED
+
+OVER = "train.over=cpu-int4"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    folder = make_project(tmp_path)
+    (folder / "conf/adapter").mkdir(exist_ok=True)
+    (folder / "conf/adapter/commands.yaml").write_text(GROUP, encoding="utf-8")
+    text = RECIPE.replace("[cpu-fp32]", "[cpu-int4, cpu-fp32]") + TUNED
+    (folder / "recipes/pair.yaml").write_text(text, encoding="utf-8")
+    return Project(folder)
+
+
+def plan(project: Project, recipe: str, *overrides: str) -> Plan:
+    return compile_recipe(project, recipe, overrides)
+
+
+def roles(stage: Stage) -> set[str]:
+    return set(stage.inputs)
+
+
+def test_what_is_trained_measured_and_shipped_has_the_same_base(project: Project) -> None:
+    compiled = plan(project, "quickstart", OVER)
+    held = compiled.stage("quantize", "cpu-int4")
+    assert compiled.stage("train").inputs["over"] == held.out
+    assert compiled.stage("answer", "torch").inputs["over"] == held.out
+    assert compiled.stage("export", "cpu-int4").inputs["quantized"] == held.out
+    assert roles(held) == {"base"}
+    for other in ("cpu-int8", "cpu-fp32"):
+        own = compiled.stage("quantize", other)
+        assert own.inputs["over"] == held.out
+        export = compiled.stage("export", other)
+        assert (export.inputs["quantized"], export.inputs["over"]) == (own.out, held.out)
+    # The base is measured as it was fetched.
+    assert "over" not in compiled.stage("answer", "base").inputs
+    assert shipped_lines(compiled) == [
+        "Trained over the weights that cpu-int4 holds, and kept in fp32 beside them: what is"
+        " measured as torch is what ships; cpu-fp32 and cpu-int8 hold those weights too."
+    ]
+
+
+def test_a_recipe_that_says_nothing_of_it_is_as_it_was(project: Project) -> None:
+    compiled = plan(project, "quickstart")
+    assert not compiled.of("quantize")
+    assert roles(compiled.stage("train")) == {"base", "data"}
+    assert roles(compiled.stage("export", "cpu-int4")) == {"base", "data", "train"}
+    assert "adapters" not in compiled.stage("export", "cpu-int4").config["target"]
+    assert "over" not in compiled.stage("train").config
+    merged = plan(project, "quickstart", "+target.cpu-int4.adapters=merged")
+    assert merged.fingerprints() == compiled.fingerprints() | {
+        address: found
+        for address, found in merged.fingerprints().items()
+        if address.endswith(("/check", "/report", "/gate"))
+    }
+    assert not shipped_lines(compiled)
+
+
+def test_names_of_targets_are_not_content_and_their_keys_are(project: Project) -> None:
+    path = project.root / "recipes/quickstart.yaml"
+    path.write_text(path.read_text().replace("cpu-int8, cpu-int4, cpu-fp32", "cpu-int4"))
+    path.write_text(path.read_text().replace("artifact: cpu-int8", "artifact: cpu-int4"))
+    one = plan(project, "quickstart", OVER)
+    path.write_text(path.read_text().replace("cpu-int4", "small"))
+    target = "small:\n  execution_provider: cpu\n  precision: int4\n"
+    (project.root / "conf/target/small.yaml").write_text(target, encoding="utf-8")
+    renamed = plan(project, "quickstart", "train.over=small")
+    train = "quickstart/train"
+    assert renamed.fingerprints()[train] == one.fingerprints()[train]
+    other = plan(project, "quickstart", "train.over=small", "target.small.int4_block_size=64")
+    assert other.fingerprints()[train] != one.fingerprints()[train]
+    assert renamed.fingerprints()[train] != plan(project, "quickstart").fingerprints()[train]
+
+
+def test_adapters_share_one_folder_and_each_is_asked_by_name(project: Project) -> None:
+    compiled = plan(project, "pair", OVER)
+    assert [stage.name for stage in compiled.of("export")] == [
+        "export-cpu-fp32",
+        "export-cpu-int4",
+    ]
+    export = compiled.stage("export", "cpu-int4")
+    assert roles(export) == {
+        *("base", "over", "quantized"),
+        *(f"{role}--{name}" for role in ("data", "train") for name in ("one", "two")),
+    }
+    for name in ("one", "two"):
+        answer = compiled.stage("answer", "cpu-int4", name)
+        assert answer.inputs["export"] == export.out
+        assert answer.config["adapter"] == name
+        view = compiled.views[name]
+        assert view.stage("export", "cpu-int4").inputs["train"].endswith(f"/adapters/{name}")
+    apart = plan(project, "pair", OVER, "train.together=false")
+    assert [stage.inputs["over"] for stage in apart.of("train")] == [export.inputs["over"]] * 2
+    assert apart.stage("export", "cpu-int4").inputs["train--two"].endswith("train--two")
+
+
+def test_what_an_adapter_learns_depends_on_what_it_is_trained_over(project: Project) -> None:
+    found = {
+        over: plan(project, "pair", *over).fingerprints()["pair/export-cpu-int4"]
+        for over in ((OVER,), (OVER, "target.cpu-int4.int4_block_size=64"))
+    }
+    assert len(set(found.values())) == 2
+
+
+def test_an_adapter_stands_beside_a_base_that_it_was_not_trained_over(project: Project) -> None:
+    compiled = plan(project, "quickstart", "+target.cpu-int8.adapters=beside")
+    assert "over" not in compiled.stage("train").inputs
+    assert roles(compiled.stage("export", "cpu-int8")) == {"base", "quantized", "data", "train"}
+    assert roles(compiled.stage("export", "cpu-int4")) == {"base", "data", "train"}
+    assert shipped_lines(compiled) == ["Adapters stay in fp32 beside the base of cpu-int8."]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (("train.over=cpu-int3",), "no target is called 'cpu-int3'"),
+        ((OVER, "+target.cpu-fp32.adapters=merged"), "merges an adapter that train.over"),
+        ((OVER, "train=full"), "no adapter stands beside a base"),
+        ((OVER, "train=qlora"), "holds the base in 4 bits of its own"),
+        ((OVER, "+train.lora.use_dora=true"), "scales the rows of the base's weights"),
+        ((OVER, "train.lora.modules_to_save=[lm_head]"), "modules_to_save trains layers"),
+        ((OVER, "+train.lora.init_lora_weights=pissa"), "pissa changes the base model"),
+        (("+target.cpu-int4.adapters=beside", "train=full"), "no adapter stands beside a base"),
+    ],
+)
+def test_what_cannot_be_is_refused_while_planning(
+    project: Project, overrides: tuple[str, ...], what: str
+) -> None:
+    from slmcompile import api
+
+    try:
+        error = refusal(api.plan("quickstart", list(overrides), project.root).findings)
+    except SlmcompileError as caught:
+        error = caught
+    assert error is not None
+    assert what in error.what
+    assert error.code == Exit.RECIPE
+    assert error.mend
+
+
+def test_adapters_of_a_recipe_have_one_base(project: Project) -> None:
+    with pytest.raises(SlmcompileError, match="two is trained over cpu-int4, one over the full"):
+        plan(project, "pair", "+adapters.two.train.over=cpu-int4")
