@@ -20,7 +20,13 @@ from slmcompile.inference.protocol import Generated
 from slmcompile.methods.keys import Precision
 
 
-def load(base: Path, trained: Path | None, threads: int, precision: Precision) -> TorchModel:
+def load(
+    base: Path,
+    trained: Path | None,
+    threads: int,
+    precision: Precision,
+    over: Path | None = None,
+) -> TorchModel:
     """Loads the model that ships, for inference: an adapter is merged into the base in float32.
 
     So is one that QLoRA trained over a quantised base; no artifact has that base in it. An adapter
@@ -31,13 +37,15 @@ def load(base: Path, trained: Path | None, threads: int, precision: Precision) -
         trained: adapter folder or model folder, or None for the base model itself.
         threads: torch's threads in this process from now on.
         precision: what it computes in; bf16 is rounded after the merge.
+        over: folder of an ONNX graph of the base, for the weights that the graph multiplies with
+            in place of the base's own.
     """
     import torch
 
     from slmcompile.models.merge import load_merged
 
     torch.set_num_threads(threads)
-    model = load_merged(base, trained)
+    model = load_merged(base, trained, over)
     if precision == "bf16":
         model = model.to(torch.bfloat16)
     return TorchModel(model, stop_ids(base))

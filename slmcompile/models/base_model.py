@@ -17,6 +17,7 @@ from slmcompile.console.errors import CorruptError
 from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
 from slmcompile.methods.keys import Precision
 from slmcompile.methods.qlora import Quantization
+from slmcompile.models.dequantised import put_into
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -26,14 +27,19 @@ def load_base_model(
     precision: Precision,
     device: torch.device,
     quantization: Quantization | None = None,
+    over: Path | None = None,
 ) -> Any:
     """The causal language model of a folder in the hub's layout, on ``device``.
 
     Attention is left to transformers' own choice for the family. With ``quantization`` every
-    linear layer but the output head is held in 4 bits; the rest is in ``precision``.
+    linear layer but the output head is held in 4 bits; the rest is in ``precision``. With ``over``,
+    the folder of an ONNX graph of this base, it has that graph's weights, rounded to ``precision``;
+    the two do not go together.
 
     Raises:
-        CorruptError: the folder does not hold a model that transformers can open (exit 74).
+        CorruptError: the folder does not hold a model that transformers can open, or ``over`` is
+            damaged (exit 74).
+        StageFailedError: ``over`` is not of this base (exit 1).
     """
     import_libraries()
     from transformers import AutoModelForCausalLM
@@ -55,6 +61,8 @@ def load_base_model(
             "remove the folder and run the recipe again; the base stage will be rebuilt",
         ) from error
 
+    if over is not None:
+        put_into(model, over)
     if quantization:
         _keep_one_layout(model)
         return model

@@ -75,11 +75,13 @@ class Embedding:
     Attributes:
         node: ``Gather`` or ``GatherBlockQuantized``.
         table: the initialiser that it reads, through whatever reshapes or turns it.
-        shared: whether that is the very one that the output head multiplies with.
+        turned: whether that is turned first, so holds a column for each token.
+        shared: whether it reads the very weights that the output head multiplies with.
     """
 
     node: Any
     table: Any
+    turned: bool
     shared: bool
 
 
@@ -121,12 +123,14 @@ def embedding(model: Any) -> Embedding:
     readers = [] if ids is None else [n for n in ids.consumers() if n.op_type in _LOOKUPS]
     if len(readers) != 1:
         raise _unexpected(f"{len(readers)} nodes look up input_ids, and not one")
-    table = readers[0].inputs[0]
+    table, turned = readers[0].inputs[0], False
     while table.producer() is not None and table.producer().op_type in _VIEWS:
+        turned ^= table.producer().op_type == "Transpose"
         table = table.producer().inputs[0]
     require_weights(table)
     head = _nodes(model.graph).get(_HEAD[0], {}).get(_HEAD[1])
-    return Embedding(readers[0], table, head is not None and head.inputs[1] is table)
+    own = [table, *readers[0].inputs[2:]]
+    return Embedding(readers[0], table, turned, head is not None and own == list(head.inputs[1:]))
 
 
 def widths(node: Any) -> tuple[int, int]:

@@ -30,23 +30,33 @@ def is_adapter(trained: Path) -> bool:
     return not (trained / "config.json").is_file()
 
 
-def load_merged(base: Path, trained: Path | None) -> Any:
+def load_merged(base: Path, trained: Path | None, over: Path | None = None) -> Any:
     """The transformers model as it was trained, float32, in eval mode.
 
     Args:
         base: base-model folder.
         trained: folder of an adapter, to be merged into the base, or put into it where it does not
             merge; or a model folder, which takes the base's place; or None for the base itself.
+        over: folder of an ONNX graph of the base, whose weights the base then has, exactly; None
+            for the base's own.
 
     Raises:
-        CorruptError: the folder of trained weights is incomplete.
-        StageFailedError: the weights are not finite.
+        CorruptError: the folder of trained weights is incomplete, or ``over`` is damaged.
+        StageFailedError: the weights are not finite, or ``over`` is not of this base, or is asked
+            for beside a model that takes the base's place.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
+    from slmcompile.models.dequantised import put_into
+
     choose_kernels()
     adapter = trained if trained and is_adapter(trained) else None
+    if over is not None and trained is not None and adapter is None:
+        raise StageFailedError(
+            f"{trained}: a model of which all weights were trained is over no ONNX graph",
+            "train an adapter (train=lora), or over the base model itself",
+        )
     with quiet():
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
@@ -63,6 +73,8 @@ def load_merged(base: Path, trained: Path | None) -> Any:
             raise CorruptError(
                 f"{trained}: not a trained model: {reason}", "train again"
             ) from error
+        if over is not None:
+            put_into(model, over)
         return (model if adapter is None else _applied(model, adapter)).eval()
 
 
