@@ -7,7 +7,7 @@ from typing import Any
 
 from slmcompile.console.progress import Progress
 from slmcompile.export.built import build_plain, sizes
-from slmcompile.models.dequantised import lost_in
+from slmcompile.models.dequantised import put_into
 from slmcompile.models.merge import load_merged
 from slmcompile.models.tokenizer_files import write_tokenizer
 from slmcompile.providers.keys import Target
@@ -37,7 +37,7 @@ def quantize(
     model = load_merged(base, None, over)
     build_plain(target, model, base, out, scratch)
     write_tokenizer(base, out)
-    lost = lost_in(out, model)
+    lost = put_into(model, out)
     progress.say(f"its weights are the base's to {lost:.2%}")
     return {
         "execution_provider": target.execution_provider,

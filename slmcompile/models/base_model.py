@@ -17,7 +17,6 @@ from slmcompile.console.errors import CorruptError
 from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
 from slmcompile.methods.keys import Precision
 from slmcompile.methods.qlora import Quantization
-from slmcompile.models.dequantised import put_into
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -27,19 +26,14 @@ def load_base_model(
     precision: Precision,
     device: torch.device,
     quantization: Quantization | None = None,
-    over: Path | None = None,
 ) -> Any:
     """The causal language model of a folder in the hub's layout, on ``device``.
 
     Attention is left to transformers' own choice for the family. With ``quantization`` every
-    linear layer but the output head is held in 4 bits; the rest is in ``precision``. With ``over``,
-    the folder of an ONNX graph of this base, it has that graph's weights, rounded to ``precision``;
-    the two do not go together.
+    linear layer but the output head is held in 4 bits; the rest is in ``precision``.
 
     Raises:
-        CorruptError: the folder does not hold a model that transformers can open, or ``over`` is
-            damaged (exit 74).
-        StageFailedError: ``over`` is not of this base (exit 1).
+        CorruptError: the folder does not hold a model that transformers can open (exit 74).
     """
     import_libraries()
     from transformers import AutoModelForCausalLM
@@ -61,8 +55,6 @@ def load_base_model(
             "remove the folder and run the recipe again; the base stage will be rebuilt",
         ) from error
 
-    if over is not None:
-        put_into(model, over)
     if quantization:
         _keep_one_layout(model)
         return model

@@ -29,7 +29,7 @@ _AT_ONCE = 1 << 20
 """Weights that are dequantised at a time."""
 
 
-def put_into(model: Any, folder: Path) -> None:
+def put_into(model: Any, folder: Path) -> float:
     """Gives every linear layer, the embedding and the head the graph's weights, in their own dtype.
 
     A head that is the embedding again stays so where the graph has one for both; where it has two,
@@ -38,6 +38,9 @@ def put_into(model: Any, folder: Path) -> None:
     Args:
         model: a causal language model of transformers with the base's weights, as it was opened.
         folder: ``model.onnx`` and its data, built of that base.
+
+    Returns:
+        The relative error (Frobenius) of all of them together.
 
     Raises:
         CorruptError: the folder's files are damaged (exit 74).
@@ -52,12 +55,15 @@ def put_into(model: Any, folder: Path) -> None:
     tied = head is not None and head.weight is was
     if tied and not table.shared:
         _untie(model, head)
+    errors = []
     for name, module in linears.items():
         like = was if tied and module is head else module.weight
-        _put(name, module.weight.data, like.data, _of(found[name]))
+        errors.append(_put(name, module.weight.data, like.data, _of(found[name])))
     if not (tied and table.shared):
         whole = (of_embedding(table, _shape(was)), slice(0, len(was)))
-        _put("the embedding", was.data, was.data, [whole])
+        errors.append(_put("the embedding", was.data, was.data, [whole]))
+    off, size = (sum(part) for part in zip(*errors, strict=True))
+    return _relative(off, size)
 
 
 def _of(parts: Sequence[Product]) -> list[tuple[Matrix, slice]]:
@@ -66,8 +72,10 @@ def _of(parts: Sequence[Product]) -> list[tuple[Matrix, slice]]:
 
 def _put(
     name: str, into: torch.Tensor, like: torch.Tensor, parts: Sequence[tuple[Matrix, slice]]
-) -> None:
+) -> tuple[float, float]:
     """Rows of matrices, one after another, in place of a module's weights.
+
+    Returns the squared Frobenius norms of what is lost and of the base's weights.
 
     Args:
         name: of the module.
@@ -94,7 +102,12 @@ def _put(
             "remove the folder and run the recipe again; it will be built again",
         )
     if place != len(into) or off > FARTHEST**2 * size:
-        raise _another(name, f"relative error {(off / max(size, 1e-30)) ** 0.5:.2f}")
+        raise _another(name, f"relative error {_relative(off, size):.2f}")
+    return off, size
+
+
+def _relative(off: float, size: float) -> float:
+    return float((off / max(size, 1e-30)) ** 0.5)
 
 
 def _untie(model: Any, head: Any) -> None:

@@ -159,7 +159,7 @@ def _sign(member: Member, lineage: Mapping[str, str]) -> None:
     if METHODS[config.method].writes == "adapter" and not peft:
         write_json(member.out / METHOD_FILE, {"method": config.method})
     if member.name:
-        write_manifest(member.out, "train", lineage, member.identity)
+        write_manifest(member.out, "train", dict(lineage), member.identity)
 
 
 def _summary(name: str, record: TrainingRecord) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def open_group(
     method: MethodProgram = program(METHODS[common.method].program)
     base_model = method.open(common, base, device)
     if over is not None:
-        put_into(base_model, over, base)
+        put_into(base_model, over)
     vocabulary = base_model.get_input_embeddings().weight.shape[0]
     longest = getattr(base_model.config, "max_position_embeddings", None)
     read = partial(read_rows, vocab_size=vocabulary, max_positions=longest)

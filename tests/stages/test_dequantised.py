@@ -257,9 +257,11 @@ def test_a_base_opens_for_training_over_a_graph_and_its_files_stay_as_they_are(
     llama: Path, int4: Path
 ) -> None:
     before = {path.name: sha256_file(path) for path in llama.iterdir()}
-    exact = load_base_model(llama, "fp32", torch.device("cpu"), over=int4)
+    exact = load_base_model(llama, "fp32", torch.device("cpu"))
+    put_into(exact, int4)
     assert (in_torch(exact) == in_torch(opened(llama, int4))).all()
-    rounded = load_base_model(llama, "bf16", torch.device("cpu"), over=int4)
+    rounded = load_base_model(llama, "bf16", torch.device("cpu"))
+    put_into(rounded, int4)
     weights = dict(exact.named_parameters())
     for name, weight in rounded.named_parameters():
         assert weight.dtype == torch.bfloat16

@@ -145,12 +145,12 @@ def test_what_cannot_be_is_refused_while_planning(
     from slmcompile import api
 
     try:
-        error = refusal(api.plan("quickstart", list(overrides), project.root).findings)
+        error = refusal(api.plan("quickstart", list(overrides), project=project.root).findings)
     except SlmcompileError as caught:
         error = caught
     assert error is not None
     assert what in error.what
-    assert error.code == Exit.RECIPE
+    assert error.code == Exit.BAD_RECIPE
     assert error.mend
 
 
