@@ -73,10 +73,10 @@ def _projected(value: Any, layer: int) -> Any:
     product = _sole_reader(value, layer)
     if product.op_type not in _PRODUCTS or product.inputs[0] is not value:
         raise _unexpected(layer, f"{product.op_type} stands where a projection is expected")
-    return _with_bias(product)
+    return with_bias(product)
 
 
-def _with_bias(product: Any) -> Any:
+def with_bias(product: Any) -> Any:
     """A product's output, or that of the add of a constant vector behind it."""
     value = product.outputs[0]
     readers = value.consumers()
@@ -119,7 +119,7 @@ def _mlp_output(normed: Any, layer: int) -> Any:
                 waiting.append(node)
     if len(last) != 1:
         raise _unexpected(layer, f"the MLP ends in {len(last)} products and not in one")
-    return _with_bias(last.pop())
+    return with_bias(last.pop())
 
 
 def _sole_reader(value: Any, layer: int) -> Any:

@@ -18,6 +18,7 @@ from slmcompile.inference.batching import (
     similar_length,
     until_stop,
 )
+from slmcompile.inference.onnx_adapters import setter
 from slmcompile.inference.protocol import Generated
 
 NO_TOKEN = -1
@@ -35,7 +36,13 @@ _GREEDY = {
 }
 
 
-def load(folder: Path, threads: int | None = None, *, spinning: bool = True) -> OnnxModel:
+def load(
+    folder: Path,
+    threads: int | None = None,
+    *,
+    spinning: bool = True,
+    adapter: Path | None = None,
+) -> OnnxModel:
     """Opens an exported folder.
 
     Args:
@@ -43,9 +50,11 @@ def load(folder: Path, threads: int | None = None, *, spinning: bool = True) -> 
         threads: threads of the session; None leaves the choice to onnxruntime.
         spinning: idle threads wait busily, onnxruntime's default; off where torch computes
             in turn with it, which would otherwise get half of the cores.
+        adapter: the ``.onnx_adapter`` to answer with; None is what the graph has by itself.
 
     Raises:
-        CorruptError: onnxruntime-genai cannot open it.
+        CorruptError: onnxruntime-genai cannot open it, or the adapter is damaged.
+        BadRecipeError: the adapter is none of this graph's.
     """
     import onnxruntime_genai as og
 
@@ -74,6 +83,7 @@ def load(folder: Path, threads: int | None = None, *, spinning: bool = True) -> 
         prefix=tuple(prompt.get("prefix_ids", ())),
         controls=ControlTokens(prompt.get("control_tokens", {})),
         folder=folder,
+        set_adapter=None if adapter is None else setter(model, folder, adapter),
     )
 
 
@@ -99,6 +109,7 @@ class OnnxModel:
         prefix: tuple[int, ...] = (),
         controls: ControlTokens = ControlTokens({}),  # noqa: B008 - frozen
         folder: Path = Path(),
+        set_adapter: Callable[[Any], None] | None = None,
     ) -> None:
         self._model = model
         self._prefix = prefix
@@ -109,6 +120,7 @@ class OnnxModel:
         self._vocab = vocab_size
         self._tokenizer: Any = None
         self._folder = folder
+        self._set_adapter = set_adapter
         self._decoder: Any = None
 
     @property
@@ -198,6 +210,8 @@ class OnnxModel:
             batch_size=len(sequences), max_length=max_length, **{**_GREEDY, **search}
         )
         generator = og.Generator(self._model, params)
+        if self._set_adapter is not None:
+            self._set_adapter(generator)
         generator.append_tokens(np.asarray(sequences, dtype=np.int32))
         return generator
 

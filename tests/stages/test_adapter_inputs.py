@@ -1,0 +1,369 @@
+"""Adapters beside a built graph: the base to the bit without one, PEFT's numbers with one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from slmcompile.console.errors import BadRecipeError, CorruptError, StageFailedError
+from slmcompile.export.adapter_inputs import graft
+from slmcompile.export.genai_builder import build
+from slmcompile.files.artifact import sha256_file
+from slmcompile.inference import onnx_model
+from slmcompile.methods.lora import Lora
+from slmcompile.models import adapter as peft_adapter
+from slmcompile.models.adapter_file import write_adapter_file
+from slmcompile.models.adapter_layout import LAYOUT_FILE, read_layout
+from slmcompile.models.low_rank import CONFIG_FILE, WEIGHTS_FILE, read_low_rank
+from slmcompile.providers.cpu import CpuTarget
+from tests.family_folders import make_family
+from tests.stages.tiny_training import make_tokenizer
+
+FAMILIES = ("Llama", "Qwen2", "Qwen3", "Phi3", "Gemma2")
+IDS = [[5, 60, 7, 81, 9, 110, 300], [11, 12, 130, 14, 150, 16, 2]]
+LAYER = "model.layers.0"
+HEAD_SIZE = 16
+
+LORAS: Mapping[str, dict[str, Any]] = {
+    "plain": {"r": 4, "lora_alpha": 8},
+    "patterns": {
+        "r": 3,
+        "lora_alpha": 5,
+        "rank_pattern": {"k_proj": 7, f"{LAYER}.self_attn.k_proj": 1, "down_proj": 2},
+        "alpha_pattern": {"v_proj": 1, "layers.1.self_attn.v_proj": 11.5},
+    },
+    "rslora": {
+        "r": 6,
+        "use_rslora": True,
+        "lora_alpha": 3,
+        "target_modules": ("k_proj", "v_proj", "up_proj", "down_proj"),
+        "rank_pattern": {"v_proj": 2},
+        "exclude_modules": ("layers.1.mlp.up_proj",),
+    },
+    "pissa": {"r": 2, "lora_alpha": 4, "init_lora_weights": "pissa"},
+    "pissa-rslora": {
+        "r": 2,
+        "lora_alpha": 4,
+        "init_lora_weights": "pissa",
+        "use_rslora": True,
+        "alpha_pattern": {"o_proj": 3},
+    },
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("beside")
+
+
+@pytest.fixture(scope="module")
+def bases(root: Path) -> dict[str, Path]:
+    tokenizer = make_tokenizer()
+    return {family: make_family(family, root / family / "base", tokenizer) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def llama(bases: dict[str, Path]) -> Path:
+    return bases["Llama"]
+
+
+def opened(base: Path) -> Any:
+    found: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    return found.eval()
+
+
+def trained(base: Path, folder: Path, **lora: Any) -> Path:
+    """An adapter folder as training writes it; no weight of it is what it began as."""
+    torch.manual_seed(1)
+    model = peft_adapter.attach(opened(base), Lora(**lora))
+    generator = torch.Generator().manual_seed(len(folder.name))
+    weights = {
+        name: weight.detach() + 0.2 * torch.randn(weight.shape, generator=generator)
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+    folder.mkdir(parents=True)
+    peft_adapter.write_adapter(model, weights, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapters(llama: Path, root: Path) -> dict[str, Path]:
+    return {name: trained(llama, root / "adapters" / name, **lora) for name, lora in LORAS.items()}
+
+
+def linears(base: Path) -> dict[str, tuple[int, int]]:
+    named = opened(base).named_modules()
+    return {n: tuple(m.weight.shape) for n, m in named if isinstance(m, torch.nn.Linear)}
+
+
+def built(base: Path, precision: str = "fp32") -> Path:
+    out = base.parent / precision
+    if not out.exists():
+        out.mkdir()
+        build(CpuTarget(precision=precision), base, out, base.parent / "cache")  # type: ignore[arg-type]
+    return out
+
+
+def grafted(base: Path, out: Path, *adapters: Path, precision: str = "fp32", **given: Any) -> Path:
+    """The base's graph with places for these adapters, and a file for each beside it."""
+    low_ranks = {folder.name: read_low_rank(folder) for folder in adapters}
+    adapted = {module for each in low_ranks.values() for module in each}
+    out.mkdir(parents=True)
+    layout = graft(built(base, precision), linears(base), adapted, out, **given)
+    for name, low_rank in low_ranks.items():
+        write_adapter_file(low_rank, layout, out / f"{name}.onnx_adapter")
+    return out
+
+
+def logits(folder: Path, adapter: str | None = None) -> Any:
+    chosen = None if adapter is None else folder / f"{adapter}.onnx_adapter"
+    return onnx_model.load(folder, adapter=chosen).logits(IDS)
+
+
+def in_torch(base: Path, adapter: Path | None = None) -> Any:
+    from peft import PeftModel
+
+    model = opened(base)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter).eval()
+    with torch.inference_mode():
+        return model(torch.tensor(IDS)).logits.numpy()
+
+
+@pytest.mark.parametrize("name", LORAS)
+def test_matrices_are_what_peft_merges(name: str, llama: Path, adapters: dict[str, Path]) -> None:
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    model = PeftModel.from_pretrained(opened(llama), adapters[name])
+    wanted = {
+        module.removeprefix("base_model.model."): layer.get_delta_weight("default").detach()
+        for module, layer in model.named_modules()
+        if isinstance(layer, LoraLayer)
+    }
+    found = read_low_rank(adapters[name])
+    assert set(found) == set(wanted)
+    for module, low_rank in found.items():
+        assert np.abs(low_rank.up @ low_rank.down - wanted[module].numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_without_an_adapter_it_is_the_base_to_the_bit(
+    precision: str, llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    plain = built(llama, precision)
+    folder = grafted(llama, tmp_path / "out", adapters["plain"], precision=precision)
+    assert np.array_equal(logits(folder), logits(plain))
+    assert not np.array_equal(logits(folder, "plain"), logits(plain))
+    assert sha256_file(folder / "model.onnx.data") == sha256_file(plain / "model.onnx.data")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["plain", "rslora"])
+def test_an_adapter_answers_as_in_torch(
+    family: str, name: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """Biases (Qwen 2), norms between (Qwen 3), what torch packs (Phi-3), caps (Gemma 2)."""
+    base, lora = bases[family], LORAS[name]
+    if family == "Phi3" and name == "rslora":
+        lora = {"r": 3, "use_rslora": True, "target_modules": ("gate_up_proj", "o_proj")}
+    adapter = trained(base, tmp_path / "adapter", **lora)
+    folder = grafted(base, tmp_path / "out", adapter)
+    assert np.array_equal(logits(folder), logits(built(base)))
+    wanted, alone = in_torch(base, adapter), in_torch(base)
+    assert np.abs(wanted - alone).max() > 0.1
+    assert np.abs(logits(folder, "adapter") - wanted).max() <= 1e-4
+
+
+def test_adapters_of_other_ranks_and_modules_share_one_graph(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = grafted(llama, tmp_path / "out", *adapters.values())
+    for name in (*adapters, *reversed(adapters)):
+        assert np.abs(logits(folder, name) - in_torch(llama, adapters[name])).max() <= 1e-4
+    assert np.array_equal(logits(folder), logits(built(llama)))
+
+
+@pytest.mark.parametrize("modules", [("q_proj",), ("k_proj",), ("q_proj", "v_proj")])
+def test_rows_of_a_packed_product_may_have_no_adapter(
+    modules: tuple[str, ...], llama: Path, tmp_path: Path
+) -> None:
+    adapter = trained(llama, tmp_path / "adapter", r=3, target_modules=modules)
+    folder = grafted(llama, tmp_path / "out", adapter)
+    assert np.abs(logits(folder, "adapter") - in_torch(llama, adapter)).max() <= 1e-4
+
+
+def test_the_head_may_have_one(llama: Path, tmp_path: Path) -> None:
+    adapter = trained(llama, tmp_path / "adapter", r=3, target_modules=("lm_head", "up_proj"))
+    folder = grafted(llama, tmp_path / "out", adapter)
+    assert np.array_equal(logits(folder), logits(built(llama)))
+    assert np.abs(logits(folder, "adapter") - in_torch(llama, adapter)).max() <= 1e-4
+
+
+def test_one_adapter_may_be_what_the_graph_has_by_itself(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    both = (adapters["plain"], adapters["rslora"])
+    free = grafted(llama, tmp_path / "free", *both, precision="int4")
+    given = read_low_rank(adapters["plain"])
+    folder = grafted(llama, tmp_path / "out", *both, precision="int4", default=given)
+    assert np.array_equal(logits(folder), logits(free, "plain"))
+    # Nothing of the default is left where another is set, which lacks modules of it.
+    assert np.array_equal(logits(folder, "rslora"), logits(free, "rslora"))
+
+
+def test_any_session_opens_the_graph(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    given = read_low_rank(adapters["plain"])
+    folder = grafted(llama, tmp_path / "out", adapters["plain"], default=given)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options)
+    ids = np.asarray(IDS)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    for each in session.get_inputs():
+        if each.name.startswith("past"):
+            feeds[each.name] = np.zeros((len(ids), each.shape[1], 0, HEAD_SIZE), np.float32)
+    (found,) = session.run(["logits"], feeds)
+    assert np.abs(found - in_torch(llama, adapters["plain"])).max() <= 1e-4
+
+
+def test_every_way_to_answer_has_the_adapter(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = grafted(llama, tmp_path / "out", adapters["plain"])
+    chosen = folder / "plain.onnx_adapter"
+    base, model = onnx_model.load(folder), onnx_model.load(folder, adapter=chosen)
+    streamed = list(model.stream(IDS[0], 6))
+    (answer,) = model.generate([IDS[0]], 6, 1, lambda _: None)
+    assert streamed[: len(answer.ids)] == answer.ids
+    assert list(base.stream(IDS[0], 6)) != streamed
+    text = [*IDS[0], *answer.ids]
+    following = onnx_model.load(folder, adapter=chosen).logits([text])[0].argmax(axis=-1)
+    assert answer.ids == following[len(IDS[0]) - 1 : -1].tolist()
+    assert model.decode_speed(IDS[0], 4) > 0
+
+
+def test_equal_adapters_give_equal_bytes(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = grafted(llama, tmp_path / "out", adapters["plain"])
+    low_rank = read_low_rank(adapters["plain"])
+    again = {name: copy.deepcopy(low_rank[name]) for name in reversed(low_rank)}
+    write_adapter_file(again, read_layout(folder), tmp_path / "again")
+    assert sha256_file(tmp_path / "again") == sha256_file(folder / "plain.onnx_adapter")
+
+
+def test_a_damaged_adapter_is_refused(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = grafted(llama, tmp_path / "out", adapters["plain"])
+    path = folder / "plain.onnx_adapter"
+    whole = path.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"\0" * len(whole)):
+        path.write_bytes(content)
+        with pytest.raises(CorruptError, match=r"plain\.onnx_adapter: damaged"):
+            onnx_model.load(folder, adapter=path)
+    path.unlink()
+    with pytest.raises(CorruptError, match="no such adapter"):
+        onnx_model.load(folder, adapter=path)
+
+
+def test_an_adapter_of_another_graph_is_refused(
+    llama: Path, bases: dict[str, Path], adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    all_of_it = grafted(llama, tmp_path / "all", adapters["plain"])
+    one = trained(llama, tmp_path / "one", r=3, target_modules=("o_proj",))
+    some = grafted(llama, tmp_path / "some", one)
+    with pytest.raises(BadRecipeError, match="made for another graph: it has adapter"):
+        onnx_model.load(some, adapter=all_of_it / "plain.onnx_adapter")
+    with pytest.raises(BadRecipeError, match="made for another graph: it lacks adapter"):
+        onnx_model.load(all_of_it, adapter=some / "one.onnx_adapter")
+    with pytest.raises(BadRecipeError, match="takes no adapters"):
+        onnx_model.load(built(llama), adapter=all_of_it / "plain.onnx_adapter")
+    with pytest.raises(BadRecipeError, match=r"weights for .*, and the graph has a place for none"):
+        write_adapter_file(read_low_rank(adapters["plain"]), read_layout(some), tmp_path / "x")
+    wider = make_family("Llama", tmp_path / "wider" / "base", make_tokenizer(), hidden_size=128)
+    other = trained(wider, tmp_path / "other", **LORAS["plain"])
+    with pytest.raises(BadRecipeError, match="the graph has a place for one of"):
+        write_adapter_file(read_low_rank(other), read_layout(all_of_it), tmp_path / "x")
+    grown = grafted(wider, tmp_path / "grown", other)
+    with pytest.raises(BadRecipeError, match=r"is \[128, 12\], and the graph takes \[64, 12\]"):
+        onnx_model.load(all_of_it, adapter=grown / "other.onnx_adapter")
+
+
+def test_a_damaged_layout_is_refused(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = grafted(llama, tmp_path / "out", adapters["plain"])
+    whole = json.loads((folder / LAYOUT_FILE).read_text())
+    newer = json.dumps({**whole, "format_version": "2.0"})
+    for content in ("", "[]", "{}", '{"format_version": "1.0"}', newer):
+        (folder / LAYOUT_FILE).write_text(content)
+        with pytest.raises(CorruptError, match=f"{LAYOUT_FILE}: (unreadable|of version 2.0)"):
+            onnx_model.load(folder, adapter=folder / "plain.onnx_adapter")
+
+
+def test_damaged_files_of_an_adapter_are_refused(llama: Path, tmp_path: Path) -> None:
+    folder = trained(llama, tmp_path / "adapter", r=3)
+    weights, config = folder / WEIGHTS_FILE, folder / CONFIG_FILE
+    whole, settings = weights.read_bytes(), json.loads(config.read_text())
+    for content in (b"", whole[:-9], whole[:40]):
+        weights.write_bytes(content)
+        with pytest.raises(CorruptError, match=f"{WEIGHTS_FILE}: unreadable"):
+            read_low_rank(folder)
+    weights.unlink()
+    with pytest.raises(CorruptError, match=f"{WEIGHTS_FILE}: it is missing"):
+        read_low_rank(folder)
+    weights.write_bytes(whole)
+    config.write_text(json.dumps({**settings, "r": 4}))
+    with pytest.raises(CorruptError, match="no two matrices of rank 4"):
+        read_low_rank(folder)
+    for text in ("", "[]", "{}", json.dumps({**settings, "peft_type": "IA3"})):
+        config.write_text(text)
+        with pytest.raises(CorruptError, match=CONFIG_FILE):
+            read_low_rank(folder)
+
+
+@pytest.mark.parametrize(
+    ("lora", "told"),
+    [
+        ({"use_dora": True}, "with DoRA"),
+        ({"modules_to_save": ("norm",)}, "with modules_to_save"),
+        ({"target_modules": ("embed_tokens", "q_proj")}, "with the tensor .*lora_embedding_A"),
+    ],
+)
+def test_what_is_more_than_low_rank_is_refused(
+    lora: dict[str, Any], told: str, llama: Path, tmp_path: Path
+) -> None:
+    folder = trained(llama, tmp_path / "adapter", **lora)
+    with pytest.raises(StageFailedError, match=f"{told}.* cannot stand beside its base"):
+        read_low_rank(folder)
+
+
+def test_weights_that_are_not_finite_are_refused(llama: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = trained(llama, tmp_path / "adapter", r=3)
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights[f"base_model.model.{LAYER}.mlp.up_proj.lora_B.weight"][5, 1] = np.inf
+    save_file(weights, folder / WEIGHTS_FILE)
+    with pytest.raises(StageFailedError, match=f"{LAYER}.mlp.up_proj are not finite"):
+        read_low_rank(folder)
