@@ -285,8 +285,9 @@ def _say(note: str) -> None:
 
 def _load(export: _Export) -> OnnxModel:
     from slmcompile.inference import onnx_model
+    from slmcompile.inference.onnx_adapters import chosen
 
-    return onnx_model.load(export.folder, adapter=export.chosen)
+    return onnx_model.load(export.folder, adapter=chosen(export.folder, export.chosen))
 
 
 def _answer(

@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from slmcompile.console.errors import BadDataError, StageFailedError
 from slmcompile.console.progress import Prefixed, Progress
 from slmcompile.data.store import Row
-from slmcompile.export.adapter_inputs import graft, write_adapter
+from slmcompile.export.adapter_inputs import graft
 from slmcompile.export.built import sizes
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
 from slmcompile.inference import onnx_model
+from slmcompile.inference.onnx_adapters import chosen
+from slmcompile.models.adapter_file import write_adapter_file
 from slmcompile.models.bottleneck import adapters_of
-from slmcompile.models.low_rank import low_rank
+from slmcompile.models.low_rank import read_low_rank
 from slmcompile.models.merge import load_merged, merges
 from slmcompile.plans.artifacts import adapter_file, prompt_file
 from slmcompile.providers import PROVIDERS
@@ -84,49 +87,49 @@ def export_beside(
             raise BadDataError(
                 "export: no rows to compare torch and ONNX on", "add validation rows"
             )
-    _put_in(target, base, over, quantized, standing, out, progress)
-    found: dict[str, dict[str, Any]] = {}
+    first = load_merged(base, standing[0].trained, over)
+    if merges(standing[0].trained):
+        _as_inputs(first, quantized, standing, out, progress)
+    else:
+        progress.say("putting the adapter into the base's graph in fp32")
+        insert = program(PROVIDERS[target.execution_provider].inserter)
+        insert(quantized, adapters_of(first), out)
     for each in standing:
+        _place(out / prompt_file(each.name))
+        shutil.copyfile(each.prompt_file, out / prompt_file(each.name))
+    found = {}
+    for each in standing:
+        model = first if each is standing[0] else load_merged(base, each.trained, over)
         told = Prefixed(progress, each.name) if each.name else progress
-        found[each.name] = _proved(target, base, over, each, out, told)
-    parity = found.get("")
+        found[each.name] = _proved(target, model, each, out, told)
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
-        "adapters": "beside",
         **sizes(out),
-        **({"members": found} if parity is None else parity),
+        **found.get("", {"members": found}),
     }
 
 
-def _put_in(
-    target: Target,
-    base: Path,
-    over: Path | None,
-    quantized: Path,
-    standing: Sequence[Standing],
-    out: Path,
-    progress: Progress,
+def _as_inputs(
+    model: Any, quantized: Path, standing: Sequence[Standing], out: Path, progress: Progress
 ) -> None:
-    """Base, adapters and prompts; what cannot be an input is made nodes of the graph."""
-    if not merges(standing[0].trained):
-        progress.say("putting the adapter into the base's graph in fp32")
-        placed = adapters_of(load_merged(base, standing[0].trained, over))
-        program(PROVIDERS[target.execution_provider].inserter)(quantized, placed, out)
-        shutil.copyfile(standing[0].prompt_file, out / prompt_file())
-        return
+    """The base's graph with places for all adapters, and the adapters."""
     progress.say("putting adapters beside the base's products in fp32")
-    factors = {each.name: low_rank(each.trained) for each in standing}
-    modules = {name for of_adapter in factors.values() for name in of_adapter}
-    graph = graft(quantized, sorted(modules), out, default=factors.get(""))
-    for each in standing:
-        if each.name:
-            for path in (out / adapter_file(each.name), out / prompt_file(each.name)):
-                path.parent.mkdir(exist_ok=True)
-            write_adapter(graph, factors[each.name], out / adapter_file(each.name))
-        shutil.copyfile(each.prompt_file, out / prompt_file(each.name))
-    if "" not in factors:
-        _require_base(quantized, out, standing[0].rows[:1])
+    linears = {name: each for name, each in model.named_modules() if isinstance(each, nn.Linear)}
+    shapes = {name: (each.out_features, each.in_features) for name, each in linears.items()}
+    adapters = {each.name: read_low_rank(each.trained) for each in standing}
+    adapted = {module for adapter in adapters.values() for module in adapter}
+    layout = graft(quantized, shapes, adapted, out, default=adapters.get(""))
+    if "" in adapters:
+        return
+    for name, adapter in adapters.items():
+        write_adapter_file(adapter, layout, _place(out / adapter_file(name)))
+    _require_base(quantized, out, standing[0].rows[:1])
+
+
+def _place(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    return path
 
 
 def _require_base(quantized: Path, out: Path, rows: Sequence[Row]) -> None:
@@ -141,13 +144,12 @@ def _require_base(quantized: Path, out: Path, rows: Sequence[Row]) -> None:
 
 
 def _proved(
-    target: Target, base: Path, over: Path | None, each: Standing, out: Path, progress: Progress
+    target: Target, model: Any, each: Standing, out: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Parity of the folder, with one adapter chosen, with what was trained."""
+    """That the folder, with one adapter chosen, computes what was trained; its parity."""
     name = f"{target.execution_provider} {target.precision}"
-    exported = onnx_model.load(out, spinning=False, adapter=each.name)
+    exported = onnx_model.load(out, spinning=False, adapter=chosen(out, each.name))
     require_tokenizer(exported, each.rows, name)
-    model = load_merged(base, each.trained, over)
     progress.begin("parity with torch", len(each.rows))
     figures = measure(model, exported, each.rows, progress.step)
     progress.end()

@@ -9,8 +9,14 @@ from typing import Any
 from slmcompile.console.errors import CorruptError
 from slmcompile.models.adapter_file import require_fits
 from slmcompile.models.adapter_layout import read_layout
+from slmcompile.plans.artifacts import adapter_file
 
 _NAME = "adapter"
+
+
+def chosen(folder: Path, name: str) -> Path | None:
+    """One of an export's several adapters by name; None of the one that it has by itself."""
+    return folder / adapter_file(name) if name else None
 
 
 def setter(model: Any, folder: Path, adapter: Path) -> Callable[[Any], None]:

@@ -20,6 +20,7 @@ from slmcompile.inference.batching import (
 )
 from slmcompile.inference.onnx_adapters import setter
 from slmcompile.inference.protocol import Generated
+from slmcompile.plans.artifacts import prompt_file
 
 NO_TOKEN = -1
 """Stands in for ``pad_token_id``. onnxruntime-genai 0.18 takes trailing ids equal to it for
@@ -74,7 +75,8 @@ def load(
         raise CorruptError(
             f"{folder}: onnxruntime-genai cannot open it: {reason}", "export it again"
         ) from error
-    stops, prompt = described["eos_token_id"], _prompt(folder)
+    rendered = prompt_file(adapter.stem if adapter else "")
+    stops, prompt = described["eos_token_id"], _prompt(folder / rendered)
     return OnnxModel(
         model,
         stops=frozenset([stops] if isinstance(stops, int) else stops),
@@ -87,10 +89,10 @@ def load(
     )
 
 
-def _prompt(folder: Path) -> dict[str, Any]:
-    """``prompt.json``; onnxruntime-genai 0.18 itself puts no BOS before a text."""
+def _prompt(path: Path) -> dict[str, Any]:
+    """How a prompt is rendered; onnxruntime-genai 0.18 itself puts no BOS before a text."""
     try:
-        found: dict[str, Any] = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return found

@@ -87,8 +87,9 @@ def _load(context: Context, threads: int) -> tuple[LanguageModel, Decode, int]:
     config, inputs = context.config, context.inputs
     if "export" in inputs:
         from slmcompile.inference import onnx_model
+        from slmcompile.inference.onnx_adapters import chosen
 
-        adapter = config.get("adapter", "")
+        adapter = chosen(inputs["export"], config.get("adapter", ""))
         exported = onnx_model.load(inputs["export"], threads=threads, adapter=adapter)
         return exported, exported.decode, _size(inputs["export"])
     from slmcompile.inference import torch_model
