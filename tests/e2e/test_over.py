@@ -1,0 +1,125 @@
+"""Adapters trained over the int4 base that they ship beside, from a recipe to answers.
+
+The tests of this module go through one project in order, as a person would.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slmcompile.console.errors import Exit
+from slmcompile.files.artifact import sha256_file
+from tests.projects import commit, make_repository, slmcompile
+from tests.workplace import Workplace
+
+GROUP = """
+defaults: [{/data: tiny-commands}, {/eval: structured}]
+eval: {max_new_tokens: 8, base_model: false, baselines: false}
+"""
+RECIPE = """
+defaults:
+  - model: tiny-llama
+  - train: tiny
+%s
+  - target: [cpu-int4]
+  - track: none
+  - _self_
+train: {over: cpu-int4, num_train_epochs: 3, learning_rate: 1e-2}
+adapters:
+%s
+  two: {train: {lora: {r: 4, target_modules: [q_proj, v_proj, down_proj]}}, data: {seed: 3}}
+gates:
+  - {adapter: one, artifact: cpu-int4, metric: exact_match, min: 0.8}
+"""
+EXPORT = "outputs/duo/export-cpu-int4"
+
+
+def write(root: Path, *members: str) -> None:
+    listed = "\n".join(f"  - adapter@adapters.{name}: commands" for name in members)
+    third = "  three: {data: {seed: 9}}" if "three" in members else ""
+    (root / "recipes/duo.yaml").write_text(RECIPE % (listed, third), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    root = make_repository(tmp_path_factory.mktemp("project").resolve())
+    (root / "conf/adapter").mkdir(exist_ok=True)
+    (root / "conf/adapter/commands.yaml").write_text(GROUP, encoding="utf-8")
+    write(root, "one", "two")
+    commit(root, "a recipe with two adapters over an int4 base")
+    return Workplace(root, "duo")
+
+
+def held(work: Workplace) -> Path:
+    (folder,) = work.root.glob("outputs/quantize-cpu-int4-*")
+    return folder
+
+
+def members(work: Workplace, artifact: str) -> dict[str, dict[str, float]]:
+    path = work.root / f"pipelines/duo/metrics/{artifact}.json"
+    found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["members"]
+    return found
+
+
+def test_what_ships_is_what_was_trained(work: Workplace) -> None:
+    work.run("run", "duo")
+    assert {"quantize-cpu-int4", "train", "export-cpu-int4"} <= work.ran()
+    torch, onnx = members(work, "torch"), members(work, "cpu-int4")
+    for name in ("one", "two"):
+        assert torch[name]["exact_match"] >= 0.8
+        assert onnx[name]["exact_match"] >= torch[name]["exact_match"] - 0.03
+        assert onnx[name]["perplexity"] == pytest.approx(torch[name]["perplexity"], rel=0.05)
+    # One base: the very bytes that were trained over.
+    assert sha256_file(work.root / EXPORT / "model.onnx.data") == sha256_file(
+        held(work) / "model.onnx.data"
+    )
+    info = json.loads((work.root / EXPORT / "manifest.json").read_text())["info"]
+    for name in ("one", "two"):
+        assert info["members"][name]["parity"]["top1_agreement"] >= 0.95
+    for name in ("one", "two"):
+        manifest = work.root / f"outputs/duo/train/adapters/{name}/manifest.json"
+        over = json.loads((held(work) / "manifest.json").read_text())["fingerprint"]
+        assert json.loads(manifest.read_text())["info"] == {"trained_over": over}
+
+
+def test_people_ask_each_adapter_and_the_card_chooses_it(work: Workplace) -> None:
+    asked = ("generate", "duo", "turn on the lamp", "--adapter")
+    assert [slmcompile(work.root, *asked, name).stdout.strip() for name in ("one", "two")] == [
+        "on", "on",
+    ]  # fmt: skip
+    card = (work.root / "outputs/duo/report/two/cards/cpu-int4/README.md").read_text()
+    assert f"adapters.load('{EXPORT}/adapters/two.onnx_adapter', 'two')" in card
+    assert "generate duo --adapter two" in card
+    assert "over the base of cpu-int4" in card
+
+
+def test_a_damaged_adapter_is_told_and_answers_nothing(work: Workplace, tmp_path: Path) -> None:
+    path = work.root / EXPORT / "adapters/one.onnx_adapter"
+    shutil.copyfile(path, tmp_path / "whole")
+    path.parent.chmod(0o755)
+    path.unlink()
+    path.write_bytes((tmp_path / "whole").read_bytes()[:100])
+    done = work.run("generate", "duo", "turn on the lamp", "--adapter", "one", code=Exit.CORRUPT)
+    assert "one.onnx_adapter: damaged" in done.stderr
+    assert not done.stdout
+    path.unlink()
+    shutil.copyfile(tmp_path / "whole", path)
+
+
+def test_an_adapter_that_joins_changes_neither_base_nor_others(work: Workplace) -> None:
+    before = sha256_file(work.root / EXPORT / "adapters/one.onnx_adapter")
+    write(work.root, "one", "two", "three")
+    planned = json.loads(slmcompile(work.root, "plan", "duo", "--json").stdout)
+    (train,) = (each for each in planned["stages"] if each["kind"] == "train")
+    assert train["kept"] == ["one", "two"]
+    work.ran()
+    work.run("run", "duo")
+    assert not {"quantize-cpu-int4", "base"} & work.ran()
+    found = {path.stem for path in (work.root / EXPORT / "adapters").iterdir()}
+    assert found == {"one", "two", "three"}
+    assert sha256_file(work.root / EXPORT / "adapters/one.onnx_adapter") == before
+    assert set(work.plan().values()) == {"unchanged"}
