@@ -26,10 +26,9 @@ from slmcompile.models.adapter_layout import (
     write_layout,
 )
 from slmcompile.models.graph_products import Product, products
+from slmcompile.models.graph_weights import GRAPH, open_graph
 from slmcompile.models.low_rank import LowRank
 from slmcompile.shapes.target_modules import leaf
-
-GRAPH = "model.onnx"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +60,13 @@ def graft(
         the graph's inputs for adapters, which are also written beside it.
 
     Raises:
+        CorruptError: the folder is damaged (exit 74).
         StageFailedError: the graph is not as expected (exit 1).
         BadRecipeError: the default has a module that is not adapted (exit 78).
     """
     import onnx_ir as ir
 
-    model = ir.load(built / GRAPH)
+    model = open_graph(built)
     order = {node: number for number, node in enumerate(model.graph)}
     found = list(_all_beside(products(model, modules), adapted, order))
     layout = AdapterLayout(tuple(beside.down for beside in found))

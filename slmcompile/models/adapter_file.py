@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slmcompile.console.errors import BadRecipeError, CorruptError
+from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError
 from slmcompile.models.adapter_layout import DTYPE, AdapterLayout, DownInput
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def write_adapter_file(adapter: Mapping[str, LowRank], layout: AdapterLayout, pa
 
     Raises:
         BadRecipeError: the adapter has a module that the graph has no place for (exit 78).
+        MissingError: the disk is full, or the folder cannot be written (exit 69).
     """
     from onnxruntime import AdapterFormat, OrtValue
 
@@ -38,7 +39,14 @@ def write_adapter_file(adapter: Mapping[str, LowRank], layout: AdapterLayout, pa
     file.set_adapter_version(1)
     file.set_model_version(1)
     file.set_parameters({name: OrtValue.ortvalue_from_numpy(a) for name, a in values.items()})
-    file.export_adapter(str(path))
+    try:
+        file.export_adapter(str(path))
+    except RuntimeError as error:
+        # The reason is not told.
+        raise MissingError(
+            f"{path}: onnxruntime cannot write it",
+            "see whether the disk is full or the folder gone",
+        ) from error
 
 
 def require_fits(layout: AdapterLayout, path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from slmcompile.console.errors import BadRecipeError, CorruptError, StageFailedError
+from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError, StageFailedError
 from slmcompile.export.adapter_inputs import graft
 from slmcompile.export.genai_builder import build
 from slmcompile.files.artifact import sha256_file
@@ -22,6 +22,7 @@ from slmcompile.methods.lora import Lora
 from slmcompile.models import adapter as peft_adapter
 from slmcompile.models.adapter_file import write_adapter_file
 from slmcompile.models.adapter_layout import LAYOUT_FILE, read_layout
+from slmcompile.models.dequantised import put_into
 from slmcompile.models.low_rank import CONFIG_FILE, WEIGHTS_FILE, read_low_rank
 from slmcompile.providers.cpu import CpuTarget
 from tests.family_folders import make_family
@@ -134,10 +135,12 @@ def logits(folder: Path, adapter: str | None = None) -> Any:
     return onnx_model.load(folder, adapter=chosen).logits(IDS)
 
 
-def in_torch(base: Path, adapter: Path | None = None) -> Any:
+def in_torch(base: Path, adapter: Path | None = None, over: Path | None = None) -> Any:
     from peft import PeftModel
 
     model = opened(base)
+    if over is not None:
+        put_into(model, over)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter).eval()
     with torch.inference_mode():
@@ -189,6 +192,34 @@ def test_an_adapter_answers_as_in_torch(
     assert np.abs(logits(folder, "adapter") - wanted).max() <= 1e-4
 
 
+@pytest.mark.parametrize(
+    ("family", "precision"), [("Llama", "int4"), ("Qwen2", "int8"), ("Phi3", "int4")]
+)
+def test_an_adapter_answers_as_in_torch_over_the_quantised_base(
+    family: str, precision: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """At accuracy level 0, where a quantised product is that of its weights in fp32."""
+    base = bases[family]
+    adapter = trained(base, tmp_path / "adapter", r=4, lora_alpha=8)
+    folder = grafted(base, tmp_path / "out", adapter, precision=precision)
+    exact(folder)
+    wanted = in_torch(base, adapter, over=built(base, precision))
+    assert np.abs(wanted - in_torch(base, adapter)).max() > 0.01
+    assert np.abs(logits(folder, "adapter") - wanted).max() <= 1e-3
+
+
+def exact(folder: Path) -> None:
+    """Sets accuracy level 0."""
+    import onnx
+
+    graph = onnx.load(folder / "model.onnx", load_external_data=False)
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "MatMulNBits" and attribute.name == "accuracy_level":
+                attribute.i = 0
+    onnx.save(graph, folder / "model.onnx")
+
+
 def test_adapters_of_other_ranks_and_modules_share_one_graph(
     llama: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -218,7 +249,7 @@ def test_one_adapter_may_be_what_the_graph_has_by_itself(
     llama: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
     both = (adapters["plain"], adapters["rslora"])
-    free = grafted(llama, tmp_path / "free", *both, precision="int4")
+    free = grafted(llama, tmp_path / "frei – für alle", *both, precision="int4")
     given = read_low_rank(adapters["plain"])
     folder = grafted(llama, tmp_path / "out", *both, precision="int4", default=given)
     assert np.array_equal(logits(folder), logits(free, "plain"))
@@ -269,6 +300,15 @@ def test_equal_adapters_give_equal_bytes(
     again = {name: copy.deepcopy(low_rank[name]) for name in reversed(low_rank)}
     write_adapter_file(again, read_layout(folder), tmp_path / "again")
     assert sha256_file(tmp_path / "again") == sha256_file(folder / "plain.onnx_adapter")
+
+
+def test_what_cannot_be_written_is_said(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    layout = read_layout(grafted(llama, tmp_path / "out", adapters["plain"]))
+    path = tmp_path / "nowhere" / "plain.onnx_adapter"
+    with pytest.raises(MissingError, match=r"nowhere/plain\.onnx_adapter: onnxruntime cannot"):
+        write_adapter_file(read_low_rank(adapters["plain"]), layout, path)
 
 
 def test_a_damaged_adapter_is_refused(
