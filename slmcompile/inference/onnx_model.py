@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def load(
         ) from error
     rendered = prompt_file(adapter.stem if adapter else "")
     stops, prompt = described["eos_token_id"], _prompt(folder / rendered)
-    return OnnxModel(
+    opened = OnnxModel(
         model,
         stops=frozenset([stops] if isinstance(stops, int) else stops),
         context=int(described["context_length"]),
@@ -85,8 +86,8 @@ def load(
         prefix=tuple(prompt.get("prefix_ids", ())),
         controls=ControlTokens(prompt.get("control_tokens", {})),
         folder=folder,
-        set_adapter=None if adapter is None else setter(model, folder, adapter),
     )
+    return opened if adapter is None else opened.with_adapter(adapter)
 
 
 def _prompt(path: Path) -> dict[str, Any]:
@@ -111,7 +112,6 @@ class OnnxModel:
         prefix: tuple[int, ...] = (),
         controls: ControlTokens = ControlTokens({}),  # noqa: B008 - frozen
         folder: Path = Path(),
-        set_adapter: Callable[[Any], None] | None = None,
     ) -> None:
         self._model = model
         self._prefix = prefix
@@ -122,8 +122,21 @@ class OnnxModel:
         self._vocab = vocab_size
         self._tokenizer: Any = None
         self._folder = folder
-        self._set_adapter = set_adapter
+        self.sets_adapter: Callable[[Any], None] | None = None
         self._decoder: Any = None
+
+    def with_adapter(self, adapter: Path | None) -> OnnxModel:
+        """The same model, open once, with another adapter or with what the graph has by itself.
+
+        Raises:
+            CorruptError: the adapter is damaged.
+            BadRecipeError: it is none of this graph's.
+        """
+        other = copy(self)
+        other.sets_adapter = None
+        if adapter is not None:
+            other.sets_adapter = setter(self._model, self._folder, adapter)
+        return other
 
     @property
     def tokenizer(self) -> Any:
@@ -212,8 +225,8 @@ class OnnxModel:
             batch_size=len(sequences), max_length=max_length, **{**_GREEDY, **search}
         )
         generator = og.Generator(self._model, params)
-        if self._set_adapter is not None:
-            self._set_adapter(generator)
+        if self.sets_adapter is not None:
+            self.sets_adapter(generator)
         generator.append_tokens(np.asarray(sequences, dtype=np.int32))
         return generator
 

@@ -224,9 +224,14 @@ def test_adapters_of_other_ranks_and_modules_share_one_graph(
     llama: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = grafted(llama, tmp_path / "out", *adapters.values())
+    base = onnx_model.load(folder)
+    opened_once = {name: base.with_adapter(folder / f"{name}.onnx_adapter") for name in adapters}
     for name in (*adapters, *reversed(adapters)):
-        assert np.abs(logits(folder, name) - in_torch(llama, adapters[name])).max() <= 1e-4
-    assert np.array_equal(logits(folder), logits(built(llama)))
+        found = opened_once[name].logits(IDS)
+        assert np.abs(found - in_torch(llama, adapters[name])).max() <= 1e-4
+    assert np.array_equal(base.logits(IDS), logits(built(llama)))
+    again = opened_once["plain"].with_adapter(None)
+    assert np.array_equal(again.logits(IDS), base.logits(IDS))
 
 
 @pytest.mark.parametrize("modules", [("q_proj",), ("k_proj",), ("q_proj", "v_proj")])
