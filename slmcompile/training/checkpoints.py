@@ -2,7 +2,8 @@
 
 Each learner has a folder of its own, by its own identity, so that a group with another member in
 it goes on from what the others have. In an unchanged group all go on from the same moment: what
-stands in one batch is then what stood there before the interruption, to the byte.
+stands in one batch is then what stood there before the interruption, to the byte. One that had
+diverged by then stays out of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 from slmcompile.console.progress import Progress
 from slmcompile.plans.canonical import digest
+from slmcompile.training import diverged
 from slmcompile.training.checkpoint import Checkpoint, CheckpointFolder
 from slmcompile.training.clock import Clock
 from slmcompile.training.group import Group, Member
@@ -46,6 +48,8 @@ class Checkpoints:
             )
             for name, member in group.members.items()
         }
+        self._scratch = {name: member.scratch for name, member in group.members.items()}
+        self._noted: set[str] = set()
         self._saved = 0
         self.cut = 0
         self.resumed_from: dict[str, int | None] = dict.fromkeys(group.members)
@@ -63,12 +67,12 @@ class Checkpoints:
         """
         learners = self._session.learners
         found = {each.member: self._folders[each.member].newest() for each in learners}
-        cuts = [self._cut_of(checkpoint) for checkpoint in found.values()]
+        out = self._diverged(learners)
+        cuts = [self._cut_of(each) for member, each in found.items() if member not in out]
         if all(cut is not None for cut in cuts):
             self.cut = self._saved = min(cut for cut in cuts if cut is not None)
-            for member, checkpoint in found.items():
-                if self._cut_of(checkpoint) != self.cut:
-                    found[member] = self._folders[member].newest(self._is_of_the_cut)
+            for learner in learners:
+                self._to_the_cut(learner, found, out.get(learner.member))
         spent = (0.0, 0.0)
         for learner in learners:
             checkpoint = found[learner.member]
@@ -80,6 +84,32 @@ class Checkpoints:
             whose = f"{learner.member}: " if learner.member else ""
             self._progress.say(f"{whose}going on from the checkpoint at step {checkpoint.step}")
         clock.add(*spent)
+
+    def _diverged(self, learners: Sequence[Learner]) -> dict[str, diverged.Diverged]:
+        """Those who have, by name; nobody where all have: there is no one to go on without them."""
+        noted = {
+            each.member: diverged.noted(self._scratch[each.member], self._group, each.member)
+            for each in learners
+        }
+        out = {member: found for member, found in noted.items() if found}
+        return out if len(out) < len(learners) else {}
+
+    def _to_the_cut(
+        self,
+        learner: Learner,
+        found: dict[str, Checkpoint | None],
+        out: diverged.Diverged | None,
+    ) -> None:
+        """Takes the checkpoint of the common moment, or none of who had diverged by then.
+
+        Where a damaged one is missing there, the newest stays: nobody begins anew for that.
+        """
+        member = learner.member
+        if out and out.cut <= self.cut:
+            learner.failed, found[member] = out.error, None
+            self._noted.add(member)
+        elif self._cut_of(found[member]) != self.cut:
+            found[member] = self._folders[member].newest(self._is_of_the_cut) or found[member]
 
     def _cut_of(self, checkpoint: Checkpoint | None) -> int | None:
         """When in the run of this very group it was written; None of another group's."""
@@ -102,6 +132,11 @@ class Checkpoints:
         if self.cut == self._saved:
             return
         learners = [each for each in self._session.learners if not each.failed]
+        for learner in self._session.learners:
+            if learner.failed and learner.member and learner.member not in self._noted:
+                folder = self._scratch[learner.member]
+                diverged.note(folder, self._group, self.cut, learner.failed)
+                self._noted.add(learner.member)
         for learner in learners:
             self._save(learner, clock)
         for learner in learners:

@@ -37,6 +37,7 @@ class NotFiniteError(StageFailedError):
 
     Attributes:
         found: which, at which step.
+        rate: the learning rate of that step.
     """
 
     def __init__(self, member: str, found: str, rate: float) -> None:
@@ -45,7 +46,7 @@ class NotFiniteError(StageFailedError):
             f"{whose}: {found}: training diverged at learning rate {rate:.3g}",
             "lower train.learning_rate or train.max_grad_norm, or raise train.warmup_ratio",
         )
-        self.found = found
+        self.found, self.rate = found, rate
 
 
 @dataclass

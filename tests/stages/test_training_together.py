@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -305,6 +306,47 @@ def test_a_diverging_member_is_named_and_the_others_are_kept(
     assert all((each.out / "adapter_model.safetensors").is_file() for each in others)
 
 
+def test_a_group_that_is_interrupted_behind_a_divergence_goes_on_without_who_diverged(
+    base: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    def trained(folder: Path, stop_at: int | None) -> tuple[list[Member], list[str], str]:
+        two = member("two", data, folder, **SHORT)
+        config = two.config.model_copy(update={"learning_rate": 1e38})
+        members = [
+            member("one", data, folder, **SHORT),
+            Member("two", config, two.data, two.out, two.scratch, "diverges"),
+            member("three", data, folder, **SHORT),
+        ]
+        told: list[str] = []
+
+        class Heard(Silent):
+            def say(self, line: str) -> None:
+                told.append(line)
+
+        def on_log(step: int, values: Mapping[str, float]) -> None:
+            if step == stop_at and "one/loss" in values:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        # Checkpoints of the step at which all three were there are dropped long before it.
+        runtime = TrainRuntime(save_steps=1, save_total_limit=1, logging_steps=1)
+        with pytest.raises(SlmcompileError) as raised:
+            train_together(members, base, runtime, Heard(), on_log, CPU)
+        return members, told, raised.value.what
+
+    straight, _, fault = trained(tmp_path / "straight", None)
+    trained(tmp_path / "broken", 7)
+    broken, told, again = trained(tmp_path / "broken", None)
+    assert again == fault
+    assert "two: " in again
+    assert "one: going on from the checkpoint at step 7" in told
+    for a, b in zip(straight, broken, strict=True):
+        kept = [
+            path.read_bytes() for each in (a, b) for path in each.scratch.glob("finished/weights/*")
+        ]
+        assert len(kept) == (0 if a.name == "two" else 4)
+        assert kept[: len(kept) // 2] == kept[len(kept) // 2 :]
+
+
 def test_a_member_that_joins_retrains_nobody(
     base: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -344,6 +386,23 @@ def test_what_two_members_learn_alike_is_learnt_once(
     found = digests(tmp_path)
     assert len(found) == 2
     assert len(set(found.values())) == 1
+
+
+def test_a_damaged_checkpoint_costs_the_others_nothing(
+    base: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    members = [member(name, data, tmp_path, **SHORT) for name in ("one", "three")]
+    with pytest.raises(SlmcompileError):
+        run(members, base, stop_at=9)
+    for path in members[0].scratch.glob("step-*"):
+        if path.name != "step-00000004":
+            (path / "weights.safetensors").write_bytes(b"")
+    other = members[1].scratch
+    kept = max(other.glob("step-*"))
+    for path in set(other.glob("step-*")) - {kept}:
+        shutil.rmtree(path)
+    records = run(members, base)
+    assert records["three"].resumed_from == int(kept.name.removeprefix("step-"))
 
 
 def test_a_kept_member_that_is_damaged_is_trained_again(
