@@ -1,4 +1,7 @@
-"""Names that cannot be: of targets, of adapters, and those that gates and metrics give."""
+"""Names that cannot be: of targets, of adapters, and those that gates and metrics give.
+
+And what an adapter says that only its recipe can say.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
         )
     yield from _names_taken(composed)
     yield from _over_what(composed)
+    yield from _of_all_adapters(composed)
     for view in composed.members.values():
         yield from _files_missing(view)
         yield from _nobody_asked(view)
@@ -82,6 +86,21 @@ def _over_what(composed: Composed) -> Iterator[BadRecipeError]:
                 f" {common or 'the full-precision base'}; adapters of a recipe have one base",
                 f"give {key} once, for all of them",
             )
+
+
+def _of_all_adapters(composed: Composed) -> Iterator[BadRecipeError]:
+    """Keys by which all adapters are trained, where one of them has its own."""
+    recipe = composed.whole
+    for name, adapter in recipe.adapters.items():
+        for key in ("together", "isolated"):
+            common, given = getattr(recipe.train, key), getattr(adapter.train, key)
+            if given != common:
+                where = composed.members[name].origin(("train", key))
+                yield BadRecipeError(
+                    f"{where}: adapters.{name}.train.{key}: it says how all adapters of the recipe"
+                    f" are trained, whose train.{key} is {str(common).lower()}",
+                    f"give it once, as train.{key}",
+                )
 
 
 def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | None:

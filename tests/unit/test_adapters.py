@@ -177,6 +177,12 @@ def test_apart_each_has_a_training_stage(project: Project) -> None:
             (),
             "adapters.two.data.max_length: must be 8",
         ),
+        ("", ("+adapters.two.train.together=false",), "adapters.two.train.together: it says how"),
+        (
+            "train: {together: false}\n",
+            ("+adapters.two.train.isolated=true",),
+            "adapters.two.train.isolated: it says how all adapters",
+        ),
         ("", ("+adapters.torch=${adapters.one}",), "adapters.torch: the name is taken"),
         ("", ("+adapters.a--b=${adapters.one}",), "adapters.a--b: a name with --"),
     ],
