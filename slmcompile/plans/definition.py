@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.canonical import digest
@@ -23,6 +23,8 @@ from slmcompile.plans.names import (
     names_of_member,
     without_names,
 )
+
+T = TypeVar("T")
 
 SPEC_SCHEMA = 1
 _DIGITS = re.compile(r"[0-9a-f]{8}")
@@ -146,8 +148,8 @@ class Stage:
             config=config,
             reads=reads,
             names=names,
-            inputs=_of_member(self.inputs, member),
-            input_stages=_of_member(self.input_stages, member),
+            inputs=of_member(self.inputs, member),
+            input_stages=of_member(self.input_stages, member),
         )
 
     def key_of(self, path: str) -> str:
@@ -227,12 +229,12 @@ def _of_adapter(
         {
             **identity_of_member(stage.identity(), member),
             **({"files": told} if told else {}),
-            "inputs": _of_member(inputs, member),
+            "inputs": of_member(inputs, member),
         }
     )
 
 
-def _of_member(by_role: Mapping[str, str], member: str) -> dict[str, str]:
+def of_member(by_role: Mapping[str, T], member: str) -> dict[str, T]:
     """What is everybody's, and one member's under the role that it has in a plain recipe."""
     ending = f"{OF_MEMBER}{member}"
     return {

@@ -22,7 +22,7 @@ from slmcompile.models.adapter import CONFIG_FILE
 from slmcompile.models.merge import METHOD_FILE
 from slmcompile.plans.answered_validation import SECTION
 from slmcompile.plans.artifacts import ADAPTERS
-from slmcompile.plans.definition import OF_MEMBER
+from slmcompile.plans.definition import of_member
 from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.kinds.quantize import OVER
 from slmcompile.plans.plugins import require_planned
@@ -111,16 +111,12 @@ def _group(context: Context) -> list[Member]:
     for name, values in context.config["members"].items():
         out = context.out / ADAPTERS / name
         out.mkdir(parents=True)
-        data = f"data{OF_MEMBER}{name}"
-        manifests = {
-            "data": context.manifests[data],
-            **{role: context.manifests[role] for role in ("base", OVER) if role in context.inputs},
-        }
-        identity = member_fingerprint(context.spec, name, manifests, files)
+        own = of_member(context.manifests, name)
+        identity = member_fingerprint(context.spec, name, own, files)
         scratch = scratch_beside(context.scratch, identity)
         config, answering = _asked(context, values)
         _tell_code(context, config)
-        rows = context.inputs[data]
+        rows = of_member(context.inputs, name)["data"]
         found.append(Member(name, config, rows, out, scratch, identity, context.project, answering))
     return found
 

@@ -20,7 +20,7 @@ from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
 from slmcompile.files.artifact import MANIFEST, read_manifest, verify
 from slmcompile.plans.artifacts import ADAPTERS, ASKED_BY, TUNED
-from slmcompile.plans.definition import OF_MEMBER, Plan, Stage
+from slmcompile.plans.definition import Plan, Stage, of_member
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state import finished
@@ -225,12 +225,11 @@ class _Manifests:
         """Fingerprints of the adapters of a train stage that have been trained before, by name."""
         found = {}
         for member in stage.config["members"]:
-            roles = {"base": "base", "data": f"data{OF_MEMBER}{member}"}
-            given = {own: self._how.get(stage.inputs[role]) for own, role in roles.items()}
-            manifests = {own: how() for own, how in given.items() if how}
-            if len(manifests) < len(roles) or None in manifests.values():
+            inputs = of_member(stage.inputs, member)
+            given = {role: self._how.get(path) for role, path in inputs.items()}
+            known = {role: each for role, how in given.items() if how and (each := how())}
+            if known.keys() != inputs.keys():
                 continue
-            known = {own: each for own, each in manifests.items() if each}
             fingerprint = member_fingerprint(stage.spec(), member, known, plan.files)
             folder = scratch_folder(self._project, fingerprint) / FINISHED
             with suppress(CorruptError):

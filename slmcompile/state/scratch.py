@@ -74,7 +74,7 @@ def member_fingerprint(
     Args:
         spec: of the stage that trains several.
         member: one of them.
-        manifests: of the base model and of its rows, as ``base`` and ``data``.
+        manifests: of what it reads, by the role that it has in a training alone.
         files: SHA-256 of the project files that the spec lists, by path.
     """
     given = spec.get("names", ()), spec.get("files", ())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,12 @@ from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.shipped import shipped_lines
+from slmcompile.files.artifact import read_manifest, write_manifest
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
+from slmcompile.state.changes import _Manifests
+from slmcompile.state.scratch import FINISHED, member_fingerprint, scratch_folder
+from slmcompile.state.state import Cache
 from tests.projects import make_project
 from tests.unit.test_adapters import GROUP, RECIPE, TUNED
 
@@ -116,6 +122,29 @@ def test_what_an_adapter_learns_depends_on_what_it_is_trained_over(project: Proj
         for over in ((OVER,), (OVER, "target.cpu-int4.int4_block_size=64"))
     }
     assert len(set(found.values())) == 2
+
+
+def test_a_plan_knows_an_adapter_again_that_was_trained_over_a_target_s_base(
+    project: Project,
+) -> None:
+    compiled = plan(project, "pair", OVER)
+    train = compiled.stage("train")
+    manifests = _Manifests(project, Cache(project))
+    found: dict[str, dict[str, Any]] = {}
+    for role, out in train.inputs.items():
+        folder = project.root / out
+        folder.mkdir(parents=True)
+        (folder / "content").write_text(role, encoding="utf-8")
+        write_manifest(folder, role, {})
+        found[role] = read_manifest(folder)
+        manifests._how[out] = partial(read_manifest, folder)
+    # By its own base, as the stage finds it.
+    own = {role: found[role] for role in ("base", "over")} | {"data": found["data--two"]}
+    identity = member_fingerprint(train.spec(), "two", own, compiled.files)
+    learnt = scratch_folder(project, identity) / FINISHED
+    learnt.mkdir(parents=True)
+    write_manifest(learnt, "learner", {}, identity)
+    assert manifests.kept(compiled, train) == {"two": identity}
 
 
 def test_an_adapter_stands_beside_a_base_that_it_was_not_trained_over(project: Project) -> None:
