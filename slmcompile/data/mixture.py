@@ -53,7 +53,7 @@ def wanted_rows(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, in
 
 
 def _by_weight(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, int]:
-    weights = {part.name: Fraction(part.weight) for part in parts if part.weight is not None}
+    weights = {part.name: _written(part.weight) for part in parts if part.weight is not None}
     if not weights:
         return {part.name: sizes[part.name] for part in parts}
     scale = {name: sizes[name] / weight for name, weight in weights.items()}
@@ -72,8 +72,8 @@ def _by_weight(parts: Sequence[Part], sizes: Mapping[str, int]) -> dict[str, int
 
 def _replayed(part: Part, parts: Sequence[Part], task: int, size: int) -> int:
     """Rows of a source whose share of all training rows is given."""
-    share = Fraction(part.replay or 0)
-    others = sum(Fraction(each.replay or 0) for each in parts if each is not part)
+    share = _written(part.replay or 0)
+    others = sum(_written(each.replay or 0) for each in parts if each is not part)
     wanted = max(1, round(task * share / (1 - share - others)))
     if wanted > size and not part.repeat:
         most = (1 - others) * size / (task + size)
@@ -85,9 +85,17 @@ def _replayed(part: Part, parts: Sequence[Part], task: int, size: int) -> int:
     return wanted
 
 
+def _written(value: float) -> Fraction:
+    """A number as a person wrote it: 0.3 is three tenths, and its nearest float is a little less.
+
+    Of that a row would be missing.
+    """
+    return Fraction(repr(value))
+
+
 def replay_share(parts: Sequence[Part]) -> Mapping[str, Fraction]:
     """Of each replay source its rows for one row of the task."""
-    shares = {part.name: Fraction(part.replay) for part in parts if part.replay is not None}
+    shares = {part.name: _written(part.replay) for part in parts if part.replay is not None}
     return {name: share / (1 - sum(shares.values())) for name, share in shares.items()}
 
 

@@ -131,6 +131,16 @@ def test_weights_are_kept_to_a_row_and_nothing_is_repeated_unasked(
         assert [row.id for row in own] == sorted(row.id for row in own)
 
 
+@pytest.mark.parametrize(
+    ("weights", "size", "expected"), [((0.1, 0.3), 100, 300), ((0.9, 0.3), 3, 1)]
+)
+def test_weights_are_what_is_written(
+    weights: tuple[float, float], size: int, expected: int
+) -> None:
+    parts = [part("scarce", weight=weights[0]), part("other", weight=weights[1])]
+    assert wanted_rows(parts, {"scarce": size, "other": 1000})["other"] == expected
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     st.integers(1, 500), st.integers(1, 500), st.floats(0.01, 0.9), st.booleans()
