@@ -7,19 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from slmcompile.base.facts import ModelFacts
 from slmcompile.checks.judge import refusal
+from slmcompile.checks.registry import all_checks
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.data.report_facts import DataFacts
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.diff import compare, side_of
 from slmcompile.explain.plan_text import plan_text
 from slmcompile.explain.planned import plan_compiled, to_json
 from slmcompile.explain.sides import diff
 from slmcompile.explain.why import explain
+from slmcompile.facts.context import CheckContext
+from slmcompile.facts.gather import recipe_of
+from slmcompile.files.artifact import MANIFEST, write_json
 from slmcompile.lock.references import references
+from slmcompile.machine.device import Device
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
-from slmcompile.state.scratch import member_fingerprint
+from slmcompile.state.scratch import member_fingerprint, scratch_folder, work_fingerprint
 from tests.loss_files import FILE, MINE, write_loss
 from tests.pretend import pretend_run
 from tests.projects import command, commit, make_project
@@ -303,3 +310,31 @@ def test_of_a_group_it_is_an_input_of_those_alone_whose_loss_it_is(project: Proj
 def test_a_lock_holds_it(project: Project) -> None:
     found = [each for each in references(compiled(project)) if each.key == f"file:{FILE}"]
     assert [each.origin for each in found] == [("train", "loss", "file")]
+
+
+def test_a_checkpoint_of_its_training_is_known_by_its_bytes(project: Project) -> None:
+    plan = compiled(project)
+    train = plan.stage("train")
+    nothing: dict[str, dict[str, object]] = {role: {"files": {}} for role in train.inputs}
+    for folder in train.inputs.values():
+        write_json(project.root / folder / MANIFEST, {"files": {}})
+    own = work_fingerprint(train.spec(), nothing, plan.files)
+    step = scratch_folder(project, own) / "step-00000004"
+    write_json(step / MANIFEST, {"info": {"identity": own}})
+
+    def told(plan: Plan) -> str:
+        context = CheckContext(
+            project=project,
+            name="tiny",
+            recipe=recipe_of(plan.effective),
+            device=Device(None, None, frozenset()),
+            plan=plan,
+            model=ModelFacts("base", {}, {}, {}, {}, {}, ()),
+            data=DataFacts({}),
+        )
+        (rule,) = (each for each in all_checks() if each.name == "resumes-own-work")
+        return rule.judge(context).evidence
+
+    assert told(plan).startswith("goes on from step-00000004")
+    write_loss(project.root, MINE)
+    assert told(compiled(project)).startswith("no checkpoint of this work")

@@ -60,7 +60,7 @@ def _fingerprint(context: CheckContext, train: Stage) -> str | None:
         if manifest is None or "files" not in manifest:
             return None
         manifests[role] = manifest
-    return work_fingerprint(train.spec(), manifests, {})
+    return work_fingerprint(train.spec(), manifests, context.compiled.files)
 
 
 def _identity(checkpoint: Path) -> str | None:
