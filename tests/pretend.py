@@ -13,10 +13,11 @@ from typing import Any
 import yaml
 
 from slmcompile.execution.sync import sync
+from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.state.specs import SPEC_STORE
-from slmcompile.state.state import md5_file
+from slmcompile.state.state import Cache, md5_file
 
 
 def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:
@@ -28,9 +29,11 @@ def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:
     for stage in plan.stages():
         for path in (stage.spec_path, *stage.files):
             hashes[path] = md5_file(project.root / path) or ""
-        hashes[stage.out] = _folder(project, stage, fingerprints[stage.address])
+        hashes |= _folders(project, stage, fingerprints[stage.address])
+        metrics = {"exact_match": exact_match}
+        members = stage.config.get("members", ())
         for path in stage.metrics:
-            text = json.dumps({"exact_match": exact_match})
+            text = json.dumps({"members": dict.fromkeys(members, metrics)} if members else metrics)
             hashes[path] = _file(project, path, text)
         for path in stage.plots:
             hashes[path] = _file(project, path, "{}\n")
@@ -50,10 +53,19 @@ def pretend_run(project: Project, plan: Plan, exact_match: float = 0.9) -> None:
         lock.write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), encoding="utf-8")
 
 
-def _folder(project: Project, stage: Stage, content: str) -> str:
-    inside = _file(project, f"{stage.out}/made", content)
-    listing = json.dumps([{"md5": inside, "relpath": "made"}])
-    return f"{_cached(project, listing, '.dir')}.dir"
+def _folders(project: Project, stage: Stage, content: str) -> dict[str, str]:
+    """Hashes of a stage's output folder and, of several adapters, of the folder of each."""
+    several = stage.config.get("members", ()) if stage.kind == "train" else ()
+    parts = [f"{ADAPTERS}/{member}" for member in several]
+    made = [f"{part}/made" for part in parts] or ["made"]
+    entries = [
+        {"md5": _file(project, f"{stage.out}/{path}", f"{content} {path}"), "relpath": path}
+        for path in sorted(made)
+    ]
+    md5 = f"{_cached(project, json.dumps(entries), '.dir')}.dir"
+    cache = Cache(project)
+    found = {f"{stage.out}/{part}": cache.part(md5, part) or "" for part in parts}
+    return {stage.out: md5, **found}
 
 
 def _file(project: Project, path: str, text: str) -> str:
@@ -65,7 +77,8 @@ def _file(project: Project, path: str, text: str) -> str:
 
 def _size(project: Project, path: str) -> int:
     full = project.root / path
-    return (full / "made" if full.is_dir() else full).stat().st_size
+    inside = full.rglob("made") if full.is_dir() else [full]
+    return sum(each.stat().st_size for each in inside)
 
 
 def _cached(project: Project, text: str, suffix: str = "") -> str:

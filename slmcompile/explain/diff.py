@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.definition import OF_MEMBER, Plan, Stage
 from slmcompile.state.changes import Reason, file_reason, identity_reasons
 from slmcompile.state.specs import differences
 
@@ -21,9 +21,13 @@ Status = Literal["added", "removed", "changed", "same"]
 
 @dataclass(frozen=True)
 class StageState:
-    """One stage of one side: what it is, what it is made from, and the hash of all that."""
+    """One stage of one side: what it is, what it is made from, and the hash of all that.
+
+    ``inputs`` are the stages that it reads, by their names within the recipe.
+    """
 
     stage: Stage
+    inputs: tuple[str, ...]
     identity: Mapping[str, Any]
     files: Mapping[str, str]
     fingerprint: str
@@ -114,17 +118,47 @@ def side_of(
     """A side made from a plan of this version of slmcompile."""
     if plan is None:
         return Side(name, None, notes=notes)
-    fingerprints = plan.fingerprints()
-    stages = {
-        stage.name: StageState(
+    identities = {stage.address: stage.identity() for stage in plan.stages()}
+    return Side(name, plan, states(plan, identities, plan.fingerprints()), metrics or {}, notes)
+
+
+def states(
+    plan: Plan, identities: Mapping[str, Mapping[str, Any]], fingerprints: Mapping[str, str]
+) -> dict[str, StageState]:
+    """The stages of a plan by their names within the recipe.
+
+    Of several adapters each may have other data, and all of these stages are called ``data``: a
+    shared stage bears the name of each adapter that it is of, as the recipe's own do.
+    """
+    called = {stage.address: _names(plan, stage) for stage in plan.stages()}
+    return {
+        name: StageState(
             stage,
-            stage.identity(),
+            _read(stage, name, called),
+            identities[stage.address],
             {path: plan.files[path] for path in stage.files},
             fingerprints[stage.address],
         )
         for stage in plan.stages()
+        for name in called[stage.address]
     }
-    return Side(name, plan, stages, metrics or {}, notes)
+
+
+def _names(plan: Plan, stage: Stage) -> tuple[str, ...]:
+    if stage.pipeline == plan.own.name or stage.kind == "base":
+        return (stage.name,)
+    of = (name for name, own in plan.members.items() if stage.address in own.values())
+    return tuple(f"{stage.name}{OF_MEMBER}{name}" for name in of) or (stage.name,)
+
+
+def _read(stage: Stage, name: str, called: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What a stage reads; of what several adapters share, under the name of its own adapter."""
+    _, of, member = name.rpartition(OF_MEMBER)
+    found: list[str] = []
+    for made in stage.input_stages.values():
+        own = [each for each in called[made] if of and each.endswith(f"{OF_MEMBER}{member}")]
+        found += own or called[made]
+    return tuple(dict.fromkeys(found))
 
 
 def compare(old: Side, new: Side) -> Difference:
@@ -152,9 +186,8 @@ def _stages(old: Side, new: Side) -> tuple[StageDifference, ...]:
             found.append(StageDifference(name, kind, "added", (), (), None, now.fingerprint))
             continue
         same = was.fingerprint == now.fingerprint
-        names = _input_names(now.stage)
-        inputs = tuple(name for name in names if name in differ)
-        gone = tuple(name for name in _input_names(was.stage) if name not in names)
+        inputs = tuple(name for name in now.inputs if name in differ)
+        gone = tuple(name for name in was.inputs if name not in now.inputs)
         if not same:
             differ.add(name)
         found.append(
@@ -190,10 +223,6 @@ def _reasons(was: StageState, now: StageState, plan: Plan | None) -> tuple[Reaso
             if was.files.get(path) != now.files.get(path)
         ),
     )
-
-
-def _input_names(stage: Stage) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(made.rpartition("/")[2] for made in stage.input_stages.values()))
 
 
 def _metrics(old: Side, new: Side) -> tuple[MetricDifference, ...]:

@@ -85,6 +85,7 @@ class Document:
     made_from: MadeFrom
     pipelines: tuple[PipelineEntry, ...]
     stages: Annotated[tuple[StageEntry, ...], Field(max_length=_MOST_STAGES)]
+    members: Mapping[Identifier, Mapping[str, str]] = field(default_factory=dict)
 
 
 _DOCUMENT = TypeAdapter(Document)
@@ -126,6 +127,8 @@ def _check_references(document: Document) -> None:
     names = [pipeline.name for pipeline in document.pipelines]
     if len({*names}) < len(names) or names[-1:] != [document.recipe]:
         raise ValueError("the last pipeline is not the recipe's")
+    if any(not {*own.values()} <= before for own in document.members.values()):
+        raise ValueError("an adapter has other stages")
     made_from = document.made_from
     paths = [*made_from.sources, *made_from.data, *made_from.state]
     for entry in entries:

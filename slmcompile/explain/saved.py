@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError, StaleError, UsageError
-from slmcompile.explain.diff import Side, StageState
+from slmcompile.explain.diff import Side, states
 from slmcompile.explain.document import Document, check_size, read_document
 from slmcompile.files.artifact import sha256_file, write_json
 from slmcompile.files.safe_read import check_inside, read_regular
@@ -57,15 +57,7 @@ class SavedPlan:
 
     def side(self) -> Side:
         """As one side of a comparison."""
-        stages = {
-            stage.name: StageState(
-                stage,
-                self.identities[stage.address],
-                {path: self.plan.files[path] for path in stage.files},
-                self.fingerprints[stage.address],
-            )
-            for stage in self.plan.stages()
-        }
+        stages = states(self.plan, self.identities, self.fingerprints)
         return Side(self.name, self.plan, stages)
 
 
@@ -97,6 +89,8 @@ def document(
         ],
         "stages": list(_stage_entries(plan, changes)),
     }
+    if plan.members:
+        content["members"] = {name: dict(own) for name, own in plan.members.items()}
     content = json.loads(json.dumps(content))  # tuples as lists, so that the digest is of the file
     return content | {"sha256": digest(content)}
 
@@ -237,6 +231,7 @@ def _saved(name: str, document: Document) -> SavedPlan:
         origins=document.origins,
         effective=document.effective,
         files=document.made_from.data,
+        members=document.members,
     )
     return SavedPlan(
         name=name,

@@ -16,6 +16,7 @@ from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.registry.scalars import ID_PATTERN
 from slmcompile.state.measured import Tree, WorkingTree, measured_metrics
+from slmcompile.state.state import Cache
 
 
 def is_plan_file(project: Project, text: str) -> bool:
@@ -42,7 +43,7 @@ def side(project: Project, text: str) -> Side:
     if not is_plan_file(project, text):
         return _working(project, text, compile_recipe(project, text, ()))
     saved = load(Path(text))
-    metrics, notes = _metrics(saved.plan, WorkingTree(project))
+    metrics, notes = _metrics(project, saved.plan, WorkingTree(project))
     found = saved.side()
     return Side(found.name, found.plan, found.stages, metrics, notes)
 
@@ -53,7 +54,7 @@ def at_revision(project: Project, name: str, revision: str) -> Side:
     shown = f"{name}@{past.revision.shown}"
     if past.plan is None:
         return side_of(shown, None, notes=(f"there was no recipe {name} yet",))
-    metrics, notes = _metrics(past.plan, past.revision)
+    metrics, notes = _metrics(project, past.plan, past.revision)
     borrowed = [f"does not hold {path}; today's bytes stand in for it" for path in past.borrowed]
     return side_of(shown, past.plan, metrics, (*borrowed, *notes))
 
@@ -71,13 +72,13 @@ def diff(project: Project, texts: Sequence[str]) -> Difference:
 
 
 def _working(project: Project, name: str, plan: Plan) -> Side:
-    metrics, notes = _metrics(plan, WorkingTree(project))
+    metrics, notes = _metrics(project, plan, WorkingTree(project))
     shown = " ".join([name, *plan.overrides])
     return side_of(shown, plan, metrics, notes)
 
 
-def _metrics(plan: Plan, tree: Tree) -> tuple[Metrics, tuple[str, ...]]:
-    found, others = measured_metrics(plan, tree)
+def _metrics(project: Project, plan: Plan, tree: Tree) -> tuple[Metrics, tuple[str, ...]]:
+    found, others = measured_metrics(plan, tree, Cache(project))
     if not others:
         return found, ()
     return found, (f"its metrics of {', '.join(others)} were measured for another plan",)

@@ -197,6 +197,10 @@ def _undo_key(plan: Plan, reason: Reason) -> str:
     section, _, name = reason.subject.partition(".")
     if section == "target" and "." not in name and reason.old is None:
         return f"take {name} out of `target`"
+    if reason.adapter and reason.old is None:
+        return f"take {reason.adapter} out of `adapters`"
+    if reason.adapter:
+        return f"put adapter@{reason.subject} back (recipes/{plan.recipe}.yaml)"
     written = [text for text in plan.overrides if repr(text) in reason.where]
     value = json.dumps(reason.old, ensure_ascii=False)
     if written:

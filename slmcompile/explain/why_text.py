@@ -43,7 +43,8 @@ def explain_text(explanation: Explanation, *, relock: bool = False) -> str:
 
 def _cause(cause: RootCause, *, whole: bool) -> list[str]:
     where = cause.reason.where
-    if cause.reason.cause == "key" and cause.reason.subject and not where:
+    key = cause.reason.cause == "key" and cause.reason.subject and not cause.reason.adapter
+    if key and not where:
         where = "default; no file sets it"
     lines = [f"  {sentence(cause)}{f'   {where}' if where else ''}"]
     if whole:

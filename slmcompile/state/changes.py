@@ -95,6 +95,13 @@ class Reason:
         """`` (source polite)``: of a file whose source is one of several."""
         return f" (source {self.source})" if self.source else ""
 
+    @property
+    def adapter(self) -> str:
+        """The adapter that a recipe has and had not, or the other way round; else empty."""
+        above, _, name = self.subject.partition(".")
+        other = self.cause != "key" or above != "adapters" or "." in name
+        return "" if other or (self.old is None) == (self.new is None) else name
+
     def _sentence(self) -> str:
         values = " → ".join(short_pair(self.old, self.new))
         match self.cause:
@@ -102,10 +109,8 @@ class Reason:
                 return _ALONE[self.cause]
             case "failed":
                 return f"failed here: {self.subject}"
-            case "key" if not self.subject:
-                return "its spec changed (what it ran from is not known)"
             case "key":
-                return f"{self.subject} {values}"
+                return self._of_key(values)
             case "package":
                 return f"package {self.subject} {values}"
             case "epoch":
@@ -116,6 +121,13 @@ class Reason:
                 return f"input {self.subject} changed"
             case "output" | "edited" | "cache":
                 return f"output {self.subject} {_OUTPUT[self.cause]}"
+
+    def _of_key(self, values: str) -> str:
+        if not self.subject:
+            return "its spec changed (what it ran from is not known)"
+        if self.adapter:
+            return f"adapter {self.adapter} {'joins' if self.old is None else 'leaves'}"
+        return f"{self.subject} {values}"
 
 
 _ALONE: Mapping[str, str] = {
@@ -402,9 +414,15 @@ def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reaso
 def _artifact_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[Reason]:
     """Keys by which there are other artifacts than before, of a stage that reads them all."""
     before = old.get("inputs", {})
+    told: set[str] = set()
     for role in sorted(before.keys() ^ stage.inputs.keys()):
-        kind, _, artifact = role.partition("-")
+        kind, _, rest = role.partition("-")
+        artifact, _, member = rest.partition(OF_MEMBER)
         now = role in stage.inputs
+        stays = all(_has_member(config, member) for config in (old.get("config", {}), stage.config))
+        if artifact in told or (member and not stays):
+            continue  # said of another adapter, or an adapter has come or gone, which is said
+        told.add(artifact)
         if artifact in ASKED_BY:
             key: str = ASKED_BY[artifact]
             yield Reason("key", key, not now, now, where=plan.origins.get(key, ""))
@@ -412,6 +430,11 @@ def _artifact_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Itera
             key, target = f"target.{artifact}", plan.effective["target"].get(artifact)
             where = plan.origins.get(key, "")
             yield Reason("key", key, None if now else {}, target, where=where)
+
+
+def _has_member(config: Mapping[str, Any], member: str) -> bool:
+    members = config.get("members")
+    return isinstance(members, Mapping) and member in members
 
 
 def identity_reasons(
@@ -438,7 +461,9 @@ def identity_reasons(
             config.pop("overrides", None)
     reasons += [Reason("package", name, *pair) for name, pair in packages.items()]
     for key, pair in config.items():
-        named = stage.recipe_key(key)
+        section, _, name = key.partition(".")
+        whole = section == "members" and "." not in name and None in pair
+        named = f"adapters.{name}" if whole else stage.recipe_key(key)
         reasons.append(Reason("key", named, *pair, where=plan.origins.get(named, "")))
     return reasons
 

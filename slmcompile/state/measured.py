@@ -17,7 +17,7 @@ from slmcompile.plans.canonical import canonical_json
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.state.specs import parse_spec
-from slmcompile.state.state import Locked, md5_file, md5_text, parse_lock
+from slmcompile.state.state import Cache, Locked, md5_file, md5_text, parse_lock
 
 _MAX_TEXT = 4 << 20
 _SOURCES = "sources"
@@ -58,16 +58,19 @@ class WorkingTree:
 
 
 def measured_metrics(
-    plan: Plan, tree: Tree
+    plan: Plan, tree: Tree, cache: Cache
 ) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
-    """Metrics by artifact, and the artifacts whose metrics belong to another plan."""
+    """Metrics by artifact, and the artifacts whose metrics belong to another plan.
+
+    A lock has one hash for all adapters of a training; ``cache`` knows that of each.
+    """
     stages = {stage.address: stage for stage in plan.stages()}
     locks = {pipeline.name: _lock(tree, pipeline.name) for pipeline in plan.pipelines}
     ran: dict[str, bool] = {}
     for address, stage in stages.items():
         above = {role: stages[made] for role, made in stage.input_stages.items()}
         ran[address] = all(ran[made.address] for made in above.values()) and _ran_so(
-            stage, above, locks, tree
+            stage, above, locks, tree, cache
         )
     found: dict[str, Mapping[str, Any]] = {}
     others: list[str] = []
@@ -81,33 +84,47 @@ def measured_metrics(
             text = tree.text(path)
             if text is None:
                 continue
-            answer = stages[scored.input_stages[f"answer-{name}"]]
-            answered = locks[answer.pipeline].get(answer.name)
-            sound = (
-                written
-                and locked
-                and answered
-                and ran[answer.address]
-                and locked.outs.get(path) == md5_text(text)
-                and locked.deps.get(answer.out) == answered.outs.get(answer.out)
-            )
-            if sound:
-                found |= _artifacts(text, name)
-            else:
-                others.append(name)
+            whole = written and locked and locked.outs.get(path) == md5_text(text)
+            for member, answer in _answers(scored, name, stages).items():
+                artifact = f"{member}: {name}" if member else name
+                answered = locks[answer.pipeline].get(answer.name)
+                sound = (
+                    whole
+                    and answered
+                    and ran[answer.address]
+                    and locked.deps.get(answer.out) == answered.outs.get(answer.out)
+                )
+                if sound:
+                    found |= _artifacts(text, name, member)
+                else:
+                    others.append(artifact)
     return found, tuple(others)
 
 
-def _artifacts(text: str, artifact: str) -> dict[str, Mapping[str, Any]]:
+def _answers(scored: Stage, artifact: str, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """The stages whose answers a metrics file is of: by member, one named "" of a plain recipe."""
+    role = f"answer-{artifact}"
+    return {
+        name.removeprefix(role).removeprefix("--"): stages[made]
+        for name, made in scored.input_stages.items()
+        if name == role or name.startswith(f"{role}--")
+    }
+
+
+def _artifacts(text: str, artifact: str, member: str) -> dict[str, Mapping[str, Any]]:
     """Finite metrics of each artifact; a metrics file may be a stranger's.
 
     A file holds the metrics of its artifact; that of the baselines, and files before format 2
-    under ``artifacts``, an object for each. Those of one of several sources bear its name.
+    under ``artifacts``, an object for each. Those of one of several sources bear its name. Of a
+    recipe with adapters it holds all that for each under ``members``, and an artifact's name says
+    whose it is.
     """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return {}
+    for key in ("members", member) if member else ():
+        value = value.get(key) if isinstance(value, dict) else None
     if not isinstance(value, dict):
         return {}
     listed = value.get("artifacts", value)
@@ -117,7 +134,9 @@ def _artifacts(text: str, artifact: str) -> dict[str, Mapping[str, Any]]:
         if isinstance(values, dict) and name != _SOURCES
     }
     return {
-        name: {metric: found for metric, found in _told(values) if _finite(found)}
+        f"{member}: {name}" if member else name: {
+            metric: found for metric, found in _told(values) if _finite(found)
+        }
         for name, values in (several or {artifact: value}).items()
     }
 
@@ -142,7 +161,11 @@ def _lock(tree: Tree, pipeline: str) -> dict[str, Locked]:
 
 
 def _ran_so(
-    stage: Stage, above: Mapping[str, Stage], locks: Mapping[str, Mapping[str, Locked]], tree: Tree
+    stage: Stage,
+    above: Mapping[str, Stage],
+    locks: Mapping[str, Mapping[str, Locked]],
+    tree: Tree,
+    cache: Cache,
 ) -> bool:
     """Whether a stage last ran with its plan's keys, on these files and on these inputs."""
     locked = locks[stage.pipeline].get(stage.name)
@@ -155,9 +178,17 @@ def _ran_so(
         return False
     return all(
         locked.deps.get(stage.inputs[role])
-        == locks[made.pipeline][made.name].outs.get(stage.inputs[role])
+        == _output(locks[made.pipeline][made.name], made, stage.inputs[role], cache)
         for role, made in above.items()
     )
+
+
+def _output(locked: Locked, made: Stage, path: str, cache: Cache) -> str | None:
+    """Hash of a stage's output folder, or of a folder within it."""
+    if path in locked.outs:
+        return locked.outs[path]
+    whole = locked.outs.get(made.out)
+    return cache.part(whole, path.removeprefix(f"{made.out}/")) if whole else None
 
 
 def _same(spec: Mapping[str, Any] | None, stage: Stage) -> bool:

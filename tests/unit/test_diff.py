@@ -15,7 +15,7 @@ from slmcompile.explain.diff import Difference
 from slmcompile.explain.diff_text import diff_text
 from slmcompile.explain.sides import diff
 from slmcompile.recipe.project import Project
-from slmcompile.state.state import md5_file
+from slmcompile.state.state import Cache, md5_file, read_lock
 from tests.pretend import pretend_run
 from tests.projects import commit, make_repository
 
@@ -162,3 +162,83 @@ def test_nothing_that_a_terminal_would_obey_is_printed(project: Project) -> None
     text = diff_text(diff(project, ("tiny@HEAD", "tiny")))
     assert "data.template.prompt" in text
     assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+def several(project: Project, *names: str) -> None:
+    """A recipe of adapters, each on its own split of the rows, which has run and is committed."""
+    group = project.root / "conf/adapter/commands.yaml"
+    group.parent.mkdir(exist_ok=True)
+    group.write_text("defaults: [{/data: tiny-commands}, {/eval: structured}]\n")
+    (project.recipes / "several.yaml").write_text(
+        "defaults:\n  - model: tiny-llama\n  - train: tiny\n"
+        + "".join(f"  - adapter@adapters.{name}: commands\n" for name in names)
+        + "  - target: [cpu-fp32]\n  - _self_\n"
+        + "adapters: {one: {data: {seed: 3}, eval: {max_new_tokens: 8}}}\n",
+        encoding="utf-8",
+    )
+    pretend_run(project, compile_recipe(project, "several", ()), exact_match=len(names) / 10)
+    commit(project.root, " ".join(names))
+
+
+def test_of_adapters_stages_and_metrics_are_compared_under_the_name_of_each(
+    project: Project,
+) -> None:
+    several(project, "one", "two")
+    several(project, "two", "one", "three")
+    difference = diff(project, ("several@HEAD~1", "several"))
+    status = statuses(difference)
+    # Each has data of its own, and all of these stages are called data.
+    assert status["data--one"] == status["data--two"] == "same"
+    assert status["data--three"] == status["answer-torch--three"] == "added"
+    assert status["export-cpu-fp32--one"] == "same"
+    assert status["train"] == status["score"] == "changed"
+    assert "adapter three joins" in diff_text(difference)
+    left = diff(project, ("several", "several@HEAD~1"))
+    (reason,) = next(stage.reasons for stage in left.stages if stage.name == "score")
+    assert (reason.subject, reason.sentence()) == ("adapters.three", "adapter three leaves")
+    found = {(each.artifact, each.metric): (each.old, each.new) for each in difference.metrics}
+    assert found["one: torch", "exact_match"] == found["two: base", "exact_match"] == (0.2, 0.3)
+    assert not any(artifact.startswith("three") for artifact, _ in found)
+    assert difference.new.metrics["three: cpu-fp32"] == {"exact_match": 0.3}
+
+
+def test_an_adapter_s_metrics_count_while_it_is_the_one_that_was_trained(project: Project) -> None:
+    several(project, "one", "two")
+    plan = compile_recipe(project, "several", ())
+    lock = project.pipelines / "several/dvc.lock"
+    cache, whole = Cache(project), plan.stage("train").out
+    (md5,) = {
+        locked.outs[whole]
+        for locked in read_lock(project, "several").values()
+        if whole in locked.outs
+    }
+    part = cache.part(md5, "adapters/one")
+    lock.write_text(lock.read_text(encoding="utf-8").replace(str(part), "0" * 32 + ".dir"))
+    measured = diff(project, ("several@HEAD", "several")).new.metrics
+    assert "two: torch" in measured
+    assert not {"one: torch", "one: cpu-fp32"} & measured.keys()
+
+
+def test_a_saved_plan_of_adapters_is_the_plan(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several(project, "one", "two")
+    assert main(["plan", "several", "--out", "one.json"]) == 0
+    assert main(["diff", "one.json", "several", "--detailed-exitcode"]) == 0
+    assert main(["plan", "several", "--against", "HEAD"]) == 0
+    assert "No key and no stage differs." in capsys.readouterr().out
+
+
+def test_an_adapter_that_leaves_or_joins_is_what_plan_and_why_say(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several(project, "one", "two", "three")
+    recipe = project.recipes / "several.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("  - adapter@adapters.three: commands\n", ""), encoding="utf-8")
+    assert main(["plan", "several"]) == main(["why", "several/score"]) == 0
+    told = capsys.readouterr().out
+    score = next(line for line in told.splitlines() if "several/score" in line)
+    assert score.partition("will score")[2].split(", ")[0].strip() == "adapter three leaves"
+    assert "not to run: put adapter@adapters.three back (recipes/several.yaml)" in told
+    assert "null" not in told
