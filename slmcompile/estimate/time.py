@@ -106,22 +106,20 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
     """
     context = contexts[0]
     model = architecture_of(context)
-    # What another recipe trains before is no training of this one's.
-    runs = [change.stage for change in changes if change.action == "run"]
-    running = {stage.kind for stage in runs if (stage.kind, stage.artifact) != ("train", ROLE)}
-    trains = "train" in running
-    of_each = [_tokens(each) for each in contexts] if trains else [None]
-    tokens = _sum(of_each)
+    running = {change.stage.kind for change in changes if change.action == "run"}
+    names = {name for change in changes for name in _learns(change)}
+    learn = [each for each in contexts if each.member in names]
+    of_each = [_tokens(each) for each in learn]
+    tokens = _sum(of_each) if learn else None
     memory = [predict(each) for each in contexts] if running & {"train", "answer"} else []
     parameters = model.parameters if model else context.recipe.model.parameters
-    seconds, unmeasured = _time(context, changes, _work(contexts, parameters, tokens))
+    seconds, unmeasured = _time(context, changes, _work(learn, parameters, tokens))
     return Cost(
-        trains=trains,
-        at_most=trains
-        and any(each.recipe.train.early_stopping_patience is not None for each in contexts),
-        steps=_most([_steps(each) for each in contexts]) if trains else None,
+        trains=bool(learn),
+        at_most=any(each.recipe.train.early_stopping_patience is not None for each in learn),
+        steps=_most([_steps(each) for each in learn]) if learn else None,
         tokens=tokens,
-        flops=_flops_of(contexts, model, of_each) if model else None,
+        flops=_flops_of(learn, model, of_each) if model and learn else None,
         memory=larger(*(each.peak for each in memory if each)) if any(memory) else None,
         seconds=seconds,
         unmeasured=unmeasured,
@@ -129,6 +127,15 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
         license=context.recipe.model.license,
         parameters=parameters,
     )
+
+
+def _learns(change: Change) -> set[str]:
+    """The adapters that a stage trains; one without a name of a plain recipe."""
+    stage = change.stage
+    # What another recipe trains before is no training of this one's.
+    if change.action != "run" or stage.kind != "train" or stage.artifact == ROLE:
+        return set()
+    return {*stage.config.get("members", [stage.member])} - {*change.kept}
 
 
 def _sum(of_each: Sequence[int | None]) -> int | None:
@@ -215,9 +222,9 @@ def _time(
     entries = earlier_runs(context.project)
     total, unmeasured = exactly(0.0), []
     for change in changes:
-        if change.action != "run":
-            continue
         stage = change.stage
+        if change.action != "run" or {*stage.config.get("members", ())} == {*change.kept} != set():
+            continue  # of a training that takes all of its adapters as they are
         found = seconds_of(entries, stage, None if stage.artifact else work)
         if found is not None:
             total += found

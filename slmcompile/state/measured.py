@@ -84,12 +84,14 @@ def measured_metrics(
             text = tree.text(path)
             if text is None:
                 continue
-            whole = written and locked and locked.outs.get(path) == md5_text(text)
+            whole = locked is not None and locked.outs.get(path) == md5_text(text)
             for member, answer in _answers(scored, name, stages).items():
                 artifact = f"{member}: {name}" if member else name
                 answered = locks[answer.pipeline].get(answer.name)
                 sound = (
-                    whole
+                    written
+                    and whole
+                    and locked
                     and answered
                     and ran[answer.address]
                     and locked.deps.get(answer.out) == answered.outs.get(answer.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,15 @@ import pytest
 from slmcompile import api
 from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.data.report_facts import DataFacts
+from slmcompile.estimate.time import cost_line, cost_of
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.facts.gather import contexts_of
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
+from slmcompile.state import journal
+from slmcompile.state.changes import Change
 from slmcompile.state.scratch import member_fingerprint, work_fingerprint
 from tests.projects import make_project
 
@@ -223,3 +229,47 @@ def test_what_adapters_must_have_in_common_is_named(
     assert error is not None
     assert says in error.what
     assert "train.together=false" in error.mend
+
+
+def rows_report(longest: int) -> DataFacts:
+    lengths = {"max": longest, "min": 4, "percentiles": {"p95": longest}}
+    return DataFacts(
+        {
+            "counts": {"train": 64, "validation": 8, "test": 8},
+            "lengths": {"total": lengths, "answer": lengths, "prompt": lengths},
+            "tokens": {"train": {"total": longest * 64, "trained": 256}},
+        }
+    )
+
+
+def test_the_cost_is_of_those_that_are_trained(project: Project) -> None:
+    write(project)
+    found = plan(project)
+    train = found.stage("train")
+
+    def told(*kept: str) -> tuple[bool, int | None, int | None]:
+        change = Change(train, "run", kept=kept)
+        alone = contexts_of(project, found, (change,), None).values()
+        contexts = [
+            replace(context, data=rows_report(longest))
+            for context, longest in zip(alone, (10, 90), strict=True)
+        ]
+        cost = cost_of(contexts, (change,))
+        return cost.trains, cost.tokens, cost.steps
+
+    epochs = compose(project, "pair").whole.train.num_train_epochs
+    assert told()[:2] == (True, round(6400 * epochs))
+    assert told("one")[:2] == (True, round(5760 * epochs))
+    assert told("one", "two") == (False, None, None)
+    assert cost_of(list(contexts_of(project, found, (), None).values()), ()).trains is False
+
+
+def test_a_training_that_takes_all_as_they_are_takes_no_time(project: Project) -> None:
+    write(project)
+    train = plan(project).stage("train")
+    journal.append(project, {"stage": train.address, "kind": "train", "seconds": 500.0})
+    contexts = list(contexts_of(project, plan(project), (), None).values())
+    cost = cost_of(contexts, (Change(train, "run", kept=("one", "two")),))
+    line = cost_line(cost)
+    assert "nothing of length to run" in line
+    assert "nothing is trained" in line
