@@ -160,8 +160,9 @@ def chat(recipe: str, target: str | None, max_new_tokens: int, adapter: str | No
                 with _told():
                     whose = name.strip() if command == "adapter" else export.adapter
                     which = export.target if command == "adapter" else name.strip()
-                    export = _find(project, recipe, whose, which)
-                    model, values = _load(export), {}
+                    before, export = export, _find(project, recipe, whose, which)
+                    same = before.folder == export.folder
+                    model, values = _load(export, model if same else None), {}
             else:
                 _say(_of_command(project, export, command))
             continue
@@ -283,11 +284,15 @@ def _say(note: str) -> None:
     print("\n".join(printable(line) for line in note.split("\n")), file=sys.stderr)
 
 
-def _load(export: _Export) -> OnnxModel:
+def _load(export: _Export, opened: OnnxModel | None = None) -> OnnxModel:
+    """The model; one of the same folder that is open takes another adapter."""
     from slmcompile.inference import onnx_model
     from slmcompile.inference.onnx_adapters import chosen
 
-    return onnx_model.load(export.folder, adapter=chosen(export.folder, export.chosen))
+    adapter = chosen(export.folder, export.chosen)
+    if opened is not None:
+        return opened.with_adapter(adapter)
+    return onnx_model.load(export.folder, adapter=adapter)
 
 
 def _answer(
