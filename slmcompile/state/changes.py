@@ -20,7 +20,7 @@ from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
 from slmcompile.files.artifact import MANIFEST, read_manifest, verify
 from slmcompile.plans.artifacts import ADAPTERS, ASKED_BY, TUNED
-from slmcompile.plans.definition import Plan, Stage, of_member
+from slmcompile.plans.definition import OF_MEMBER, Plan, Stage, of_member
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state import finished
