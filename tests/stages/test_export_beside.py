@@ -1,0 +1,143 @@
+"""A folder with adapters beside a base computes what was trained over that base."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slmcompile.console.errors import CorruptError, StageFailedError
+from slmcompile.console.progress import Silent
+from slmcompile.export.beside import Standing, export_beside
+from slmcompile.export.quantize import quantize
+from slmcompile.files.artifact import sha256_file
+from slmcompile.inference import onnx_model
+from slmcompile.inference.onnx_adapters import chosen
+from slmcompile.models.merge import load_merged
+from slmcompile.providers.cpu import CpuTarget
+from tests import tiny_model
+from tests.stages.test_bottleneck_export import adapter_of
+
+torch = pytest.importorskip("torch")
+
+INT4, FP32 = CpuTarget(precision="int4"), CpuTarget(precision="fp32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.make_base(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def int4(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return held(INT4, base, None, tmp_path_factory.mktemp("int4"))
+
+
+@pytest.fixture(scope="module")
+def fp32_of_int4(base: Path, int4: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return held(FP32, base, int4, tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.fixture(scope="module")
+def lora(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.make_adapter(base, tmp_path_factory.mktemp("lora") / "adapter", scale=0.3)
+
+
+def held(target: CpuTarget, base: Path, over: Path | None, folder: Path) -> Path:
+    for name in ("out", "scratch"):
+        (folder / name).mkdir()
+    info = quantize(target, base, over, folder / "out", folder / "scratch", Silent())
+    assert not list((folder / "scratch").iterdir())
+    assert (info["relative_error"] < 1e-6) == (target.precision == "fp32")
+    return folder / "out"
+
+
+def standing(base: Path, trained: Path, folder: Path, name: str = "") -> Standing:
+    prompt = folder / f"{name}prompt.json"
+    prompt.write_text("{}", encoding="utf-8")
+    return Standing(name, trained, prompt, tiny_model.make_rows(base))
+
+
+def shipped(
+    target: CpuTarget, base: Path, over: Path | None, of: Path, folder: Path, *each: Standing
+) -> tuple[Path, dict[str, Any]]:
+    out = folder / "export"
+    out.mkdir()
+    return out, export_beside(target, base, over, of, each, out, Silent())
+
+
+def test_other_targets_hold_the_weights_that_were_trained_over(
+    base: Path, int4: Path, fp32_of_int4: Path, lora: Path, tmp_path: Path
+) -> None:
+    one = standing(base, lora, tmp_path)
+    _, info = shipped(FP32, base, int4, fp32_of_int4, tmp_path, one)
+    assert info["parity"]["max_abs_logit_diff"] < 1e-3
+    assert info["parity"]["top1_agreement"] == 1.0
+
+
+def test_an_fp32_folder_of_other_weights_than_were_trained_over_is_refused(
+    base: Path, int4: Path, lora: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    own = held(FP32, base, None, tmp_path / "own")
+    with pytest.raises(StageFailedError, match="fp32 ONNX agrees with torch on"):
+        shipped(FP32, base, int4, own, tmp_path, standing(base, lora, tmp_path))
+
+
+def test_the_base_is_copied_as_it_is_and_its_adapter_answers_by_default(
+    base: Path, int4: Path, lora: Path, tmp_path: Path
+) -> None:
+    out, info = shipped(INT4, base, int4, int4, tmp_path, standing(base, lora, tmp_path))
+    assert sha256_file(out / "model.onnx.data") == sha256_file(int4 / "model.onnx.data")
+    ids = [tiny_model.make_rows(base)[0].input_ids]
+    with torch.inference_mode():
+        expected = load_merged(base, lora, int4)(torch.tensor(ids)).logits.numpy()
+        untrained = load_merged(base, None, int4)(torch.tensor(ids)).logits.numpy()
+    found = onnx_model.load(out, 1).logits(ids)
+    # The int4 products round activations to 8 bits; what was learnt is far more than that.
+    off, learnt = np.abs(found - expected).mean(), np.abs(untrained - expected).mean()
+    assert off < 0.1 * learnt
+    assert info["parity"]["mean_abs_logit_diff"] < 0.1 * learnt
+    assert info["size_bytes"] > info["weights_bytes"] > (int4 / "model.onnx.data").stat().st_size
+
+
+def test_of_several_adapters_each_is_its_own_and_none_is_the_base(
+    base: Path, int4: Path, lora: Path, tmp_path: Path
+) -> None:
+    other = tiny_model.make_adapter(base, tmp_path / "other", scale=0.8)
+    each = (standing(base, lora, tmp_path, "one"), standing(base, other, tmp_path, "two"))
+    out, info = shipped(INT4, base, int4, int4, tmp_path, *each)
+    assert set(info["members"]) == {"one", "two"}
+    ids = [tiny_model.make_rows(base)[0].input_ids]
+    alone = onnx_model.load(out, 1)
+    assert np.array_equal(alone.logits(ids), onnx_model.load(int4, 1).logits(ids))
+    for name, trained in (("one", lora), ("two", other)):
+        with torch.inference_mode():
+            expected = load_merged(base, trained, int4)(torch.tensor(ids)).logits.numpy()
+        found = alone.with_adapter(chosen(out, name)).logits(ids)
+        wrong = alone.with_adapter(chosen(out, "two" if name == "one" else "one")).logits(ids)
+        assert np.abs(found - expected).mean() < 0.1 * np.abs(wrong - expected).mean()
+    damaged = out / "adapters/two.onnx_adapter"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(CorruptError, match=r"two\.onnx_adapter"):
+        alone.with_adapter(damaged)
+
+
+def test_bottleneck_adapters_stand_beside_it_as_nodes(
+    base: Path, int4: Path, fp32_of_int4: Path, tmp_path: Path
+) -> None:
+    trained = adapter_of(base, tmp_path / "adapter")
+    one = standing(base, trained, tmp_path)
+    out, info = shipped(FP32, base, int4, fp32_of_int4, tmp_path, one)
+    assert info["parity"]["max_abs_logit_diff"] < 1e-3
+    shutil.rmtree(out)
+    _, info = shipped(INT4, base, int4, int4, tmp_path, one)
+    assert info["parity"]["mean_kl"] < 0.05
