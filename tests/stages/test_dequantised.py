@@ -398,5 +398,5 @@ def test_a_graph_of_another_base_is_refused(
         other.model.layers[1].mlp.down_proj.weight.copy_(other.model.layers[0].mlp.down_proj.weight)
     with pytest.raises(StageFailedError, match=r"layers\.1\.mlp\.down_proj: relative error 1"):
         put_into(other, int4)
-    with pytest.raises(StageFailedError, match=r"qkv_proj: relative error 1"):
+    with pytest.raises(StageFailedError, match="relative error 1"):
         opened(base_of("phi3", True), int4)
