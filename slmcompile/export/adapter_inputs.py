@@ -154,6 +154,7 @@ class _Nodes:
 
     def _split(self, joined: Any, name: str) -> dict[str, Any]:
         modules = self._down.modules
+        # By sizes that are an input: onnxruntime 1.31 splits no rank of 0 into equal parts.
         ranks = self._input(name, [len(modules)])
         node = self._append("Split", [joined, ranks], len(modules), axis=-1)
         for value in node.outputs:
