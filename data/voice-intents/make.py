@@ -234,21 +234,28 @@ def rows_of(intent: str, rng: random.Random, source: Iterable[Line], rules: Mapp
     for _ in range(wanted):
         for template, expansions in chosen:
             for _ in range(TRIES_PER_ROW):
-                text, slots = fill(rng, *pick(rng, expansions))
-                if rng.random() < POLITE_SHARE and COMMAND_VERB.match(text):
-                    text = pick(rng, POLITE).format(text)
-                said = answer(intent, slots)
+                row = drawn(rng, intent, template, expansions)
+                text, said = row["text"], row["answer"]
                 if meaning.setdefault(text, said) != said:
                     raise SystemExit(f"two meanings: {text!r}: {said} and {meaning[text]}")
                 if text not in rows and len(rows) < wanted:
-                    rows[text] = {
-                        "text": text,
-                        "answer": said,
-                        "intent": intent,
-                        "template": f"{intent}: {template}",
-                    }
+                    rows[text] = row
                     break
     return list(rows.values())
+
+
+def drawn(rng: random.Random, intent: str, template: str,
+          expansions: Sequence[tuple[Line, Sequence[Part]]]) -> dict[str, str]:  # fmt: skip
+    """A row of a template: one of its expansions, filled at random and sometimes polite."""
+    text, slots = fill(rng, *pick(rng, expansions))
+    if rng.random() < POLITE_SHARE and COMMAND_VERB.match(text):
+        text = pick(rng, POLITE).format(text)
+    return {
+        "text": text,
+        "answer": answer(intent, slots),
+        "intent": intent,
+        "template": f"{intent}: {template}",
+    }
 
 
 def answer(intent: str, slots: Mapping[str, Any]) -> str:
@@ -275,6 +282,13 @@ def make(seed: int) -> list[dict[str, str]]:
     return [row for _, row in sorted((order.random(), row) for row in rows.values())]
 
 
+def write(rows: Sequence[Mapping[str, str]], out: Path) -> None:
+    """Writes rows as JSON lines, and says how many there are."""
+    with out.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    print(f"{len(rows)} rows, {len({row['template'] for row in rows})} templates")
+
+
 def main() -> None:
     """Writes commands.jsonl beside this script."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -282,10 +296,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "commands.jsonl")
     arguments = parser.parse_args()
     check_versions()
-    rows = make(arguments.seed)
-    with arguments.out.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    print(f"{len(rows)} rows, {len({row['template'] for row in rows})} templates")
+    write(make(arguments.seed), arguments.out)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from slmcompile.data.split import Item, assign
+from slmcompile.recipe.compose import compose
+from slmcompile.recipe.project import Project
 from tests.projects import REPOSITORY
 
 
@@ -33,6 +36,27 @@ def test_each_has_its_page_and_notice_and_stays_small(name: str) -> None:
     folder = REPOSITORY / "data" / name
     assert {"README.md", "NOTICE", "make.py"} <= {path.name for path in folder.iterdir()}
     assert sum(path.stat().st_size for path in folder.glob("*.*")) < 1 << 20
+
+
+def test_held_out_sentences_are_new_and_of_templates_that_the_quickstart_only_tests() -> None:
+    rows, more = rows_of("voice-intents/commands.jsonl"), rows_of("voice-intents/held_out.jsonl")
+    config = compose(Project(REPOSITORY), "quickstart", []).recipe.data
+    wanted = {"validation": config.split.validation, "test": config.split.test}
+    splits = assign(
+        [Item(row["text"], row["intent"], row["template"]) for row in rows],
+        {"train": 1.0 - sum(wanted.values()), **wanted},
+        config.seed,
+        cover=True,
+    )
+    seen = {row["template"] for row, split in zip(rows, splits, strict=True) if split != "test"}
+    tested = {row["template"] for row, split in zip(rows, splits, strict=True) if split == "test"}
+    assert Counter(splits) == {"train": 1675, "validation": 219, "test": 196}
+    assert {row["template"] for row in more} <= tested - seen
+    assert len({row["text"] for row in more} - {row["text"] for row in rows}) == len(more) == 1500
+    page = (REPOSITORY / "data/voice-intents/README.md").read_text(encoding="utf-8")
+    counts = Counter(row["template"] for row in more)
+    full, fewer = (sum((n >= 31) is most for n in counts.values()) for most in (True, False))
+    assert f"so {full} have 31 or 32 sentences each; {fewer} have fewer" in page
 
 
 def test_a_tone_is_that_of_its_rating_and_in_the_shares_of_the_page() -> None:
