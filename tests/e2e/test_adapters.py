@@ -89,6 +89,12 @@ def test_a_second_run_runs_nothing(work: Workplace) -> None:
     assert work.ran() == set()
 
 
+def test_over_another_base_nobody_is_taken_as_before(work: Workplace) -> None:
+    planned = json.loads(work.run("plan", "trio", "train.over=cpu-fp32", "--json").stdout)
+    (train,) = (each for each in planned["stages"] if each["kind"] == "train")
+    assert not train.get("kept")
+
+
 def test_people_see_and_ask_each_adapter(work: Workplace) -> None:
     shown = json.loads(slmcompile(work.root, "show", "trio", "--json").stdout)["adapters"]
     assert shown["one"]["gates"][0]["passed"]
