@@ -162,8 +162,8 @@ class Making:
 
     @property
     def of_recipe(self) -> str:
-        """The recipe's name, and a member's behind it."""
-        return stage_name(self.composed.name, member=self.member)
+        """The recipe's name, and a member's behind it; no recipe is called so, with a point."""
+        return ".".join(filter(None, (self.composed.name, self.member)))
 
     def trained(self) -> dict[str, tuple[str, Stage]]:
         """What its train stage trained, as an input: one of a group's has a part of the output."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -80,7 +81,7 @@ def dvc_yaml(pipeline: Pipeline) -> str:
 
 def _of_member(path: str) -> str:
     """DVC 3.67 does not draw the curves of two files that each have two lines in one plot."""
-    return "".join(path.removesuffix(".json").partition(OF_MEMBER)[1:])
+    return "".join(PurePosixPath(path).stem.partition(OF_MEMBER)[1:])
 
 
 def _in_folder(path: str) -> str:

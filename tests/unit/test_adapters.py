@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from slmcompile import api
 from slmcompile.checks.judge import refusal
@@ -20,6 +21,7 @@ from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
 from slmcompile.state import journal
 from slmcompile.state.changes import Change
+from slmcompile.state.emit import dvc_yaml
 from slmcompile.state.scratch import member_fingerprint, work_fingerprint
 from tests.projects import make_project
 
@@ -101,6 +103,20 @@ def test_each_has_its_stages_and_all_one_training(project: Project) -> None:
     assert train.recipe_key("members.two.lora.r") == "adapters.two.train.lora.r"
     assert compiled.stage("data", member="one") != compiled.stage("data", member="two")
     assert compiled.stage("base", member="one") == compiled.stage("base")
+
+
+def test_no_recipe_writes_where_another_recipe_s_adapter_does(project: Project) -> None:
+    write(project)
+    (project.root / "recipes/pair--one.yaml").write_text(
+        (project.root / "recipes/tiny.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    group, plain = (compile_recipe(project, name) for name in ("pair", "pair--one"))
+    outs = [stage.out for compiled in (group, plain) for stage in compiled.own.stages]
+    assert len(outs) == len(set(outs))
+    titles = [yaml.safe_load(dvc_yaml(each.own))["plots"] for each in (group, plain)]
+    assert [list(plot) for listed in titles for plot in listed] == [
+        ["loss--one"], ["loss--two"], ["loss"],
+    ]  # fmt: skip
 
 
 def test_a_view_is_the_plan_of_a_plain_recipe(project: Project) -> None:
