@@ -43,7 +43,7 @@ def recorded(
         threads=threads,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         trainable_parameters=sum(p.numel() for p in learner.weights.masters.values()),
-        total_parameters=sum(_elements(p) for p in group.model.parameters()),
+        total_parameters=_total(learner, group),
         fast_paths=dict(group.fast_paths),
         resumed_from=resumed_from,
         objective="" if learner.loss.plain else _objective(learner),
@@ -70,6 +70,13 @@ def _early_stopping(learner: Learner) -> dict[str, Any] | None:
 def _objective(learner: Learner) -> str:
     loss = learner.config.loss
     return LOSSES[loss.type].words(loss.model_dump(mode="json"))
+
+
+def _total(learner: Learner, group: Group) -> int:
+    """Weights of the base and its own: those beside it are no part of what it is."""
+    others = (each.weights for each in group.session.learners if each is not learner)
+    beside = sum(p.numel() for weights in others for p in weights.masters.values())
+    return sum(_elements(p) for p in group.model.parameters()) - beside
 
 
 def _elements(parameter: torch.nn.Parameter) -> int:

@@ -230,6 +230,8 @@ def test_an_interrupted_group_writes_the_same_bytes(
             run(broken, base, stop_at=moment)
     records = run(broken, base)
     assert digests(tmp_path / "broken") == digests(tmp_path / "straight")
+    # Each has the base and its own, whoever is beside it.
+    assert len({r.total_parameters - r.trainable_parameters for r in records.values()}) == 1
     assert {name: record.steps for name, record in records.items()} == lengths
     assert any(record.resumed_from for record in records.values())
 
