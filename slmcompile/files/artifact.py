@@ -12,18 +12,20 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from slmcompile.console.errors import CorruptError, MissingError
+from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError
 from slmcompile.files.safe_read import read_output_json
 
 FORMAT_VERSION = "1.0"
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
 MAX_MANIFEST = 8 << 20
 
 
@@ -98,24 +100,39 @@ def saying_what_is_missing(path: Path) -> Iterator[None]:
     """Turns a full disk, a read-only folder or a missing right into exit 69."""
     try:
         yield
-    except OSError as error:
+    except SlmcompileError:
+        raise
+    except Exception as error:
         missing = as_missing(error, path)
         if missing is None:
             raise
         raise missing from error
 
 
-def as_missing(error: OSError, path: Path) -> MissingError | None:
+def as_missing(error: Exception, path: Path) -> MissingError | None:
     """What a full disk, a read-only folder or a missing right is to a person; None for others."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    number = error.errno if isinstance(error, OSError) else _told_by_native_code(error)
+    if number in {errno.ENOSPC, errno.EDQUOT}:
         return MissingError(
             f"{path}: no space left on the device", "free some disk space and run again"
         )
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if number == errno.EFBIG:
         return MissingError(
-            f"{path}: cannot be written ({error.strerror})", "make the folder writable"
+            f"{path}: a file would be larger than may be written here",
+            "raise the limit (`ulimit -f`), or put the project onto another file system",
+        )
+    if number in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return MissingError(
+            f"{path}: cannot be written ({os.strerror(number)})", "make the folder writable"
         )
     return None
+
+
+def _told_by_native_code(error: Exception) -> int | None:
+    """The system's number in an error of safetensors, Arrow or ONNX, who raise their own types."""
+    if type(error).__name__ == "SafetensorError" and (found := _OF_RUST.search(str(error))):
+        return int(found[1])
+    return errno.ENOSPC if "no space left on device" in str(error).lower() else None
 
 
 @contextmanager

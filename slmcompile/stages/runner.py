@@ -66,20 +66,13 @@ def execute(project: Project, spec_path: str) -> None:
     except SlmcompileError as error:
         write_failure(project, address, error)
         raise
-    except OSError as error:
-        failed = artifact.as_missing(error, Path(error.filename or spec["out"])) or error
-        write_failure(project, address, failed)
-        raise failed from error
     except Exception as error:
-        # Native writers (safetensors, Arrow, ONNX) raise types of their own for a full disk.
-        if "no space left on device" in str(error).lower():
-            full = MissingError(
-                f"{spec['out']}: no space left on the device", "free some disk space and run again"
-            )
-            write_failure(project, address, full)
-            raise full from error
-        write_failure(project, address, error)
-        raise
+        where = getattr(error, "filename", None) or spec["out"]
+        failed = artifact.as_missing(error, Path(str(where))) or error
+        write_failure(project, address, failed)
+        if failed is error:
+            raise
+        raise failed from error
     _keep_spec(project, project.root / spec_path)
     seconds = round(time.monotonic() - began, 2)
     if work is not None:

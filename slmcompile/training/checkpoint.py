@@ -94,7 +94,7 @@ class CheckpointFolder:
                 if final.exists():
                     shutil.rmtree(final)
                 part.rename(final)
-            except OSError:
+            except Exception:  # safetensors raises its own for a full disk
                 shutil.rmtree(part, ignore_errors=True)
                 raise
             _sync(self._folder)

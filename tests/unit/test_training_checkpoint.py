@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
-from slmcompile.console.errors import CorruptError
+from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.console.progress import Silent
 from slmcompile.training.checkpoint import TENSOR_FILES, Checkpoint, CheckpointFolder
 
@@ -29,6 +30,19 @@ def checkpoint(step: int) -> Checkpoint:
 
 def opened(folder: Path, heard: Silent | None = None, identity: str = "a") -> CheckpointFolder:
     return CheckpointFolder(folder, identity, 2, heard or Silent())
+
+
+def test_where_no_more_can_be_written_it_is_said_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+    folder = opened(tmp_path)
+    folder.save(checkpoint(1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+    try:
+        with pytest.raises(MissingError, match="larger than may be written here"):
+            folder.save(checkpoint(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
