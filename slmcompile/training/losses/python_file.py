@@ -63,12 +63,14 @@ class _PythonLoss:
     def __call__(self, trained: Trained) -> Losses:
         if self._keys.sees == "batch":
             logits = trained.logits()
+            # First, as the code may write into what it is given.
+            compared = _nats(logits.detach(), trained.targets)
             losses = self._losses(logits, trained.targets, trained.positions)
             self._require_gradient(losses)
             if logits.requires_grad:
                 watch: Any = logits.register_hook  # untyped in torch
                 watch(self._require_finite_slope)
-            return Losses(losses, _nats(logits.detach(), trained.targets))
+            return Losses(losses, compared)
         nats: list[torch.Tensor] = []
 
         def of_chunk(
