@@ -12,6 +12,7 @@ from typing import Any
 
 from slmcompile.console.errors import BadRecipeError
 from slmcompile.console.printable import shortened
+from slmcompile.recipe.members import ADAPTERS
 from slmcompile.recipe.names import kinds_at, section_at
 from slmcompile.recipe.overrides import is_override
 from slmcompile.recipe.schema import Recipe
@@ -36,7 +37,9 @@ def key_of_another_kind(
     section, tag = _section(raw, at), (*at, chooser)
     model = section_at(Recipe, at, raw)
     chosen = next((each for each, kind in kinds.items() if kind is model), "")
-    group, belongs = at[0], f"the {chooser} {' or '.join(owners)}"
+    # An adapter has sections of the recipe's own kinds, below its name.
+    group = at[2] if at[0] == ADAPTERS and len(at) > 2 else at[0]
+    belongs = f"the {chooser} {' or '.join(owners)}"
     # A type is written out in a group of one's own; methods come as groups of their names.
     by_group = chooser != "type"
     if not _left_behind(keys, tag, origin):

@@ -220,6 +220,12 @@ def test_what_cannot_be_is_told_where_it_stands(
     assert error.mend
 
 
+def test_another_method_of_one_adapter_is_chosen_as_a_train_group(project: Project) -> None:
+    error = failure(project, TUNED, "+adapters.two.train.method=bottleneck")
+    assert "bottleneck does not read lora" in error.what
+    assert error.mend.startswith("choose train=bottleneck instead")
+
+
 def test_an_adapter_of_a_plain_recipe_s_gate_is_refused(project: Project) -> None:
     with pytest.raises(SlmcompileError, match="no adapter is called 'one'"):
         compile_recipe(project, "tiny", ["gates=[{adapter: one, metric: exact_match, min: 0.1}]"])
