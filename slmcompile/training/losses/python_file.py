@@ -46,13 +46,15 @@ class _PythonLoss:
         self._keys = keys
         self._path = project / keys.file
         self._called: Any = None
-        made: Any = getattr(self._executed(project), keys.name, None)
-        if not callable(made):
-            self._fault(f"{keys.name} cannot be called")
-        try:
-            self._called = made(**keys.options)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the project's code, not ours
-            self._raised(error)
+        # Whether gradients are recorded is as it was when the code is done.
+        with torch.enable_grad():
+            made: Any = getattr(self._executed(project), keys.name, None)
+            if not callable(made):
+                self._fault(f"{keys.name} cannot be called")
+            try:
+                self._called = made(**keys.options)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the project's code, not ours
+                self._raised(error)
         if not callable(self._called):
             self._fault(f"{keys.name}(…) is a {type(self._called).__name__} and cannot be called")
         module = isinstance(self._called, torch.nn.Module)
@@ -65,7 +67,8 @@ class _PythonLoss:
             logits = trained.logits()
             # First, as the code may write into what it is given.
             compared = _nats(logits.detach(), trained.targets)
-            losses = self._losses(logits, trained.targets, trained.positions)
+            with torch.enable_grad():
+                losses = self._losses(logits, trained.targets, trained.positions)
             self._require_gradient(losses)
             if logits.requires_grad:
                 watch: Any = logits.register_hook  # untyped in torch
