@@ -25,7 +25,7 @@ from slmcompile.report.findings import (
 )
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
-from slmcompile.report.method import fine_tuned, made_one
+from slmcompile.report.method import fine_tuned, licence, made_one
 from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import count, is_number, number, scientific, visible
 
@@ -35,7 +35,7 @@ _LICENSE = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
 
 def card(facts: ReportFacts, export: Artifact) -> str:
     """``README.md`` of one export: what it is, how to run it, how good it is, what it is not."""
-    title = f"# {prose(facts.name)}, {prose(export.name)}"
+    title = f"# {prose(facts.title)}, {prose(export.name)}"
     parts = [
         _header(facts, export),
         title,
@@ -72,7 +72,7 @@ def _header(facts: ReportFacts, export: Artifact) -> str:
         "pipeline_tag": "text-generation",
         "library_name": "onnxruntime-genai",
         "tags": [tag for tag in [*tags, target.get("execution_provider")] if tag],
-        "model-index": [{"name": visible(facts.name), "results": [_results(facts, export)]}],
+        "model-index": [{"name": visible(facts.title), "results": [_results(facts, export)]}],
     }
     text = yaml.safe_dump(header, sort_keys=False, allow_unicode=False, width=96)
     return f"---\n{text}---"
@@ -211,7 +211,7 @@ def _data(facts: ReportFacts) -> str:
     data = shown_data(facts.data_report)
     rows = ", ".join(f"{prose(split)} {count(n)}" for split, n in data.rows.items())
     counted = f" Rows: {rows}." if rows else ""
-    return f"## Data\n\n{prose(facts.data_name)}, {prose(facts.data_license)}.{counted}"
+    return f"## Data\n\n{prose(facts.data_name)}, {prose(licence(facts.data_license))}.{counted}"
 
 
 def _limits(facts: ReportFacts, export: Artifact) -> str:

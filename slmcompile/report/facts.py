@@ -146,6 +146,11 @@ class ReportFacts:
     member: str = ""
     continued_from: str = ""
 
+    @property
+    def title(self) -> str:
+        """What it is about: the recipe, or one adapter of it."""
+        return f"{self.name} / {self.member}" if self.member else self.name
+
     def of_kind(self, *kinds: Kind) -> list[Artifact]:
         """The artifacts of some kinds, in order."""
         return [artifact for artifact in self.artifacts if artifact.kind in kinds]

@@ -21,7 +21,7 @@ from slmcompile.report.facts import (
 from slmcompile.report.findings import all_findings, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
-from slmcompile.report.method import fine_tuned, overridden
+from slmcompile.report.method import fine_tuned, licence, overridden
 from slmcompile.report.shown_data import ShownData, shown_data
 from slmcompile.report.text import MISSING, count, is_number, number, size
 from slmcompile.scoring.classification import LabelScores
@@ -35,11 +35,11 @@ _LONGEST_LABEL = 60
 def markdown(facts: ReportFacts) -> str:
     """The report as Markdown; every value that is not ours is made inert."""
     parts = [
-        f"# {prose(facts.name)}",
+        f"# {prose(facts.title)}",
         prose(facts.description),
-        f"{prose(facts.model_name)} ({prose(facts.model_license)}) "
+        f"{prose(facts.model_name)} ({prose(licence(facts.model_license))}) "
         f"{prose(fine_tuned(facts.recipe.get('train', {})))} on "
-        f"{prose(facts.data_name)} ({prose(facts.data_license)}).",
+        f"{prose(facts.data_name)} ({prose(licence(facts.data_license))}).",
         f"**{prose(over)}**" if (over := overridden(facts.overrides)) else "",
         _verdict(facts),
         "  \n".join(f"{i.name}: **{prose(i.value)}** ({prose(i.note)})" for i in headline(facts)),

@@ -39,6 +39,11 @@ def minimised(train: Mapping[str, Any]) -> str:
     return LOSSES[values["type"]].words(values) if values and known else ""
 
 
+def licence(name: str) -> str:
+    """A licence behind the name of what is under it."""
+    return "licence unknown" if name.lower() == "unknown" else name
+
+
 def overridden(overrides: Sequence[str]) -> str:
     """A sentence about what the run had beside the recipe's file; empty where it had nothing."""
     return f"With the overrides {' '.join(overrides)} of this run." if overrides else ""

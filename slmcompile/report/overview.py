@@ -38,11 +38,13 @@ class Told:
         title: heading of the page.
         one: one of them.
         several: more of them.
+        about: a sentence on all; it stands once, in the place of each one's own.
     """
 
     title: str = "Recipes"
     one: str = "recipe"
     several: str = "recipes"
+    about: str = ""
 
 
 def overview(recipes: Sequence[Mapping[str, Any]], told: Told = Told()) -> tuple[str, str]:
@@ -66,14 +68,16 @@ def _html(recipes: Sequence[tuple[ReportFacts, str]], told: Told) -> str:
         name = escape(facts.name)
         linked = f'<a href="{escape(link)}">{name}</a>' if _RELATIVE.match(link) else name
         about = f'<small class="ci">{escape(facts.description)}</small>'
-        first = linked + (about if facts.description else "")
+        first = linked + (about if facts.description and not told.about else "")
         passed, *rest = _cells(facts)[1:]
         cells = [first, escape(facts.model_name), _sign(facts, passed), *map(escape, rest)]
         lines.append(Line(cells))
     heads = [Column(heading, numeric) for heading, numeric in _columns(told)]
     counted = f"1 {told.one}" if len(recipes) == 1 else f"{len(recipes)} {told.several}"
     title, none = escape(told.title), f"<p>No {told.several} yet.</p>"
-    body = f"<header><h1>{title}</h1></header>{table(counted, heads, lines) if recipes else none}"
+    lead = f'<p class="lead">{escape(told.about)}</p>' if told.about else ""
+    shown = table(counted, heads, lines) if recipes else none
+    body = f"<header><h1>{title}</h1>{lead}</header>{shown}"
     return document(f"{told.title} · slmcompile", body)
 
 
@@ -96,7 +100,8 @@ def _markdown(recipes: Sequence[tuple[ReportFacts, str]], told: Told) -> str:
         rows.append([linked, *map(prose, [model, *rest])])
     columns = _columns(told)
     shown = grid([heading for heading, _ in columns], rows, [right for _, right in columns])
-    return f"# {prose(told.title)}\n\n{shown or f'No {told.several} yet.'}\n"
+    about = f"{prose(told.about)}\n\n" if told.about else ""
+    return f"# {prose(told.title)}\n\n{about}{shown or f'No {told.several} yet.'}\n"
 
 
 def _cells(facts: ReportFacts) -> list[str]:

@@ -24,7 +24,7 @@ from slmcompile.report.findings import (
 )
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Group, Line, document, figure, section, table
-from slmcompile.report.method import fine_tuned, overridden
+from slmcompile.report.method import fine_tuned, licence, overridden
 from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
 from slmcompile.report.word_diff import difference
@@ -53,7 +53,7 @@ def page(facts: ReportFacts) -> str:
             "<footer>Made by slmcompile from the recorded outputs of the stages above.</footer>",
         ]
     )
-    return document(f"{facts.name} · slmcompile report", body)
+    return document(f"{facts.title} · slmcompile report", body)
 
 
 def _header(facts: ReportFacts) -> str:
@@ -61,9 +61,9 @@ def _header(facts: ReportFacts) -> str:
     style = {True: " good", False: " bad", None: ""}[passed]
     sign = {True: "✓ ", False: "✗ ", None: ""}[passed]
     made_of = (
-        f"{escape(facts.model_name)} ({escape(facts.model_license)}) "
+        f"{escape(facts.model_name)} ({escape(licence(facts.model_license))}) "
         f"{escape(fine_tuned(facts.recipe.get('train', {})))} on "
-        f"{escape(facts.data_name)} ({escape(facts.data_license)})."
+        f"{escape(facts.data_name)} ({escape(licence(facts.data_license))})."
     )
     figures = "".join(
         f"<div><dt>{escape(item.name)}</dt><dd>{escape(item.value)}"
@@ -74,7 +74,7 @@ def _header(facts: ReportFacts) -> str:
     beside = f"<p><strong>{escape(over)}</strong></p>" if over else ""
     lead = f'<p class="lead">{escape(facts.description)}</p>' if facts.description else ""
     return (
-        f"<header><h1>{escape(facts.name)}</h1>{lead}<p>{made_of}</p>{beside}"
+        f"<header><h1>{escape(facts.title)}</h1>{lead}<p>{made_of}</p>{beside}"
         f'<p class="verdict{style}">{sign}{escape(sentence)}</p>'
         f'<dl class="figures">{figures}</dl></header>'
     )

@@ -48,12 +48,13 @@ def join(context: Context) -> None:
     summaries = {
         member: _read(context.out / member / "summary.json") for member in context.config["members"]
     }
-    name = next(iter(summaries.values()))["name"]
+    first = next(iter(summaries.values()))
+    told = Told(first["name"], "adapter", "adapters", first["description"])
     pages = [
         summary | {"name": member, "report": f"{member}/report.html"}
         for member, summary in summaries.items()
     ]
-    html, markdown = overview(pages, Told(name, "adapter", "adapters"))
+    html, markdown = overview(pages, told)
     write_text(context.out / "report.html", html)
     write_text(context.out / "report.md", markdown)
     write_json(context.out / "summary.json", {"format_version": "1.0", "members": summaries})
