@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from slmcompile.console.printable import printable
 from slmcompile.explain.diff import Difference, KeyDifference, MetricDifference, StageDifference
-from slmcompile.state.changes import Reason, short_pair
+from slmcompile.state.changes import Reason
+from slmcompile.state.short_values import short_pair
 
 _SHOWN = 3
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}

@@ -7,7 +7,7 @@ import shlex
 from slmcompile.console.printable import printable
 from slmcompile.execution.last_overrides import without_last
 from slmcompile.explain.why import Explanation, LastRun, RootCause
-from slmcompile.state.changes import short
+from slmcompile.state.short_values import short
 
 _WILL = {
     "run": "will run",

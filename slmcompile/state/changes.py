@@ -7,7 +7,6 @@ Computed from spec texts, lock files and the cache; nothing is executed and noth
 from __future__ import annotations
 
 import hashlib
-import json
 import marshal
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +30,7 @@ from slmcompile.state.scratch import (
     scratch_folder,
     work_fingerprint,
 )
+from slmcompile.state.short_values import short_pair
 from slmcompile.state.specs import differences, old_spec, replaced_spec
 from slmcompile.state.state import (
     Cache,
@@ -475,38 +475,3 @@ def _mentions(values: Any, text: str) -> bool:
     if isinstance(values, list | tuple):
         return any(_mentions(below, text) for below in values)
     return bool(values == text)
-
-
-def short(value: Any) -> str:
-    """A value as one short word for a person."""
-    text = _whole(value)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "…"
-
-
-def short_pair(old: Any, new: Any) -> tuple[str, str]:
-    """Two values as ``short`` has them; from where they differ, if it makes them look alike."""
-    pair = short(old), short(new)
-    if pair[0] != pair[1]:
-        return pair
-    if isinstance(old, float) and isinstance(new, float):
-        return repr(old), repr(new)
-    one, other = _whole(old), _whole(new)
-    pairs = enumerate(zip(one, other, strict=False))
-    alike = next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
-    at = max(0, alike - _BEFORE)
-    return short("…" * (at > 0) + one[at:]), short("…" * (at > 0) + other[at:])
-
-
-def _whole(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, str) and value:
-        return printable(value)
-    # Of a spec that was read the keys are in order, of one that was made they are not yet.
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return printable(text)
-
-
-_LONGEST = 40
-_BEFORE = 12
-"""Characters of a long value that are shown before where it differs."""

@@ -12,7 +12,8 @@ import pytest
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.state import state
-from slmcompile.state.changes import Change, changes, identity_reasons, short_pair
+from slmcompile.state.changes import Change, changes, identity_reasons
+from slmcompile.state.short_values import short_pair
 from slmcompile.state.specs import parse_spec
 from slmcompile.state.state import Cache, read_lock
 from tests.pretend import pretend_run
@@ -131,3 +132,18 @@ def test_values_that_differ_are_shown_so(old: Any, new: Any, shown: tuple[str, s
 def test_a_spec_with_epochs_that_are_none_is_no_spec(epochs: Any) -> None:
     assert parse_spec(json.dumps({"config": {}, "epochs": epochs})) is None
     assert parse_spec(json.dumps({"config": {}, "epochs": {"metric f1_micro": 2}})) is not None
+
+
+def test_gates_that_differ_are_put_into_words() -> None:
+    one = {"metric": "accuracy", "artifact": "torch", "min": 0.5, "max": None, "adapter": None}
+    other = one | {"metric": "exact_match", "artifact": "cpu-int8", "min": None, "max_drop": 0.03}
+    lower = one | {"adapter": "tone", "min": 0.25}
+    assert short_pair([one, other], [lower, other]) == (
+        "accuracy of torch ≥ 0.5",
+        "tone: accuracy of torch ≥ 0.25",
+    )
+    assert short_pair([], [other]) == ("none", "exact_match of cpu-int8 drop ≤ 0.03")
+    assert short_pair([one, other], [other, one])[0].startswith("[{")
+    assert not short_pair([], [one, lower])[1].endswith("…")
+    assert short_pair([], [one, lower, other])[1].endswith(", …")
+    assert short_pair([], ["metric"]) == ("[]", '["metric"]')
