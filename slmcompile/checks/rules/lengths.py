@@ -7,6 +7,7 @@ from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.metrics import METRICS
+from slmcompile.templates import TEMPLATES
 
 DROPPED = 0.2
 """Share of rows dropped as too long from which what is left is another data set."""
@@ -26,9 +27,12 @@ def nothing_lost(context: CheckContext) -> Verdict:
     data, facts = context.data, context.data.facts
     longest, window = data.longest, context.model.context_length
     if window is not None and longest > window:
+        parts = context.recipe.data.parts
+        documents = any(not TEMPLATES[part.template.type].asks for part in parts)
+        fit = "where documents become more rows" if documents else "and data.too_long=drop"
         return refuted(
             f"the longest row has {longest} tokens, the model's context {window}",
-            f"set data.max_length={window} and data.too_long=drop, or shorten the rows",
+            f"set data.max_length={window}{',' * documents} {fit}, or shorten the rows",
             context.at("data.max_length"),
         )
     if facts.labels_lost:

@@ -376,3 +376,17 @@ def test_the_first_rows_refute_before_any_stage_runs(
     found = finding(34, planned(folder, "data.source.path=data/x.jsonl", *overrides, data=None))
     assert (found.verdict.outcome, found.blocks) == (outcome, outcome == "refuted")
     assert says in found.verdict.evidence
+
+
+def test_of_documents_nothing_is_dropped_to_fit_the_context(project: Path) -> None:
+    long: dict[str, Any] = {"report": {"lengths": {"total": {"max": 257}}}}
+    rows = verdict(15, context(project, **long))
+    assert rows.mend == "set data.max_length=256 and data.too_long=drop, or shorten the rows"
+    template = (
+        "~data.template.prompt",
+        "~data.template.completion",
+        "data.template={type: completion, text: '{text}'}",
+        "data.task=generation",
+    )
+    documents = verdict(15, context(project, *template, "eval=plain-text", **long))
+    assert documents.mend.startswith("set data.max_length=256, where documents become more")
