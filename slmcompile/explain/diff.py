@@ -145,7 +145,8 @@ def states(
 
 
 def _names(plan: Plan, stage: Stage) -> tuple[str, ...]:
-    if stage.pipeline == plan.own.name or stage.kind == "base":
+    of_rows = stage.kind == "data" or "data" in stage.inputs
+    if stage.pipeline == plan.own.name or not of_rows:
         return (stage.name,)
     of = (name for name, own in plan.members.items() if stage.address in own.values())
     return tuple(f"{stage.name}{OF_MEMBER}{name}" for name in of) or (stage.name,)

@@ -11,7 +11,7 @@ import pytest
 
 from slmcompile.cli.main import main
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.explain.diff import Difference
+from slmcompile.explain.diff import Difference, side_of
 from slmcompile.explain.diff_text import diff_text
 from slmcompile.explain.sides import diff
 from slmcompile.recipe.project import Project
@@ -191,6 +191,7 @@ def test_of_adapters_stages_and_metrics_are_compared_under_the_name_of_each(
     assert status["data--one"] == status["data--two"] == "same"
     assert status["data--three"] == status["answer-torch--three"] == "added"
     assert status["export-cpu-fp32--one"] == "same"
+    assert status["base"] == "same"
     assert status["train"] == status["score"] == "changed"
     assert "adapter three joins" in diff_text(difference)
     left = diff(project, ("several", "several@HEAD~1"))
@@ -242,3 +243,10 @@ def test_an_adapter_that_leaves_or_joins_is_what_plan_and_why_say(
     assert score.partition("will score")[2].split(", ")[0].strip() == "adapter three leaves"
     assert "not to run: put adapter@adapters.three back (recipes/several.yaml)" in told
     assert "null" not in told
+
+
+def test_what_adapters_have_in_common_stands_once(project: Project) -> None:
+    several(project, "one", "two")
+    over = compile_recipe(project, "several", ["train.over=cpu-int4", "target=[cpu-int4]"])
+    shared = [name for name in side_of("over", over).stages if name.startswith(("base", "quant"))]
+    assert shared == ["base", "quantize-cpu-int4"]
