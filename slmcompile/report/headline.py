@@ -21,6 +21,8 @@ class Item:
 def headline(facts: ReportFacts) -> list[Item]:
     """Quality against the base model, the smallest export, and the time of training."""
     items = [_quality(facts, metric) for metric in ("exact_match", "accuracy")]
+    if not any(items):  # of plain text, or where answers are compared otherwise
+        items = [_quality(facts, facts.headline_metric)]
     smallest = smallest_export(facts)
     if smallest is not None:
         items.append(Item("Smallest export", size(smallest.size_bytes), smallest.name))

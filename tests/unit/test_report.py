@@ -552,6 +552,21 @@ def test_what_nothing_is_measured_of_is_no_row_of_dashes() -> None:
         assert "tf-idf" not in text
 
 
+@pytest.mark.parametrize(("metric", "figure"), [
+    ("chrf", "chrF: **61.000** (base model 9.000)"),
+    ("perplexity", "Perplexity: **61.000** (base model 9.000)"),
+])  # fmt: skip
+def test_without_exact_match_another_figure_of_quality_comes_first(
+    metric: str, figure: str
+) -> None:
+    kept = [
+        dataclasses.replace(artifact, metrics={metric: value})
+        for artifact, value in zip(sample().of_kind("tuned", "base"), (61.0, 9.0), strict=True)
+    ]
+    facts = dataclasses.replace(sample(), artifacts=tuple(kept), gates=(), comparisons=())
+    assert figure in build(facts)["report.md"]
+
+
 def test_a_gates_drop_is_told_with_its_interval() -> None:
     gate = GateVerdict(
         "exact_match", "cpu-int8", "within 0.05 of torch's 0.8", 0.7, False,
