@@ -113,7 +113,7 @@ def _answers(scored: Stage, artifact: str, stages: Mapping[str, Stage]) -> dict[
     }
 
 
-def _artifacts(text: str, artifact: str, member: str) -> dict[str, Mapping[str, Any]]:
+def _artifacts(text: str, artifact: str, member: str = "") -> dict[str, Mapping[str, Any]]:
     """Finite metrics of each artifact; a metrics file may be a stranger's.
 
     A file holds the metrics of its artifact; that of the baselines, and files before format 2
