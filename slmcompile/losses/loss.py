@@ -15,7 +15,7 @@ class Loss:
     """One thing that training can minimise over the trained tokens.
 
     Validation measures cross entropy whatever is minimised: which step is best, and when to stop,
-    is then judged the same way under every loss.
+    is then judged the same way under every loss, where no metric decides it.
 
     Attributes:
         name: as in ``train.loss.type``.

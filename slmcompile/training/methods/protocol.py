@@ -25,8 +25,8 @@ class MethodProgram(Protocol):
     def attach(self, model: Any, config: Any, adapter: str) -> Any:
         """Adds what is trained, into the model itself; what returns has it among its parameters.
 
-        Afterwards exactly these parameters require a gradient. Of a method that ``groups`` it is
-        asked for each member, on what it returned before.
+        Afterwards exactly these parameters require a gradient. Of adapters that are trained
+        together it is asked for each, on what it returned before.
 
         Args:
             model: of ``open``.
