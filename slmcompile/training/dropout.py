@@ -28,14 +28,15 @@ class RowDropout(nn.Module):
         layout: tells which rows are there.
         member: whose adapter it is; it sees the rows of that learner alone.
         name: of the module, in the model.
-        p: probability that an element is dropped, 0 to 1.
+        p: probability that an element is dropped, from 0 to below 1.
         seed: of the run.
     """
 
     def __init__(self, layout: Layout, member: str, name: str, p: float, seed: int) -> None:
         super().__init__()
         self._layout, self._member, self._name, self._seed = layout, member, name, seed
-        self._threshold = round(p * _STEPS)
+        # Something is kept of whatever is less than 1.
+        self._threshold = min(round(p * _STEPS), _STEPS - 1)
 
     @property
     def scale(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -238,6 +239,11 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float) -> None:
     assert (got == 0).float().mean().item() == pytest.approx(p, abs=0.005)
     assert got.mean().item() == pytest.approx(1, abs=0.01)
     assert got.unique().tolist() == [0.0, pytest.approx(1 / (1 - p), rel=1e-4)]
+
+
+def test_of_the_highest_dropout_that_a_recipe_may_ask_for_something_is_kept() -> None:
+    drop = RowDropout(Layout(), "", "q_proj", math.nextafter(1.0, 0.0), 0)
+    assert math.isfinite(drop.scale)
 
 
 def test_gradients_behind_dropout_are_those_of_finite_differences() -> None:
