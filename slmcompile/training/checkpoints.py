@@ -73,6 +73,8 @@ class Checkpoints:
             self.cut = self._saved = min(cut for cut in cuts if cut is not None)
             for learner in learners:
                 self._to_the_cut(learner, found, out.get(learner.member))
+        else:
+            self._to_the_beginning(found)
         spent = (0.0, 0.0)
         for learner in learners:
             checkpoint = found[learner.member]
@@ -110,6 +112,22 @@ class Checkpoints:
             self._noted.add(member)
         elif self._cut_of(found[member]) != self.cut:
             found[member] = self._folders[member].newest(self._is_of_the_cut) or found[member]
+
+    def _to_the_beginning(self, found: dict[str, Checkpoint | None]) -> None:
+        """Takes nothing of this group's first moment, of which not all have a checkpoint.
+
+        Of a later one some are damaged: there everybody goes on from what is there, for who began
+        anew would give up more than was done between two moments.
+        """
+        cuts = {member: self._cut_of(checkpoint) or 0 for member, checkpoint in found.items()}
+        if max(cuts.values()) > self._every:
+            return
+        for member, cut in cuts.items():
+            if cut:
+                found[member] = self._folders[member].newest(self._is_of_another_group)
+
+    def _is_of_another_group(self, state: dict[str, object]) -> bool:
+        return state["group"] != self._group
 
     def _cut_of(self, checkpoint: Checkpoint | None) -> int | None:
         """When in the run of this very group it was written; None of another group's."""

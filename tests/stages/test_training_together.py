@@ -283,6 +283,19 @@ def test_a_group_that_is_killed_at_any_moment_ends_in_the_same_bytes(
     assert digests(tmp_path) == straight
 
 
+def test_a_group_that_is_killed_among_its_first_checkpoints_begins_anew(
+    base: Path, data: dict[str, Path], straight: dict[str, str], tmp_path: Path
+) -> None:
+    members = _group_of(data, tmp_path)
+    with pytest.raises(SlmcompileError):
+        run(members, base, stop_at=4)
+    # As if the kill had come when two had theirs.
+    shutil.rmtree(members[2].scratch / "step-00000004")
+    records = run(members, base)
+    assert {record.resumed_from for record in records.values()} == {None}
+    assert digests(tmp_path) == straight
+
+
 # --- one falls out, one joins ---------------------------------------------------------------------
 
 
