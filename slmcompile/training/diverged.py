@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.files.artifact import saying_what_is_missing, write_json
-from slmcompile.training.learner import NotFiniteError
+from slmcompile.training.not_finite import NotFiniteError
 
 _FILE = "diverged.json"
 

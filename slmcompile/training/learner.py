@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from slmcompile.console.errors import StageFailedError
 from slmcompile.data.store import Row
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.losses import LOSSES
@@ -24,68 +23,14 @@ from slmcompile.methods.keys import Train
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.registry.table import program
 from slmcompile.training.batches import MicroBatch, epoch_batches, sorted_batches
+from slmcompile.training.counters import State
 from slmcompile.training.losses.positions import trained_tokens
 from slmcompile.training.losses.program import Losses, LossProgram
 from slmcompile.training.master_weights import MasterWeights
+from slmcompile.training.not_finite import NotFiniteError
 from slmcompile.training.optimizers import build_scheduler
 from slmcompile.training.record import CurvePoint
 from slmcompile.training.task_metric import TaskMetric
-
-
-class NotFiniteError(StageFailedError):
-    """A figure is NaN or infinite.
-
-    Attributes:
-        found: which, at which step.
-        rate: the learning rate of that step.
-    """
-
-    def __init__(self, member: str, found: str, rate: float) -> None:
-        whose = f"train: {member}" if member else "train"
-        super().__init__(
-            f"{whose}: {found}: training diverged at learning rate {rate:.3g}",
-            "lower train.learning_rate or train.max_grad_norm, or raise train.warmup_ratio",
-        )
-        self.found, self.rate = found, rate
-
-
-@dataclass
-class State:
-    """Counters of a run; JSON values only.
-
-    Attributes:
-        step: optimizer steps done.
-        epoch: current epoch, from 0.
-        batch: batches of this epoch already trained (the data position).
-        tokens: real tokens seen.
-        trained_tokens: of these, trained.
-        train_seconds: wall time in training steps.
-        cpu_seconds: processor time up to the last checkpoint.
-        wall_seconds: wall time up to the last checkpoint.
-        evaluated_step: step of the last validation; 0 before the first.
-        best_step: step of the best validation.
-        best_eval_loss: its loss.
-        best_metric: its metric; None where the loss decides.
-        waited: validations in a row without a better one.
-        answers: answers generated in validations.
-        curve: a point for each step.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    tokens: int = 0
-    trained_tokens: int = 0
-    train_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    evaluated_step: int = 0
-    best_step: int = 0
-    best_eval_loss: float | None = None
-    best_metric: float | None = None
-    waited: int = 0
-    answers: int = 0
-    curve: list[CurvePoint] = field(default_factory=list)
 
 
 @dataclass

@@ -19,10 +19,11 @@ from slmcompile.training.checkpoint import Checkpoint
 from slmcompile.training.determinism import restore_rng_states, rng_states
 from slmcompile.training.grouped_lora import only
 from slmcompile.training.layout import Layout
-from slmcompile.training.learner import Learner, NotFiniteError
+from slmcompile.training.learner import Learner
 from slmcompile.training.loss import TrainedPositionLoss
 from slmcompile.training.losses.positions import positions_of
 from slmcompile.training.losses.program import Losses
+from slmcompile.training.not_finite import NotFiniteError
 
 
 class Session:
