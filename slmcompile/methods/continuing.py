@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from slmcompile.methods import METHODS
@@ -34,7 +35,8 @@ def cannot_continue(train: Train, earlier: Train) -> str:
         return "its adapter began as a part of the base, and is written with twice its rank"
     for key, here in shape.items():
         if here != before[key]:
-            return f"its train.{key} is {before[key]}, and here it is {here}"
+            was, now = (json.dumps(value) for value in (before[key], here))
+            return f"its train.{key} is {was}, and here it is {now}"
     return ""
 
 

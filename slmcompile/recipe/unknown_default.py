@@ -71,6 +71,12 @@ def _no_such_file(
         return BadRecipeError(
             f"{where}: no recipe is called {option!r}", nearest("recipes:", option, recipes)
         )
+    below, _, inside = group.partition("/")
+    if inside and not repository.group_exists(group) and repository.group_exists(inside):
+        return BadRecipeError(
+            f"{where}: no group is called {group!r}",
+            f"write `/{inside}: {option}`: without the slash it is looked for below {below}",
+        )
     if not repository.group_exists(group):
         return BadRecipeError(
             f"{where}: no group is called {group!r}", nearest("groups:", group, repository.groups())

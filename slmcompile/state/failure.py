@@ -20,6 +20,8 @@ from slmcompile.state.state import md5_file
 
 _STOPPED = frozenset({Exit.INTERRUPTED, Exit.TERMINATED})
 """Ends that say nothing of the stage."""
+_OURS = "this is a bug in slmcompile; please report the traceback, in .slmcompile/logs"
+"""How to mend what no stage meant to raise: ``run`` keeps there what a stage wrote."""
 
 
 def _name(address: str) -> str:
@@ -47,7 +49,7 @@ def write_failure(project: Project, address: str, error: Exception) -> None:
                 "stage": address,
                 "code": int(error.code if isinstance(error, SlmcompileError) else Exit.BUG),
                 "what": error.what if isinstance(error, SlmcompileError) else repr(error),
-                "mend": error.mend if isinstance(error, SlmcompileError) else "",
+                "mend": error.mend if isinstance(error, SlmcompileError) else _OURS,
                 "known": known,
                 "read": _read(project, address),
             },

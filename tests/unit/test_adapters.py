@@ -226,6 +226,16 @@ def test_another_method_of_one_adapter_is_chosen_as_a_train_group(project: Proje
     assert error.mend.startswith("choose train=bottleneck instead")
 
 
+def test_a_group_that_another_group_s_file_names_without_a_slash_is_told_so(
+    project: Project,
+) -> None:
+    path = project.conf / "adapter/commands.yaml"
+    path.write_text(GROUP.replace("/data:", "data:"), encoding="utf-8")
+    error = failure(project, TUNED)
+    assert error.what == "conf/adapter/commands.yaml:1: no group is called 'adapter/data'"
+    assert error.mend.startswith("write `/data: tiny-commands`: without the slash ")
+
+
 def test_an_adapter_of_a_plain_recipe_s_gate_is_refused(project: Project) -> None:
     with pytest.raises(SlmcompileError, match="no adapter is called 'one'"):
         compile_recipe(project, "tiny", ["gates=[{adapter: one, metric: exact_match, min: 0.1}]"])

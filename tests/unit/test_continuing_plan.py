@@ -157,6 +157,11 @@ def test_a_recipe_that_there_is_not_is_named_with_the_nearest(project: Project) 
 
 @pytest.mark.parametrize(("override", "reason"), [
     ("train.lora.r=4", "its train.lora.r is 16, and here it is 4"),
+    ("train.lora.use_dora=true", "its train.lora.use_dora is false, and here it is true"),
+    (
+        "train.lora.rank_pattern={q_proj: 4}",
+        'its train.lora.rank_pattern is {}, and here it is {"q_proj": 4}',
+    ),
     ("train.lora.lora_alpha=1", "its train.lora.lora_alpha is 32"),
     ("train=full", "it trains an adapter, LoRA, and this is all weights"),
     ("model.source.seed=7", "it has another base model"),

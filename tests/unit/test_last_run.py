@@ -341,7 +341,7 @@ def failed(project: Project, name: str, *overrides: str) -> list[tuple[str, str]
     return [(reason.cause, reason.sentence()) for reason in change.reasons]
 
 
-def fail(project: Project, name: str, *overrides: str) -> None:
+def fail(project: Project, name: str, *overrides: str, by: Exception | None = None) -> None:
     """As if everything had run and then one stage had failed."""
     ran(project, *overrides)
     for stage in compile_recipe(project, "tiny", overrides).stages():
@@ -356,7 +356,7 @@ def fail(project: Project, name: str, *overrides: str) -> None:
     lock.write_text(yaml.safe_dump(content))
     shutil.rmtree(project.root / "outputs" / "gates" / "tiny")
     error = GateFailedError("1 of 2 gates failed: exact_match is low", "train better")
-    write_failure(project, f"tiny/{name}", error)
+    write_failure(project, f"tiny/{name}", by or error)
 
 
 def test_a_gate_that_failed_here_is_not_said_to_have_never_run(project: Project) -> None:
@@ -382,3 +382,11 @@ def test_another_bar_or_another_model_has_not_failed(project: Project) -> None:
     record.write_text(json.dumps(told))
     assert measured.is_file()
     assert "failed" not in dict(failed(project, "gate", GATES))
+
+
+def test_a_bug_of_ours_says_where_its_traceback_is(project: Project) -> None:
+    fail(project, "gate", GATES, by=TypeError("no such argument"))
+    plan = compile_recipe(project, "tiny", [GATES])
+    text = explain_text(explain(project, plan, plan.own.stages[-1]))
+    assert "failed here: TypeError('no such argument')" in text
+    assert "mend: this is a bug in slmcompile; please report the traceback, in .slmc" in text
