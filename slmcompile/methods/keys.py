@@ -43,8 +43,8 @@ class Train(Section):
     )
     loss: AnyLoss = Field(
         CrossEntropy(),
-        description="What is minimised over the trained tokens. Validation, which chooses the best"
-        " step, measures cross entropy whatever it is.",
+        description="What is minimised over the trained tokens. The loss of a validation is cross"
+        " entropy whatever it is.",
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = Field(

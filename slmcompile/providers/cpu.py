@@ -44,6 +44,22 @@ def export_bytes(target: CpuTarget, model: Architecture) -> float:
     return matrices * bits / 8 + rest + (beside if target.precision == "int8" else 0)
 
 
+def fault(target: CpuTarget, model: Architecture) -> tuple[str, str] | None:
+    """Zero points are two to a byte, and onnxruntime 1.31's quantiser fails at an odd number."""
+    zero_points = not target.int4_is_symmetric or target.int4_algo_config.startswith("k_quant")
+    if target.precision != "int4" or not zero_points:
+        return None
+    for name, (_, width) in model.linears.items():
+        blocks = -(-width // target.int4_block_size)
+        if blocks % 2:
+            return (
+                "int4_block_size",
+                f"{name} is {width} wide, {blocks} block{'s' * (blocks > 1)} of"
+                f" {target.int4_block_size}: onnxruntime packs zero points of an even number only",
+            )
+    return None
+
+
 ENTRIES = (
     Provider(
         name="cpu",
@@ -56,6 +72,7 @@ ENTRIES = (
         architectures=ARCHITECTURES,
         families=FAMILIES,
         bytes=export_bytes,
+        fault=fault,
         inserter=INSERTER,
         inserts_into=WITH_PLACES,
         epoch=2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
+from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.methods.method import Method
@@ -20,7 +21,7 @@ from slmcompile.sources import described_by
 def exportable(context: CheckContext) -> Verdict:
     """Architecture, adapter, precision and execution provider, all of them before training."""
     method = METHODS[context.recipe.train.method]
-    if refusal := _cannot_stand(context, method):
+    if refusal := _cannot_stand(context, method) or _fault(context):
         return refusal
     pairs = ", ".join(
         f"{target.execution_provider} {target.precision}"
@@ -55,6 +56,20 @@ def exportable(context: CheckContext) -> Verdict:
     used = [PROVIDERS[target.execution_provider] for target in context.recipe.target.values()]
     builders = ", ".join(dict.fromkeys(provider.made_by for provider in used))
     return proved(f"{used[0].architectures[family]}, {form}, as {pairs} by {builders}")
+
+
+def _fault(context: CheckContext) -> Verdict | None:
+    """The refusal of a target that cannot be built of this model's shapes."""
+    model = architecture_of(context)
+    for name, target in context.recipe.target.items() if model else ():
+        if found := PROVIDERS[target.execution_provider].fault(target, model):
+            key, why = found
+            return refuted(
+                why,
+                f"choose another target.{name}.{key}, or quantise without zero points",
+                context.at(f"target.{name}.{key}"),
+            )
+    return None
 
 
 def _beside(context: CheckContext) -> list[str]:

@@ -184,6 +184,27 @@ def test_a_model_that_the_exporter_knows_is_proved(project: Project, family: str
 
 
 @pytest.mark.parametrize(
+    ("overrides", "outcome"),
+    [
+        (("int4_algo_config=k_quant",), "refuted"),
+        (("int4_is_symmetric=false",), "refuted"),
+        ((), "proved"),
+        (("int4_algo_config=k_quant", "int4_block_size=32"), "proved"),
+    ],
+)
+def test_zero_points_of_an_odd_number_of_blocks_are_refused(
+    project: Project, overrides: tuple[str, ...], outcome: str
+) -> None:
+    given = ("int4_block_size=64", *overrides)
+    last = {each.partition("=")[0]: f"target.cpu-int4.{each}" for each in given}
+    found = judged(context(project, "target=[cpu-int4]", *last.values()), 12)
+    assert found.outcome == outcome
+    if outcome == "refuted":
+        assert "is 64 wide, 1 block of 64" in found.evidence
+        assert found.where.endswith("target.cpu-int4.int4_block_size")
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("target.cpu-fp32.precision=fp16", "must be 'fp32', 'int8' or 'int4'"),
