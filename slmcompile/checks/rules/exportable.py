@@ -61,7 +61,9 @@ def exportable(context: CheckContext) -> Verdict:
 def _fault(context: CheckContext) -> Verdict | None:
     """The refusal of a target that cannot be built of this model's shapes."""
     model = architecture_of(context)
-    for name, target in context.recipe.target.items() if model else ():
+    if model is None:
+        return None
+    for name, target in context.recipe.target.items():
         if found := PROVIDERS[target.execution_provider].fault(target, model):
             key, why = found
             return refuted(
