@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ def test_the_same_recipe_gives_the_same_bytes_wherever_and_however(
     project: Project, seed: str
 ) -> None:
     """Another hash seed, folder, locale and time zone."""
+    shutil.copyfile(REPOSITORY / "recipes/quickstart.yaml", project.recipes / "quickstart.yaml")
     code = (
         "import sys, json\n"
         "from slmcompile.api import compile\n"
@@ -193,6 +195,7 @@ OTHER: dict[str, list[str]] = {
     "train.eval_limit": ["train.eval_limit=7"],
     # Of a recipe with the same base, which test_continuing_plan.py is about.
     "train.continue_from": [],
+    "train.over": ["train.over=cpu-int4"],
     "eval.num_threads": ["eval.num_threads=3"],
     # With the metric that reads it; test_answer_schema.py has another file for the same metric.
     "eval.json_schema": [
