@@ -115,6 +115,8 @@ def open_group(
     common = members[0].config
     method: MethodProgram = program(METHODS[common.method].program)
     base_model = method.open(common, base, device)
+    if len(members) > 1:
+        _require_no_dropout(base_model)
     if over is not None:
         put_into(base_model, over)
     vocabulary = base_model.get_input_embeddings().weight.shape[0]
@@ -148,6 +150,26 @@ def open_group(
     )
     fast_paths["fused_head"] = int(session.fused_head)
     return Group(method, {m.name: m for m in members}, base, model, session, fast_paths)
+
+
+def _require_no_dropout(model: Any) -> None:
+    """Of the base's own, which draws for all rows at once: what one adapter learns would depend on
+    who is beside it. Asked before adapters are attached, which have theirs by row."""
+    drawn = {
+        **{key: value for key, value in model.config.to_dict().items() if key.endswith(_DROPOUT)},
+        **{name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)},
+    }
+    for name, share in drawn.items():
+        if isinstance(share, float) and share > 0:
+            raise StageFailedError(
+                f"train: the base model has a dropout of its own ({name} {share:g}), which draws for"
+                " all adapters at once",
+                "set train.together=false, so that each has a training of its own",
+            )
+
+
+_DROPOUT = ("dropout", "pdrop")
+"""How transformers' configurations end the names of such keys."""
 
 
 def _require_single_rows(members: Sequence[Member]) -> None:

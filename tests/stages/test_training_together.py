@@ -239,6 +239,16 @@ def test_an_interrupted_group_writes_the_same_bytes(
 LENGTHS = {"one": 20, "two": 9, "three": 14}
 
 
+def test_a_base_with_a_dropout_of_its_own_takes_one_adapter_at_a_time(
+    data: dict[str, Path], tmp_path: Path
+) -> None:
+    dropping = make_base(tmp_path / "base", attention_dropout=0.1)
+    members = [member(name, data, tmp_path) for name in ("one", "two")]
+    with pytest.raises(StageFailedError, match=r"of its own \(attention_dropout 0\.1\)"):
+        open_group(members, dropping, CPU)
+    assert open_group(members[:1], dropping, CPU).members
+
+
 @pytest.fixture(scope="module")
 def straight(
     base: Path, data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
