@@ -13,6 +13,7 @@ from slmcompile.metrics import AGAINST_FORGETTING, METRICS
 from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.overrides import shown
 from slmcompile.recipe.schema import Gate, Recipe
 from slmcompile.templates import TEMPLATES
 
@@ -34,6 +35,7 @@ def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
     for view in composed.members.values():
         yield from _files_missing(view)
         yield from _nobody_asked(view)
+    yield from _overridden_by_all(composed)
     for index, gate in enumerate(recipe.gates):
         where = f"{composed.origin(('gates', str(index)))}: gates.{index}"
         if error := _wrong_gate(composed, gate, where):
@@ -65,6 +67,23 @@ def _names_taken(composed: Composed) -> Iterator[BadRecipeError]:
                 f"{composed.origin(('adapters',))}: adapters: {name} is longer than"
                 f" {_LONGEST_NAME} characters",
                 "choose a shorter name for the adapter or the target",
+            )
+
+
+def _overridden_by_all(composed: Composed) -> Iterator[BadRecipeError]:
+    """Overrides of what adapters have in common that every one of them says for itself."""
+    if not composed.whole.adapters:
+        return
+    views = composed.members.values()
+    heard = {where for view in views for where in view.origins.values()}
+    for text in composed.overrides:
+        key = text.lstrip("+").partition("=")[0]
+        section, dot, rest = key.partition(".")
+        if section in {"train", "eval"} and dot and "=" in text and shown(text) not in heard:
+            first = next(iter(composed.members))
+            yield BadRecipeError(
+                f"{shown(text)}: every adapter has {key} of its own, so that it changes nothing",
+                f"say whose: adapters.{first}.{section}.{rest}=…",
             )
 
 

@@ -154,7 +154,8 @@ def open_group(
 
 def _require_no_dropout(model: Any) -> None:
     """Of the base's own, which draws for all rows at once: what one adapter learns would depend on
-    who is beside it. Asked before adapters are attached, which have theirs by row."""
+    who is beside it. Asked before adapters are attached, which have theirs by row.
+    """
     drawn = {
         **{key: value for key, value in model.config.to_dict().items() if key.endswith(_DROPOUT)},
         **{name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)},

@@ -236,6 +236,19 @@ def test_a_group_that_another_group_s_file_names_without_a_slash_is_told_so(
     assert error.mend.startswith("write `/data: tiny-commands`: without the slash ")
 
 
+def test_an_override_that_every_adapter_overrides_is_refused(project: Project) -> None:
+    write(project, "adapters: {one: {train: {lora: {r: 8}}}, two: {train: {lora: {r: 4}}}}\n")
+    with pytest.raises(
+        SlmcompileError, match=r"every adapter has train\.lora\.r of its own"
+    ) as caught:
+        plan(project, "train.lora.r=6")
+    assert caught.value.mend == "say whose: adapters.one.train.lora.r=…"
+    assert plan(project, "adapters.one.train.lora.r=6").members
+    # One that some of them hear is none of these.
+    write(project)
+    assert plan(project, "train.lora.r=6").views["one"].stage("train").config["lora"]["r"] == 6
+
+
 def test_an_adapter_of_a_plain_recipe_s_gate_is_refused(project: Project) -> None:
     with pytest.raises(SlmcompileError, match="no adapter is called 'one'"):
         compile_recipe(project, "tiny", ["gates=[{adapter: one, metric: exact_match, min: 0.1}]"])
