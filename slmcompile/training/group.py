@@ -153,8 +153,10 @@ def open_group(
 
 
 def _require_no_dropout(model: Any) -> None:
-    """Of the base's own, which draws for all rows at once: what one adapter learns would depend on
-    who is beside it. Asked before adapters are attached, which have theirs by row.
+    """Refuses dropout of the base's own, which draws for the rows of all adapters at once.
+
+    What one learns would depend on who is beside it. Asked before adapters are attached, which have
+    theirs by row.
     """
     drawn = {
         **{key: value for key, value in model.config.to_dict().items() if key.endswith(_DROPOUT)},
@@ -163,8 +165,8 @@ def _require_no_dropout(model: Any) -> None:
     for name, share in drawn.items():
         if isinstance(share, float) and share > 0:
             raise StageFailedError(
-                f"train: the base model has a dropout of its own ({name} {share:g}), which draws for"
-                " all adapters at once",
+                f"train: the base model has a dropout of its own ({name} {share:g}), which draws"
+                " for all adapters at once",
                 "set train.together=false, so that each has a training of its own",
             )
 
