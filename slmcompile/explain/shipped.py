@@ -10,7 +10,9 @@ def shipped_lines(plan: Plan) -> list[str]:
     """A sentence about what is trained over and what stands beside a base; none of merges alone."""
     exports = {stage.artifact: stage for stage in plan.of("export")}
     beside = [name for name, stage in exports.items() if "quantized" in stage.inputs]
-    trained = {stage.inputs.get(OVER) for stage in plan.of("train")} - {None}
+    # What this recipe goes on from may have been trained over another base.
+    own = (stage for stage in plan.own.stages if stage.kind == "train")
+    trained = {stage.inputs[OVER] for stage in own if OVER in stage.inputs}
     if not trained:
         names = ", ".join(beside)
         return [f"Adapters stay in fp32 beside the base of {names}."] if beside else []

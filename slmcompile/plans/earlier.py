@@ -7,7 +7,7 @@ whichever of the two runs first, the other takes what it finds finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -94,9 +94,24 @@ def earlier(making: Making) -> dict[str, Stage]:
         measured=True,
     )
     there = {each.address for each in making.stages}
+    read = _with_all_it_reads(stage, other.stages)
     for each in other.stages:
-        if each.address not in there:
+        # Bases of its other targets are nothing to its training.
+        if each.address in read - there:
             # Not keys of this recipe: what changes there is told below the key that names it.
             reads = {own: f"{KEY}.{key}" for own, key in each.reads.items()}
             making.stages.append(replace(each, reads=reads))
     return {ROLE: stage}
+
+
+def _with_all_it_reads(stage: Stage, stages: Iterable[Stage]) -> set[str]:
+    """Addresses of a stage, of the stages that it reads, of those that they read, and so on."""
+    by_address = {each.address: each for each in stages}
+    found: set[str] = set()
+    left = [stage.address]
+    while left:
+        address = left.pop()
+        if address not in found:
+            found.add(address)
+            left += by_address[address].input_stages.values()
+    return found

@@ -147,6 +147,27 @@ def test_a_plan_knows_an_adapter_again_that_was_trained_over_a_target_s_base(
     assert manifests.kept(compiled, train) == {"two": identity}
 
 
+def test_what_goes_on_from_an_adapter_over_a_base_says_what_itself_is_over(
+    project: Project,
+) -> None:
+    text = (project.root / "recipes/quickstart.yaml").read_text(encoding="utf-8")
+    before = text.replace("train:\n", "train:\n  over: cpu-int4\n")
+    (project.root / "recipes/before.yaml").write_text(before, encoding="utf-8")
+    begun = "train.continue_from=before"
+    compiled = plan(project, "quickstart", begun)
+    (held,) = compiled.of("quantize")
+    assert compiled.stage("train", "earlier").inputs["over"] == held.out
+    assert "over" not in compiled.stage("train").inputs
+    assert not shipped_lines(compiled)
+    both = plan(project, "quickstart", begun, "train.over=cpu-int8")
+    # Bases of its three targets, and of what was before the one that is trained over.
+    assert len(both.of("quantize")) == 4
+    assert both.stage("train", "earlier").inputs["over"] == held.out
+    export = both.stage("export", "cpu-int8")
+    assert both.stage("train").inputs["over"] == export.inputs["quantized"]
+    assert shipped_lines(both)[0].startswith("Trained over the weights that cpu-int8 holds")
+
+
 def test_an_adapter_stands_beside_a_base_that_it_was_not_trained_over(project: Project) -> None:
     compiled = plan(project, "quickstart", "+target.cpu-int8.adapters=beside")
     assert "over" not in compiled.stage("train").inputs
