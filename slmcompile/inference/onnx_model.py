@@ -6,7 +6,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -76,18 +75,15 @@ def load(
         raise CorruptError(
             f"{folder}: onnxruntime-genai cannot open it: {reason}", "export it again"
         ) from error
-    rendered = prompt_file(adapter.stem if adapter else "")
-    stops, prompt = described["eos_token_id"], _prompt(folder / rendered)
-    opened = OnnxModel(
+    stops = described["eos_token_id"]
+    return OnnxModel(
         model,
         stops=frozenset([stops] if isinstance(stops, int) else stops),
         context=int(described["context_length"]),
         vocab_size=int(described["vocab_size"]),
-        prefix=tuple(prompt.get("prefix_ids", ())),
-        controls=ControlTokens(prompt.get("control_tokens", {})),
         folder=folder,
+        adapter=adapter,
     )
-    return opened if adapter is None else opened.with_adapter(adapter)
 
 
 def _prompt(path: Path) -> dict[str, Any]:
@@ -109,20 +105,22 @@ class OnnxModel:
         stops: frozenset[int],
         context: int,
         vocab_size: int,
-        prefix: tuple[int, ...] = (),
-        controls: ControlTokens = ControlTokens({}),  # noqa: B008 - frozen
-        folder: Path = Path(),
+        folder: Path,
+        adapter: Path | None,
     ) -> None:
+        """See ``load``, which opens what this takes."""
         self._model = model
-        self._prefix = prefix
-        self.controls = controls
-        self.control_texts = {token: text for text, token in controls.ids.items()}
         self._stops = stops
         self._context = context
         self._vocab = vocab_size
-        self._tokenizer: Any = None
         self._folder = folder
-        self.sets_adapter: Callable[[Any], None] | None = None
+        self._set_adapter = setter(model, folder, adapter) if adapter else None
+        # How a prompt begins is the adapter's: each may have been trained behind another template.
+        prompt = _prompt(folder / prompt_file(adapter.stem if adapter else ""))
+        self._prefix = tuple(prompt.get("prefix_ids", ()))
+        self.controls = ControlTokens(prompt.get("control_tokens", {}))
+        self.control_texts = {token: text for text, token in self.controls.ids.items()}
+        self._tokenizer: Any = None
         self._decoder: Any = None
 
     def with_adapter(self, adapter: Path | None) -> OnnxModel:
@@ -132,11 +130,14 @@ class OnnxModel:
             CorruptError: the adapter is damaged.
             BadRecipeError: it is none of this graph's.
         """
-        other = copy(self)
-        other.sets_adapter = None
-        if adapter is not None:
-            other.sets_adapter = setter(self._model, self._folder, adapter)
-        return other
+        return OnnxModel(
+            self._model,
+            stops=self._stops,
+            context=self._context,
+            vocab_size=self._vocab,
+            folder=self._folder,
+            adapter=adapter,
+        )
 
     @property
     def tokenizer(self) -> Any:
@@ -225,8 +226,8 @@ class OnnxModel:
             batch_size=len(sequences), max_length=max_length, **{**_GREEDY, **search}
         )
         generator = og.Generator(self._model, params)
-        if self.sets_adapter is not None:
-            self.sets_adapter(generator)
+        if self._set_adapter is not None:
+            self._set_adapter(generator)
         generator.append_tokens(np.asarray(sequences, dtype=np.int32))
         return generator
 

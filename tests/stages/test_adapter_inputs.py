@@ -234,6 +234,23 @@ def test_adapters_of_other_ranks_and_modules_share_one_graph(
     assert np.array_equal(again.logits(IDS), base.logits(IDS))
 
 
+def test_prompts_of_an_open_model_s_next_adapter_begin_as_that_one_s(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    """One may have been trained behind a token that a chat template of another writes itself."""
+    folder = grafted(llama, tmp_path / "out", adapters["plain"], adapters["rslora"])
+    (folder / "prompt").mkdir()
+    begins = {"plain": {"prefix_ids": [1]}, "rslora": {"control_tokens": {"<|im_end|>": 2}}}
+    for name, prompt in begins.items():
+        (folder / f"prompt/{name}.json").write_text(json.dumps(prompt), encoding="utf-8")
+    bare = onnx_model.load(folder).encode("on")
+    one = onnx_model.load(folder, adapter=folder / "plain.onnx_adapter")
+    two = one.with_adapter(folder / "rslora.onnx_adapter")
+    assert (one.encode("on"), two.encode("on")) == ([1, *bare], bare)
+    assert (one.controls.ids, two.controls.ids) == ({}, {"<|im_end|>": 2})
+    assert one.with_adapter(None).encode("on") == bare
+
+
 @pytest.mark.parametrize("modules", [("q_proj",), ("k_proj",), ("q_proj", "v_proj")])
 def test_rows_of_a_packed_product_may_have_no_adapter(
     modules: tuple[str, ...], llama: Path, tmp_path: Path
