@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, INSERTER, MADE_BY, WITH_PLACES
+from slmcompile.providers.genai import (
+    ARCHITECTURES,
+    FAMILIES,
+    INSERTER,
+    MADE_BY,
+    READ_BACK,
+    WITH_PLACES,
+)
 from slmcompile.providers.keys import ProviderName, Target
 from slmcompile.providers.provider import Provider
 from slmcompile.shapes.architecture import Architecture
@@ -75,6 +82,7 @@ ENTRIES = (
         fault=fault,
         inserter=INSERTER,
         inserts_into=WITH_PLACES,
+        read_back=READ_BACK,
         epoch=2,
     ),
 )

@@ -57,3 +57,7 @@ WITH_PLACES = frozenset(
 """``model_type`` of those whose graphs, as the builder makes them, have their sublayers' outputs
 where ``export/graph_sublayers.py`` looks; a test exports each with a trained adapter. Phi and
 Nemotron have other graphs, and of the Gemma 3 of transformers 5.23 no graph is built at all."""
+
+READ_BACK = WITH_PLACES
+"""``model_type`` of those in whose graphs ``models/graph_products.py`` finds every module; a test
+puts an adapter beside the base of each, over what its int4 graph holds. They are the same now."""

@@ -31,6 +31,8 @@ class Provider:
         inserter: ``package.module:name`` of ``(built folder, adapters, out)``, which puts adapters
             that do not merge into a built graph; empty where there is none.
         inserts_into: ``model_type`` of those in whose graph it finds the places; a test each.
+        read_back: ``model_type`` of those in whose graph each module's products and weights are
+            found, so that it is trained over and adapters are put beside it; a test each.
         bytes: size of the exported weights, given the target and the base model's shapes.
         fault: what keeps a target from being built of a model, by its shapes: key and reason.
         epoch: raised when its numbers change.
@@ -48,5 +50,6 @@ class Provider:
     bytes: Callable[[Any, Architecture], float]
     inserter: str = ""
     inserts_into: frozenset[str] = frozenset()
+    read_back: frozenset[str] = frozenset()
     fault: Callable[[Any, Architecture], tuple[str, str] | None] = lambda _target, _model: None
     epoch: int = 1

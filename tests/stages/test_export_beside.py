@@ -18,8 +18,9 @@ from slmcompile.inference import onnx_model
 from slmcompile.inference.onnx_adapters import chosen
 from slmcompile.models.merge import load_merged
 from slmcompile.providers.cpu import CpuTarget
+from slmcompile.providers.genai import READ_BACK
 from tests import tiny_model
-from tests.stages.test_bottleneck_export import adapter_of
+from tests.stages.test_bottleneck_export import adapter_of, base_of
 
 torch = pytest.importorskip("torch")
 
@@ -53,7 +54,7 @@ def lora(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def held(target: CpuTarget, base: Path, over: Path | None, folder: Path) -> Path:
     for name in ("out", "scratch"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     info = quantize(target, base, over, folder / "out", folder / "scratch", Silent())
     assert not list((folder / "scratch").iterdir())
     assert (info["relative_error"] < 1e-6) == (target.precision == "fp32")
@@ -86,7 +87,6 @@ def test_other_targets_hold_the_weights_that_were_trained_over(
 def test_an_fp32_folder_of_other_weights_than_were_trained_over_is_refused(
     base: Path, int4: Path, lora: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "own").mkdir()
     own = held(FP32, base, None, tmp_path / "own")
     with pytest.raises(StageFailedError, match="fp32 ONNX agrees with torch on"):
         shipped(FP32, base, int4, own, tmp_path, standing(base, lora, tmp_path))
@@ -129,6 +129,24 @@ def test_of_several_adapters_each_is_its_own_and_none_is_the_base(
     damaged.write_bytes(damaged.read_bytes()[:200])
     with pytest.raises(CorruptError, match=r"two\.onnx_adapter"):
         alone.with_adapter(damaged)
+
+
+@pytest.mark.parametrize("family", sorted(READ_BACK))
+def test_an_adapter_stands_beside_the_base_of_every_family_that_is_read_back(
+    base: Path, tmp_path: Path, family: str
+) -> None:
+    """From a base to the folder: over the int4 base, in fp32 to the number and as it ships."""
+    own = base_of(family, base, tmp_path / "base")
+    trained = tiny_model.make_adapter(own, tmp_path / "adapter", scale=0.3)
+    int4 = held(INT4, own, None, tmp_path / "int4")
+    fp32 = held(FP32, own, int4, tmp_path / "fp32")
+    one = standing(own, trained, tmp_path)
+    out, info = shipped(FP32, own, int4, fp32, tmp_path, one)
+    assert info["parity"]["max_abs_logit_diff"] < 1e-3
+    assert info["parity"]["top1_agreement"] == 1.0
+    shutil.rmtree(out)
+    _, info = shipped(INT4, own, int4, int4, tmp_path, one)
+    assert info["parity"]["mean_kl"] < 0.05
 
 
 def test_bottleneck_adapters_stand_beside_it_as_nodes(

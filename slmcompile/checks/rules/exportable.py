@@ -23,18 +23,44 @@ def exportable(context: CheckContext) -> Verdict:
     method = METHODS[context.recipe.train.method]
     if refusal := _cannot_stand(context, method) or _fault(context):
         return refusal
-    pairs = ", ".join(
-        f"{target.execution_provider} {target.precision}"
-        for target in context.recipe.target.values()
-    )
-    if context.model is None:
-        told = described_by(context.recipe.model.source)
-        if told is None:
-            return needs_probe(context.base_stage, "the model's architecture")
-        config = told.config
-    else:
-        config = context.model.config
-    family = str(config.get("model_type"))
+    family = _family(context)
+    if family is None:
+        return needs_probe(context.base_stage, "the model's architecture")
+    for refuses in (_not_built, _not_read_back, _no_place):
+        if refusal := refuses(context, family):
+            return refusal
+    targets = context.recipe.target.values()
+    pairs = ", ".join(f"{target.execution_provider} {target.precision}" for target in targets)
+    used = [PROVIDERS[target.execution_provider] for target in targets]
+    builders = ", ".join(dict.fromkeys(provider.made_by for provider in used))
+    form = _form(context, method)
+    return proved(f"{used[0].architectures[family]}, {form}, as {pairs} by {builders}")
+
+
+def _family(context: CheckContext) -> str | None:
+    """The model's ``model_type``; None before anybody can know it."""
+    if context.model is not None:
+        return str(context.model.config.get("model_type"))
+    told = described_by(context.recipe.model.source)
+    return None if told is None else str(told.config.get("model_type"))
+
+
+def _form(context: CheckContext, method: Method) -> str:
+    """How what is trained ships, in words."""
+    if method.writes == "model":
+        return "all weights"
+    beside = _beside(context)
+    if "inputs" in method.forms and beside:
+        merged = len(beside) < len(context.recipe.target)
+        others = f" of {', '.join(beside)}, merged for the others" if merged else ""
+        return f"a {method.name} adapter, as fp32 inputs of the graph beside the base{others}"
+    if "merged" in method.forms:
+        return f"a {method.name} adapter, merged"
+    return f"a {method.name} adapter, as fp32 nodes of the graph"
+
+
+def _not_built(context: CheckContext, family: str) -> Verdict | None:
+    """The refusal of a target whose builder does not know the architecture."""
     for name, target in context.recipe.target.items():
         provider = PROVIDERS[target.execution_provider]
         if family not in provider.architectures:
@@ -43,19 +69,7 @@ def exportable(context: CheckContext) -> Verdict:
                 f"name a {provider.families} model, or leave out target.{name}",
                 context.at("model.source"),
             )
-    if method.writes == "model":
-        form = "all weights"
-    elif "inputs" in method.forms and _beside(context):
-        form = f"a {method.name} adapter, as fp32 inputs of the graph beside the base"
-    elif "merged" in method.forms:
-        form = f"a {method.name} adapter, merged"
-    elif refusal := _no_place(context, method, family):
-        return refusal
-    else:
-        form = f"a {method.name} adapter, as fp32 nodes of the graph"
-    used = [PROVIDERS[target.execution_provider] for target in context.recipe.target.values()]
-    builders = ", ".join(dict.fromkeys(provider.made_by for provider in used))
-    return proved(f"{used[0].architectures[family]}, {form}, as {pairs} by {builders}")
+    return None
 
 
 def _fault(context: CheckContext) -> Verdict | None:
@@ -97,8 +111,27 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
     return None
 
 
-def _no_place(context: CheckContext, method: Method, family: str) -> Verdict | None:
+def _not_read_back(context: CheckContext, family: str) -> Verdict | None:
+    """The refusal of a base that nothing can be put beside: where its modules are is not known."""
+    for name in _beside(context):
+        provider = PROVIDERS[context.recipe.target[name].execution_provider]
+        if family not in provider.read_back:
+            key = "train.over" if context.recipe.train.over else f"target.{name}.adapters"
+            known = ", ".join(sorted(provider.read_back)) or "none"
+            return refuted(
+                f"no adapter stands beside a base of {family!r}: where its modules are in the graph"
+                f" that {provider.made_by} makes of it is not known (known: {known})",
+                f"name a model of a known family, or take {key} out",
+                context.at(key),
+            )
+    return None
+
+
+def _no_place(context: CheckContext, family: str) -> Verdict | None:
     """The refusal of a target into whose graph an adapter that does not merge cannot be put."""
+    method = METHODS[context.recipe.train.method]
+    if method.writes == "model" or "merged" in method.forms:
+        return None
     for name, target in context.recipe.target.items():
         provider = PROVIDERS[target.execution_provider]
         if family not in provider.inserts_into:

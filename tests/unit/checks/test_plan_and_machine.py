@@ -184,6 +184,28 @@ def test_a_model_that_the_exporter_knows_is_proved(project: Project, family: str
 
 
 @pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("train.over=cpu-int4", "train.over"),
+        ("+target.cpu-int4.adapters=beside", "target.cpu-int4.adapters"),
+    ],
+)
+def test_a_base_whose_modules_are_not_found_in_its_graph_has_nothing_beside_it(
+    project: Project, override: str, key: str
+) -> None:
+    known = context(project, "target=[cpu-int4,cpu-fp32]", override)
+    found = judged(known, 12, model=model_facts(model_type="nemotron"))
+    assert found.outcome == "refuted"
+    assert "no adapter stands beside a base of 'nemotron'" in found.evidence
+    assert found.where.endswith(key)
+    found = judged(known, 12, model=model_facts(model_type="qwen3"))
+    assert found.outcome == "proved"
+    assert ("merged for the others" in found.evidence) == (key != "train.over")
+    merged = context(project, "target=[cpu-int4,cpu-fp32]")
+    assert judged(merged, 12, model=model_facts(model_type="nemotron")).outcome == "proved"
+
+
+@pytest.mark.parametrize(
     ("overrides", "outcome"),
     [
         (("int4_algo_config=k_quant",), "refuted"),
