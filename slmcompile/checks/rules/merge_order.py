@@ -5,13 +5,13 @@ What does not merge goes into the graph last, in fp32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from slmcompile.checks.registry import Verdict, check, proved, refuted
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
-from slmcompile.plans.definition import Stage
+from slmcompile.plans.artifacts import TUNED
+from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.kinds.quantize import OVER
 
 
 @check(
@@ -21,10 +21,12 @@ from slmcompile.plans.definition import Stage
     needs=("C", "H"),
 )
 def merge_before_quantising(context: CheckContext) -> Verdict:
-    """Every export reads the base as it was fetched and what was trained, and quantises last.
+    """Every export merges into the base as it was fetched and quantises last, or merges nothing.
 
-    A base whose weights are quantised is refused here if its files can be read, and by the base
-    stage otherwise; the 4-bit base of QLoRA exists in the train stage alone and is no output.
+    An adapter that was trained over a quantised base stands beside that base, or beside one that is
+    made of its weights. A base whose weights were quantised before is refused here if its files can
+    be read, and by the base stage otherwise; the 4-bit base of QLoRA exists in the train stage
+    alone and is no output.
     """
     if context.model is not None and context.model.config.get("quantization_config"):
         return refuted(
@@ -37,10 +39,9 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
     plan = context.plan
     if plan is None:
         return proved("the base's weights are not quantised; the order was judged with the plan")
-    kinds = {stage.address: stage.kind for stage in plan.stages()}
     exports = plan.of("export")
-    for stage in exports:
-        if why := _out_of_order(kinds, stage):
+    for stage in (*exports, plan.stage("answer", TUNED)):
+        if why := _out_of_order(plan, stage) or _over_another(plan, stage):
             return refuted(
                 f"{stage.address} {why}",
                 "report this; it is a fault of slmcompile and not of the recipe",
@@ -84,12 +85,29 @@ def _into_quantised(context: CheckContext) -> Verdict | None:
     return None
 
 
-def _out_of_order(kinds: Mapping[str, str], export: Stage) -> str:
-    """What is wrong with the order of an export's inputs; empty where nothing is."""
-    read = {role: kinds.get(address, "") for role, address in export.input_stages.items()}
+def _out_of_order(plan: Plan, stage: Stage) -> str:
+    """What is wrong with the order of an artifact's inputs; empty where nothing is."""
+    kinds = {each.address: each.kind for each in plan.stages()}
+    read = {role: kinds.get(address, "") for role, address in stage.input_stages.items()}
     for role in ("base", "train"):
         if read.get(role) != role:
             return f"does not read the {role} stage's output"
     if "export" in read.values():
         return "reads what another export has quantised"
+    return ""
+
+
+def _over_another(plan: Plan, stage: Stage) -> str:
+    """What of an artifact is over other weights than was trained; empty where nothing is."""
+    by_address = {each.address: each for each in plan.stages()}
+    read = stage.input_stages
+    over = by_address[read["train"]].input_stages.get(OVER)
+    fetched = "the fetched base"
+    if read.get(OVER) != over:
+        return f"is over {read.get(OVER) or fetched}, what is trained over {over or fetched}"
+    held = by_address[read["quantized"]] if "quantized" in read else None
+    if stage.kind == "export" and over and held is None:
+        return f"merges what was trained over {over}"
+    if held is not None and over not in {held.address, held.input_stages.get(OVER)}:
+        return f"ships {held.address}, which is not made of {over or fetched}"
     return ""

@@ -164,6 +164,39 @@ def test_an_export_of_an_export_is_refuted(project: Project) -> None:
     assert found.evidence == "tiny/export-cpu-int4 reads what another export has quantised"
 
 
+@pytest.mark.parametrize(
+    ("stage", "role", "evidence"),
+    [
+        (
+            "export-cpu-int4",
+            "over",
+            "export-cpu-int4 is over the fetched base, what is trained over",
+        ),
+        ("answer-torch", "over", "answer-torch is over the fetched base, what is trained over"),
+        ("train", "over", "export-cpu-fp32 is over quantize-cpu-int4"),
+        ("export-cpu-int4", "quantized", "export-cpu-int4 merges what was trained over"),
+        ("quantize-cpu-fp32", "over", "export-cpu-fp32 ships quantize-cpu-fp32"),
+    ],
+)
+def test_an_artifact_of_other_weights_than_were_trained_over_is_refuted(
+    project: Project, stage: str, role: str, evidence: str
+) -> None:
+    known = context(project, "target=[cpu-int4,cpu-fp32]", "train.over=cpu-int4")
+    found = judged(known, 11)
+    assert found.outcome == "proved"
+    assert "the base quantised first, the adapter trained over it" in found.evidence
+
+    def without(each: Stage) -> Stage:
+        if each.name != stage:
+            return each
+        read = {key: made for key, made in each.input_stages.items() if key != role}
+        return replace(each, input_stages=read)
+
+    found = judged(known, 11, plan=with_stages(known, without))
+    assert found.outcome == "refuted"
+    assert re.sub(r"(tiny|[a-z0-9-]+-[0-9a-f]{8})/", "", found.evidence).startswith(evidence)
+
+
 # --- 12: exportable --------------------------------------------------------------------------
 
 
