@@ -13,9 +13,9 @@ from slmcompile.console.errors import Exit
 from slmcompile.estimate.trainable import shipped_beside, trainable
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.methods.keys import Train
 from slmcompile.plans.beside import stands_beside
 from slmcompile.providers import PROVIDERS
-from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.architecture import Architecture, Trainable
 
 GB = 1e9
@@ -28,14 +28,16 @@ class Disk:
     Attributes:
         base: the base model's folder.
         quantized: bases of targets that adapters stand beside.
+        quantizing: in full precision, what those are made from; gone before training.
         checkpoints: all that are kept at once, with the one that is being written.
         trained: adapter or model that training writes.
-        copy: in full precision, what an export is made from; gone afterwards.
+        copy: in full precision, what a merged export is made from; gone afterwards.
         exports: all exported folders.
     """
 
     base: float
     quantized: float
+    quantizing: float
     checkpoints: float
     trained: float
     copy: float
@@ -44,38 +46,48 @@ class Disk:
     @property
     def needed(self) -> float:
         """Largest sum at any time: checkpoints are gone before the first export begins."""
-        fullest = max(self.checkpoints, self.copy + self.exports)
-        return self.base + self.quantized + self.trained + fullest
+        behind = self.trained + max(self.checkpoints, self.copy + self.exports)
+        return self.base + self.quantized + max(self.quantizing, behind)
 
 
 def disk_of(context: CheckContext, model: Architecture) -> Disk:
-    """What the stages write that are left to run; what is there already takes no more room."""
+    """What the stages write that are left to run; what is there already takes no more room.
+
+    Of adapters that are trained together all are counted.
+    """
     recipe = context.recipe
-    found = trainable(recipe.train, model)
-    # The check stage, which knows no plan, runs behind the base stage.
-    base_is_there = context.plan is None or context.idle("base")
+    # The check stage, which knows no plan, runs behind the base stage and may behind the others'.
+    unknown = context.plan is None
+    base_is_there = unknown or context.idle("base")
+    quantizes = not (unknown or context.idle("quantize"))
     trains, exports = not context.idle("train"), not context.idle("export")
-    targets = quantized = 0.0
+    trainings = [each.recipe.train for each in (context, *context.beside)]
+    found = [trainable(train, model) for train in trainings]
+    copy = 4.0 * model.parameters
+    targets = quantized = copied = 0.0
     for name, target in recipe.target.items():
         weights = PROVIDERS[target.execution_provider].bytes(target, model)
-        beside = stands_beside(recipe, name)
-        own = found.adapter if beside else shipped_beside(recipe.train, model)
-        targets += weights + 4.0 * own
-        quantized += weights if beside else 0.0
+        if stands_beside(recipe, name):
+            quantized += weights
+            targets += weights + 4.0 * sum(each.adapter for each in found)
+        else:
+            copied = copy
+            targets += sum(weights + 4.0 * shipped_beside(train, model) for train in trainings)
     return Disk(
         base=0 if base_is_there else model.stored_bytes,
-        quantized=0 if context.idle("quantize") else quantized,
-        checkpoints=_checkpoints(recipe, found) if trains else 0,
-        trained=4.0 * found.parameters if trains else 0,
-        copy=4.0 * model.parameters if exports else 0,
+        quantized=quantized if quantizes else 0,
+        quantizing=copy if quantizes and quantized else 0,
+        checkpoints=sum(map(_checkpoints, trainings, found)) if trains else 0,
+        trained=4.0 * sum(each.parameters for each in found) if trains else 0,
+        copy=copied if exports else 0,
         exports=targets if exports else 0,
     )
 
 
-def _checkpoints(recipe: Recipe, found: Trainable) -> float:
+def _checkpoints(train: Train, found: Trainable) -> float:
     """Masters, two moments and the best masters so far, all fp32; one more while it is written."""
-    best = 1 if recipe.train.load_best_model_at_end else 0
-    return (recipe.train.save_total_limit + 1) * (3 + best) * 4.0 * found.parameters
+    best = 1 if train.load_best_model_at_end else 0
+    return (train.save_total_limit + 1) * (3 + best) * 4.0 * found.parameters
 
 
 @check(
@@ -98,7 +110,8 @@ def fits_disk(context: CheckContext) -> Verdict:
         f"{_gb(sizes.needed)} needed at the fullest moment (base"
         f" {_gb(sizes.base + sizes.quantized)}, checkpoints"
         f" {_gb(sizes.checkpoints)}, trained {_gb(sizes.trained)},"
-        f" full-precision copy {_gb(sizes.copy)}, exports {_gb(sizes.exports)})"
+        f" full-precision copy {_gb(max(sizes.quantizing, sizes.copy))},"
+        f" exports {_gb(sizes.exports)})"
     )
     if free is None:
         return needs_probe(context.check_stage, f"{figures}; free space is not known")

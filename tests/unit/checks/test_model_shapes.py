@@ -14,6 +14,7 @@ from slmcompile import api
 from slmcompile.base.facts import ModelFacts, read_model_facts, size_in
 from slmcompile.checks.registry import Verdict, all_checks
 from slmcompile.checks.rules import vocabulary
+from slmcompile.checks.rules.disk import Disk, disk_of
 from slmcompile.checks.rules.vocabulary import Vocabulary, read_vocabulary
 from slmcompile.cli.main import main
 from slmcompile.console.errors import Exit
@@ -443,6 +444,41 @@ def test_what_will_not_be_written_needs_no_room(project: Project) -> None:
     assert "checkpoints 0.0 MB, trained 0.0 MB" in exporting.evidence
     training = verdict(29, replace(many, pending=frozenset({"train"})))
     assert "full-precision copy 0.0 MB, exports 0.0 MB" in training.evidence
+
+
+def test_a_base_is_copied_in_full_precision_where_it_is_quantised_or_merged(
+    project: Project,
+) -> None:
+    def sizes(*overrides: str, pending: str = "quantize train export") -> Disk:
+        given = context(project, "target=[cpu-int4,cpu-fp32]", *overrides)
+        model = architecture_of(given)
+        assert model is not None
+        return disk_of(replace(given, pending=frozenset(pending.split())), model)
+
+    merged, over = sizes(), sizes("train.over=cpu-int4")
+    assert (merged.quantized, merged.quantizing) == (0, 0)
+    assert merged.copy == over.quantizing > 0
+    assert over.copy == 0
+    # Bases once more than exports have them, which have the adapter in fp32 too.
+    assert over.exports - over.quantized == pytest.approx(2 * over.trained)
+    assert over.exports - merged.exports == pytest.approx(2 * over.trained)
+    one = sizes("+target.cpu-int4.adapters=beside")
+    assert one.copy == one.quantizing == merged.copy
+    there = sizes("train.over=cpu-int4", pending="train export")
+    assert (there.quantized, there.quantizing) == (0, 0)
+
+
+def test_adapters_that_are_trained_together_take_their_room_together(project: Project) -> None:
+    given = context(project, "target=[cpu-int4,cpu-fp32]")
+    model = architecture_of(given)
+    assert model is not None
+    own, all_ = (disk_of(each, model) for each in (given, replace(given, beside=(given, given))))
+    assert (all_.checkpoints, all_.trained) == (3 * own.checkpoints, 3 * own.trained)
+    assert (all_.exports, all_.copy) == (3 * own.exports, own.copy)
+    over = context(project, "target=[cpu-int4,cpu-fp32]", "train.over=cpu-int4")
+    own, all_ = (disk_of(each, model) for each in (over, replace(over, beside=(over, over))))
+    assert all_.quantized == own.quantized
+    assert all_.exports - own.exports == pytest.approx(2 * 2 * own.trained)
 
 
 @pytest.mark.parametrize(
