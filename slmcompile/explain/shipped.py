@@ -17,9 +17,11 @@ def shipped_lines(plan: Plan) -> list[str]:
         names = ", ".join(beside)
         return [f"Adapters stay in fp32 beside the base of {names}."] if beside else []
     over = next(n for n, stage in exports.items() if stage.inputs["quantized"] in trained)
+    precisions = {n: stage.config["target"]["precision"] for n, stage in exports.items()}
     others = [name for name in exports if name != over]
-    hold = "holds" if len(others) == 1 else "hold"
-    also = f"; {' and '.join(others)} {hold} those weights too" if others else ""
+    are = "is" if len(others) == 1 else "are"
+    kept = " and ".join(dict.fromkeys(precisions[name] for name in others))
+    also = f"; {' and '.join(others)} {are} made of those weights too, in {kept}" if others else ""
     return [
         f"Trained over the weights that {over} holds, and kept in fp32 beside them: what is"
         f" measured as torch is what ships{also}."

@@ -38,7 +38,8 @@ def quantize(
     build_plain(target, model, base, out, scratch)
     write_tokenizer(base, out)
     lost = put_into(model, out)
-    progress.say(f"its weights are the base's to {lost:.2%}")
+    made_from = "the base's" if over is None else "those that are trained over"
+    progress.say(f"its weights are {lost:.2%} off {made_from}")
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slmcompile.plans.sections import typed
-from slmcompile.recipe.compose import Composed
-from slmcompile.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from slmcompile.plans.making import Making
+    from slmcompile.recipe.compose import Composed
+    from slmcompile.recipe.schema import Recipe
 
 
 def over_of(composed: Composed) -> str:
@@ -26,7 +26,12 @@ def stands_beside(recipe: Recipe, target: str) -> bool:
 
     Over a quantised base nothing is merged, whatever the target says: that is refused.
     """
-    return recipe.target[target].adapters == "beside" or recipe.train.over is not None
+    return beside_by(recipe.train.over, recipe.target[target].adapters)
+
+
+def beside_by(over: str | None, adapters: str | None) -> bool:
+    """The same by the two keys, ``train.over`` and a target's ``adapters``."""
+    return bool(over) or adapters == "beside"
 
 
 def bases_of(composed: Composed) -> list[str]:

@@ -112,10 +112,10 @@ def _about(facts: ReportFacts, export: Artifact) -> str:
     form = " ".join(part for part in (provider, str(target.get("precision", ""))) if part)
     detail = f" ({prose(form)})" if form else ""
     train = facts.recipe.get("train", {})
+    became = made_one(train, export.name, target)
     sentence = (
         f"{prose(facts.model_name)} {prose(fine_tuned(train))} on {prose(facts.data_name)} for "
-        f"{prose(facts.task)}, {made_one(train, target)}exported to ONNX for onnxruntime-genai"
-        f"{detail}."
+        f"{prose(facts.task)}, {became}exported to ONNX for onnxruntime-genai{detail}."
     )
     return f"{prose(facts.description)}\n\n{sentence}" if facts.description else sentence
 
@@ -242,6 +242,8 @@ def _hashes(facts: ReportFacts, export: Artifact) -> str:
     )
     if facts.continued_from:
         rows.append(["Training went on from the work", code(visible(facts.continued_from))])
+    if facts.trained_over:
+        rows.append(["Trained over the base of the work", code(visible(facts.trained_over))])
     few = export.parity.get("rows")
     on = f", on {count(few)} rows" if few else ""
     distance = export.parity.get("max_abs_logit_diff")

@@ -123,6 +123,7 @@ class ReportFacts:
         packages: package → version.
         member: which adapter's, of a recipe with several; else empty.
         continued_from: fingerprint of the training that this one went on from; empty if none.
+        trained_over: fingerprint of the quantised base that was trained over; empty if none.
     """
 
     name: str
@@ -145,6 +146,7 @@ class ReportFacts:
     packages: Mapping[str, str] = field(default_factory=dict)
     member: str = ""
     continued_from: str = ""
+    trained_over: str = ""
 
     @property
     def title(self) -> str:

@@ -16,6 +16,7 @@ from slmcompile.report.facts import (
     Artifact,
     ReportFacts,
 )
+from slmcompile.report.method import others_hold
 from slmcompile.report.text import is_number, number
 from slmcompile.scoring.compared import p_text, signed
 from slmcompile.scoring.paired import Difference
@@ -255,6 +256,7 @@ def all_findings(facts: ReportFacts) -> list[str]:
         same_reference_sentence(facts),
         *baseline_sentences(facts),
         *(export_sentence(facts, export) for export in facts.of_kind("export")),
+        others_hold(facts.recipe.get("train", {}), [each.name for each in facts.of_kind("export")]),
         early_stop_sentence(facts.training),
         overfitting_sentence(facts.training),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.method import Method
+from slmcompile.plans.beside import beside_by
 
 
 def fine_tuned(train: Mapping[str, Any]) -> str:
@@ -49,22 +50,35 @@ def overridden(overrides: Sequence[str]) -> str:
     return f"With the overrides {' '.join(overrides)} of this run." if overrides else ""
 
 
-def made_one(train: Mapping[str, Any], target: Mapping[str, Any]) -> str:
-    """What became of the adapter before the export; full training has none."""
+def made_one(train: Mapping[str, Any], name: str, target: Mapping[str, Any]) -> str:
+    """What became of the adapter before the export to a target; full training has none."""
     method = _method(train)
-    if method and "inputs" in method.forms and stands_beside(train, target):
-        return "its adapter kept in fp32 beside the base, "
-    return method.made_one if method else "merged and "
-
-
-def stands_beside(train: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
-    """Whether the adapter of a target is no part of its base's weights."""
-    return bool(train.get("over")) or target.get("adapters") == "beside"
+    if method is None:
+        return "merged and "
+    over, held = train.get("over"), ""
+    if over and over != name:
+        held = f"the weights of that base in {target.get('precision', 'another precision')}"
+    if "inputs" in method.forms and beside_by(over, target.get("adapters")):
+        return f"its adapter kept in fp32 beside {held or 'the base'}, "
+    return f"over {held}, {method.made_one}" if held else method.made_one
 
 
 def trained_over(train: Mapping[str, Any]) -> str:
     """Over which quantised base it was trained; empty where over the base itself."""
     return f" over the base of {train['over']}" if train.get("over") else ""
+
+
+def others_hold(train: Mapping[str, Any], targets: Sequence[str]) -> str | None:
+    """That other targets are made of the weights that were trained over too; None without them."""
+    over = train.get("over")
+    others = sorted({*targets} - {over})
+    if not over or not others:
+        return None
+    are = "is" if len(others) == 1 else "are"
+    return (
+        f"{' and '.join(others)} {are} made of the weights of {over}'s base, which were trained"
+        " over, and not of the base at full precision."
+    )
 
 
 def _method(train: Mapping[str, Any]) -> Method | None:

@@ -233,10 +233,17 @@ def _earlier(facts: ReportFacts) -> dict[str, str]:
     return {str(name): facts.continued_from} if facts.continued_from else {}
 
 
+def _over(facts: ReportFacts) -> dict[str, str]:
+    """The target over whose base was trained, and the fingerprint of that base."""
+    name = facts.recipe.get("train", {}).get("over", "")
+    return {str(name): facts.trained_over} if facts.trained_over else {}
+
+
 def _provenance(facts: ReportFacts) -> str:
     tables = (
         ("SHA-256 of each artifact's manifest", "Artifact", "SHA-256", facts.hashes),
         ("What training went on from", "Recipe", "Fingerprint", _earlier(facts)),
+        ("The base that was trained over", "Target", "Fingerprint", _over(facts)),
         ("Package versions that change the numbers", "Package", "Version", facts.packages),
     )
     return "".join(

@@ -90,7 +90,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_report": _read(context.inputs["data"] / "data_report.json"),
         "prompt": _read(context.inputs["data"] / "prompt.json"),
         "training": _read(context.inputs["training"]),
-        "continued_from": _continued(context),
+        **_lineage(context),
         "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
         "labels": {
@@ -136,10 +136,10 @@ def _of_export(info: Mapping[str, Any], member: str) -> dict[str, Any]:
     return {"parity": info["members"][member]["parity"], "adapter": adapter_file(member)}
 
 
-def _continued(context: Context) -> str:
-    """Fingerprint of the training that this one went on from."""
+def _lineage(context: Context) -> dict[str, str]:
+    """Fingerprints of the training that this one went on from, and of the base it was over."""
     info: Mapping[str, Any] = context.manifests["train"].get("info", {})
-    return str(info.get("continued_from", ""))
+    return {key: str(info.get(key, "")) for key in ("continued_from", "trained_over")}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def test_what_is_trained_measured_and_shipped_has_the_same_base(project: Project
     assert "over" not in compiled.stage("answer", "base").inputs
     assert shipped_lines(compiled) == [
         "Trained over the weights that cpu-int4 holds, and kept in fp32 beside them: what is"
-        " measured as torch is what ships; cpu-fp32 and cpu-int8 hold those weights too."
+        " measured as torch is what ships; cpu-fp32 and cpu-int8 are made of those weights"
+        " too, in fp32 and int8."
     ]
 
 

@@ -883,3 +883,31 @@ def test_of_many_labels_the_most_frequent_are_shown_and_it_is_said() -> None:
     assert "100 labels, the 30 most frequent" in made["report.md"]
     assert "<code>label 29</code>" in made["report.md"]
     assert "label 30<" not in made["report.md"]
+
+
+def test_documents_say_whose_weights_an_export_holds() -> None:
+    facts, base = sample(), "9f" * 32
+
+    def told(over: str | None, **target: str) -> dict[str, str]:
+        train = {"method": "lora", **({"over": over} if over else {})}
+        targets = {"cpu-int8": {"execution_provider": "cpu", "precision": "int8", **target}}
+        recipe = {**facts.recipe, "train": train, "target": targets}
+        return build(dataclasses.replace(facts, recipe=recipe, trained_over=base if over else ""))
+
+    def card(found: dict[str, str]) -> str:
+        return found["cards/cpu-int8/README.md"]
+
+    own, other = told("cpu-int8"), told("cpu-int4")
+    assert "over the base of cpu-int8 on" in card(own)
+    assert "its adapter kept in fp32 beside the base, exported" in card(own)
+    assert "beside the weights of that base in int8, exported" in card(other)
+    sentence = "cpu-int8 is made of the weights of cpu-int4's base"
+    assert sentence in other["report.md"]
+    assert sentence in read(other["report.html"]).text
+    for found in (own, told(None)):
+        assert sentence not in found["report.md"] + found["report.html"]
+    assert "fp32 beside the base" in card(told(None, adapters="beside"))
+    assert "merged and exported" in card(told(None))
+    assert base in card(other)
+    assert base in other["report.html"]
+    assert base not in card(told(None)) + told(None)["report.html"]
