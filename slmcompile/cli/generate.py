@@ -299,7 +299,7 @@ def _answer(
     export: _Export, model: OnnxModel, values: Values, max_new_tokens: int, *, as_json: bool = False
 ) -> None:
     from slmcompile.data.prompt import prompt_pieces
-    from slmcompile.inference.onnx_model import Answer
+    from slmcompile.inference.streamed_answer import Answer
 
     answer = Answer(model, prompt_pieces(export.prompt, values), max_new_tokens)
     if as_json:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.console.errors import CorruptError, UsageError
+from slmcompile.console.errors import CorruptError
 from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.inference.batching import (
@@ -292,41 +292,3 @@ class OnnxModel:
             if token in self._stops:
                 return
             yield token
-
-
-class Answer:
-    """The answer to a prompt's pieces: pieces of text, as they are decoded.
-
-    Attributes:
-        tokens: how many there were so far.
-        cut_off: whether it has ended at a limit and not with a stop token; known at its end.
-    """
-
-    def __init__(self, model: OnnxModel, prompt: Sequence[str], max_new_tokens: int) -> None:
-        """Encodes the prompt.
-
-        Raises:
-            UsageError: the prompt fills the model's context (exit 64).
-        """
-        self._model, self._ids, self._limit = model, model.encode(prompt), max_new_tokens
-        self._room = model.context - len(self._ids)
-        if self._room < 1:
-            raise UsageError(
-                f"the prompt has {len(self._ids)} tokens, the model's context {model.context}",
-                "shorten the text",
-            )
-        self.tokens = 0
-        self.cut_off = False
-
-    def __iter__(self) -> Iterator[str]:
-        pieces = self._model.tokenizer.create_stream()
-        # One more than the limit, as evaluations do: it tells whether the answer had ended there.
-        for token in self._model.stream(self._ids, self._limit + 1):
-            if self.tokens == self._limit:
-                self.cut_off = True
-                return
-            self.tokens += 1
-            piece = self._model.control_texts.get(token) or str(pieces.decode(token))
-            if piece:
-                yield piece
-        self.cut_off = self.tokens == self._room

@@ -16,6 +16,7 @@ from slmcompile.export.export import export
 from slmcompile.export.parity import measure, require_fp32, require_tokenizer
 from slmcompile.files.artifact import sha256_file
 from slmcompile.inference import onnx_model
+from slmcompile.inference.streamed_answer import Answer
 from slmcompile.models.merge import load_merged
 from slmcompile.models.tokenizer_files import portable
 from slmcompile.providers.cpu import CpuTarget
@@ -142,10 +143,10 @@ def test_a_moved_folder_opens_and_answers_alike(
     base: Path, fp32: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     prompt = make_rows(base)[0].prompt
-    here = "".join(onnx_model.Answer(onnx_model.load(fp32[0], 1), prompt, 12))
+    here = "".join(Answer(onnx_model.load(fp32[0], 1), prompt, 12))
     moved = tmp_path / "elsewhere"
     shutil.copytree(fp32[0], moved)
-    assert "".join(onnx_model.Answer(onnx_model.load(moved, 1), prompt, 12)) == here
+    assert "".join(Answer(onnx_model.load(moved, 1), prompt, 12)) == here
     assert here
 
 

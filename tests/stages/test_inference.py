@@ -27,6 +27,7 @@ from slmcompile.inference.batching import (
     until_stop,
 )
 from slmcompile.inference.protocol import Generated, LanguageModel
+from slmcompile.inference.streamed_answer import Answer
 from slmcompile.providers.cpu import CpuTarget
 from tests.tiny_model import make_adapter, make_base, make_rows
 
@@ -173,7 +174,7 @@ def test_what_generate_says_of_an_answers_end_is_what_evaluation_says(
         tokens = f"{limit} token{'s' * (limit > 1)}"
         assert said.err == (f"(cut off at {tokens})\n" if same.cut_off else "")
     encoded[0] = [5] * 126
-    answer = onnx_model.Answer(model, (), 12)
+    answer = Answer(model, (), 12)
     "".join(answer)
     assert (answer.tokens, answer.cut_off) == (2, True), "the context is full"
 
