@@ -22,7 +22,7 @@ from slmcompile.console.progress import Prefixed, Progress
 from slmcompile.data.store import Row
 from slmcompile.export.adapter_inputs import graft
 from slmcompile.export.built import sizes
-from slmcompile.export.parity import measure, require_fp32, require_tokenizer
+from slmcompile.export.parity import proved
 from slmcompile.inference import onnx_model
 from slmcompile.inference.onnx_adapters import chosen
 from slmcompile.models.adapter_file import write_adapter_file
@@ -101,7 +101,8 @@ def export_beside(
     for each in standing:
         model = first if each is standing[0] else load_merged(base, each.trained, over)
         told = Prefixed(progress, each.name) if each.name else progress
-        found[each.name] = _proved(target, model, each, out, told)
+        exported = onnx_model.load(out, spinning=False, adapter=chosen(out, each.name))
+        found[each.name] = {"parity": proved(target, model, exported, each.rows, told)}
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
@@ -141,22 +142,3 @@ def _require_base(quantized: Path, out: Path, rows: Sequence[Row]) -> None:
             "without an adapter the graph gives other logits than the base",
             "report it with the model's architecture",
         )
-
-
-def _proved(
-    target: Target, model: Any, each: Standing, out: Path, progress: Progress
-) -> dict[str, Any]:
-    """That the folder, with one adapter chosen, computes what was trained; its parity."""
-    name = f"{target.execution_provider} {target.precision}"
-    exported = onnx_model.load(out, spinning=False, adapter=chosen(out, each.name))
-    require_tokenizer(exported, each.rows, name)
-    progress.begin("parity with torch", len(each.rows))
-    figures = measure(model, exported, each.rows, progress.step)
-    progress.end()
-    if target.precision == "fp32":
-        require_fp32(figures, name)
-    progress.say(
-        f"given the references of {figures['rows']} rows, the same next token as torch at"
-        f" {figures['top1_agreement']:.1%}"
-    )
-    return {"parity": figures}

@@ -11,7 +11,7 @@ from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.data.store import Row
 from slmcompile.export.built import build_plain, sizes
-from slmcompile.export.parity import measure, require_fp32, require_tokenizer
+from slmcompile.export.parity import proved
 from slmcompile.inference import onnx_model
 from slmcompile.models.bottleneck import adapters_of, own_weights
 from slmcompile.models.merge import load_merged, merges
@@ -52,30 +52,19 @@ def export(
     """
     if not sample_rows:
         raise BadDataError("export: no rows to compare torch and ONNX on", "add validation rows")
-    name = f"{target.execution_provider} {target.precision}"
     if merges(trained):
         progress.say("merging the adapter into the base model in fp32")
     model = load_merged(base, trained)
-    progress.say(f"building ONNX for {name}")
+    progress.say(f"building ONNX for {target.execution_provider} {target.precision}")
     _build(target, model, base, out, scratch, progress)
     write_tokenizer(base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
     exported = onnx_model.load(out, spinning=False)
-    require_tokenizer(exported, sample_rows, name)
-    progress.begin("parity with torch", len(sample_rows))
-    figures = measure(model, exported, sample_rows, progress.step)
-    progress.end()
-    if target.precision == "fp32":
-        require_fp32(figures, name)
-    progress.say(
-        f"given the references of {figures['rows']} rows, the same next token as torch at"
-        f" {figures['top1_agreement']:.1%}"
-    )
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
         **sizes(out),
-        "parity": figures,
+        "parity": proved(target, model, exported, sample_rows, progress),
     }
 
 

@@ -10,14 +10,39 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from slmcompile.console.errors import StageFailedError
+from slmcompile.console.progress import Progress
 from slmcompile.data.control_tokens import split_at
 from slmcompile.data.same_ids import read_as_token
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.inference.batching import padded_right, similar_length
 from slmcompile.inference.onnx_model import OnnxModel
+from slmcompile.providers.keys import Target
 
 FP32_TOP1_AGREEMENT = 0.99
 """Least share of trained positions where fp32 must predict torch's token."""
+
+
+def proved(
+    target: Target, torch_model: Any, exported: OnnxModel, rows: Sequence[Row], progress: Progress
+) -> dict[str, float | int]:
+    """The figures of ``measure``, where the export passes.
+
+    Raises:
+        StageFailedError: its tokenizer gives other ids, or in fp32 it predicts other tokens than
+            torch (exit 1).
+    """
+    name = f"{target.execution_provider} {target.precision}"
+    require_tokenizer(exported, rows, name)
+    progress.begin("parity with torch", len(rows))
+    figures = measure(torch_model, exported, rows, progress.step)
+    progress.end()
+    if target.precision == "fp32":
+        require_fp32(figures, name)
+    progress.say(
+        f"given the references of {figures['rows']} rows, the same next token as torch at"
+        f" {figures['top1_agreement']:.1%}"
+    )
+    return figures
 
 
 def measure(
