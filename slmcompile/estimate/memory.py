@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.base.facts import size_in
-from slmcompile.estimate.trainable import shipped_beside
+from slmcompile.estimate.trainable import unmerged
 from slmcompile.inference.batching import MOST_ROWS, SCORE_BYTES
 from slmcompile.losses import LOSSES
 from slmcompile.machine.process import GIVEN_BACK
@@ -259,7 +259,7 @@ def evaluation_memory(
     them, generating and scoring; some pages of the weights' file stay resident while it generates.
     """
     method = METHODS[train.method]
-    weights = 4.0 * (model.parameters + shipped_beside(train, model))
+    weights = 4.0 * (model.parameters + unmerged(train, model))
     own = method.writes == "model"
     copied = 0 if own else model.converted_bytes("F32")
     loading = exactly(copied) * MAPPED

@@ -12,7 +12,7 @@ def trainable(train: Train, model: Architecture) -> Trainable:
     return METHODS[train.method].trainable(train, model)
 
 
-def shipped_beside(train: Train, model: Architecture) -> int:
+def unmerged(train: Train, model: Architecture) -> int:
     """Weights that ship beside those of the base: of an adapter that does not merge, in fp32."""
     method = METHODS[train.method]
     merges = method.writes == "model" or "merged" in method.forms

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from slmcompile.plans.definition import Plan
-from slmcompile.plans.kinds.quantize import OVER
+from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 
 
 def shipped_lines(plan: Plan) -> list[str]:
     """A sentence about what is trained over and what stands beside a base; none of merges alone."""
     exports = {stage.artifact: stage for stage in plan.of("export")}
-    beside = [name for name, stage in exports.items() if "quantized" in stage.inputs]
+    beside = [name for name, stage in exports.items() if BASE_ALONE in stage.inputs]
     # What this recipe goes on from may have been trained over another base.
     own = (stage for stage in plan.own.stages if stage.kind == "train")
     trained = {stage.inputs[OVER] for stage in own if OVER in stage.inputs}
     if not trained:
         names = ", ".join(beside)
         return [f"Adapters stay in fp32 beside the base of {names}."] if beside else []
-    over = next(n for n, stage in exports.items() if stage.inputs["quantized"] in trained)
+    over = next(n for n, stage in exports.items() if stage.inputs[BASE_ALONE] in trained)
     precisions = {n: stage.config["target"]["precision"] for n, stage in exports.items()}
     others = [name for name in exports if name != over]
     are = "is" if len(others) == 1 else "are"

@@ -200,7 +200,7 @@ ENTRIES = (
         memory=MemoryTerms(kept=kept, reached=reached),
         details=details,
         forms=frozenset({"nodes"}),
-        beside=lambda _: "",
+        only_merged=lambda _: "",
         fault=lambda train, model: _fault(train.bottleneck, model),
         made_one="its adapters put into the graph in fp32, ",
     ),

@@ -265,8 +265,8 @@ def _changes_base(train: LoraTrain) -> str:
     return ""
 
 
-def shipped_beside(train: LoraTrain) -> str:
-    """Why not: what can is two thin matrices a layer. DoRA also scales what they are beside."""
+def only_merged(train: LoraTrain) -> str:
+    """Beside a base stand two thin matrices a layer. DoRA also scales what they are beside."""
     if train.lora.use_dora:
         return "train.lora.use_dora scales the rows of the base's weights"
     return _changes_base(train)
@@ -291,6 +291,6 @@ ENTRIES = (
         details=details,
         alone=alone,
         forms=FORMS,
-        beside=shipped_beside,
+        only_merged=only_merged,
     ),
 )

@@ -90,8 +90,8 @@ class Method:
         alone: why, by its section, it cannot be trained beside others over one base; empty where
             it can.
         forms: how an adapter ships; nothing is asked of a method that writes a model.
-        beside: why, by its section, what it trains cannot stand in floating point beside a base
-            that it leaves as it is; empty where it can.
+        only_merged: why, by its section, what it trains can only ship merged; empty where it can
+            stand in floating point beside a base that it leaves as it is.
         fault: what keeps it from training a model, told from shapes alone.
         epoch: raised when its numbers change.
     """
@@ -109,6 +109,6 @@ class Method:
     made_one: str = "merged and "
     alone: Callable[[Any], str] = lambda _: "its program trains one at a time over the base"
     forms: frozenset[Form] = frozenset({"merged"})
-    beside: Callable[[Any], str] = lambda _: "what is trained becomes part of its weights"
+    only_merged: Callable[[Any], str] = lambda _: "what is trained becomes part of its weights"
     fault: Callable[[Any, Architecture], Fault | None] = lambda _train, _model: None
     epoch: int = 1

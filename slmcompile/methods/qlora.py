@@ -81,7 +81,7 @@ ENTRIES = (
         details=details,
         alone=lora.alone,
         forms=lora.FORMS,
-        beside=lora.shipped_beside,
+        only_merged=lora.only_merged,
         made_one="merged into the full-precision base and ",
     ),
 )

@@ -42,8 +42,11 @@ def bases_of(composed: Composed) -> list[str]:
     return sorted(beside, key=lambda name: name != over)
 
 
-def base_keys(making: Making, target: str) -> dict[str, Any]:
-    """A target's section without how adapters come to it, which says which stages there are."""
+def target_keys(making: Making, target: str) -> dict[str, Any]:
+    """What a target's stages read of its section: not how adapters come to it.
+
+    That says which stages there are.
+    """
     recipe = making.composed.whole
     values = typed(recipe.target[target], making.values["target"][target])
     return {key: value for key, value in values.items() if key != "adapters"}

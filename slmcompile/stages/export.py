@@ -8,7 +8,7 @@ from typing import Any
 
 from slmcompile.data.store import Row, read_split
 from slmcompile.plans.definition import stage_name
-from slmcompile.plans.kinds.quantize import OVER
+from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.schema import target_section
 from slmcompile.stages.context import Context, Result
 from slmcompile.training.outputs import trained_weights
@@ -20,7 +20,7 @@ spells a control token."""
 
 def run(context: Context) -> Result:
     """Merges or inserts, exports and measures how far the export's logits lie from torch's."""
-    if "quantized" in context.inputs:
+    if BASE_ALONE in context.inputs:
         return Result(info=_beside(context))
     from slmcompile.export.export import export
 
@@ -51,7 +51,7 @@ def _beside(context: Context) -> dict[str, Any]:
         target_section(context.config["target"]),
         context.inputs["base"],
         context.inputs.get(OVER),
-        context.inputs["quantized"],
+        context.inputs[BASE_ALONE],
         standing,
         context.out,
         context.progress,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.console.errors import Exit
-from slmcompile.estimate.trainable import shipped_beside, trainable
+from slmcompile.estimate.trainable import trainable, unmerged
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods.keys import Train
@@ -72,7 +72,7 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
             targets += weights + 4.0 * sum(each.adapter for each in found)
         else:
             copied = copy
-            targets += sum(weights + 4.0 * shipped_beside(train, model) for train in trainings)
+            targets += sum(weights + 4.0 * unmerged(train, model) for train in trainings)
     return Disk(
         base=0 if base_is_there else model.stored_bytes,
         quantized=quantized if quantizes else 0,

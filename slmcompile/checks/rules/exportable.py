@@ -100,7 +100,7 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
         return None
     key = "train.over" if over else f"target.{targets[0]}.adapters"
     mend = f"choose another train method (train=lora), or take {key} out"
-    if reason := method.beside(context.recipe.train):
+    if reason := method.only_merged(context.recipe.train):
         return refuted(f"no adapter stands beside a base: {reason}", mend, context.at(key))
     if over and "quantization" in type(context.recipe.train).model_fields:
         return refuted(

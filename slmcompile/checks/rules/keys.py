@@ -13,7 +13,7 @@ from slmcompile.plans.artifacts import ASKED_BY
 from slmcompile.plans.definition import Plan, Stage, stage_name
 from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.kinds.quantize import OVER
+from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.continued import KEY
 from slmcompile.registry.section import Section
 
@@ -107,7 +107,7 @@ def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: st
         return all(_NAMES[key] in stage.inputs for stage in own)
     if key.startswith("target.") and key.endswith(".adapters"):
         exports = [stage for stage in plan.of("export") if stage.artifact == key.split(".")[1]]
-        beside = all("quantized" in stage.inputs for stage in exports)
+        beside = all(BASE_ALONE in stage.inputs for stage in exports)
         return beside or plan.effective["target"][exports[0].artifact]["adapters"] == "merged"
     if key in _STAGES:
         section, _, name = key.rpartition(".")

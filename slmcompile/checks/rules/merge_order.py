@@ -11,7 +11,7 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.plans.artifacts import TUNED
 from slmcompile.plans.definition import Plan, Stage
-from slmcompile.plans.kinds.quantize import OVER
+from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 
 
 @check(
@@ -56,7 +56,7 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
             f"{count}: the base quantised, then a {method.name} adapter in fp32 into the graph"
             " beside it; it does not merge"
         )
-    beside = [stage for stage in exports if "quantized" in stage.inputs]
+    beside = [stage for stage in exports if BASE_ALONE in stage.inputs]
     if beside:
         merged = len(exports) - len(beside)
         trained = "trained over it and kept" if context.recipe.train.over else "kept"
@@ -105,7 +105,7 @@ def _over_another(plan: Plan, stage: Stage) -> str:
     fetched = "the fetched base"
     if read.get(OVER) != over:
         return f"is over {read.get(OVER) or fetched}, what is trained over {over or fetched}"
-    held = by_address[read["quantized"]] if "quantized" in read else None
+    held = by_address[read[BASE_ALONE]] if BASE_ALONE in read else None
     if stage.kind == "export" and over and held is None:
         return f"merges what was trained over {over}"
     if held is not None and over not in {held.address, held.input_stages.get(OVER)}:

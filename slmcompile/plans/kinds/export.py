@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slmcompile.plans.beside import base_keys, stands_beside
+from slmcompile.plans.beside import stands_beside, target_keys
 from slmcompile.plans.definition import stage_name
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
-from slmcompile.plans.kinds.quantize import trained_over
+from slmcompile.plans.kinds.quantize import BASE_ALONE, trained_over
 from slmcompile.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def plan(making: Making) -> None:
         for view in members.values():
             view.add(
                 "export",
-                {"target": base_keys(making, name)},
+                {"target": target_keys(making, name)},
                 {"target": f"target.{name}"},
                 versions("torch", "transformers", "peft", *provider.packages),
                 {kind: view.stage(kind) for kind in ("base", "data")},
@@ -50,14 +50,14 @@ def _beside(making: Making, name: str) -> None:
     making.add(
         "export",
         {
-            "target": base_keys(making, name),
+            "target": target_keys(making, name),
             **({"members": {member: {} for member in members}} if members else {}),
         },
         {"target": f"target.{name}"},
         versions("torch", "transformers", "peft", *provider.packages),
         {
             "base": making.stage("base"),
-            "quantized": making.stage("quantize", name),
+            BASE_ALONE: making.stage("quantize", name),
             **trained_over(making),
         },
         artifact=name,

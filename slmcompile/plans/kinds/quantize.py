@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slmcompile.plans.beside import base_keys, bases_of, over_of
+from slmcompile.plans.beside import bases_of, over_of, target_keys
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.providers import PROVIDERS
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 OVER = "over"
 """What the base that is trained over is called among the inputs of whoever reads it."""
+
+BASE_ALONE = "quantized"
+"""What a target's own base is called among the inputs of the export that stands beside it."""
 
 
 def plan(making: Making) -> None:
@@ -28,7 +31,7 @@ def plan(making: Making) -> None:
         provider = PROVIDERS[target.execution_provider]
         making.add_shared(
             "quantize",
-            {"target": base_keys(making, name)},
+            {"target": target_keys(making, name)},
             {"target": f"target.{name}"},
             versions("torch", "transformers", *provider.packages),
             {
