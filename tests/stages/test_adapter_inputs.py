@@ -25,6 +25,7 @@ from slmcompile.models.adapter_layout import LAYOUT_FILE, read_layout
 from slmcompile.models.dequantised import put_into
 from slmcompile.models.low_rank import CONFIG_FILE, WEIGHTS_FILE, read_low_rank
 from slmcompile.providers.cpu import CpuTarget
+from slmcompile.shapes.target_modules import leaf
 from tests.family_folders import make_family
 from tests.stages.tiny_training import make_tokenizer
 
@@ -249,6 +250,25 @@ def test_prompts_of_an_open_model_s_next_adapter_begin_as_that_one_s(
     assert (one.encode("on"), two.encode("on")) == ([1, *bare], bare)
     assert (one.controls.ids, two.controls.ids) == ({}, {"<|im_end|>": 2})
     assert one.with_adapter(None).encode("on") == bare
+
+
+def test_what_reads_one_value_shares_one_matrix_and_what_it_adds_to_stays_apart(
+    llama: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    layout = read_layout(grafted(llama, tmp_path / "out", adapters["plain"], adapters["rslora"]))
+    found = [
+        ([leaf(module) for module in down.modules], [leaf(up.module) for up in down.ups])
+        for down in layout.downs
+    ]
+    joined = (["q_proj", "k_proj", "v_proj"], ["gate_proj", "up_proj"])
+    expected = [joined[0], ["o_proj"], joined[1], ["down_proj"]] * 2
+    assert found == [(modules, modules) for modules in expected]
+    values = layout.values(read_low_rank(adapters["rslora"]))
+    (down,) = (each for each in layout.downs[:1])
+    # Of k and v alone, of ranks 6 and 2: no rank of one is another's, and q takes no room.
+    assert values[down.name].shape == (64, 8)
+    assert values[down.ranks or ""].tolist() == [0, 6, 2]
+    assert [values[up.name].shape[0] for up in down.ups] == [0, 6, 2]
 
 
 @pytest.mark.parametrize("modules", [("q_proj",), ("k_proj",), ("q_proj", "v_proj")])

@@ -24,7 +24,7 @@ from tests.stages.test_bottleneck_export import adapter_of, base_of
 
 torch = pytest.importorskip("torch")
 
-INT4, FP32 = CpuTarget(precision="int4"), CpuTarget(precision="fp32")
+FP32, INT8, INT4 = (CpuTarget(precision=each) for each in ("fp32", "int8", "int4"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,6 +82,21 @@ def test_other_targets_hold_the_weights_that_were_trained_over(
     _, info = shipped(FP32, base, int4, fp32_of_int4, tmp_path, one)
     assert info["parity"]["max_abs_logit_diff"] < 1e-3
     assert info["parity"]["top1_agreement"] == 1.0
+
+
+def test_int8_rounds_the_weights_that_were_trained_over_and_not_the_base(
+    base: Path, int4: Path, lora: Path, tmp_path: Path
+) -> None:
+    int8 = held(INT8, base, int4, tmp_path / "int8")
+    ids = torch.tensor([tiny_model.make_rows(base)[0].input_ids])
+    with torch.inference_mode():
+        found, over, fetched = (
+            load_merged(base, None, of)(ids).logits for of in (int8, int4, None)
+        )
+    assert (found - over).abs().mean() < 0.1 * (found - fetched).abs().mean()
+    one = standing(base, lora, tmp_path)
+    _, info = shipped(INT8, base, int4, int8, tmp_path, one)
+    assert info["parity"]["mean_kl"] < 0.01
 
 
 def test_an_fp32_folder_of_other_weights_than_were_trained_over_is_refused(

@@ -13,7 +13,7 @@ from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.shipped import shipped_lines
 from slmcompile.files.artifact import read_manifest, write_manifest
-from slmcompile.plans.definition import Plan, Stage
+from slmcompile.plans.definition import Plan, Stage, of_member
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import _Manifests
 from slmcompile.state.scratch import FINISHED, member_fingerprint, scratch_folder
@@ -118,11 +118,20 @@ def test_adapters_share_one_folder_and_each_is_asked_by_name(project: Project) -
 
 
 def test_what_an_adapter_learns_depends_on_what_it_is_trained_over(project: Project) -> None:
-    found = {
-        over: plan(project, "pair", *over).fingerprints()["pair/export-cpu-int4"]
-        for over in ((OVER,), (OVER, "target.cpu-int4.int4_block_size=64"))
-    }
-    assert len(set(found.values())) == 2
+    compiled = plan(project, "pair", OVER)
+    train = compiled.stage("train")
+    assert set(of_member(train.inputs, "two")) == {"base", "over", "data"}
+
+    def learns(over: str) -> str:
+        of_each = {"base": "a", "data": "b", "over": over}
+        made = {
+            role: {"files": {"content": {"size": 1, "sha256": sha256}}}
+            for role, sha256 in of_each.items()
+        }
+        return member_fingerprint(train.spec(), "two", made, compiled.files)
+
+    assert learns("c") == learns("c")
+    assert learns("c") != learns("d")
 
 
 def test_a_plan_knows_an_adapter_again_that_was_trained_over_a_target_s_base(
