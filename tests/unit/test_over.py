@@ -214,6 +214,23 @@ def test_what_cannot_be_is_refused_while_planning(
     assert error.mend
 
 
+def test_of_several_adapters_none_goes_into_one_graph_as_nodes(project: Project) -> None:
+    from slmcompile import api
+
+    text = RECIPE.replace("[cpu-fp32]", "[cpu-int4, cpu-fp32]")
+    (project.root / "recipes/pair.yaml").write_text(text, encoding="utf-8")
+    for key in (OVER, "+target.cpu-int4.adapters=beside"):
+        given = [key, "train=bottleneck", "train.together=false"]
+        error = refusal(api.plan("pair", given, project=project.root).findings)
+        assert error is not None
+        assert "several adapters of one folder are inputs" in error.what
+        assert error.code == Exit.BAD_RECIPE
+    apart = api.plan("pair", ["train=bottleneck", "train.together=false"], project=project.root)
+    assert refusal(apart.findings) is None
+    alone = api.plan("quickstart", [OVER, "train=bottleneck"], project=project.root)
+    assert refusal(alone.findings) is None
+
+
 def test_adapters_of_a_recipe_have_one_base(project: Project) -> None:
     with pytest.raises(SlmcompileError, match="two is trained over cpu-int4, one over the full"):
         plan(project, "pair", "+adapters.two.train.over=cpu-int4")

@@ -102,6 +102,13 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
     mend = f"choose another train method (train=lora), or take {key} out"
     if reason := method.only_merged(context.recipe.train):
         return refuted(f"no adapter stands beside a base: {reason}", mend, context.at(key))
+    if context.member and "inputs" not in method.forms:
+        return refuted(
+            f"{method.title} goes into the graph as nodes, and several adapters of one folder are"
+            " inputs, of which a program chooses one",
+            mend,
+            context.at(key),
+        )
     if over and "quantization" in type(context.recipe.train).model_fields:
         return refuted(
             f"{method.title} holds the base in 4 bits of its own while it trains",
