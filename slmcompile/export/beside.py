@@ -87,22 +87,26 @@ def export_beside(
             raise BadDataError(
                 "export: no rows to compare torch and ONNX on", "add validation rows"
             )
-    first = load_merged(base, standing[0].trained, over)
+    model: Any = load_merged(base, standing[0].trained, over)
     if merges(standing[0].trained):
-        _as_inputs(first, quantized, standing, out, progress)
+        _as_inputs(model, quantized, standing, out, progress)
     else:
         progress.say("putting the adapter into the base's graph in fp32")
         insert = program(PROVIDERS[target.execution_provider].inserter)
-        insert(quantized, adapters_of(first), out)
+        insert(quantized, adapters_of(model), out)
     for each in standing:
         _place(out / prompt_file(each.name))
         shutil.copyfile(each.prompt_file, out / prompt_file(each.name))
     found = {}
     for each in standing:
-        model = first if each is standing[0] else load_merged(base, each.trained, over)
+        model = model or load_merged(base, each.trained, over)
         told = Prefixed(progress, each.name) if each.name else progress
-        exported = onnx_model.load(out, spinning=False, adapter=chosen(out, each.name))
-        found[each.name] = {"parity": proved(target, model, exported, each.rows, told)}
+        asked = chosen(out, each.name)
+        figures = proved(
+            *(target, model, onnx_model.load(out, spinning=False, adapter=asked)), each.rows, told
+        )
+        found[each.name] = {"parity": figures}
+        model = None  # one at a time is in memory
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
