@@ -57,16 +57,6 @@ class Product:
     rows: slice
     features: slice
 
-    @property
-    def output(self) -> Any:
-        """The value that the node gives, all of its rows; a bias is added behind it."""
-        return self.node.outputs[0]
-
-    @property
-    def whole(self) -> bool:
-        """Whether all that the node gives is the module's."""
-        return self.rows == slice(0, widths(self.node)[0])
-
 
 @dataclass(frozen=True, eq=False)
 class Embedding:

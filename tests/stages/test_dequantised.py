@@ -203,7 +203,7 @@ def test_projections_that_the_graph_has_apart_are_found_too(
 def test_which_rows_of_which_product_a_module_is(
     base_of: Callable[[str, bool | None], Path], llama: Path, int4: Path, tmp_path: Path
 ) -> None:
-    def of(base: Path, folder: Path) -> dict[str, list[tuple[str, slice, slice, bool]]]:
+    def of(base: Path, folder: Path) -> dict[str, list[tuple[str, slice, slice]]]:
         linears = {
             name: tuple(module.weight.shape)
             for name, module in opened(base).named_modules()
@@ -211,24 +211,24 @@ def test_which_rows_of_which_product_a_module_is(
         }
         return {
             name.removeprefix("model.layers.1."): [
-                (part.output.name, part.rows, part.features, part.whole) for part in parts
+                (part.node.outputs[0].name, part.rows, part.features) for part in parts
             ]
             for name, parts in products(ir.load(folder / "model.onnx"), linears).items()
         }
 
     found = of(llama, int4)
     qkv = "/model/layers.1/attn/qkv_proj/MatMul/output_0"
-    assert found["self_attn.q_proj"] == [(qkv, slice(0, 64), slice(0, 64), False)]
-    assert found["self_attn.k_proj"] == [(qkv, slice(64, 96), slice(0, 32), False)]
-    assert found["self_attn.v_proj"] == [(qkv, slice(96, 128), slice(0, 32), False)]
-    assert found["lm_head"] == [("logits", slice(0, 320), slice(0, 320), True)]
+    assert found["self_attn.q_proj"] == [(qkv, slice(0, 64), slice(0, 64))]
+    assert found["self_attn.k_proj"] == [(qkv, slice(64, 96), slice(0, 32))]
+    assert found["self_attn.v_proj"] == [(qkv, slice(96, 128), slice(0, 32))]
+    assert found["lm_head"] == [("logits", slice(0, 320), slice(0, 320))]
     phi3 = base_of("phi3", None)
     found = of(phi3, built(phi3, "int4", tmp_path))
-    assert found["self_attn.qkv_proj"] == [(qkv, slice(0, 128), slice(0, 128), True)]
+    assert found["self_attn.qkv_proj"] == [(qkv, slice(0, 128), slice(0, 128))]
     mlp = "/model/layers.1/mlp"
     assert found["mlp.gate_up_proj"] == [
-        (f"{mlp}/gate_proj/MatMul/output_0", slice(0, 128), slice(0, 128), True),
-        (f"{mlp}/up_proj/MatMul/output_0", slice(0, 128), slice(128, 256), True),
+        (f"{mlp}/gate_proj/MatMul/output_0", slice(0, 128), slice(0, 128)),
+        (f"{mlp}/up_proj/MatMul/output_0", slice(0, 128), slice(128, 256)),
     ]
 
 
