@@ -65,10 +65,10 @@ def predict(context: CheckContext) -> Memory | None:
         )
     training = training_memory(recipe.train, model, decoder, found, rows, steps, answering)
     read = _read_back(recipe, model)
-    for other in context.beside:
+    for other in context.trained_with:
         # The base is there once; rows, activations, adapters and their optimizers are everyone's.
         shared = METHODS[recipe.train.method].memory.base(recipe.train, model)
-        alone = predict(replace(other, beside=()))
+        alone = predict(replace(other, trained_with=()))
         if alone is not None:
             training += Interval(
                 max(0.0, alone.training.low - shared - LIBRARIES.low),

@@ -35,7 +35,7 @@ class CheckContext:
         pending: kinds of stages that will run; ``None`` where that is not known, so any may.
         untouched: whether no stage will run or be restored.
         member: which adapter's, of a recipe with several.
-        beside: the contexts of the adapters that are trained together with it.
+        trained_with: the contexts of the adapters that are trained together with it.
     """
 
     project: Project
@@ -51,7 +51,7 @@ class CheckContext:
     pending: frozenset[str] | None = None
     untouched: bool = False
     member: str = ""
-    beside: tuple[CheckContext, ...] = ()
+    trained_with: tuple[CheckContext, ...] = ()
 
     @property
     def compiled(self) -> Plan:

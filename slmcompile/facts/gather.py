@@ -33,7 +33,7 @@ def contexts_of(
     return {
         name: replace(
             context,
-            beside=tuple(each for other, each in found.items() if together and other != name),
+            trained_with=tuple(each for other, each in found.items() if together and other != name),
         )
         for name, context in found.items()
     }

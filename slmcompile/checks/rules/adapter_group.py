@@ -36,7 +36,7 @@ def one_base(context: CheckContext) -> Verdict:
             code=Exit.BUG,
         )
     method = METHODS[context.recipe.train.method]
-    if not context.beside:
+    if not context.trained_with:
         trained = "no adapter" if method.writes == "model" else "one adapter"
         return proved(f"{trained}, one base with its tokenizer ({bases.pop()})")
     if reason := method.alone(context.recipe.train):
@@ -53,7 +53,7 @@ def one_base(context: CheckContext) -> Verdict:
             context.at(f"train.{key}"),
         )
     return proved(
-        f"{len(context.beside) + 1} adapters, one base with its tokenizer ({bases.pop()}),"
+        f"{len(context.trained_with) + 1} adapters, one base with its tokenizer ({bases.pop()}),"
         " opened in one way"
     )
 
@@ -62,7 +62,7 @@ def _differing(context: CheckContext) -> Iterator[tuple[str, object, object, str
     """Keys that another adapter has another value of: the key, both values, whose."""
     for key in _IN_COMMON:
         own = getattr(context.recipe.train, key, None)
-        for other in context.beside:
+        for other in context.trained_with:
             theirs = getattr(other.recipe.train, key, None)
             if own != theirs:
                 yield key, own, theirs, other.member

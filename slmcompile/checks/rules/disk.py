@@ -61,7 +61,7 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
     base_is_there = unknown or context.idle("base")
     quantizes = not (unknown or context.idle("quantize"))
     trains, exports = not context.idle("train"), not context.idle("export")
-    trainings = [each.recipe.train for each in (context, *context.beside)]
+    trainings = [each.recipe.train for each in (context, *context.trained_with)]
     found = [trainable(train, model) for train in trainings]
     copy = 4.0 * model.parameters
     targets = quantized = copied = 0.0

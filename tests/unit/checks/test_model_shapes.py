@@ -472,11 +472,13 @@ def test_adapters_that_are_trained_together_take_their_room_together(project: Pr
     given = context(project, "target=[cpu-int4,cpu-fp32]")
     model = architecture_of(given)
     assert model is not None
-    own, all_ = (disk_of(each, model) for each in (given, replace(given, beside=(given, given))))
+    own, all_ = (
+        disk_of(each, model) for each in (given, replace(given, trained_with=(given, given)))
+    )
     assert (all_.checkpoints, all_.trained) == (3 * own.checkpoints, 3 * own.trained)
     assert (all_.exports, all_.copy) == (3 * own.exports, own.copy)
     over = context(project, "target=[cpu-int4,cpu-fp32]", "train.over=cpu-int4")
-    own, all_ = (disk_of(each, model) for each in (over, replace(over, beside=(over, over))))
+    own, all_ = (disk_of(each, model) for each in (over, replace(over, trained_with=(over, over))))
     assert all_.quantized == own.quantized
     assert all_.exports - own.exports == pytest.approx(2 * 2 * own.trained)
 
