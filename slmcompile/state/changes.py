@@ -19,8 +19,9 @@ from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import printable
 from slmcompile.files.artifact import MANIFEST, read_manifest, verify
 from slmcompile.plans.artifacts import ADAPTERS, ASKED_BY, TUNED
-from slmcompile.plans.definition import OF_MEMBER, Plan, Stage, of_member
+from slmcompile.plans.definition import OF_MEMBER, Plan, Stage, of_member, shared_stage
 from slmcompile.plans.kinds import KINDS
+from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.project import Project
 from slmcompile.state import finished
 from slmcompile.state.failure import failed_on
@@ -405,10 +406,33 @@ def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reaso
     """What differs between the spec that a stage has and an earlier one of its kind."""
     found = identity_reasons(plan, stage, old, stage.spec())
     known = {reason.subject for reason in found}
-    return [
-        *found,
-        *(each for each in _artifact_reasons(plan, stage, old) if each.subject not in known),
-    ]
+    others = (*_base_reasons(plan, stage, old), *_artifact_reasons(plan, stage, old))
+    return [*found, *(each for each in others if each.subject not in known)]
+
+
+def _base_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[Reason]:
+    """The key by which a stage reads a quantised base that it did not read, or no more.
+
+    It is in no config: what it names is an input.
+    """
+    before = old.get("inputs", {})
+    if (OVER in before) != (OVER in stage.inputs):
+        key = "train.over"
+        then, now = (_target_of(inputs.get(OVER)) for inputs in (before, stage.inputs))
+    elif (BASE_ALONE in before) != (BASE_ALONE in stage.inputs):
+        key = f"target.{stage.artifact}.adapters"
+        then = "beside" if BASE_ALONE in before else None
+        now = plan.effective["target"].get(stage.artifact, {}).get("adapters")
+    else:
+        return
+    yield Reason("key", key, then, now, where=plan.origins.get(key, ""))
+
+
+def _target_of(base: Any) -> str | None:
+    """The target whose base lies in a folder; None of no folder."""
+    if not isinstance(base, str):
+        return None
+    return shared_stage(base.rpartition("/")[2]).removeprefix("quantize-")
 
 
 def _artifact_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[Reason]:

@@ -12,12 +12,15 @@ from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.explain.shipped import shipped_lines
+from slmcompile.explain.why import explain
+from slmcompile.explain.why_text import explain_text
 from slmcompile.files.artifact import read_manifest, write_manifest
 from slmcompile.plans.definition import Plan, Stage, of_member
 from slmcompile.recipe.project import Project
-from slmcompile.state.changes import _Manifests
+from slmcompile.state.changes import _Manifests, changes
 from slmcompile.state.scratch import FINISHED, member_fingerprint, scratch_folder
 from slmcompile.state.state import Cache
+from tests.pretend import pretend_run
 from tests.projects import make_project
 from tests.unit.test_adapters import GROUP, RECIPE, TUNED
 
@@ -176,6 +179,29 @@ def test_what_goes_on_from_an_adapter_over_a_base_says_what_itself_is_over(
     export = both.stage("export", "cpu-int8")
     assert both.stage("train").inputs["over"] == export.inputs["quantized"]
     assert shipped_lines(both)[0].startswith("Trained over the weights that cpu-int8 holds")
+
+
+def test_the_key_that_names_a_base_is_why_it_is_read(project: Project) -> None:
+    compiled, beside = plan(project, "quickstart"), "+target.cpu-int4.adapters=beside"
+    pretend_run(project, compiled)
+
+    def keys(*overrides: str) -> dict[str, tuple[object, object, str]]:
+        return {
+            change.stage.name: (reason.old, reason.new, reason.subject)
+            for change in changes(project, plan(project, "quickstart", *overrides))
+            for reason in change.reasons
+            if reason.cause == "key" and change.stage.name not in {"check", "report"}
+        }
+
+    named = (None, "cpu-int4", "train.over")
+    reads = ("train", "answer-torch", *(f"export-{name}" for name in compiled.effective["target"]))
+    assert keys(OVER) == dict.fromkeys(reads, named)
+    assert keys(beside) == {"export-cpu-int4": (None, "beside", "target.cpu-int4.adapters")}
+    over = plan(project, "quickstart", OVER)
+    told = explain_text(explain(project, over, over.stage("train")))
+    assert "not to run: set train.over back to null" in told
+    pretend_run(project, over)
+    assert keys() == dict.fromkeys(reads, ("cpu-int4", None, "train.over"))
 
 
 def test_an_adapter_stands_beside_a_base_that_it_was_not_trained_over(project: Project) -> None:
