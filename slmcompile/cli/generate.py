@@ -29,7 +29,7 @@ from slmcompile.execution.committed import (
 )
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
-from slmcompile.plans.artifacts import prompt_file
+from slmcompile.plans.artifacts import adapter_file, prompt_file
 from slmcompile.plans.definition import stage_name
 from slmcompile.recipe.project import Project, find_project, nearest
 
@@ -234,6 +234,9 @@ def _find(project: Project, recipe: str, adapter: str | None, target: str | None
             f"{recipe}: {name} was never exported here", f"run `slmcompile run {recipe}`"
         )
     artifact.read_manifest(folder)
+    if chosen:
+        # A weight of an adapter may be another one in a file that can be read.
+        artifact.verify_file(folder, adapter_file(chosen))
     rendered = prompt_file(chosen)
     prompt = read_output_json(folder, rendered)
     if not isinstance(prompt, dict) or not prompt.get("columns"):

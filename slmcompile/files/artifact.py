@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 MAX_MANIFEST = 8 << 20
+_MADE_AGAIN = "remove the folder and run the recipe again"
 
 
 def sha256_file(path: Path) -> str:
@@ -246,13 +247,27 @@ def verify(folder: Path, *, read: bool = True) -> dict[str, Any]:
     manifest = read_manifest(folder)
     found = _files(folder)
     expected: dict[str, dict[str, Any]] = manifest["files"]
-    mend = "remove the folder and run the recipe again"
     for name in sorted(expected.keys() ^ found.keys()):
         problem = "is missing" if name in expected else "is not in the manifest"
-        raise CorruptError(f"{folder / name}: {problem}", mend)
+        raise CorruptError(f"{folder / name}: {problem}", _MADE_AGAIN)
     for name, entry in expected.items():
-        path = found[name]
-        same = path.stat().st_size == entry["size"]
-        if not same or (read and sha256_file(path) != entry["sha256"]):
-            raise CorruptError(f"{path}: its bytes are not those that were written", mend)
+        _require_same(found[name], entry, read=read)
     return manifest
+
+
+def verify_file(folder: Path, name: str) -> None:
+    """Checks one file of an artifact, which costs less than all of them.
+
+    Raises:
+        CorruptError: it is missing or has other bytes than its manifest says (exit 74).
+    """
+    entry = read_manifest(folder)["files"].get(name)
+    if entry is None or not (folder / name).is_file():
+        raise CorruptError(f"{folder / name}: is missing, or not in the manifest", _MADE_AGAIN)
+    _require_same(folder / name, entry)
+
+
+def _require_same(path: Path, entry: Mapping[str, Any], *, read: bool = True) -> None:
+    same = path.stat().st_size == entry["size"]
+    if not same or (read and sha256_file(path) != entry["sha256"]):
+        raise CorruptError(f"{path}: its bytes are not those that were written", _MADE_AGAIN)

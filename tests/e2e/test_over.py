@@ -102,10 +102,14 @@ def test_a_damaged_adapter_is_told_and_answers_nothing(work: Workplace, tmp_path
     shutil.copyfile(path, tmp_path / "whole")
     path.parent.chmod(0o755)
     path.unlink()
-    path.write_bytes((tmp_path / "whole").read_bytes()[:100])
-    done = work.run("generate", "duo", "turn on the lamp", "--adapter", "one", code=Exit.CORRUPT)
-    assert "one.onnx_adapter: damaged" in done.stderr
-    assert not done.stdout
+    whole = (tmp_path / "whole").read_bytes()
+    # Cut short, and with one bit of a weight turned.
+    for damaged in (whole[:100], whole[:-9] + bytes([whole[-9] ^ 64]) + whole[-8:]):
+        path.write_bytes(damaged)
+        asked = ("generate", "duo", "turn on the lamp", "--adapter", "one")
+        done = work.run(*asked, code=Exit.CORRUPT)
+        assert "one.onnx_adapter: its bytes are not those that were written" in done.stderr
+        assert not done.stdout
     path.unlink()
     shutil.copyfile(tmp_path / "whole", path)
 

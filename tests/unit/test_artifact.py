@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import CorruptError
-from slmcompile.files.artifact import MANIFEST, verify, write_manifest, write_text
+from slmcompile.files.artifact import MANIFEST, verify, verify_file, write_manifest, write_text
 
 
 @pytest.fixture
@@ -64,6 +64,20 @@ def test_files_may_be_links_into_dvcs_cache(folder: Path, tmp_path: Path) -> Non
         (folder / name).rename(tmp_path / name)
         (folder / name).symlink_to(tmp_path / name)
     assert list(verify(folder)["files"]) == ["made"]
+
+
+def test_one_file_is_checked_by_itself(folder: Path) -> None:
+    (folder / "other").write_text("not in the manifest", encoding="utf-8")
+    verify_file(folder, "made")
+    for name in ("other", "nowhere"):
+        with pytest.raises(CorruptError, match=f"{name}: is missing"):
+            verify_file(folder, name)
+    (folder / "made").write_text("y", encoding="utf-8")
+    with pytest.raises(CorruptError, match="made: its bytes are not those that were written"):
+        verify_file(folder, "made")
+    (folder / "made").unlink()
+    with pytest.raises(CorruptError, match="made: is missing"):
+        verify_file(folder, "made")
 
 
 def test_text_is_never_written_through_a_link(tmp_path: Path) -> None:
