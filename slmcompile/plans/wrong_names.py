@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from slmcompile.console.errors import BadRecipeError
 from slmcompile.metrics import AGAINST_FORGETTING, METRICS
 from slmcompile.plans.artifacts import RESERVED, TUNED
+from slmcompile.plans.beside import bases_of
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.overrides import shown
@@ -19,6 +20,9 @@ from slmcompile.templates import TEMPLATES
 
 _LONGEST_NAME = 64
 """Characters of a target's or adapter's name, and so of the two joined."""
+
+_AROUND_A_BASE = len("quantize--12345678")
+"""Characters beside a target's name in that of the pipeline that makes its base."""
 
 
 def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
@@ -30,7 +34,8 @@ def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
             "name at least one, e.g. `- target: [cpu-int8]`",
         )
     yield from _names_taken(composed)
-    yield from _over_what(composed)
+    wrong_over = [*_over_what(composed)]
+    yield from wrong_over or _too_long_for_a_base(composed)
     yield from _of_all_adapters(composed)
     for view in composed.members.values():
         yield from _files_missing(view)
@@ -104,6 +109,17 @@ def _over_what(composed: Composed) -> Iterator[BadRecipeError]:
                 f"{where}: {name} is trained over {over or 'the full-precision base'}, {first} over"
                 f" {common or 'the full-precision base'}; adapters of a recipe have one base",
                 f"give {key} once, for all of them",
+            )
+
+
+def _too_long_for_a_base(composed: Composed) -> Iterator[BadRecipeError]:
+    """Targets whose base cannot be named by them."""
+    for name in bases_of(composed):
+        if len(name) + _AROUND_A_BASE > _LONGEST_NAME:
+            yield BadRecipeError(
+                f"{composed.origin(('target', name))}: target.{name}: the name is longer than"
+                f" {_LONGEST_NAME - _AROUND_A_BASE} characters, and adapters stand beside its base",
+                "choose a shorter name for the target",
             )
 
 

@@ -240,6 +240,27 @@ def test_what_cannot_be_is_refused_while_planning(
     assert error.mend
 
 
+def test_a_base_is_named_by_its_target_and_its_plan_can_be_applied(
+    project: Project, tmp_path: Path
+) -> None:
+    from slmcompile import api
+    from slmcompile.explain.saved import load
+
+    def named(length: int, *overrides: str) -> None:
+        name = "x" * length
+        target = f"{name}: {{execution_provider: cpu, precision: int4}}\n"
+        (project.root / f"conf/target/{name}.yaml").write_text(target, encoding="utf-8")
+        given = [f"target=[{name}]", "gates=[]", *(each.format(name) for each in overrides)]
+        planned = api.plan("quickstart", given, project=project.root)
+        api.save_plan(project, planned, tmp_path / "saved.plan")
+        assert load(tmp_path / "saved.plan").fingerprints == planned.plan.fingerprints()
+
+    named(46, "train.over={}")
+    for overrides in (("train.over={}",), ("+target.{}.adapters=beside",)):
+        with pytest.raises(SlmcompileError, match="the name is longer than 46 characters"):
+            named(47, *overrides)
+
+
 def test_of_several_adapters_none_goes_into_one_graph_as_nodes(project: Project) -> None:
     from slmcompile import api
 
