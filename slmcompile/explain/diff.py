@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slmcompile.plans.definition import OF_MEMBER, Plan, Stage
-from slmcompile.state.changes import Reason, file_reason, identity_reasons
+from slmcompile.state.reasons import Reason, file_reason, identity_reasons
 from slmcompile.state.specs import differences
 
 Metrics = Mapping[str, Mapping[str, Any]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slmcompile.console.printable import printable
 from slmcompile.explain.diff import Difference, KeyDifference, MetricDifference, StageDifference
-from slmcompile.state.changes import Reason
+from slmcompile.state.reasons import Reason
 from slmcompile.state.short_values import short_pair
 
 _SHOWN = 3

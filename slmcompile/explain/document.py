@@ -18,7 +18,8 @@ from slmcompile.plans.definition import Stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.registry.scalars import Identifier, Sha256
-from slmcompile.state.changes import Action, Reason
+from slmcompile.state.changes import Action
+from slmcompile.state.reasons import Reason
 
 _DEEPEST = 64
 _MOST_VALUES = 150_000

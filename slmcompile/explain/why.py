@@ -19,14 +19,8 @@ from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state import journal
-from slmcompile.state.changes import (
-    Action,
-    Change,
-    Reason,
-    changes,
-    read_locks,
-    spec_reasons,
-)
+from slmcompile.state.changes import Action, Change, changes, read_locks
+from slmcompile.state.reasons import Reason, spec_reasons
 from slmcompile.state.specs import replaced_spec
 
 _LARGEST_HASHED = 64 * 1024 * 1024

@@ -16,23 +16,21 @@ from functools import partial
 from typing import Any, Literal
 
 from slmcompile.console.errors import CorruptError
-from slmcompile.console.printable import printable
 from slmcompile.files.artifact import MANIFEST, read_manifest, verify
-from slmcompile.plans.artifacts import ADAPTERS, ASKED_BY, TUNED
-from slmcompile.plans.definition import OF_MEMBER, Plan, Stage, of_member, shared_stage
+from slmcompile.plans.artifacts import ADAPTERS
+from slmcompile.plans.definition import Plan, Stage, of_member
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.project import Project
 from slmcompile.state import finished
 from slmcompile.state.failure import failed_on
+from slmcompile.state.reasons import Cause, Reason, file_reason, spec_reasons
 from slmcompile.state.scratch import (
     FINISHED,
     member_fingerprint,
     scratch_folder,
     work_fingerprint,
 )
-from slmcompile.state.short_values import short_pair
-from slmcompile.state.specs import differences, old_spec, replaced_spec
+from slmcompile.state.specs import old_spec, replaced_spec
 from slmcompile.state.state import (
     Cache,
     Here,
@@ -44,102 +42,12 @@ from slmcompile.state.state import (
 )
 
 Action = Literal["run", "restore", "unchanged"]
-Cause = Literal[
-    "failed",
-    "first_run",
-    "key",
-    "package",
-    "epoch",
-    "file",
-    "input",
-    "output",
-    "edited",
-    "cache",
-    "command",
-]
-
 Locks = Mapping[str, Mapping[str, Locked]]
 """What DVC remembers of each pipeline: stages by name."""
 
 
 _spec_md5s: OrderedDict[bytes, str] = OrderedDict()
 _KEPT = 65536
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a stage does not stay as it is.
-
-    Attributes:
-        cause: a stable word for programs.
-        subject: the key, package, file, input or output; what a failed stage said; empty for a
-            spec that is not known.
-        old: what it was, where that is known.
-        new: what it is; for a failed stage, how to mend it.
-        where: ``file:line`` of a key, or of the one that names a file of several sources.
-        source: of a file, the name of its source where there are several.
-    """
-
-    cause: Cause
-    subject: str = ""
-    old: Any = None
-    new: Any = None
-    where: str = ""
-    source: str = ""
-
-    def sentence(self) -> str:
-        """One phrase for a person."""
-        return printable(self._sentence())
-
-    @property
-    def of_source(self) -> str:
-        """`` (source polite)``: of a file whose source is one of several."""
-        return f" (source {self.source})" if self.source else ""
-
-    @property
-    def adapter(self) -> str:
-        """The adapter that a recipe has and had not, or the other way round; else empty."""
-        above, _, name = self.subject.partition(".")
-        other = self.cause != "key" or above != "adapters" or "." in name
-        return "" if other or (self.old is None) == (self.new is None) else name
-
-    def _sentence(self) -> str:
-        values = " → ".join(short_pair(self.old, self.new))
-        match self.cause:
-            case "first_run" | "command":
-                return _ALONE[self.cause]
-            case "failed":
-                return f"failed here: {self.subject}"
-            case "key":
-                return self._of_key(values)
-            case "package":
-                return f"package {self.subject} {values}"
-            case "epoch":
-                return f"slmcompile's own code for {self.subject} changed (epoch {values})"
-            case "file":
-                return f"{self.subject}{self.of_source} changed"
-            case "input":
-                return f"input {self.subject} changed"
-            case "output" | "edited" | "cache":
-                return f"output {self.subject} {_OUTPUT[self.cause]}"
-
-    def _of_key(self, values: str) -> str:
-        if not self.subject:
-            return "its spec changed (what it ran from is not known)"
-        if self.adapter:
-            return f"adapter {self.adapter} {'joins' if self.old is None else 'leaves'}"
-        return f"{self.subject} {values}"
-
-
-_ALONE: Mapping[str, str] = {
-    "first_run": "has not run here",
-    "command": "its command changed",
-}
-_OUTPUT: Mapping[str, str] = {
-    "output": "is missing",
-    "edited": "is not as it was written",
-    "cache": "is here, its cache object is missing",
-}
 
 
 @dataclass(frozen=True)
@@ -393,109 +301,3 @@ def _reasons(
             reasons.append(Reason("input", role, locked.deps.get(path), deps[path]))
     # Another spec that says the same, of folders that lie elsewhere.
     return tuple(reasons or ([Reason("input", "folder")] if relocated else []))
-
-
-def file_reason(plan: Plan, stage: Stage, path: str, old: str | None, new: str | None) -> Reason:
-    """That a file changed, and of several sources which one it is of."""
-    source = stage.source_of(path)
-    where = plan.origins.get(stage.key_of(path), "") if source else ""
-    return Reason("file", path, old, new, where, source)
-
-
-def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reason]:
-    """What differs between the spec that a stage has and an earlier one of its kind."""
-    found = identity_reasons(plan, stage, old, stage.spec())
-    known = {reason.subject for reason in found}
-    others = (*_base_reasons(plan, stage, old), *_artifact_reasons(plan, stage, old))
-    return [*found, *(each for each in others if each.subject not in known)]
-
-
-def _base_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[Reason]:
-    """The key by which a stage reads a quantised base that it did not read, or no more.
-
-    It is in no config: what it names is an input.
-    """
-    before = old.get("inputs", {})
-    if (OVER in before) != (OVER in stage.inputs):
-        key = "train.over"
-        then, now = (_target_of(inputs.get(OVER)) for inputs in (before, stage.inputs))
-    elif (BASE_ALONE in before) != (BASE_ALONE in stage.inputs):
-        key = f"target.{stage.artifact}.adapters"
-        then = "beside" if BASE_ALONE in before else None
-        now = plan.effective["target"].get(stage.artifact, {}).get("adapters")
-    else:
-        return
-    yield Reason("key", key, then, now, where=plan.origins.get(key, ""))
-
-
-def _target_of(base: Any) -> str | None:
-    """The target whose base lies in a folder; None of no folder."""
-    if not isinstance(base, str):
-        return None
-    return shared_stage(base.rpartition("/")[2]).removeprefix("quantize-")
-
-
-def _artifact_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[Reason]:
-    """Keys by which there are other artifacts than before, of a stage that reads them all."""
-    before = old.get("inputs", {})
-    told: set[str] = set()
-    for role in sorted(before.keys() ^ stage.inputs.keys()):
-        kind, _, rest = role.partition("-")
-        artifact, _, member = rest.partition(OF_MEMBER)
-        now = role in stage.inputs
-        stays = all(_has_member(config, member) for config in (old.get("config", {}), stage.config))
-        if artifact in told or (member and not stays):
-            continue  # said of another adapter, or an adapter has come or gone, which is said
-        told.add(artifact)
-        if artifact in ASKED_BY:
-            key: str = ASKED_BY[artifact]
-            yield Reason("key", key, not now, now, where=plan.origins.get(key, ""))
-        elif kind == "answer" and artifact != TUNED:
-            key, target = f"target.{artifact}", plan.effective["target"].get(artifact)
-            where = plan.origins.get(key, "")
-            yield Reason("key", key, None if now else {}, target, where=where)
-
-
-def _has_member(config: Mapping[str, Any], member: str) -> bool:
-    members = config.get("members")
-    return isinstance(members, Mapping) and member in members
-
-
-def identity_reasons(
-    plan: Plan, stage: Stage, old: Mapping[str, Any], new: Mapping[str, Any]
-) -> list[Reason]:
-    """Epoch, packages and keys that differ between two identities of one stage."""
-    reasons: list[Reason] = []
-    if old.get("epoch") != new["epoch"]:
-        reasons.append(Reason("epoch", stage.kind, old.get("epoch"), new["epoch"]))
-    for name, pair in differences(old.get("epochs", {}), new.get("epochs", {})).items():
-        # Of an entry that its table has not raised no spec says that it is at 1, nor of one that it
-        # does not use: where only one of the two names it, a key is why.
-        entry = name.rpartition(" ")[2]
-        if _mentions(old.get("config", {}), entry) == _mentions(new["config"], entry):
-            reasons.append(Reason("epoch", name, pair[0] or 1, pair[1] or 1))
-    packages = differences(old.get("packages", {}), new["packages"])
-    config = differences(old.get("config", {}), new["config"])
-    # Which packages are whose, of a training of several adapters, is told by what changed them.
-    config = {key: pair for key, pair in config.items() if not key.startswith("depends.")}
-    if stage.kind == "report":  # it lists the versions that made what it reports on
-        listed = [key for key in config if key.startswith("packages.")]
-        packages |= {key.removeprefix("packages."): config.pop(key) for key in listed}
-        if len(config) > 1:  # what they changed says more
-            config.pop("overrides", None)
-    reasons += [Reason("package", name, *pair) for name, pair in packages.items()]
-    for key, pair in config.items():
-        section, _, name = key.partition(".")
-        whole = section == "members" and "." not in name and None in pair
-        named = f"adapters.{name}" if whole else stage.recipe_key(key)
-        reasons.append(Reason("key", named, *pair, where=plan.origins.get(named, "")))
-    return reasons
-
-
-def _mentions(values: Any, text: str) -> bool:
-    """Whether a text is one of the values below."""
-    if isinstance(values, Mapping):
-        return any(_mentions(below, text) for below in values.values())
-    if isinstance(values, list | tuple):
-        return any(_mentions(below, text) for below in values)
-    return bool(values == text)

@@ -12,7 +12,8 @@ import pytest
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.recipe.project import Project
 from slmcompile.state import state
-from slmcompile.state.changes import Change, changes, identity_reasons
+from slmcompile.state.changes import Change, changes
+from slmcompile.state.reasons import identity_reasons
 from slmcompile.state.short_values import short_pair
 from slmcompile.state.specs import parse_spec
 from slmcompile.state.state import Cache, read_lock
