@@ -23,6 +23,7 @@ from slmcompile.data.store import Row
 from slmcompile.export.adapter_inputs import graft
 from slmcompile.export.built import sizes
 from slmcompile.export.parity import proved
+from slmcompile.files.artifact import MANIFEST
 from slmcompile.inference import onnx_model
 from slmcompile.inference.onnx_adapters import chosen
 from slmcompile.models.adapter_file import write_adapter_file
@@ -94,6 +95,8 @@ def export_beside(
         progress.say("putting the adapter into the base's graph in fp32")
         insert = program(PROVIDERS[target.execution_provider].inserter)
         insert(quantized, adapters_of(model), out)
+    # That of the base's folder came along with its other files, and is not of this one.
+    (out / MANIFEST).unlink(missing_ok=True)
     for each in standing:
         _place(out / prompt_file(each.name))
         shutil.copyfile(each.prompt_file, out / prompt_file(each.name))

@@ -13,7 +13,7 @@ from slmcompile.console.errors import CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.beside import Standing, export_beside
 from slmcompile.export.quantize import quantize
-from slmcompile.files.artifact import sha256_file
+from slmcompile.files.artifact import MANIFEST, sha256_file, write_manifest
 from slmcompile.inference import onnx_model
 from slmcompile.inference.onnx_adapters import chosen
 from slmcompile.models.merge import load_merged
@@ -58,6 +58,7 @@ def held(target: CpuTarget, base: Path, over: Path | None, folder: Path) -> Path
     info = quantize(target, base, over, folder / "out", folder / "scratch", Silent())
     assert not list((folder / "scratch").iterdir())
     assert (info["relative_error"] < 1e-6) == (target.precision == "fp32")
+    write_manifest(folder / "out", "quantize", info)
     return folder / "out"
 
 
@@ -82,6 +83,19 @@ def test_other_targets_hold_the_weights_that_were_trained_over(
     _, info = shipped(FP32, base, int4, fp32_of_int4, tmp_path, one)
     assert info["parity"]["max_abs_logit_diff"] < 1e-3
     assert info["parity"]["top1_agreement"] == 1.0
+
+
+def test_over_int8_the_head_has_weights_of_its_own_in_every_target(
+    base: Path, lora: Path, tmp_path: Path
+) -> None:
+    """In int8 the embedding stays as it is, and the head that was it is rounded."""
+    int8 = held(INT8, base, None, tmp_path / "int8")
+    one = standing(base, lora, tmp_path)
+    for target, most in ((FP32, 1e-6), (INT4, 0.05)):
+        own = held(target, base, int8, tmp_path / target.precision)
+        out, info = shipped(target, base, int8, own, tmp_path, one)
+        assert info["parity"]["mean_kl"] < most
+        shutil.rmtree(out)
 
 
 def test_int8_rounds_the_weights_that_were_trained_over_and_not_the_base(
@@ -121,6 +135,7 @@ def test_the_base_is_copied_as_it_is_and_its_adapter_answers_by_default(
     off, learnt = np.abs(found - expected).mean(), np.abs(untrained - expected).mean()
     assert off < 0.1 * learnt
     assert info["parity"]["mean_abs_logit_diff"] < 0.1 * learnt
+    assert not (out / MANIFEST).exists()
     assert info["size_bytes"] > info["weights_bytes"] > (int4 / "model.onnx.data").stat().st_size
 
 
