@@ -6,12 +6,9 @@ was quantised before. Over which of the recipe's quantised bases it was trained 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from slmcompile.plans.sections import typed
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slmcompile.plans.making import Making
     from slmcompile.recipe.compose import Composed
     from slmcompile.recipe.schema import Recipe
 
@@ -40,13 +37,3 @@ def bases_of(composed: Composed) -> list[str]:
     view = next(iter(composed.members.values())).recipe
     beside = [name for name in sorted(view.target) if stands_beside(view, name)]
     return sorted(beside, key=lambda name: name != over)
-
-
-def target_keys(making: Making, target: str) -> dict[str, Any]:
-    """What a target's stages read of its section: not how adapters come to it.
-
-    That says which stages there are.
-    """
-    recipe = making.composed.whole
-    values = typed(recipe.target[target], making.values["target"][target])
-    return {key: value for key, value in values.items() if key != "adapters"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slmcompile.plans.beside import stands_beside, target_keys
+from slmcompile.plans.beside import stands_beside
 from slmcompile.plans.definition import stage_name
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
-from slmcompile.plans.kinds.quantize import BASE_ALONE, trained_over
+from slmcompile.plans.kinds.quantize import BASE_ALONE, target_keys, trained_over
 from slmcompile.providers import PROVIDERS
 
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from slmcompile.plans.beside import bases_of, over_of, target_keys
+from slmcompile.plans.beside import bases_of, over_of
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.sections import typed
 from slmcompile.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def trained_over(making: Making) -> dict[str, Stage]:
     """The stage whose base is trained over, as an input; none where it is the fetched one."""
     over = over_of(making.composed)
     return {OVER: making.stage("quantize", over)} if over else {}
+
+
+def target_keys(making: Making, target: str) -> dict[str, Any]:
+    """What a target's stages read of its section: not how adapters come to it.
+
+    That says which stages there are.
+    """
+    recipe = making.composed.whole
+    values = typed(recipe.target[target], making.values["target"][target])
+    return {key: value for key, value in values.items() if key != "adapters"}
 
 
 ENTRIES = (
