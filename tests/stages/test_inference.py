@@ -164,7 +164,7 @@ def test_what_generate_says_of_an_answers_end_is_what_evaluation_says(
     model = onnx_model.load(tmp_path / "out", 1)
     encoded = [prompt]
     model.encode = lambda _: list(encoded[0])  # type: ignore[method-assign]
-    asked = talk._Export("tiny", "", "cpu-fp32", tmp_path / "out", {})
+    asked = talk._Export("tiny", "", "cpu-fp32", tmp_path / "out", "", {})
     for limit in (place - 1, place, place + 1):
         talk._answer(asked, model, {}, limit, as_json=True)
         said = capsys.readouterr()
