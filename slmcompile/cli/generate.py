@@ -29,6 +29,7 @@ from slmcompile.execution.committed import (
 )
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
+from slmcompile.models.adapter_layout import LAYOUT_FILE
 from slmcompile.plans.artifacts import adapter_file, prompt_file
 from slmcompile.plans.definition import stage_name
 from slmcompile.recipe.project import Project, find_project, nearest
@@ -225,19 +226,18 @@ def _find(project: Project, recipe: str, adapter: str | None, target: str | None
             f"--target {name}: {recipe} has no such target",
             nearest("targets:", name, list(committed.targets)),
         )
-    own, common = (f"{recipe}/{stage_name('export', name, of)}" for of in (member, ""))
-    stage = committed.stages.get(own) or committed.stages[common]
-    chosen = member if stage.address != own else ""
+    alone, common = (f"{recipe}/{stage_name('export', name, of)}" for of in (member, ""))
+    stage = committed.stages.get(alone) or committed.stages[common]
+    chosen = member if stage.address != alone else ""
     folder = project.root / stage.out
     if not folder.is_dir():
         raise MissingError(
             f"{recipe}: {name} was never exported here", f"run `slmcompile run {recipe}`"
         )
-    artifact.read_manifest(folder)
-    if chosen:
-        # A weight of an adapter may be another one in a file that can be read.
-        artifact.verify_file(folder, adapter_file(chosen))
     rendered = prompt_file(chosen)
+    # A weight of an adapter may be another one in a file that can be read.
+    own = [LAYOUT_FILE, adapter_file(chosen)] if chosen else []
+    artifact.verify_used(folder, [rendered, *own])
     prompt = read_output_json(folder, rendered)
     if not isinstance(prompt, dict) or not prompt.get("columns"):
         raise CorruptError(f"{stage.out}/{rendered}: cannot be read", "export it again")

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -255,16 +255,19 @@ def verify(folder: Path, *, read: bool = True) -> dict[str, Any]:
     return manifest
 
 
-def verify_file(folder: Path, name: str) -> None:
-    """Checks one file of an artifact, which costs less than all of them.
+def verify_used(folder: Path, names: Collection[str]) -> None:
+    """Checks the bytes of some files of an artifact, and of the others, of any size, their number.
+
+    What is in the folder beside them is nobody's.
 
     Raises:
-        CorruptError: it is missing or has other bytes than its manifest says (exit 74).
+        CorruptError: one is missing or is not as its manifest says (exit 74).
     """
-    entry = read_manifest(folder)["files"].get(name)
-    if entry is None or not (folder / name).is_file():
-        raise CorruptError(f"{folder / name}: is missing, or not in the manifest", _MADE_AGAIN)
-    _require_same(folder / name, entry)
+    files = read_manifest(folder)["files"]
+    for name in sorted({*files, *names}):
+        if name not in files or not (folder / name).is_file():
+            raise CorruptError(f"{folder / name}: is missing, or not in the manifest", _MADE_AGAIN)
+        _require_same(folder / name, files[name], read=name in names)
 
 
 def _require_same(path: Path, entry: Mapping[str, Any], *, read: bool = True) -> None:

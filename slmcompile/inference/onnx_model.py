@@ -67,32 +67,41 @@ def load(
         if not spinning:
             options["session.intra_op.allow_spinning"] = "0"
         overlay = {"model": {"pad_token_id": NO_TOKEN, "decoder": {"session_options": options}}}
+        stops = described["eos_token_id"]
+        sizes = {size: int(described[size]) for size in ("context_length", "vocab_size")}
+        ends = frozenset([stops] if isinstance(stops, int) else stops)
         config = og.Config(str(folder))
         config.overlay(json.dumps(overlay))
         model = og.Model(config)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptError(
             f"{folder}: onnxruntime-genai cannot open it: {reason}", "export it again"
         ) from error
-    stops = described["eos_token_id"]
     return OnnxModel(
         model,
-        stops=frozenset([stops] if isinstance(stops, int) else stops),
-        context=int(described["context_length"]),
-        vocab_size=int(described["vocab_size"]),
+        stops=ends,
+        context=sizes["context_length"],
+        vocab_size=sizes["vocab_size"],
         folder=folder,
         adapter=adapter,
     )
 
 
-def _prompt(path: Path) -> dict[str, Any]:
-    """How a prompt is rendered; onnxruntime-genai 0.18 itself puts no BOS before a text."""
+def _prompt(path: Path) -> tuple[tuple[int, ...], ControlTokens]:
+    """What stands before a prompt, and the texts that are control tokens; of no file neither.
+
+    onnxruntime-genai 0.18 itself puts no BOS before a text.
+    """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        prefix = tuple(map(int, found.get("prefix_ids", ())))
+        controls = {str(t): int(token) for t, token in found.get("control_tokens", {}).items()}
     except FileNotFoundError:
-        return {}
-    return found
+        return (), ControlTokens({})
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CorruptError(f"{path}: unreadable ({error})", "export it again") from error
+    return prefix, ControlTokens(controls)
 
 
 class OnnxModel:
@@ -116,9 +125,8 @@ class OnnxModel:
         self._folder = folder
         self._set_adapter = setter(model, folder, adapter) if adapter else None
         # How a prompt begins is the adapter's: each may have been trained behind another template.
-        prompt = _prompt(folder / prompt_file(adapter.stem if adapter else ""))
-        self._prefix = tuple(prompt.get("prefix_ids", ()))
-        self.controls = ControlTokens(prompt.get("control_tokens", {}))
+        rendered = folder / prompt_file(adapter.stem if adapter else "")
+        self._prefix, self.controls = _prompt(rendered)
         self.control_texts = {token: text for text, token in self.controls.ids.items()}
         self._tokenizer: Any = None
         self._decoder: Any = None

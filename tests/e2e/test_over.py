@@ -104,14 +104,28 @@ def test_a_damaged_adapter_is_told_and_answers_nothing(work: Workplace, tmp_path
     path.unlink()
     whole = (tmp_path / "whole").read_bytes()
     # Cut short, and with one bit of a weight turned.
+    asked = ("generate", "duo", "turn on the lamp", "--adapter", "one")
     for damaged in (whole[:100], whole[:-9] + bytes([whole[-9] ^ 64]) + whole[-8:]):
         path.write_bytes(damaged)
-        asked = ("generate", "duo", "turn on the lamp", "--adapter", "one")
         done = work.run(*asked, code=Exit.CORRUPT)
         assert "one.onnx_adapter: its bytes are not those that were written" in done.stderr
         assert not done.stdout
+    # The other fits the graph as well, and would answer in this one's name.
+    path.write_bytes(path.with_name("two.onnx_adapter").read_bytes())
+    assert not work.run(*asked, code=Exit.CORRUPT).stdout
     path.unlink()
     shutil.copyfile(tmp_path / "whole", path)
+
+
+def test_a_base_that_is_cut_short_is_told_before_a_runtime_opens_it(work: Workplace) -> None:
+    path = work.root / EXPORT / "model.onnx.data"
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-1])
+    asked = ("generate", "duo", "turn on the lamp", "--adapter", "one")
+    done = work.run(*asked, code=Exit.CORRUPT)
+    assert "model.onnx.data: its bytes are not those that were written" in done.stderr
+    path.write_bytes(whole)
 
 
 def test_an_adapter_that_joins_changes_neither_base_nor_others(work: Workplace) -> None:

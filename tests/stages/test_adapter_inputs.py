@@ -250,6 +250,10 @@ def test_prompts_of_an_open_model_s_next_adapter_begin_as_that_one_s(
     assert (one.encode("on"), two.encode("on")) == ([1, *bare], bare)
     assert (one.controls.ids, two.controls.ids) == ({}, {"<|im_end|>": 2})
     assert one.with_adapter(None).encode("on") == bare
+    for content in ("", "[]", '{"prefix_ids": 5}', '{"control_tokens": {"<s>": []}}'):
+        (folder / "prompt/rslora.json").write_text(content, encoding="utf-8")
+        with pytest.raises(CorruptError, match=r"prompt/rslora\.json: unreadable"):
+            one.with_adapter(folder / "rslora.onnx_adapter")
 
 
 def test_what_reads_one_value_shares_one_matrix_and_what_it_adds_to_stays_apart(

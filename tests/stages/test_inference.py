@@ -287,9 +287,11 @@ def test_an_answer_that_is_no_utf8_is_read_whole(
 def test_a_folder_that_is_no_model_is_corrupt(tmp_path: Path) -> None:
     with pytest.raises(CorruptError, match="cannot open it"):
         onnx_model.load(tmp_path)
-    (tmp_path / "genai_config.json").write_text('{"model": {"vocab_size": 9}}', "utf-8")
-    with pytest.raises(CorruptError, match="cannot open it"):
-        onnx_model.load(tmp_path)
+    nothing_ends = '{"model": {"eos_token_id": null, "context_length": 9, "vocab_size": 9}}'
+    for text in ("[]", '"model"', '{"model": {"vocab_size": 9}}', nothing_ends):
+        (tmp_path / "genai_config.json").write_text(text, "utf-8")
+        with pytest.raises(CorruptError, match="cannot open it"):
+            onnx_model.load(tmp_path)
 
 
 LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=80)

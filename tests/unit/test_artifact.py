@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import CorruptError
-from slmcompile.files.artifact import MANIFEST, verify, verify_file, write_manifest, write_text
+from slmcompile.files.artifact import MANIFEST, verify, verify_used, write_manifest, write_text
 
 
 @pytest.fixture
@@ -66,18 +66,25 @@ def test_files_may_be_links_into_dvcs_cache(folder: Path, tmp_path: Path) -> Non
     assert list(verify(folder)["files"]) == ["made"]
 
 
-def test_one_file_is_checked_by_itself(folder: Path) -> None:
+def test_what_is_used_is_read_and_of_the_rest_the_size_is_compared(folder: Path) -> None:
+    (folder / "large").write_text("y", encoding="utf-8")
+    write_manifest(folder, "thing", {})
     (folder / "other").write_text("not in the manifest", encoding="utf-8")
-    verify_file(folder, "made")
+    (folder / "large").write_text("z", encoding="utf-8")
+    verify_used(folder, ["made"])
     for name in ("other", "nowhere"):
         with pytest.raises(CorruptError, match=f"{name}: is missing"):
-            verify_file(folder, name)
-    (folder / "made").write_text("y", encoding="utf-8")
-    with pytest.raises(CorruptError, match="made: its bytes are not those that were written"):
-        verify_file(folder, "made")
-    (folder / "made").unlink()
-    with pytest.raises(CorruptError, match="made: is missing"):
-        verify_file(folder, "made")
+            verify_used(folder, [name])
+    for name, used in (("large", ["large"]), ("made", ["made"]), ("large", ["made"])):
+        whole = (folder / name).read_text(encoding="utf-8")
+        content = "z" * len(whole) if name in used else whole + "z"
+        (folder / name).write_text(content, encoding="utf-8")
+        with pytest.raises(CorruptError, match=f"{name}: its bytes are not those that were"):
+            verify_used(folder, used)
+        (folder / name).write_text(whole, encoding="utf-8")
+    (folder / "large").unlink()
+    with pytest.raises(CorruptError, match="large: is missing"):
+        verify_used(folder, ["made"])
 
 
 def test_text_is_never_written_through_a_link(tmp_path: Path) -> None:
