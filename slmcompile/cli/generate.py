@@ -30,7 +30,7 @@ from slmcompile.execution.committed import (
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.models.adapter_layout import LAYOUT_FILE
-from slmcompile.plans.artifacts import adapter_file, prompt_file
+from slmcompile.plans.artifacts import GRAPH_FILE, adapter_file, prompt_file
 from slmcompile.plans.definition import stage_name
 from slmcompile.recipe.project import Project, find_project, nearest
 
@@ -237,7 +237,7 @@ def _find(project: Project, recipe: str, adapter: str | None, target: str | None
     rendered = prompt_file(chosen)
     # A weight of an adapter may be another one in a file that can be read.
     own = [LAYOUT_FILE, adapter_file(chosen)] if chosen else []
-    artifact.verify_used(folder, [rendered, *own])
+    artifact.verify_used(folder, [GRAPH_FILE, rendered, *own])
     prompt = read_output_json(folder, rendered)
     if not isinstance(prompt, dict) or not prompt.get("columns"):
         raise CorruptError(f"{stage.out}/{rendered}: cannot be read", "export it again")

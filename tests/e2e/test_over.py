@@ -117,15 +117,17 @@ def test_a_damaged_adapter_is_told_and_answers_nothing(work: Workplace, tmp_path
     shutil.copyfile(tmp_path / "whole", path)
 
 
-def test_a_base_that_is_cut_short_is_told_before_a_runtime_opens_it(work: Workplace) -> None:
-    path = work.root / EXPORT / "model.onnx.data"
-    whole = path.read_bytes()
-    path.unlink()
-    path.write_bytes(whole[:-1])
+def test_a_graph_that_is_another_is_told_before_a_runtime_opens_it(work: Workplace) -> None:
     asked = ("generate", "duo", "turn on the lamp", "--adapter", "one")
-    done = work.run(*asked, code=Exit.CORRUPT)
-    assert "model.onnx.data: its bytes are not those that were written" in done.stderr
-    path.write_bytes(whole)
+    # The base's weights cut short, and one bit of the graph turned, in which names are.
+    for name, kept, turned in (("model.onnx.data", -1, 0), ("model.onnx", None, 1)):
+        path = work.root / EXPORT / name
+        whole = path.read_bytes()
+        path.unlink()
+        path.write_bytes(whole[:-9] + bytes([whole[-9] ^ turned]) + whole[-8:kept])
+        done = work.run(*asked, code=Exit.CORRUPT)
+        assert f"{name}: its bytes are not those that were written" in done.stderr
+        path.write_bytes(whole)
 
 
 def test_an_adapter_that_joins_changes_neither_base_nor_others(work: Workplace) -> None:
