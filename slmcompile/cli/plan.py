@@ -154,7 +154,7 @@ def show_plan(path: Path, *, as_json: bool) -> int:
     if saved.select:
         shown = _chosen(plan, shown, saved.select)
         lines.append(f"select {' '.join(saved.select)}")
-    lines += [*stage_lines(shown), summary(shown)]
+    lines += [*stage_lines(plan, shown), summary(shown)]
     lines.append(
         f"made from {len(saved.sources)} recipe and group files"
         f" and {len(plan.files)} files that stages read"

@@ -259,7 +259,8 @@ def cost_line(cost: Cost) -> str:
 def _duration(cost: Cost) -> str:
     if not cost.unmeasured and not (cost.seconds and cost.seconds.high):
         return "nothing of length to run"
-    stages = [address.rpartition("/")[2] for address in cost.unmeasured]
+    # By name, of which shared stages have one for each data set.
+    stages = list(dict.fromkeys(address.rpartition("/")[2] for address in cost.unmeasured))
     more = f" and {len(stages) - _NAMED} more" if len(stages) > _NAMED else ""
     unknown = f"time of {', '.join(stages[:_NAMED])}{more} unknown here"
     if not cost.seconds:

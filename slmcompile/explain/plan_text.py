@@ -12,6 +12,7 @@ from slmcompile.execution.last_overrides import without_last
 from slmcompile.explain.executed import executed_lines
 from slmcompile.explain.planned import PlannedRun
 from slmcompile.explain.shipped import shipped_lines
+from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.state.changes import Change
 
@@ -23,7 +24,7 @@ def plan_text(planned: PlannedRun) -> str:
     """What is refuted, what is undecided, a line a stage, the summaries."""
     text = [
         *findings_lines(planned.findings),
-        *stage_lines(planned.changes),
+        *stage_lines(planned.plan, planned.changes),
         *executed_lines(planned.plan, planned.changes),
         *shipped_lines(planned.plan),
         summary(planned.changes),
@@ -36,13 +37,21 @@ def plan_text(planned: PlannedRun) -> str:
     return "\n".join(printable(line) for line in text)
 
 
-def stage_lines(changes: Sequence[Change]) -> list[str]:
+def stage_lines(plan: Plan, changes: Sequence[Change]) -> list[str]:
     """What will happen to each stage, and why; a line each."""
     width = max((len(change.stage.address) for change in changes), default=0)
     return [
-        f"  {_SIGNS[change.action]} {change.stage.address.ljust(width)}  {_what(change)}".rstrip()
+        f"  {_SIGNS[change.action]} {change.stage.address.ljust(width)}"
+        f"  {_what(change)}{_whose(plan, change.stage)}".rstrip()
         for change in changes
     ]
+
+
+def _whose(plan: Plan, stage: Stage) -> str:
+    """Of a stage whose address does not say so: the adapters that need it, if not all do."""
+    names = [name for name, own in plan.members.items() if stage.address in own.values()]
+    some = not stage.member and 0 < len(names) < len(plan.members)
+    return f"; for {', '.join(names)}" if some else ""
 
 
 def findings_lines(findings: Sequence[Finding]) -> list[str]:

@@ -37,6 +37,7 @@ def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
     wrong_over = [*_over_what(composed)]
     yield from wrong_over or _too_long_for_a_base(composed)
     yield from _of_all_adapters(composed)
+    yield from _of_adapters_alone(composed)
     for view in composed.members.values():
         yield from _files_missing(view)
         yield from _nobody_asked(view)
@@ -136,6 +137,26 @@ def _of_all_adapters(composed: Composed) -> Iterator[BadRecipeError]:
                     f" are trained, whose train.{key} is {str(common).lower()}",
                     f"give it once, as train.{key}",
                 )
+
+
+def _of_adapters_alone(composed: Composed) -> Iterator[BadRecipeError]:
+    """How adapters are trained beside each other, where none is beside another."""
+    train = composed.whole.train
+    wrong = {
+        "isolated": (
+            not train.together,
+            "each adapter has a training of its own, by train.together",
+        ),
+    }
+    if not composed.whole.adapters:
+        one = (True, "it says how several adapters are trained, and the recipe names none")
+        wrong = dict.fromkeys(("together", "isolated"), one)
+    for key, (without, why) in wrong.items():
+        if without and getattr(train, key) != type(train).model_fields[key].default:
+            yield BadRecipeError(
+                f"{composed.origin(('train', key))}: train.{key}: without effect: {why}",
+                f"take train.{key} out",
+            )
 
 
 def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | None:

@@ -11,10 +11,11 @@ import yaml
 
 from slmcompile import api
 from slmcompile.checks.judge import refusal
-from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.console.errors import BadRecipeError, Exit, SlmcompileError
 from slmcompile.data.report_facts import DataFacts
 from slmcompile.estimate.time import cost_line, cost_of
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain.plan_text import plan_text
 from slmcompile.facts.gather import contexts_of
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.compose import compose
@@ -176,6 +177,17 @@ def test_in_isolation_it_is_the_work_that_it_is_alone(project: Project) -> None:
     )
 
 
+def test_a_plan_says_whose_a_shared_stage_is_that_not_all_need(project: Project) -> None:
+    write(project)
+    planned = api.plan("pair", project=project.root)
+    lines = {line.split()[1]: line for line in plan_text(planned).splitlines() if " will " in line}
+    for name in ("one", "two"):
+        data = planned.plan.stage("data", member=name).address
+        assert lines[data].endswith(f"; for {name}")
+    for stage in (planned.plan.stage("base"), planned.plan.stage("answer", "torch", "one")):
+        assert "; for" not in lines[stage.address]
+
+
 def test_apart_each_has_a_training_stage(project: Project) -> None:
     write(project)
     compiled = plan(project, "train.together=false")
@@ -205,6 +217,11 @@ def test_apart_each_has_a_training_stage(project: Project) -> None:
             ("+adapters.two.train.isolated=true",),
             "adapters.two.train.isolated: it says how all adapters",
         ),
+        (
+            "train: {together: false}\n",
+            ("train.isolated=true",),
+            "train.isolated: without effect: each adapter has a training of its own",
+        ),
         ("", ("+adapters.torch=${adapters.one}",), "adapters.torch: the name is taken"),
         ("", ("+adapters.a--b=${adapters.one}",), "adapters.a--b: a name with --"),
     ],
@@ -218,6 +235,14 @@ def test_what_cannot_be_is_told_where_it_stands(
     # What is common is said once, and not of each.
     assert ": adapters.one" not in error.what
     assert error.mend
+
+
+@pytest.mark.parametrize("key", ["together=false", "isolated=true"])
+def test_how_several_are_trained_is_no_matter_of_a_plain_recipe(project: Project, key: str) -> None:
+    with pytest.raises(BadRecipeError, match=r"without effect: .* the recipe names none") as caught:
+        compile_recipe(project, "tiny", [f"train.{key}"])
+    assert "override" in caught.value.what
+    assert caught.value.mend
 
 
 def test_another_method_of_one_adapter_is_chosen_as_a_train_group(project: Project) -> None:
