@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from slmcompile.recipe.other_tools import KEYS as PEERS
 from slmcompile.recipe.policy import Policy
+from slmcompile.recipe.project import builtin_conf
 from slmcompile.recipe.schema import Recipe
 from slmcompile.registry.markers import ByName, NameIn, by_name, sections_of, sections_within
 
@@ -23,6 +24,13 @@ A key may stand in a recipe, in a group file (without the section's name in fron
 recipe's name on the command line (`slmcompile plan R train.learning_rate=1e-4`). A **cosmetic**
 key cannot change a result: editing it retrains nothing. *Elsewhere* gives the names that other
 tools use; a recipe that uses one is told ours.
+"""
+_SHIPPED = """
+## Choices that come with it
+
+What `defaults` of a recipe may name: `- train: lora`, `- target: [cpu-int4, cpu-int8]`. Each is a
+small file; `conf/GROUP/NAME.yaml` of your project is one more, or stands in its place.
+
 """
 _ABOUT_POLICY = """
 A policy is no part of a recipe: it stands in `conf/policy/default.yaml` without the section's name,
@@ -36,6 +44,7 @@ def key_docs() -> str:
     parts = [_INTRODUCTION]
     told: set[type[BaseModel]] = set()
     parts.append(f"\n## The recipe\n\n{_table(Recipe, '', list(Recipe.model_fields))}")
+    parts.append(_SHIPPED + _shipped())
     for name, field in Recipe.model_fields.items():
         path = _below(name, field.annotation)
         # Of a mapping by name the values are what a table gives.
@@ -50,6 +59,16 @@ def key_docs() -> str:
     parts += _pages(Policy, "policy", 2, told)
     parts.append(_ABOUT_POLICY)
     return "".join(parts)
+
+
+def _shipped() -> str:
+    """The groups of the package and the names of their files."""
+    rows = ["| group | names |", "|---|---|"]
+    for group in (*Recipe.model_fields, "adapter"):
+        names = sorted(file.stem for file in (builtin_conf() / group).glob("*.yaml"))
+        if names:
+            rows.append(f"| `{group}` | {', '.join(f'`{name}`' for name in names)} |")
+    return "\n".join(rows) + "\n"
 
 
 def _union(marker: ByName, common: Any, path: str, told: set[type[BaseModel]]) -> Iterator[str]:
