@@ -278,6 +278,24 @@ def test_of_several_adapters_none_goes_into_one_graph_as_nodes(project: Project)
     assert refusal(alone.findings) is None
 
 
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("+train.lora.use_dora=true", "take train.lora.use_dora out, or train.over"),
+        ("train=full", "choose another train method (train=lora), or take train.over out"),
+        ("train=qlora", "train=lora, which learns over the weights of target.cpu-int4 itself"),
+    ],
+)
+def test_what_is_to_be_done_is_told_of_the_option_that_stands_in_the_way(
+    project: Project, override: str, hint: str
+) -> None:
+    from slmcompile import api
+
+    error = refusal(api.plan("quickstart", [OVER, override], project=project.root).findings)
+    assert error is not None
+    assert hint in error.mend
+
+
 def test_adapters_of_a_recipe_have_one_base(project: Project) -> None:
     with pytest.raises(SlmcompileError, match="two is trained over cpu-int4, one over the full"):
         plan(project, "pair", "+adapters.two.train.over=cpu-int4")

@@ -101,6 +101,9 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
     key = "train.over" if over else f"target.{targets[0]}.adapters"
     mend = f"choose another train method (train=lora), or take {key} out"
     if reason := method.only_merged(context.recipe.train):
+        option = reason.partition(" ")[0]
+        if option.startswith("train."):
+            mend = f"take {option} out, or {key}"
         return refuted(f"no adapter stands beside a base: {reason}", mend, context.at(key))
     if context.member and "inputs" not in method.forms:
         return refuted(
@@ -112,7 +115,8 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
     if over and "quantization" in type(context.recipe.train).model_fields:
         return refuted(
             f"{method.title} holds the base in 4 bits of its own while it trains",
-            mend,
+            f"choose train=lora, which learns over the weights of target.{over} itself, or take"
+            f" {key} out",
             context.at(key),
         )
     return None

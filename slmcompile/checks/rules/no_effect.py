@@ -287,10 +287,13 @@ def no_option_voided(context: CheckContext) -> Verdict:
             looked += 1
             option, by = f"{prefix}{pair.option}", f"{prefix}{pair.by}"
             if pair.when(section) and contradicts(context, option, by):
-                beside = f" beside {by}={_value(section, pair.by)}" if option != by else ""
+                alone = option == by
+                beside = "" if alone else f" beside {by}={_value(section, pair.by)}"
                 return refuted(
                     f"without effect{beside}: {pair.reason}",
-                    f"remove {option}, or change {by}",
+                    f"change {option}, or remove it"
+                    if alone
+                    else f"remove {option}, or change {by}",
                     context.at(option),
                 )
     return proved(f"{looked} pairs of options looked at, none voids what was stated")
