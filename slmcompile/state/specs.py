@@ -68,7 +68,10 @@ def replaced_spec(
                 continue
             spec = old_spec(project, user, locked.deps.get(user.spec_path, ""), history=history)
             before = (spec or {}).get("inputs", {}).get(role)
-            if isinstance(before, str) and before != stage.out:
+            if not isinstance(before, str) or before == stage.out:
+                continue
+            # Of another name is what another target's base was: it is not this one's place.
+            if shared_stage(before.rpartition("/")[2]) == stage.name:
                 return _spec_that_wrote(project, before, history=history)
     return None
 

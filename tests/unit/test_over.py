@@ -10,7 +10,7 @@ import pytest
 
 from slmcompile.checks.judge import refusal
 from slmcompile.console.errors import Exit, SlmcompileError
-from slmcompile.execution.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.explain.shipped import shipped_lines
 from slmcompile.explain.why import explain
 from slmcompile.explain.why_text import explain_text
@@ -19,7 +19,8 @@ from slmcompile.plans.definition import Plan, Stage, of_member
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import _Manifests, changes
 from slmcompile.state.scratch import FINISHED, member_fingerprint, scratch_folder
-from slmcompile.state.state import Cache
+from slmcompile.state.specs import replaced_spec
+from slmcompile.state.state import Cache, Locked, md5_text
 from tests.pretend import pretend_run
 from tests.projects import make_project
 from tests.unit.test_adapters import GROUP, RECIPE, TUNED
@@ -294,6 +295,24 @@ def test_what_is_to_be_done_is_told_of_the_option_that_stands_in_the_way(
     error = refusal(api.plan("quickstart", [OVER, override], project=project.root).findings)
     assert error is not None
     assert hint in error.mend
+
+
+def test_another_target_s_base_is_not_what_a_base_was_before(project: Project) -> None:
+    ran = plan(project, "quickstart", OVER)
+    sync(project, [ran])
+    train = ran.stage("train")
+    locked = Locked(train.command, {train.spec_path: md5_text(train.spec_text())})
+    locks = {train.pipeline: {train.name: locked}}
+
+    def before(*given: str) -> dict[str, Any] | None:
+        compiled = plan(project, "quickstart", *given)
+        (over,) = (s for s in compiled.of("quantize") if "over" not in s.inputs)
+        return replaced_spec(project, compiled, over, locks)
+
+    smaller = before(OVER, "+target.cpu-int4.int4_block_size=16")
+    assert smaller is not None
+    assert smaller["config"]["target"]["int4_block_size"] == 32
+    assert before("train.over=cpu-int8") is None
 
 
 def test_adapters_of_a_recipe_have_one_base(project: Project) -> None:
