@@ -112,7 +112,7 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
             mend,
             context.at(key),
         )
-    if over and "quantization" in type(context.recipe.train).model_fields:
+    if over and method.memory.read_as(context.recipe.train) is None:
         return refuted(
             f"{method.title} holds the base in 4 bits of its own while it trains",
             f"choose train=lora, which learns over the weights of target.{over} itself, or take"
