@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PlannedRun",
     "RunResult",
+    "add_adapter",
     "apply",
     "compile",
     "plan",
@@ -289,6 +290,31 @@ def save_plan(project: Project, planned: PlannedRun, to: Path, select: Sequence[
 def report_path(project: Project, recipe: str) -> Path:
     """Where a recipe's report lies."""
     return project.root / "outputs" / recipe / "report" / "report.html"
+
+
+def add_adapter(
+    export: str, recipe: str, *, name: str = "", project: Path | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Makes a recipe of an export's adapters and that of another recipe; see ``recipe.added``.
+
+    Args:
+        export: a recipe, ``recipe/export-TARGET`` or an export's folder.
+        recipe: the recipe of one adapter that joins.
+        name: what the new one is called; ``EXPORT-RECIPE`` by default.
+        project: any folder of the project; the current one by default.
+
+    Returns:
+        Its name, and sentences about what could not come along.
+
+    Raises:
+        SlmcompileError: one of the two is damaged (exit 74), or they stand over other weights
+            (exit 78); then nothing is written.
+    """
+    from slmcompile.execution.joining import add_adapter as added
+
+    found = find_project(project)
+    with joined(found):
+        return added(found, export, recipe, name)
 
 
 def save_as(project: Project, recipe: str, overrides: Sequence[str], name: str) -> Path:

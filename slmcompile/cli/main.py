@@ -99,6 +99,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     run.add_argument(
         "--save-as", metavar="NAME", help="make recipe + overrides a recipe NAME first"
     )
+    _add_joining(add)
     _add_explaining(add, add_overrides)
     sync = add("sync", "write pipelines/ from the recipes", recipe=False)
     sync.add_argument("recipe", nargs="?", help="one recipe")
@@ -150,6 +151,23 @@ def _add_select(command: argparse.ArgumentParser, text: str) -> None:
         " a comma intersects"
     )
     command.add_argument("--select", action="append", metavar="STAGES", help=f"{text}; {syntax}")
+
+
+def _add_joining(add: Callable[..., argparse.ArgumentParser]) -> None:
+    join = add(
+        "add-adapter",
+        "make a new folder of an export's adapters and one of another recipe, which is taken as it"
+        " was trained; neither is trained again, and the base is not built again",
+        recipe=False,
+    )
+    join.add_argument(
+        "export", help="a recipe, recipe/export-TARGET, or an export's folder: what it joins"
+    )
+    join.add_argument("recipe", help="name of the recipe of one adapter that joins it")
+    join.add_argument("--name", metavar="NAME", help="the new recipe; EXPORT-RECIPE by default")
+    join.add_argument("--no-run", action="store_true", help="write the recipe and run nothing")
+    join.add_argument("--json", action="store_true", help="print the result as JSON at the end")
+    _add_policy(join)
 
 
 def _add_explaining(
@@ -376,6 +394,18 @@ def _run(arguments: argparse.Namespace) -> int:
     return _carry_out(work, arguments)
 
 
+def _add_adapter(arguments: argparse.Namespace) -> int:
+    from slmcompile import api
+
+    name, left_out = api.add_adapter(arguments.export, arguments.recipe, name=arguments.name or "")
+    for line in (f"wrote recipes/{name}.yaml", *left_out):
+        print(line, file=sys.stderr)
+    if arguments.no_run:
+        print(f"slmcompile run {name}")
+        return Exit.DONE
+    return _carry_out(partial(api.run, name), arguments)
+
+
 def _apply(arguments: argparse.Namespace) -> int:
     from slmcompile import api
 
@@ -585,6 +615,7 @@ _BRIEF = frozenset({"plan", "why", "diff", "show", "checks", "schema", "init"})
 _COMMANDS = {
     "plan": _plan,
     "run": _run,
+    "add-adapter": _add_adapter,
     "apply": _apply,
     "why": _why,
     "diff": _diff,

@@ -18,7 +18,7 @@ Only what will run is counted. A stage that has never run here is named, and no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -107,7 +107,8 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
     context = contexts[0]
     model = architecture_of(context)
     running = {change.stage.kind for change in changes if change.action == "run"}
-    names = {name for change in changes for name in _learns(change)}
+    trained_by = {each.compiled.stage("train").address: each.member for each in contexts}
+    names = {name for change in changes for name in _learns(change, trained_by)}
     learn = [each for each in contexts if each.member in names]
     of_each = [_tokens(each) for each in learn]
     tokens = _sum(of_each) if learn else None
@@ -129,12 +130,14 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
     )
 
 
-def _learns(change: Change) -> set[str]:
+def _learns(change: Change, trained_by: Mapping[str, str]) -> set[str]:
     """The adapters that a stage trains; one without a name of a plain recipe."""
     stage = change.stage
-    # What another recipe trains before is no training of this one's.
-    if change.action != "run" or stage.kind != "train" or stage.artifact == ROLE:
+    if change.action != "run" or stage.kind != "train":
         return set()
+    if stage.artifact == ROLE:
+        # What another recipe trains before is no training of this one's, unless it takes just that.
+        return {trained_by[stage.address]} if stage.address in trained_by else set()
     return {*stage.config.get("members", [stage.member])} - {*change.kept}
 
 

@@ -61,7 +61,8 @@ class Committed:
             stages={
                 address: stage.seen_by(member)
                 for address, stage in self.stages.items()
-                if stage.member in {"", member}
+                # A training of several need not be of all.
+                if stage.member in {"", member} and member in stage.config.get("members", {member})
             },
         )
 

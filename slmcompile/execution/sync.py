@@ -61,6 +61,7 @@ def compile_recipe(project: Project, name: str, overrides: Sequence[str] | None 
     rows = [part.source for view in composed.members.values() for part in view.recipe.data.parts]
     open_ended = (
         composed.earlier is not None
+        or composed.taken
         or any(isinstance(source, HubKeys) for source in (model, *rows))
         or MODEL_SOURCES[model.type].folder
         or any(map(globs_of, rows))

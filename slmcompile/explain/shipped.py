@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from slmcompile.plans.definition import Plan
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
+from slmcompile.recipe.members import ADAPTERS
 
 
 def shipped_lines(plan: Plan) -> list[str]:
-    """A sentence about what is trained over and what stands beside a base; none of merges alone."""
+    """What is trained over, what stands beside a base, and which adapters others train.
+
+    Nothing of what is merged with an adapter of one's own.
+    """
+    return [*_made_of(plan), *_taken(plan)]
+
+
+def _taken(plan: Plan) -> list[str]:
+    adapters = plan.effective.get(ADAPTERS, {})
+    return [
+        f"{name} is the adapter of recipe {given['recipe']}, as that trains it."
+        for name, given in adapters.items()
+        if "recipe" in given
+    ]
+
+
+def _made_of(plan: Plan) -> list[str]:
     exports = {stage.artifact: stage for stage in plan.of("export")}
     beside = [name for name, stage in exports.items() if BASE_ALONE in stage.inputs]
     # What this recipe goes on from may have been trained over another base.
-    own = (stage for stage in plan.own.stages if stage.kind == "train")
-    trained = {stage.inputs[OVER] for stage in own if OVER in stage.inputs}
+    trains = [plan.stage("train", member=name) for name in plan.members or [""]]
+    trained = {stage.inputs[OVER] for stage in trains if OVER in stage.inputs}
     if not trained:
         names = ", ".join(beside)
         return [f"Adapters stay in fp32 beside the base of {names}."] if beside else []

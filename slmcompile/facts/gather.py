@@ -29,11 +29,15 @@ def contexts_of(
     found = {
         name: context_of(project, view, changes, policy_from) for name, view in plan.views.items()
     }
-    together = bool(plan.members) and not plan.of("train")[0].member
+    trained = {name: each.compiled.stage("train").address for name, each in found.items()}
     return {
         name: replace(
             context,
-            trained_with=tuple(each for other, each in found.items() if together and other != name),
+            trained_with=tuple(
+                each
+                for other, each in found.items()
+                if trained[other] == trained[name] and other != name
+            ),
         )
         for name, context in found.items()
     }

@@ -23,6 +23,7 @@ def pin(project: Project, composed: Composed) -> Composed:
     """
     if composed.earlier is not None:
         composed = replace(composed, earlier=pin(project, composed.earlier))
+    composed = _with_taken(project, composed)
     whole = composed.whole
     rows = {
         name: [part.source for part in view.recipe.data.parts]
@@ -44,6 +45,17 @@ def pin(project: Project, composed: Composed) -> Composed:
     if pinned.whole == whole:
         return composed
     return replace(pinned, files=(*composed.files, project.root / lock_name(composed.name)))
+
+
+def _with_taken(project: Project, composed: Composed) -> Composed:
+    """With adapters of other recipes on the rows that those recipes' own locks name."""
+    taken = {name: pin(project, each) for name, each in composed.taken.items()}
+    if taken == composed.taken:
+        return composed
+    data = {name: view.recipe.data for name, view in composed.members.items()}
+    found = composed.with_data(data | {name: each.recipe.data for name, each in taken.items()})
+    files = (*composed.files, *(path for each in taken.values() for path in each.files))
+    return replace(found, taken=taken, files=tuple(dict.fromkeys(files)))
 
 
 def _settled(source: SourceKeys) -> bool:

@@ -103,6 +103,8 @@ def _with_files_followed(project: Project, composed: Composed) -> Composed:
     """Globs are followed once, here: what reads the recipe later reads the same files."""
     if composed.earlier is not None:
         composed = replace(composed, earlier=_with_files_followed(project, composed.earlier))
+    taken = {name: _with_files_followed(project, each) for name, each in composed.taken.items()}
+    composed = replace(composed, taken=taken)
     return composed.with_data(
         {
             name: view.recipe.data.with_sources(

@@ -20,6 +20,7 @@ from slmcompile.recipe.continued import KEY
 from slmcompile.sources.keys import HubKeys, SourceKeys
 
 if TYPE_CHECKING:
+    from slmcompile.plans.kinds.train import Asked
     from slmcompile.plans.making import Making
     from slmcompile.recipe.compose import Composed
 
@@ -28,9 +29,11 @@ ROLE = "earlier"
 
 
 def with_earlier(composed: Composed | None) -> Iterator[Composed]:
-    """A recipe, the one that it goes on from, and so on."""
+    """A recipe, the one that it goes on from, and so on; and those whose adapters it takes."""
     while composed is not None:
         yield composed
+        for each in composed.taken.values():
+            yield from with_earlier(each)
         composed = composed.earlier
 
 
@@ -80,8 +83,21 @@ def earlier(making: Making) -> dict[str, Stage]:
             f"{where}: {KEY}: cannot go on from {name}: {reason}",
             f"train alike, or take {KEY} out",
         )
-    of = asked(other)
-    stage = other.add_shared(
+    stage = again(other, asked(other))
+    there = {each.address for each in making.stages}
+    read = _with_all_it_reads(stage, other.stages)
+    for each in other.stages:
+        # Bases of its other targets are nothing to its training.
+        if each.address in read - there:
+            # Not keys of this recipe: what changes there is told below the key that names it.
+            reads = {own: f"{KEY}.{key}" for own, key in each.reads.items()}
+            making.stages.append(replace(each, reads=reads))
+    return {ROLE: stage}
+
+
+def again(making: Making, of: Asked) -> Stage:
+    """A recipe's training as a stage that others share, of which its own is the same work."""
+    return making.add_shared(
         "train",
         of.config,
         of.reads,
@@ -93,15 +109,6 @@ def earlier(making: Making) -> dict[str, Stage]:
         epochs=of.epochs,
         measured=True,
     )
-    there = {each.address for each in making.stages}
-    read = _with_all_it_reads(stage, other.stages)
-    for each in other.stages:
-        # Bases of its other targets are nothing to its training.
-        if each.address in read - there:
-            # Not keys of this recipe: what changes there is told below the key that names it.
-            reads = {own: f"{KEY}.{key}" for own, key in each.reads.items()}
-            making.stages.append(replace(each, reads=reads))
-    return {ROLE: stage}
 
 
 def _with_all_it_reads(stage: Stage, stages: Iterable[Stage]) -> set[str]:

@@ -168,12 +168,14 @@ class Making:
     def trained(self) -> dict[str, tuple[str, Stage]]:
         """What its train stage trained, as an input: one of a group's has a part of the output."""
         stage = self.stage("train")
-        grouped = self.member and not stage.member
+        grouped = "members" in stage.config
         return {"train": (f"{stage.out}/{ADAPTERS}/{self.member}" if grouped else stage.out, stage)}
 
     def training(self) -> tuple[str, Stage]:
         """The record of its training, as an input: each member has its own."""
-        return self.plots(f"train--{self.member}" if self.member else "train"), self.stage("train")
+        stage = self.stage("train")
+        own = self.plots(f"train--{self.member}" if self.member else "train")
+        return own if own in stage.plots else stage.plots[0], stage
 
     def draft(self, plan: Callable[[Making], None]) -> Stage:
         """The one stage that ``plan`` adds to a member's view, without adding it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from slmcompile.recipe.policy_keys import refuse_policy
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.repository import Answers, VettedRepository
 from slmcompile.recipe.schema import Data, Recipe
+from slmcompile.recipe.taken import lay_in, named_by
 from slmcompile.recipe.unknown_default import explain_defaults
 from slmcompile.recipe.validation import validate
 from slmcompile.recipe.yaml_file import KeyPath, YamlFile
@@ -59,6 +60,7 @@ class Composed:
         origins: where each key path got its value, as messages show it (``file:line``).
         answers: what was asked of the files; as long as it holds, so does the composition.
         earlier: the recipe that its training goes on from, without overrides.
+        taken: the recipes whose adapters are taken as they are, by what they are called here.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Composed:
     answers: Answers
     member: str = ""
     earlier: Composed | None = None
+    taken: Mapping[str, Composed] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -92,6 +95,7 @@ class Composed:
                 whole=recipe,
                 origins=origins_of(self.origins, self.whole, name),
                 member=name,
+                earlier=self.taken[name].earlier if name in self.taken else None,
             )
             for name, recipe in recipes(self.whole).items()
         }
@@ -116,7 +120,7 @@ def compose(
 ) -> Composed:
     """Composes and validates ``recipes/<name>.yaml`` with ``overrides`` (``a.b=c``).
 
-    ``above`` are recipes that go on from this one.
+    ``above`` are recipes that go on from this one, or take its adapter.
 
     Raises:
         BadRecipeError: unknown key, wrong type, missing group, broken YAML (exit 78).
@@ -142,17 +146,30 @@ def compose(
     origin = partial(_origin, origins, name)
     resolution = Resolution(config, origin)
     values = resolution.resolve()
+    names = (*above, name)
+    taken = {
+        member: compose(project, named, above=names)
+        for member, named in named_by(project, values, names, origin).items()
+    }
+    lay_in(values, origins, taken)
     try:
         recipe = validate(values, origin, resolution.through, repository.get_group_options)
     except BadRecipeError as error:
         raise _with_plugins(project, error) from error
     used = dict.fromkeys(file.path for _, file in files)
-    names = (*above, name)
     named = continued(project, recipe, names, origin)
     earlier = compose(project, named, above=names) if named else None
-    used |= dict.fromkeys(earlier.files if earlier else ())
+    for other in (*taken.values(), *([earlier] if earlier else [])):
+        used |= dict.fromkeys(other.files)
     return Composed(
-        name, recipe, tuple(used), tuple(overrides), origins, repository.answers, earlier=earlier
+        name,
+        recipe,
+        tuple(used),
+        tuple(overrides),
+        origins,
+        repository.answers,
+        earlier=earlier,
+        taken=taken,
     )
 
 

@@ -16,7 +16,8 @@ from slmcompile.recipe.schema import Recipe
 from slmcompile.recipe.yaml_file import KeyPath
 
 ADAPTERS = "adapters"
-_SECTIONS = ("data", "train", "eval")
+SECTIONS = ("data", "train", "eval")
+"""What an adapter has of its own, in the places that a plain recipe has for it."""
 
 
 def is_group(values: Mapping[str, Any]) -> bool:
@@ -28,7 +29,7 @@ def laid_out(values: dict[str, Any]) -> dict[str, Any]:
     """Composed values with every adapter whole.
 
     ``data`` and ``eval`` of the recipe are the first one's: they stand there only for the schema,
-    which wants them of every recipe.
+    which wants them of every recipe; and so does ``train`` where all are other recipes' adapters.
     """
     adapters = values[ADAPTERS]
     if not isinstance(adapters, dict):
@@ -41,12 +42,18 @@ def laid_out(values: dict[str, Any]) -> dict[str, Any]:
     return {
         **values,
         ADAPTERS: whole,
-        **{key: first[key] for key in ("data", "eval") if key in first},
+        **{
+            key: first[key]
+            for key in SECTIONS
+            if key in first and (key != "train" or key not in values)
+        },
     }
 
 
 def _laid_over(values: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = own(given)
+    if "recipe" in found:
+        return found  # another recipe's, and whole
     for key in ("train", "eval"):
         common = own(values.get(key, {}))
         if isinstance(common, dict) and isinstance(found.get(key, {}), dict):
@@ -110,7 +117,7 @@ def origins_of(origins: Mapping[KeyPath, str], recipe: Recipe, member: str) -> d
     above = (ADAPTERS, member)
     found = {keys: at for keys, at in origins.items() if keys[0] not in {ADAPTERS, "gates"}}
     for keys, at in origins.items():
-        if keys[:2] == above and len(keys) > 2 and keys[2] in _SECTIONS:
+        if keys[:2] == above and len(keys) > 2 and keys[2] in SECTIONS:
             found[keys[2:]] = at
     own_gates = [n for n, gate in enumerate(recipe.gates) if gate.adapter == member]
     for number, place in enumerate(own_gates):

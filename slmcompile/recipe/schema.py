@@ -427,8 +427,21 @@ class Adapter(Section):
         description="What differs from the recipe's train, which it is laid over."
     )
     eval: Eval = Field(description="What is measured of it; laid over the recipe's eval.")
+    recipe: Identifier | None = Field(
+        None,
+        description="Instead of all these: the recipe of one adapter that trains it. It is taken"
+        " as it is there.",
+    )
 
     _default_metrics = field_validator("eval")(_metrics_by_task)
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a recipe where it is trained in this one."""
+        found: dict[str, Any] = rest(self)
+        if self.recipe is None:
+            found.pop("recipe", None)
+        return found
 
 
 class Recipe(Section):

@@ -143,3 +143,54 @@ def test_an_adapter_that_joins_changes_neither_base_nor_others(work: Workplace) 
     assert found == {"one", "two", "three"}
     assert sha256_file(work.root / EXPORT / "adapters/one.onnx_adapter") == before
     assert set(work.plan().values()) == {"unchanged"}
+
+
+def test_one_that_another_recipe_trained_is_added_and_nobody_is_trained(work: Workplace) -> None:
+    single = """
+defaults: [tiny, {override /target: [cpu-int4]}, _self_]
+train: {over: cpu-int4, num_train_epochs: 2, learning_rate: 1e-2}
+gates: [{metric: exact_match, artifact: cpu-int4, min: 0.5}]
+"""
+    (work.root / "recipes/single.yaml").write_text(single, encoding="utf-8")
+    work.run("run", "single")
+    work.ran()
+    done = work.run("add-adapter", EXPORT, "single")
+    assert "taken from outputs/single/train" in done.stdout
+    assert "taken from outputs/duo/train" in done.stdout
+    # The base stays, the new folder is asked, and what torch answers is known.
+    assert {name.partition("--")[0] for name in work.ran()} == {
+        *("check", "export-cpu-int4", "answer-cpu-int4", "score", "report", "gate"),
+    }
+    folder = work.root / "outputs/duo-single/export-cpu-int4"
+    assert sha256_file(folder / "model.onnx.data") == sha256_file(held(work) / "model.onnx.data")
+    adapters = {path.stem: path for path in (folder / "adapters").iterdir()}
+    assert {*adapters} == {"one", "two", "three", "single"}
+    theirs = work.root / EXPORT / "adapters"
+    for name in ("one", "two", "three"):
+        assert sha256_file(adapters[name]) == sha256_file(theirs / f"{name}.onnx_adapter")
+    both = [
+        json.loads((work.root / f"pipelines/{name}/metrics/cpu-int4.json").read_text())
+        for name in ("duo-single", "single")
+    ]
+    assert both[0]["members"]["single"]["exact_match"] == both[1]["exact_match"] >= 0.5
+    asked = ("generate", "duo-single", "turn on the lamp", "--adapter", "single")
+    assert work.run(*asked).stdout.strip() == "on"
+    for recipe in ("duo", "single", "duo-single"):
+        planned = json.loads(slmcompile(work.root, "plan", recipe, "--json").stdout)["stages"]
+        assert {each["action"] for each in planned} == {"unchanged"}
+
+
+def test_one_that_is_damaged_or_over_another_base_is_not_added(work: Workplace) -> None:
+    path = work.root / "outputs/single/train/adapter/adapter_model.safetensors"
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    done = work.run("add-adapter", "duo", "single", "--name", "other", code=Exit.CORRUPT)
+    assert "adapter_model.safetensors: its bytes are not those that were written" in done.stderr
+    path.unlink()
+    path.write_bytes(whole)
+    words = ("run", "single", "target.cpu-int4.int4_block_size=64", "--save-as", "coarse")
+    slmcompile(work.root, *words, "--select", "base", check=False)
+    done = work.run("add-adapter", "duo", "coarse", code=Exit.BAD_RECIPE)
+    assert "target.cpu-int4 is quantised otherwise there" in done.stderr
+    assert not {"other", "duo-coarse"} & {path.stem for path in (work.root / "recipes").iterdir()}

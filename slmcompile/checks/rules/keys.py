@@ -99,7 +99,8 @@ def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: st
         # It decides whose stages there are, and is in the config of none.
         return all(
             bool(stage.member) != plan.effective["train"].get("together", True)
-            for stage in plan.of("train")
+            for stage in plan.own.stages
+            if stage.kind == "train"
         )
     if key in _NAMES:
         # A name, which is in no config; what it names is an input.

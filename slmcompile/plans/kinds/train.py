@@ -14,11 +14,12 @@ from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.plans.answered_validation import answered_validation
 from slmcompile.plans.definition import Stage
-from slmcompile.plans.earlier import earlier
+from slmcompile.plans.earlier import again, earlier
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.kinds.quantize import trained_over
 from slmcompile.plans.sections import typed
+from slmcompile.plans.taken import refuse_other_weights
 
 if TYPE_CHECKING:
     from slmcompile.methods.keys import Train
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 
 
 def plan(making: Making) -> None:
-    """One stage; of adapters that are not trained together one each."""
-    members = making.members
+    """One stage; one each of adapters that are not trained together or that others train."""
+    members = dict(making.members)
+    for name in making.composed.taken:
+        _of_another(members.pop(name))
+    if not members:
+        return
     if "" in members or not making.composed.whole.train.together:
         for view in members.values():
             _alone(view)
@@ -52,6 +57,12 @@ def _alone(making: Making) -> None:
         # Its order alone: an edit that reruns the checks and passes them must not retrain.
         after={check.out: check.address},
     )
+
+
+def _of_another(making: Making) -> None:
+    """The other recipe's training once more, in a pipeline that recipes share."""
+    refuse_other_weights(making)
+    making.known["train"] = again(making, asked(making))
 
 
 @dataclass(frozen=True)

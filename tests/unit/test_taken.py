@@ -1,0 +1,231 @@
+"""Adapters that other recipes train: one work, refused over other weights, said in the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slmcompile import api
+from slmcompile.console.errors import (
+    BadRecipeError,
+    CorruptError,
+    Exit,
+    SlmcompileError,
+    UsageError,
+)
+from slmcompile.execution.joining import add_adapter
+from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain.shipped import shipped_lines
+from slmcompile.files.artifact import write_manifest
+from slmcompile.plans.definition import Plan, shared_stage
+from slmcompile.recipe.compose import compose
+from slmcompile.recipe.members import typed
+from slmcompile.recipe.project import Project
+from tests.projects import make_project
+from tests.unit.checks.judging import recipe_file
+
+ONE = """
+defaults: [tiny, {override /target: [cpu-int4]}, _self_]
+train: {over: cpu-int4, num_train_epochs: 1}
+"""
+PAIR = """
+defaults: [{model: tiny-llama}, {target: [cpu-int4]}, {track: none}]
+adapters:
+  first: {recipe: one}
+  second: {recipe: two}
+gates:
+  - {adapter: second, metric: exact_match, min: 0.5}
+"""
+TRAINED = """
+defaults: [{model: tiny-llama}, {train: tiny}, {target: [cpu-int4]}, {track: none}, _self_]
+train: {over: cpu-int4}
+adapters:
+  own: {data: DATA, eval: {metrics: [exact_match]}}
+  first: {recipe: one}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    found = Project(make_project(tmp_path.resolve(), data=("tiny",)))
+    recipe_file(found, ONE, "one")
+    recipe_file(found, ONE.replace("epochs: 1", "epochs: 2"), "two")
+    recipe_file(found, PAIR, "pair")
+    return found
+
+
+def plan(project: Project, recipe: str, *overrides: str) -> Plan:
+    return compile_recipe(project, recipe, overrides)
+
+
+def refused(project: Project, recipe: str, *overrides: str) -> str:
+    with pytest.raises(BadRecipeError) as caught:
+        plan(project, recipe, *overrides)
+    assert caught.value.code == Exit.BAD_RECIPE
+    return caught.value.what
+
+
+def test_each_is_the_training_of_its_own_recipe(project: Project) -> None:
+    pair = plan(project, "pair")
+    for member, recipe in (("first", "one"), ("second", "two")):
+        theirs, here = plan(project, recipe), pair.stage("train", member=member)
+        assert shared_stage(here.pipeline) == "train-earlier"
+        assert pair.fingerprints()[here.address] == theirs.fingerprints()[f"{recipe}/train"]
+        export, view = pair.stage("export", "cpu-int4"), pair.views[member]
+        assert export.inputs[f"train--{member}"] == here.out
+        # What it answers in torch is its recipe's too, and so is done once.
+        answers = view.stage("answer", "torch")
+        found = pair.fingerprints()[pair.stage("answer", "torch", member).address]
+        assert found == theirs.fingerprints()[f"{recipe}/answer-torch"]
+        assert answers.inputs["train"] == here.out
+        assert view.stage("report").inputs["training"] == here.plots[0]
+    assert not [stage for stage in pair.own.stages if stage.kind == "train"]
+    assert shipped_lines(pair) == [
+        "Trained over the weights that cpu-int4 holds, and kept in fp32 beside them: what is"
+        " measured as torch is what ships.",
+        "first is the adapter of recipe one, as that trains it.",
+        "second is the adapter of recipe two, as that trains it.",
+    ]
+
+
+def test_what_is_edited_in_the_other_recipe_is_edited_here(project: Project) -> None:
+    before, composed = plan(project, "pair").fingerprints(), compose(project, "pair")
+    assert (
+        composed.origin(("adapters", "first", "train", "num_train_epochs")) == "recipes/one.yaml:3"
+    )
+    recipe_file(project, ONE.replace("epochs: 1", "epochs: 3"), "one")
+    after = plan(project, "pair")
+    assert after.fingerprints()["pair/export-cpu-int4"] != before["pair/export-cpu-int4"]
+    assert after.stage("train", member="first").address not in before
+    assert after.stage("train", member="second").address in before
+
+
+def test_it_stands_beside_adapters_that_the_recipe_trains(project: Project) -> None:
+    text = TRAINED.replace("{data: DATA, eval: {metrics: [exact_match]}}", "{train: {seed: 4}}")
+    group = "defaults: [{/data: tiny-commands}, {/eval: structured}]\n"
+    (project.root / "conf/adapter").mkdir(exist_ok=True)
+    (project.root / "conf/adapter/commands.yaml").write_text(group, encoding="utf-8")
+    text = text.replace(
+        "{track: none}, _self_", "{track: none}, adapter@adapters.own: commands, _self_"
+    )
+    recipe_file(project, text, "both")
+    both = plan(project, "both")
+    assert both.stage("train", member="own").address == "both/train"
+    assert [*both.stage("train", member="own").config["members"]] == ["own"]
+    assert both.stage("train", member="first").pipeline.startswith("train-earlier-")
+    assert "first" not in both.stage("train", member="own").config["members"]
+    # With others or alone, its own adapters are the same work.
+    recipe_file(project, text.replace("  first: {recipe: one}\n", ""), "alone")
+    assert plan(project, "alone").fingerprints()["alone/train"] == both.fingerprints()["both/train"]
+    assert api.plan("both", project=project.root).cost.trains
+    apart = plan(project, "both", "+train.together=false")
+    assert apart.stage("train", member="own").name == "train--own"
+    assert (
+        apart.stage("train", member="first").address == both.stage("train", member="first").address
+    )
+
+
+def test_a_dumped_recipe_reads_back(project: Project) -> None:
+    pair = plan(project, "pair")
+    assert typed(dict(pair.effective)) == compose(project, "pair").whole
+    findings = api.plan("pair", project=project.root).findings
+    assert {finding.check.number for finding in findings} >= {1, 25}
+    assert not [finding for finding in findings if finding.blocks]
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("adapters.first.recipe=nix", "no recipe is called 'nix'"),
+        ("adapters.first.recipe=pair", "needs a recipe of one adapter, and pair has several"),
+        ("+adapters.first.train.seed=3", "adapters.first.train: the adapter is as recipe one"),
+        ("target.cpu-int4.int4_block_size=64", "target.cpu-int4 is quantised otherwise there"),
+        ("model.source.seed=5", "it is trained over another base model"),
+    ],
+)
+def test_refused(project: Project, override: str, what: str) -> None:
+    if override.startswith("model"):
+        recipe_file(project, PAIR + "model: {source: {seed: 0}}\n", "pair")
+    assert what in refused(project, "pair", override)
+
+
+def test_a_loop_over_other_recipes_has_an_end(project: Project) -> None:
+    recipe_file(project, PAIR.replace("recipe: two", "recipe: other"), "pair")
+    recipe_file(project, PAIR.replace("recipe: two", "recipe: pair"), "other")
+    assert "needs a recipe of one adapter" in refused(project, "pair")
+
+
+# --- add-adapter ----------------------------------------------------------------------------------
+
+
+def test_adding_one_trains_nobody_and_writes_a_recipe_of_its_own(project: Project) -> None:
+    gates = (
+        "gates: [{metric: exact_match, min: 0.4}, {metric: accuracy, artifact: more, min: 0.1}]\n"
+    )
+    (project.root / "conf/target/more.yaml").write_text(
+        "more: {execution_provider: cpu, precision: fp32}\n", encoding="utf-8"
+    )
+    text = ONE.replace("[cpu-int4]", "[cpu-int4, more]") + gates
+    recipe_file(project, text, "two")
+    name, left = add_adapter(project, "outputs/one/export-cpu-int4", "two")
+    assert name == "one-two"
+    assert left == ("left out: the gate on accuracy of more, which one-two does not have",)
+    whole = compose(project, name).whole
+    assert [(gate.adapter, gate.metric) for gate in whole.gates] == [("two", "exact_match")]
+    found = plan(project, name)
+    assert (
+        found.fingerprints()[found.stage("train", member="two").address]
+        == (plan(project, "two").fingerprints()["two/train"])
+    )
+    # A third joins the two, with all that they are.
+    recipe_file(project, ONE.replace("epochs: 1", "epochs: 3"), "three")
+    name, _ = add_adapter(project, "one-two", "three", "all")
+    assert [*compose(project, name).whole.adapters] == ["one", "two", "three"]
+    assert [gate.adapter for gate in compose(project, name).whole.gates] == ["two"]
+    more = plan(project, name)
+    addresses = {stage.address for stage in more.of("train")}
+    assert {stage.address for stage in found.of("train")} < addresses
+    assert len(more.of("quantize")) == 1
+
+
+@pytest.mark.parametrize(
+    ("export", "recipe", "name", "what"),
+    [
+        ("nix", "two", "", "nix: no recipe and no export's folder"),
+        ("one/export-nix", "two", "", "one/export-nix: no export"),
+        ("one", "pair", "", "pair: it has several adapters"),
+        ("one", "one", "", "one has an adapter one already"),
+        ("one", "two", "pair", "recipes/pair.yaml exists"),
+        ("one", "two", "A B", "'A B': not a recipe name"),
+    ],
+)
+def test_adding_what_cannot_be(
+    project: Project, export: str, recipe: str, name: str, what: str
+) -> None:
+    before = {*project.names()}
+    with pytest.raises(UsageError, match=what.replace(".", r"\.")):
+        add_adapter(project, export, recipe, name)
+    assert {*project.names()} == before
+
+
+def test_one_over_another_base_is_refused_and_nothing_is_left(project: Project) -> None:
+    recipe_file(project, f"{ONE}target: {{cpu-int4: {{int4_block_size: 64}}}}\n", "two")
+    with pytest.raises(SlmcompileError) as caught:
+        add_adapter(project, "one", "two")
+    assert caught.value.code == Exit.BAD_RECIPE
+    assert "one-two" not in project.names()
+
+
+@pytest.mark.parametrize("of", ["one/export-cpu-int4", "two/train"])
+def test_a_damaged_one_is_refused_before_anything_is_written(project: Project, of: str) -> None:
+    folder = project.root / "outputs" / of
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"as written")
+    write_manifest(folder, of.partition("/")[2].partition("-")[0], {})
+    assert add_adapter(project, "one", "two", "whole")[0] == "whole"
+    (folder / "weights").write_bytes(b"as_written")
+    with pytest.raises(CorruptError) as caught:
+        add_adapter(project, "one", "two")
+    assert caught.value.code == Exit.CORRUPT
+    assert "one-two" not in project.names()
