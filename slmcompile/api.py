@@ -295,7 +295,7 @@ def report_path(project: Project, recipe: str) -> Path:
 def add_adapter(
     export: str, recipe: str, *, name: str = "", project: Path | None = None
 ) -> tuple[str, tuple[str, ...]]:
-    """Makes a recipe of an export's adapters and that of another recipe; see ``recipe.added``.
+    """Makes a recipe of an export's adapters and that of another recipe; see ``plans.added``.
 
     Args:
         export: a recipe, ``recipe/export-TARGET`` or an export's folder.

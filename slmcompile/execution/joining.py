@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from slmcompile.console.errors import BadRecipeError, SlmcompileError, UsageError
 from slmcompile.execution.sync import compile_recipe
 from slmcompile.files.artifact import verify, write_text
+from slmcompile.plans.added import recipe_text
 from slmcompile.plans.definition import Plan, stage_name
-from slmcompile.recipe.added import recipe_text
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project, nearest
 from slmcompile.registry.scalars import ID_PATTERN

@@ -24,8 +24,8 @@ def continued(
         origin: where a key was given.
 
     Raises:
-        BadRecipeError: there is no such recipe, they go round in a circle, or one of them has
-            adapters (exit 78).
+        BadRecipeError: there is no such recipe, they go round in a circle, or an adapter of
+            several names one (exit 78).
     """
     for name, adapter in recipe.adapters.items():
         if adapter.train.continue_from is not None:
@@ -35,11 +35,6 @@ def continued(
                 "give this adapter a recipe of its own",
             )
     named = recipe.train.continue_from
-    if len(names) > 1 and recipe.adapters:
-        raise BadRecipeError(
-            f"{origin(('adapters',))}: {names[-2]} cannot go on from a recipe of several adapters",
-            f"take {KEY} out of {names[-2]}, or name a recipe that trains one",
-        )
     if named is None:
         return None
     where = f"{origin(('train', 'continue_from'))}: {KEY}"

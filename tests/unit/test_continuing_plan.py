@@ -189,7 +189,7 @@ def test_adapters_of_one_recipe_begin_from_nothing(project: Project) -> None:
     del adapter["train"]
     recipe_file(project, json.dumps(values), "group")
     told = refused(project, "more", "train.continue_from=group")
-    assert "more cannot go on from a recipe of several adapters" in told
+    assert "more needs a recipe of one adapter, and group has several" in told
 
 
 def test_what_the_earlier_recipe_fetches_is_held_against_the_policy_too(project: Project) -> None:
