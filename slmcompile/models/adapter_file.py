@@ -70,8 +70,9 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise CorruptError(f"{path}: there is no such adapter", "export it again")
     try:
-        found = AdapterFormat.read_adapter(str(path)).get_parameters()
-        return {name: value.numpy() for name, value in found.items()}
+        # Its values lie in the file's buffer, which goes when it goes.
+        file = AdapterFormat.read_adapter(str(path))
+        return {name: value.numpy().copy() for name, value in file.get_parameters().items()}
     except RuntimeError as error:
         raise CorruptError(
             f"{path}: damaged, no adapter can be read from it", "export it again"
