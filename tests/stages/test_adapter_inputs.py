@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -453,3 +455,37 @@ def test_weights_that_are_not_finite_are_refused(llama: Path, tmp_path: Path) ->
     save_file(weights, folder / WEIGHTS_FILE)
     with pytest.raises(StageFailedError, match=f"{LAYER}.mlp.up_proj are not finite"):
         read_low_rank(folder)
+
+
+def test_a_large_adapter_is_read_where_freed_memory_goes_back_at_once() -> None:
+    """As stages have it, in a process of its own: reading what is gone would end this one."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LARGE], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "fits\n"), done.stderr[-500:]
+
+
+_LARGE = """
+import tempfile
+from pathlib import Path
+from slmcompile.machine.process import GIVEN_BACK, prepare_to_compute
+prepare_to_compute()
+import numpy as np
+from slmcompile.models.adapter_file import require_fits, write_adapter_file
+from slmcompile.models.adapter_layout import AdapterLayout, DownInput, UpInput
+from slmcompile.models.low_rank import LowRank
+
+wide, modules = 2048, [f"module{number}" for number in range(30)]
+layout = AdapterLayout(tuple(
+    DownInput(f"{m}.down", wide, (m,), f"{m}.ranks", (UpInput(f"{m}.up", m, (0, 16), 0, 16),))
+    for m in modules
+))
+adapter = {m: LowRank(np.ones((16, wide), "f4"), np.ones((16, 16), "f4")) for m in modules}
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "one.onnx_adapter"
+    write_adapter_file(adapter, layout, path)
+    assert path.stat().st_size > GIVEN_BACK
+    for _ in range(5):
+        require_fits(layout, path)
+print("fits")
+"""
