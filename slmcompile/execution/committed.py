@@ -14,7 +14,7 @@ from typing import Any
 from slmcompile.console.errors import MissingError
 from slmcompile.execution.sync import compile_recipe, read_overrides, spec_paths
 from slmcompile.files.safe_read import leads_out, read_json
-from slmcompile.plans.definition import Plan, Stage, shared_stage
+from slmcompile.plans.definition import Stage, shared_stage, with_all_they_read
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
@@ -210,7 +210,11 @@ def changed_since(project: Project, committed: Committed, address: str = "") -> 
         SlmcompileError: the recipe cannot be compiled any more.
     """
     plan = compile_recipe(project, committed.recipe, committed.overrides)
-    wanted = _before(plan, address) if address else {stage.address for stage in plan.stages()}
+    wanted = (
+        with_all_they_read([address], plan.stages())
+        if address
+        else {stage.address for stage in plan.stages()}
+    )
     told = dict.fromkeys(
         reason.sentence()
         for each in changes(project, plan)
@@ -244,16 +248,3 @@ def made_as_asked(project: Project, committed: Committed, addresses: Iterable[st
         if locked is None or locked.deps.get(stage.spec_path) != written:
             return False
     return True
-
-
-def _before(plan: Plan, address: str) -> set[str]:
-    """A stage and all before it."""
-    stages = {stage.address: stage for stage in plan.stages()}
-    found: set[str] = set()
-    left = [address]
-    while left:
-        stage = stages.get(left.pop())
-        if stage is not None and stage.address not in found:
-            found.add(stage.address)
-            left += stage.input_stages.values()
-    return found

@@ -263,6 +263,19 @@ def found(stages: Iterable[Stage], kind: str, artifact: str, member: str) -> Sta
     raise KeyError(name)
 
 
+def with_all_they_read(addresses: Iterable[str], stages: Iterable[Stage]) -> set[str]:
+    """Addresses of stages, of the stages that they read, of those that these read, and so on."""
+    by_address = {each.address: each for each in stages}
+    found: set[str] = set()
+    left = [*addresses]
+    while left:
+        address = left.pop()
+        if address not in found and address in by_address:
+            found.add(address)
+            left += by_address[address].input_stages.values()
+    return found
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """One generated folder ``pipelines/<name>``.
@@ -349,25 +362,29 @@ class Plan:
 
         whole = typed(dict(self.effective))
         origins = {tuple(key.split(".")): at for key, at in self.origins.items()}
+        stages = {
+            name: tuple(
+                stage.seen_by(name) for stage in self.own.stages if stage.address in own.values()
+            )
+            for name, own in self.members.items()
+        }
+        shared = [pipeline.stages[0] for pipeline in self.shared]
+        needed = {
+            name: with_all_they_read(own.values(), (*shared, *stages[name]))
+            for name, own in self.members.items()
+        }
         return {
             name: replace(
                 self,
-                shared=tuple(p for p in self.shared if p.stages[0].address in own.values()),
-                own=replace(
-                    self.own,
-                    stages=tuple(
-                        stage.seen_by(name)
-                        for stage in self.own.stages
-                        if stage.address in own.values()
-                    ),
-                ),
+                shared=tuple(p for p in self.shared if p.stages[0].address in needed[name]),
+                own=replace(self.own, stages=stages[name]),
                 origins={
                     ".".join(keys): at for keys, at in origins_of(origins, whole, name).items()
                 },
                 effective=recipes(whole)[name].model_dump(mode="json"),
                 member=name,
             )
-            for name, own in self.members.items()
+            for name in self.members
         }
 
     def fingerprints(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ whichever of the two runs first, the other takes what it finds finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from slmcompile.console.errors import BadRecipeError
 from slmcompile.hub.commit import is_commit
 from slmcompile.losses import LOSSES
 from slmcompile.methods.continuing import cannot_continue
-from slmcompile.plans.definition import Stage
+from slmcompile.plans.definition import Stage, with_all_they_read
 from slmcompile.recipe.continued import KEY
 from slmcompile.sources.keys import HubKeys, SourceKeys
 
@@ -85,7 +85,7 @@ def earlier(making: Making) -> dict[str, Stage]:
         )
     stage = again(other, asked(other))
     there = {each.address for each in making.stages}
-    read = _with_all_it_reads(stage, other.stages)
+    read = with_all_they_read([stage.address], other.stages)
     for each in other.stages:
         # Bases of its other targets are nothing to its training.
         if each.address in read - there:
@@ -109,16 +109,3 @@ def again(making: Making, of: Asked) -> Stage:
         epochs=of.epochs,
         measured=True,
     )
-
-
-def _with_all_it_reads(stage: Stage, stages: Iterable[Stage]) -> set[str]:
-    """Addresses of a stage, of the stages that it reads, of those that they read, and so on."""
-    by_address = {each.address: each for each in stages}
-    found: set[str] = set()
-    left = [stage.address]
-    while left:
-        address = left.pop()
-        if address not in found:
-            found.add(address)
-            left += by_address[address].input_stages.values()
-    return found

@@ -28,7 +28,7 @@ def continued(
             several names one (exit 78).
     """
     for name, adapter in recipe.adapters.items():
-        if adapter.train.continue_from is not None:
+        if adapter.train.continue_from is not None and adapter.recipe is None:
             where = origin(("adapters", name, "train", "continue_from"))
             raise BadRecipeError(
                 f"{where}: {KEY}: adapters of one recipe begin from nothing",

@@ -115,7 +115,9 @@ def recipes(recipe: Recipe) -> dict[str, Recipe]:
 def origins_of(origins: Mapping[KeyPath, str], recipe: Recipe, member: str) -> dict[KeyPath, str]:
     """Where the keys of a member's recipe came from."""
     above = (ADAPTERS, member)
-    found = {keys: at for keys, at in origins.items() if keys[0] not in {ADAPTERS, "gates"}}
+    # Nothing of these that the recipe gives reaches an adapter which another one trains.
+    others = {ADAPTERS, "gates", *(SECTIONS if recipe.adapters[member].recipe else ())}
+    found = {keys: at for keys, at in origins.items() if keys[0] not in others}
     for keys, at in origins.items():
         if keys[:2] == above and len(keys) > 2 and keys[2] in SECTIONS:
             found[keys[2:]] = at

@@ -150,6 +150,26 @@ def test_refused(project: Project, override: str, what: str) -> None:
     assert what in refused(project, "pair", override)
 
 
+def test_overrides_that_reach_nobody_are_refused(project: Project) -> None:
+    for override in ("+eval.limit=5", "+train.learning_rate=1e-3"):
+        assert "so that it changes nothing" in refused(project, "pair", override)
+
+
+def test_one_that_goes_on_from_another_is_taken_with_what_it_goes_on_from(project: Project) -> None:
+    text = ONE.replace("num_train_epochs: 1", "num_train_epochs: 1, continue_from: one")
+    recipe_file(project, text, "two")
+    pair, two = plan(project, "pair"), plan(project, "two")
+    taken = pair.stage("train", member="second")
+    assert pair.fingerprints()[taken.address] == two.fingerprints()["two/train"]
+    # What it goes on from is the other adapter, which is trained once.
+    assert taken.inputs["earlier"] == pair.stage("train", member="first").out
+    assert len(pair.of("train")) == 2
+    findings = api.plan("pair", project=project.root).findings
+    assert not [finding for finding in findings if finding.blocks]
+    recipe_file(project, PAIR.replace("  first: {recipe: one}\n", ""), "alone")
+    assert len(plan(project, "alone").of("train")) == 2
+
+
 def test_a_loop_over_other_recipes_has_an_end(project: Project) -> None:
     recipe_file(project, PAIR.replace("recipe: two", "recipe: other"), "pair")
     recipe_file(project, PAIR.replace("recipe: two", "recipe: pair"), "other")
