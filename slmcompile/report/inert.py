@@ -8,9 +8,10 @@ from slmcompile.report.text import shorten, visible
 
 _LONGEST = 300
 # An empty comment splits the text, which is what stops GitHub's own links: @name (it notifies
-# people), #12 and GH-12, and the addresses that it recognises without any markup.
+# people), #12 and GH-12, and the addresses that it recognises without any markup; and its :names:
+# of emoji, some of which are pictures.
 _BREAK = "<!-- -->"
-_LINKING = re.compile(r"[@#]|GH-(?=\d)|www(?=\.)|:(?=//)", re.IGNORECASE)
+_LINKING = re.compile(r"[@#]|GH-(?=\d)|www(?=\.)|:(?=//|[a-z0-9+-][\w+-]*:)", re.IGNORECASE)
 _ACTIVE = re.compile(r"[&<>\\`*_\[\]|~$]")
 _BLOCK_START = re.compile(r"^(?:[-+=#]|\d+[.)](?=\s|$))")
 

@@ -343,7 +343,10 @@ def test_code_in_a_markdown_table_stays_in_its_cell(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["@team", "see #12", "GH-12", "http://a.example", "www.a.example"])
+@pytest.mark.parametrize(
+    "text",
+    ["@team", "see #12", "GH-12", "http://a.example", "www.a.example", ":octocat:", "a:+1:b"],
+)
 def test_github_links_nothing(text: str) -> None:
     """What GitHub links without markup is broken by an empty comment."""
     assert "<!-- -->" in prose(text)
