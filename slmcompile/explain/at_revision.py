@@ -7,43 +7,34 @@ built-in groups and the installed packages stay today's.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-import shutil
-import stat
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slmcompile.console.errors import RefusedError, SlmcompileError
+from slmcompile.explain.named_files import bring, content_hash, named
 from slmcompile.files.artifact import saying_what_is_missing
 from slmcompile.files.revision import Entry, Revision
+from slmcompile.lock.file import FOLDER as LOCKS
 from slmcompile.lock.file import MAX_BYTES as MAX_LOCK_BYTES
 from slmcompile.lock.file import lock_name
 from slmcompile.lock.pin import pin
-from slmcompile.losses import LOSSES
-from slmcompile.metrics import METRICS
 from slmcompile.plans.builder import build
-from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
+from slmcompile.plans.data_files import fixed_folder, is_glob
 from slmcompile.plans.definition import Plan
 from slmcompile.plans.plugins import joined
-from slmcompile.plans.project_files import look
-from slmcompile.recipe.compose import Composed, compose
+from slmcompile.recipe.compose import compose
 from slmcompile.recipe.limits import MAX_BYTES
+from slmcompile.recipe.policy import FILE as POLICY
 from slmcompile.recipe.project import Project
-from slmcompile.sources import DATA_SOURCES, MODEL_SOURCES
-from slmcompile.state.state import Cache, parse_stage
+from slmcompile.registry.scalars import ID_PATTERN
 
 _MOST_FILES = 10_000
 _MOST_BYTES = 64 * 1024 * 1024
-_MOST_DATA_FILES = 1000
-_MOST_DATA_BYTES = 256 * 1024 * 1024
-_LFS = re.compile(
-    rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})"
-)
 
 
 @dataclass(frozen=True)
@@ -61,6 +52,64 @@ class PastPlan:
     borrowed: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class TreeAt:
+    """The recipes and groups of a revision, written into a folder of their own.
+
+    Attributes:
+        today: the project whose revision it is.
+        revision: which.
+        project: the folder as a project; what a recipe names is added when it is compiled.
+        recipes: names of the recipes there, sorted.
+        lends: whether DVC's cache and today's files stand in for what git does not hold.
+    """
+
+    today: Project
+    revision: Revision
+    project: Project
+    recipes: tuple[str, ...]
+    lends: bool
+
+    def plan(self, name: str, overrides: Sequence[str] = ()) -> PastPlan:
+        """Compiles a recipe as it was.
+
+        Raises:
+            SlmcompileError: it does not compile there; the message begins with the revision.
+        """
+        if name not in self.recipes:
+            return PastPlan(self.revision, None)
+        there = self.project
+        with _told_of(self.revision, there):
+            composed = pin(there, compose(there, name, overrides))
+            borrowed = bring(
+                self.today if self.lends else None, self.revision, named(composed), there
+            )
+            plan = build(there, composed)
+        files = {path: content_hash(there.root / path, sha) for path, sha in plan.files.items()}
+        kept = tuple(
+            path
+            for path in borrowed
+            if any(used == path or used.startswith(f"{path}/") for used in files)
+        )
+        return PastPlan(self.revision, replace(plan, files=files), kept)
+
+    def made_of(self, name: str) -> Mapping[str, str]:
+        """Blobs by path of what a recipe is made of, also where it does not compile.
+
+        Of one of which nobody knows what it names, its own file and all groups.
+        """
+        there = self.project
+        try:
+            composed = compose(there, name, ())
+            found = (path for path in composed.files if path.is_relative_to(there.root))
+            paths = [path.relative_to(there.root).as_posix() for path in found]
+            for path in named(composed):
+                paths += [fixed_folder(path) or "." if is_glob(path) else path, f"{path}.dvc"]
+        except SlmcompileError:
+            paths = [f"recipes/{name}.yaml", "conf", "plugins"]
+        return {path: entry.blob for path, entry in self.revision.entries(*paths).items()}
+
+
 def plan_at(
     project: Project, revision: Revision, name: str, overrides: Sequence[str] = ()
 ) -> PastPlan:
@@ -69,33 +118,63 @@ def plan_at(
     Raises:
         SlmcompileError: the recipe does not compile there; the message begins with the revision.
     """
-    entries = revision.entries("recipes", "conf", "plugins", lock_name(name))
-    if f"recipes/{name}.yaml" not in entries:
+    if f"recipes/{name}.yaml" not in revision.entries("recipes"):
         return PastPlan(revision, None)
-    with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder:
+    with tree_at(project, revision, locks=lock_name(name)) as tree:
+        return tree.plan(name, overrides)
+
+
+@contextmanager
+def tree_at(
+    project: Project,
+    revision: Revision,
+    *,
+    locks: str = LOCKS,
+    policy: Revision | None = None,
+    lends: bool = True,
+) -> Iterator[TreeAt]:
+    """A revision's recipes as a project, for a block; its plug-ins are in the tables meanwhile.
+
+    Args:
+        project: whose revision it is.
+        revision: which.
+        locks: the folder of the locks, or the one that is of use.
+        policy: the revision whose policy stands there; its own by default.
+        lends: whether DVC's cache and today's files stand in for what git does not hold.
+
+    Raises:
+        SlmcompileError: a plug-in's declaration is wrong, or git holds too much (exit 77).
+    """
+    entries = revision.entries("recipes", "conf", "plugins", locks)
+    if policy is not None:
+        own = f"{posixpath.dirname(POLICY)}/"
+        entries = {path: entry for path, entry in entries.items() if not path.startswith(own)}
+        entries |= policy.entries(POLICY)
+    with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder, ExitStack() as block:
         there = Project(Path(folder).resolve())
-        try:
-            with ExitStack() as block, saying_what_is_missing(there.root):
-                _write_recipes(revision, entries, there)
-                block.enter_context(joined(there))
-                composed = pin(there, compose(there, name, overrides))
-                borrowed = _bring(project, revision, _named(composed), there)
-                plan = build(there, composed)
-        except SlmcompileError as error:
-            raise SlmcompileError(
-                f"{revision.shown}: {error.what}", error.mend, code=error.code
-            ) from error
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise RefusedError(
-                f"{revision.shown}: one path is a file and a folder", "do not trust this revision"
-            ) from error
-        files = {path: _content_hash(there.root / path, sha) for path, sha in plan.files.items()}
-        kept = tuple(
-            path
-            for path in borrowed
-            if any(used == path or used.startswith(f"{path}/") for used in files)
-        )
-        return PastPlan(revision, replace(plan, files=files), kept)
+        with _told_of(revision, there):
+            _write_recipes(revision, entries, there)
+            block.enter_context(joined(there))
+        names = (path.removeprefix("recipes/").removesuffix(".yaml") for path in entries)
+        found = (name for name in names if f"recipes/{name}.yaml" in entries)
+        recipes = tuple(sorted(name for name in found if re.fullmatch(ID_PATTERN, name)))
+        yield TreeAt(project, revision, there, recipes, lends)
+
+
+@contextmanager
+def _told_of(revision: Revision, there: Project) -> Iterator[None]:
+    """Has errors of a block begin with the revision."""
+    try:
+        with saying_what_is_missing(there.root):
+            yield
+    except SlmcompileError as error:
+        raise SlmcompileError(
+            f"{revision.shown}: {error.what}", error.mend, code=error.code
+        ) from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise RefusedError(
+            f"{revision.shown}: one path is a file and a folder", "do not trust this revision"
+        ) from error
 
 
 def _write_recipes(revision: Revision, entries: Mapping[str, Entry], there: Project) -> None:
@@ -122,110 +201,3 @@ def _write_recipes(revision: Revision, entries: Mapping[str, Entry], there: Proj
 
 def _limit(path: str) -> int:
     return MAX_LOCK_BYTES if path.endswith(".lock") else MAX_BYTES
-
-
-def _named(composed: Composed) -> list[str]:
-    """Files and folders of the project that a recipe names, as plain relative paths."""
-    model = composed.whole.model.source
-    recipes = [view.recipe for view in composed.members.values()]
-    rows = [part.source for recipe in recipes for part in recipe.data.parts]
-    entry = MODEL_SOURCES[model.type]
-    named: list[str | None] = [getattr(model, key) for key in (entry.file, entry.folder) if key]
-    files = [DATA_SOURCES[source.type].files(source) for source in rows]
-    named += [path for of_keys in files for each in of_keys.values() for path in each]
-    of_metrics = sorted({metric.file for metric in METRICS.values() if metric.file})
-    named += [getattr(recipe.eval, key) for recipe in recipes for key in of_metrics]
-    losses = [recipe.train.loss for recipe in recipes]
-    named += [getattr(loss, key) for loss in losses if (key := LOSSES[loss.type].code)]
-    paths = dict.fromkeys(posixpath.normpath(path) for path in named if path and "\0" not in path)
-    # What lies outside, in .git or in .dvc is not brought: the builder says why.
-    return [
-        path
-        for path in paths
-        if not path.startswith("/") and not any(part.startswith(".") for part in path.split("/"))
-    ]
-
-
-def _bring(
-    project: Project, revision: Revision, paths: Sequence[str], there: Project
-) -> tuple[str, ...]:
-    """Puts files and folders of the revision in place; those that today's had to stand in for.
-
-    Raises:
-        RefusedError: git holds more of them than can be written out, or a link is on the way to
-            one of today's (exit 77).
-    """
-    globs = [path for path in paths if is_glob(path)]
-    folders = [fixed_folder(path) or "." for path in globs]
-    held = revision.entries(*paths, *folders, *(f"{path}.dvc" for path in paths))
-    paths = [match for path in paths for match in _matched(project, path, held)]
-    found: dict[str, Entry] = {}
-    borrowed: list[str] = []
-    for path in paths:
-        below = {name: held[name] for name in held if f"{name}/".startswith(f"{path}/")}
-        found |= below
-        if not below and f"{path}.dvc" in held:
-            _from_cache(project, revision, held[f"{path}.dvc"], there.root / path)
-        elif not below and _lend(project, path, there):
-            borrowed.append(path)
-    size = sum(entry.size for entry in found.values())
-    if len(found) > _MOST_DATA_FILES or size > _MOST_DATA_BYTES:
-        raise RefusedError(
-            f"{', '.join(paths)}: more than {_MOST_DATA_FILES} files or"
-            f" {_MOST_DATA_BYTES >> 20} MB in git",
-            "keep large files in DVC or Git LFS, and compare with a revision that does",
-        )
-    wanted = {there.root / name: entry for name, entry in found.items()}
-    revision.write({to: entry for to, entry in wanted.items() if not to.exists()})
-    return tuple(borrowed)
-
-
-def _matched(project: Project, path: str, held: Mapping[str, Entry]) -> list[str]:
-    """Files that a glob matched at the revision, or matches now if it did not; else the path."""
-    if not is_glob(path) or path in held:
-        return [path]
-    tracked = {name.removesuffix(".dvc") for name in held}
-    found = sorted(name for name in tracked if matches(path, name))
-    return found or sorted(files_matched(project, path, path))
-
-
-def _from_cache(project: Project, revision: Revision, entry: Entry, to: Path) -> None:
-    """A file that DVC tracks, out of its cache; left missing where the cache lacks it."""
-    from slmcompile.files.revision import read_blob
-
-    tracked = parse_stage(read_blob(revision.root, entry.blob)) if entry.size <= MAX_BYTES else None
-    cache = Cache(project)
-    for md5 in list(tracked.outs.values())[:1] if tracked else []:
-        if cache.look(md5) is not None and not to.exists():
-            _link_or_copy(cache.blob(md5), to)
-
-
-def _lend(project: Project, path: str, there: Project) -> bool:
-    """Puts today's file or folder in place; False if there is none, as the builder will say."""
-    found = look(project, path, path)
-    if found is None:
-        return False
-    today = project.root / path
-    for source in sorted(today.rglob("*")) if stat.S_ISDIR(found.st_mode) else [today]:
-        name = source.relative_to(project.root).as_posix()
-        inside = look(project, name, name)
-        if inside and stat.S_ISREG(inside.st_mode) and not (there.root / name).exists():
-            _link_or_copy(source, there.root / name)
-    return True
-
-
-def _link_or_copy(source: Path, to: Path) -> None:
-    """Weights are large, so a second name for the bytes where the file system allows it."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, to)
-    except OSError:
-        shutil.copyfile(source, to)
-
-
-def _content_hash(path: Path, sha256: str) -> str:
-    """A file's SHA-256; of a Git LFS pointer, that of the file that it stands for."""
-    if path.stat().st_size > 1024:
-        return sha256
-    pointer = _LFS.match(path.read_bytes())
-    return pointer[1].decode("ascii") if pointer else sha256

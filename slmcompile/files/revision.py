@@ -1,11 +1,12 @@
 """Files of a git revision, read without a checkout and without running anything.
 
-Only plumbing that reads is called (``rev-parse``, ``ls-tree``, ``cat-file blob``, ``rev-list``; of
-the work tree ``check-ignore`` and ``ls-files``): no hook, filter, textconv, pager, signature check
-or transport takes part, and what a repository's own ``.git/config`` could start is switched off on
-the command line. The user's and the system's git settings stay, because ``safe.directory`` lives
-there. A tree of a few kilobytes can hold files without end, so only named paths are listed, and git
-is stopped once its answer is larger than any that is of use. Knows nothing of recipes.
+Only plumbing that reads is called (``rev-parse``, ``ls-tree``, ``cat-file blob``, ``rev-list``,
+``merge-base``, ``diff-tree``; of the work tree ``check-ignore`` and ``ls-files``): no hook, filter,
+textconv, pager, signature check or transport takes part, and what a repository's own
+``.git/config`` could start is switched off on the command line. The user's and the system's git
+settings stay, because ``safe.directory`` lives there. A tree of a few kilobytes can hold files
+without end, so only named paths and differences are listed, and git is stopped once its answer is
+larger than any that is of use. Knows nothing of recipes.
 """
 
 from __future__ import annotations
@@ -201,6 +202,39 @@ def resolve(root: Path, name: str) -> Revision:
     if not _COMMIT.fullmatch(commit):
         raise UsageError(f"git knows no revision {name!r}", "name a branch, a tag or a commit")
     return Revision(root, name, commit)
+
+
+def merge_base(one: Revision, other: Revision) -> Revision:
+    """The newest commit that both have in common.
+
+    Raises:
+        MissingError: there is none here, as in a clone without history (exit 69).
+    """
+    try:
+        answer = _git(one.root, "merge-base", one.commit, other.commit)
+    except CorruptError as error:
+        raise MissingError(
+            f"{one.shown} and {other.shown} have no commit in common here",
+            "fetch the whole history of both",
+        ) from error
+    commit = answer.decode("ascii", "replace").split()[0]
+    return Revision(one.root, commit[:10], commit)
+
+
+def changed_paths(old: Revision, new: Revision) -> tuple[str, ...]:
+    """Paths of whatever differs between two commits, from the top of the repository.
+
+    Raises:
+        RefusedError: there are more than can be listed (exit 77).
+    """
+    words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", old.commit, new.commit)
+    listed = _git(old.root, *words)
+    return tuple(os.fsdecode(path) for path in listed.split(b"\0") if path)
+
+
+def prefix(root: Path) -> str:
+    """Where a folder lies in its repository: empty at the top, else ``folder/``."""
+    return os.fsdecode(_git(root, "rev-parse", "--show-prefix")).removesuffix("\n")
 
 
 def in_git(root: Path) -> bool:

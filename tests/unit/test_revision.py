@@ -11,7 +11,7 @@ import pytest
 
 from slmcompile.console.errors import BadRecipeError, RefusedError, SlmcompileError, UsageError
 from slmcompile.execution.sync import compile_recipe
-from slmcompile.explain import at_revision
+from slmcompile.explain import named_files
 from slmcompile.explain.at_revision import plan_at
 from slmcompile.files.revision import find_version, resolve
 from slmcompile.recipe.project import Project
@@ -297,7 +297,7 @@ def error_at_head(project: Project, name: str) -> SlmcompileError:
 def test_more_data_than_can_be_written_out_is_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch, files: int, size: int
 ) -> None:
-    monkeypatch.setattr(at_revision, "_MOST_DATA_BYTES", 1 << 20)
+    monkeypatch.setattr(named_files, "_MOST_DATA_BYTES", 1 << 20)
     (project.root / "model").mkdir()
     for number in range(files):
         (project.root / f"model/{number}").write_bytes(bytes(size))
@@ -322,7 +322,7 @@ def folder_recipe(project: Project, path: str) -> None:
 def test_a_text_that_is_no_path_brings_no_file(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(at_revision, "_MOST_DATA_BYTES", 1 << 20)
+    monkeypatch.setattr(named_files, "_MOST_DATA_BYTES", 1 << 20)
     write(project, "data/large", "x" * (2 << 20))
     text = re.sub("(?m)^description:.*\n", "", (project.root / RECIPE).read_text(encoding="utf-8"))
     write(project, RECIPE, f"{text}description: data/large\n")
