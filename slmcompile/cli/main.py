@@ -127,6 +127,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         help="example to bring along (default: tiny, where there is no recipe)",
     )
     _add_upkeep(add)
+    _add_ci(add)
     checks = add("checks", "list what is proved before anything is spent", recipe=False)
     checks.add_argument("--json", action="store_true", help="for programs")
     checks.add_argument("--markdown", action="store_true", help="as a Markdown table")
@@ -236,6 +237,30 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
     form.add_argument("--group", help="of conf/GROUP/*.yaml")
     form.add_argument("--docs", action="store_true", help="print every key as Markdown instead")
     form.add_argument("--write", action="store_true", help="write all into the project's schema/")
+
+
+def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """What the jobs of a pull request call."""
+    ci = add("ci", "what the jobs of a pull request call", recipe=False)
+    jobs = ci.add_subparsers(dest="job", metavar="JOB", required=True)
+    text = "write what a pull request would change, from git alone; run nothing"
+    plan = jobs.add_parser("plan", help=text, description=text)
+    plan.add_argument(
+        "--against",
+        metavar="REF",
+        required=True,
+        help="the tip of the branch that it goes to, whose policy holds",
+    )
+    plan.add_argument("--head", metavar="REF", default="HEAD", help="what it proposes; HEAD")
+    plan.add_argument("--out", metavar="FILE", help="write it here and not to standard output")
+    plan.add_argument(
+        "--detailed-exitcode", action="store_true", help="exit 2 if a recipe is touched"
+    )
+    text = "print what `ci plan` wrote as a comment in Markdown"
+    comment = jobs.add_parser("comment", help=text, description=text)
+    comment.add_argument(
+        "file", help="of whatever origin; a .zip is searched for proposal.json and not unpacked"
+    )
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -588,6 +613,12 @@ def _drift(arguments: argparse.Namespace) -> int:
     return Exit.CHANGES if found else Exit.DONE
 
 
+def _ci(arguments: argparse.Namespace) -> int:
+    from slmcompile.cli import ci
+
+    return {"plan": ci.plan, "comment": ci.comment}[arguments.job](arguments)
+
+
 def _checks(arguments: argparse.Namespace) -> int:
     from slmcompile.checks.listing import listing
 
@@ -627,6 +658,7 @@ _COMMANDS = {
     "init": _init,
     "lock": _lock,
     "drift": _drift,
+    "ci": _ci,
     "schema": _schema,
     "checks": _checks,
     "overview": _overview,
