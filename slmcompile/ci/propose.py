@@ -35,7 +35,6 @@ from slmcompile.plans.canonical import digest
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import Change, changes
-from slmcompile.state.emit import generated_files
 from slmcompile.state.short_values import short_pair
 
 _LONGEST = 300
@@ -73,12 +72,12 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
         before = {name: _side(tree, name) for name in tree.recipes}
     entries: list[RecipeEntry] = []
     judged: list[Judged] = []
-    generated: dict[str, str] = {}
+    plans: list[Plan] = []
     with tree_at(project, head, policy=target, lends=False) as tree:
         names = sorted(before.keys() | {*tree.recipes})
         for name in names:
             now = _side(tree, name)
-            generated |= generated_files(now.plan) if now.plan else {}
+            plans += [now.plan] if now.plan else []
             entry = _entry(name, before.get(name, _NOT_THERE), now)
             if entry and now.plan:
                 happening = changes(tree.project, now.plan)
@@ -92,7 +91,7 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
         base=base.commit,
         recipes=tuple(entries),
         unchanged=len(names) - len(entries),
-        refused=refused(base, head, generated) if entries else (),
+        refused=refused(base, head, plans) if entries else (),
         policy=target.commit,
         judged=tuple(judged),
     )
