@@ -16,7 +16,7 @@ from slmcompile.console.errors import CorruptError
 DOCUMENT = "proposal.json"
 """Name of the document in the archive."""
 
-LARGEST_ARCHIVE = 2 << 20
+LARGEST_ARCHIVE = 4 << 20
 """Bytes of an archive."""
 
 _ANEW = "have the plan's job upload proposal.json alone"

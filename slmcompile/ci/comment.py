@@ -37,6 +37,15 @@ _ENOUGH = 2_000
 _BETWEEN = 8
 """Characters around a line or a heading, at most."""
 
+_ARROW = " &lrm;→&lrm; "
+"""Marks of direction, for two texts that are written from the right not to change places."""
+
+_ALONE = {
+    "added": "A recipe that was not there: its file says all.",
+    "changed": "No key differs.",
+    "removed": "Nothing of it is left.",
+    "refused": "It does not compile.",
+}
 _STATUSES = ("changed", "added", "removed", "refused")
 
 
@@ -149,7 +158,7 @@ def _recipe(entry: RecipeEntry) -> str:
         names = ", ".join(f"<code>{stage.stage}</code>" for stage in begin)
         lines.append(f"- It begins at {names}; the others read what comes out.")
     summary = f"{_named(entry)} {entry.status}{_counts(entry.stages)}"
-    body = "\n".join(lines) or "No key differs."
+    body = "\n".join(lines) or _ALONE[entry.status]
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
@@ -163,7 +172,7 @@ def _counts(stages: Sequence[StageEntry]) -> str:
 
 
 def _pair(key: KeyEntry) -> str:
-    return f"{_value(key.old)} → {_value(key.new)}"
+    return f"{_value(key.old)}{_ARROW}{_value(key.new)}"
 
 
 def _where(key: KeyEntry) -> str:
@@ -183,7 +192,7 @@ def _end(proposal: Proposal, left_out: int) -> Iterator[str]:
         )
     elif proposal.problems:
         yield "Nothing can be approved before this is mended."
-    elif proposal.recipes:
+    elif any(entry.status != "removed" for entry in proposal.recipes):
         yield (
             "To train it, somebody with write access comments this line and nothing else. It holds"
             " for these two commits alone."

@@ -21,10 +21,13 @@ from slmcompile.recipe.limits import is_bounded
 from slmcompile.registry.scalars import Identifier, ProjectPath, Sha256
 
 FORMAT_VERSION = "1.0"
-LARGEST = 1 << 20
+LARGEST = 4 << 20
 """Bytes of a document."""
 
 _ANEW = "plan anew with `slmcompile ci plan`"
+MOST_RECIPES = 1000
+"""Recipes of a document."""
+
 _DEEPEST = 12
 _MOST_VALUES = 150_000
 _LONGEST = 1000
@@ -152,7 +155,7 @@ class Proposal:
     tool: _Version
     head: Commit
     base: Commit
-    recipes: Annotated[tuple[RecipeEntry, ...], Field(max_length=1000)]
+    recipes: Annotated[tuple[RecipeEntry, ...], Field(max_length=MOST_RECIPES)]
     unchanged: Annotated[int, Field(ge=0, le=100_000)]
     refused: Annotated[tuple[Problem, ...], Field(max_length=200)]
     policy: Commit

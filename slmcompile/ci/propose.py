@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from slmcompile import __version__
 from slmcompile.checks.judge import judge_all, sentence
 from slmcompile.ci.proposal import (
+    MOST_RECIPES,
     CodeEntry,
     Judged,
     KeyEntry,
@@ -24,7 +25,7 @@ from slmcompile.ci.proposal import (
     StageEntry,
 )
 from slmcompile.ci.touched import refused
-from slmcompile.console.errors import SlmcompileError
+from slmcompile.console.errors import RefusedError, SlmcompileError
 from slmcompile.console.printable import printable, shortened
 from slmcompile.explain.at_revision import TreeAt, tree_at
 from slmcompile.explain.diff import Difference, KeyDifference, StageDifference, compare, side_of
@@ -75,6 +76,10 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
     plans: list[Plan] = []
     with tree_at(project, head, policy=target, lends=False) as tree:
         names = sorted(before.keys() | {*tree.recipes})
+        if len(tree.recipes) > MOST_RECIPES:
+            raise RefusedError(
+                f"{head.shown}: more than {MOST_RECIPES} recipes", "keep them in several projects"
+            )
         for name in names:
             now = _side(tree, name)
             plans += [now.plan] if now.plan else []

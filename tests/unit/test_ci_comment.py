@@ -265,6 +265,7 @@ def test_findings_that_do_not_fit_keep_nobody_from_approving() -> None:
         {"recipes": (entry(status="refused", problem=Problem("x", "y", 78)),)},
         {"judged": (Judged("quickstart", "allowed", "x", "y", 77),)},
         {"recipes": ()},
+        {"recipes": (entry(status="removed", bars=(), keys=(), rows=False, measured=False),)},
     ],
 )
 def test_what_cannot_run_has_no_line_to_approve_by(changed: dict[str, Any]) -> None:
