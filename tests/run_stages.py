@@ -9,17 +9,17 @@ from pathlib import Path
 from tests.projects import REPOSITORY, environment
 
 
-def run_stages(root: Path, recipe: str) -> str:
-    """Runs every stage of a recipe of a project; what they said."""
+def run_stages(root: Path, recipe: str, *kinds: str) -> str:
+    """Runs every stage of a recipe of a project, or those of some kinds; what they said."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.run_stages", str(root), recipe],
+        [sys.executable, "-m", "tests.run_stages", str(root), recipe, *kinds],
         cwd=REPOSITORY, env=environment(), text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-def _main(root: Path, recipe: str) -> None:
+def _main(root: Path, recipe: str, *kinds: str) -> None:
     from slmcompile.execution.sync import compile_recipe, sync
     from slmcompile.recipe.project import Project
     from slmcompile.stages.runner import execute
@@ -28,8 +28,9 @@ def _main(root: Path, recipe: str) -> None:
     plan = compile_recipe(project, recipe, ())
     sync(project, [plan])
     for stage in plan.stages():
-        execute(project, stage.spec_path)
+        if not kinds or stage.kind in kinds:
+            execute(project, stage.spec_path)
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), sys.argv[2])
+    _main(Path(sys.argv[1]), *sys.argv[2:])

@@ -26,6 +26,7 @@ FORMAT_VERSION = "1.0"
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
+_OF_NUMPY = re.compile(r"\d+ requested and \d+ written")
 MAX_MANIFEST = 8 << 20
 _MADE_AGAIN = "remove the folder and run the recipe again"
 
@@ -112,7 +113,8 @@ def saying_what_is_missing(path: Path) -> Iterator[None]:
 
 def as_missing(error: Exception, path: Path) -> MissingError | None:
     """What a full disk, a read-only folder or a missing right is to a person; None for others."""
-    number = error.errno if isinstance(error, OSError) else _told_by_native_code(error)
+    told = error.errno if isinstance(error, OSError) else None
+    number = told or _told_by_native_code(error)
     if number in {errno.ENOSPC, errno.EDQUOT}:
         return MissingError(
             f"{path}: no space left on the device", "free some disk space and run again"
@@ -130,7 +132,9 @@ def as_missing(error: Exception, path: Path) -> MissingError | None:
 
 
 def _told_by_native_code(error: Exception) -> int | None:
-    """The system's number in an error of safetensors, Arrow or ONNX, who raise their own types."""
+    """The system's number in an error of safetensors, Arrow, ONNX or numpy, who hide it."""
+    if isinstance(error, OSError) and _OF_NUMPY.fullmatch(str(error)):
+        return errno.ENOSPC  # or whatever else has stopped it halfway: it does not say
     if type(error).__name__ == "SafetensorError" and (found := _OF_RUST.search(str(error))):
         return int(found[1])
     return errno.ENOSPC if "no space left on device" in str(error).lower() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +44,12 @@ class Context:
     progress: Progress
     member: str = ""
     spec: Mapping[str, Any] = field(default_factory=dict)
+
+    def empty_scratch(self) -> Path:
+        """Its scratch folder without what a run that was killed has left in it."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        return self.scratch
 
     def of_member(self, member: str) -> Context:
         """What the same stage of a plain recipe would be given, for one adapter of this."""

@@ -32,7 +32,7 @@ def run(context: Context) -> Result:
         data / "prompt.json",
         _compared(data),
         context.out,
-        context.scratch,
+        context.empty_scratch(),
         context.progress,
     )
     return Result(info=info)

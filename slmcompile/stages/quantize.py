@@ -16,7 +16,7 @@ def run(context: Context) -> Result:
         context.inputs["base"],
         context.inputs.get(OVER),
         context.out,
-        context.scratch,
+        context.empty_scratch(),
         context.progress,
     )
     return Result(info=info)
