@@ -8,6 +8,7 @@ inputs are by default, so that the folder answers as trained whoever opens it.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ def export_beside(
     Returns:
         facts for the manifest: precision, execution_provider, size_bytes, weights_bytes and
         ``parity`` (see ``slmcompile.export.parity.measure``), of several adapters by name in
-        ``members``; free of time and place.
+        ``members``, there with the task, the prompt's template and the two files of each, whose
+        hashes the manifest has; free of time and place.
 
     Raises:
         CorruptError: an adapter's folder is damaged (exit 74).
@@ -110,11 +112,23 @@ def export_beside(
         )
         found[each.name] = {"parity": figures}
         model = None  # one at a time is in memory
+    named = {each.name: {**_served(each), **found[each.name]} for each in standing}
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
         **sizes(out),
-        **found.get("", {"members": found}),
+        **found.get("", {"members": named}),
+    }
+
+
+def _served(each: Standing) -> dict[str, Any]:
+    """What an adapter of several is for, and where in the folder it and its prompt lie."""
+    prompt = json.loads(each.prompt_file.read_text(encoding="utf-8"))
+    return {
+        "task": prompt["task"],
+        "template": prompt["template"],
+        "adapter": adapter_file(each.name),
+        "prompt": prompt_file(each.name),
     }
 
 

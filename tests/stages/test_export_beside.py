@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from slmcompile.console.errors import CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.beside import Standing, export_beside
 from slmcompile.export.quantize import quantize
-from slmcompile.files.artifact import MANIFEST, sha256_file, write_manifest
+from slmcompile.files.artifact import MANIFEST, sha256_file, write_json, write_manifest
 from slmcompile.inference import onnx_model
 from slmcompile.inference.onnx_adapters import chosen
 from slmcompile.models.merge import load_merged
@@ -65,7 +66,8 @@ def held(target: CpuTarget, base: Path, over: Path | None, folder: Path) -> Path
 
 def standing(base: Path, trained: Path, folder: Path, name: str = "") -> Standing:
     prompt = folder / f"{name}prompt.json"
-    prompt.write_text("{}", encoding="utf-8")
+    template = {"type": "text", "prompt": "{text} = ", "completion": "{label}"}
+    write_json(prompt, {"task": f"task of {name}", "template": template})
     return Standing(name, trained, prompt, tiny_model.make_rows(base))
 
 
@@ -150,6 +152,11 @@ def test_of_several_adapters_each_is_its_own_and_none_is_the_base(
     each = (standing(base, lora, tmp_path, "one"), standing(base, other, tmp_path, "two"))
     out, info = shipped(INT4, base, int4, int4, tmp_path, *each)
     assert set(info["members"]) == {"one", "two"}
+    for name, told in info["members"].items():
+        assert told["task"] == f"task of {name}"
+        assert told["template"]["prompt"] == "{text} = "
+        assert (out / told["adapter"]).is_file()
+        assert json.loads((out / told["prompt"]).read_text())["task"] == f"task of {name}"
     ids = [tiny_model.make_rows(base)[0].input_ids]
     alone = onnx_model.load(out, 1)
     assert np.array_equal(alone.logits(ids), onnx_model.load(int4, 1).logits(ids))
