@@ -25,6 +25,7 @@ from slmcompile.plans.artifacts import BASELINES, LINEAR
 from slmcompile.plans.kinds.quantize import OVER
 from slmcompile.scoring.baselines import answers_of_labels, predict_baselines
 from slmcompile.stages.context import Context, Result
+from slmcompile.stages.lineage import require_trained_over
 from slmcompile.training.outputs import trained_weights
 
 SPEED_TOKENS = 32
@@ -96,7 +97,10 @@ def _load(context: Context, threads: int) -> tuple[LanguageModel, Decode, int]:
     from slmcompile.models.merge import is_adapter
 
     base = inputs["base"]
-    trained = trained_weights(inputs["train"]) if "train" in inputs else None
+    trained = None
+    if "train" in inputs:
+        require_trained_over(context)
+        trained = trained_weights(inputs["train"])
     model = torch_model.load(base, trained, threads, config["precision"], inputs.get(OVER))
     parts = [base] if trained is None or is_adapter(trained) else []
     return model, decoder(base), sum(_size(part) for part in [*parts, trained] if part)

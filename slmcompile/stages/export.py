@@ -11,6 +11,7 @@ from slmcompile.plans.definition import stage_name
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.schema import target_section
 from slmcompile.stages.context import Context, Result
+from slmcompile.stages.lineage import require_trained_over
 from slmcompile.training.outputs import trained_weights
 
 PARITY_ROWS = 8
@@ -24,6 +25,7 @@ def run(context: Context) -> Result:
         return Result(info=_beside(context))
     from slmcompile.export.export import export
 
+    require_trained_over(context)
     data = context.inputs["data"]
     info = export(
         target_section(context.config["target"]),
@@ -44,6 +46,7 @@ def _beside(context: Context) -> dict[str, Any]:
 
     standing = []
     for name in context.config.get("members", [""]):
+        require_trained_over(context, name)
         data = context.inputs[stage_name("data", member=name)]
         trained = trained_weights(context.inputs[stage_name("train", member=name)])
         standing.append(Standing(name, trained, data / "prompt.json", _compared(data)))

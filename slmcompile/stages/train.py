@@ -30,6 +30,7 @@ from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import train_section
 from slmcompile.scoring.records import Asked, beside
 from slmcompile.stages.context import Context, Result
+from slmcompile.stages.lineage import lineage
 from slmcompile.stages.track import stage_tracker
 from slmcompile.state.scratch import member_fingerprint, scratch_beside
 from slmcompile.training.group import Member
@@ -55,7 +56,7 @@ def run(context: Context) -> Result:
             over=context.inputs.get(OVER),
         )
         for member in members:
-            _sign(member, _lineage(context))
+            _sign(member, lineage(context))
             tracker.summary(_summary(member.name, records[member.name]))
     finally:
         tracker.finish()
@@ -66,7 +67,7 @@ def run(context: Context) -> Result:
     }
     if "" in told:
         return Result(
-            info=_lineage(context),
+            info=lineage(context),
             metrics={"format_version": "2.0", **compared[""]},
             plots={"format_version": "1.0", **told[""]},
         )
@@ -74,16 +75,6 @@ def run(context: Context) -> Result:
         metrics={"format_version": "2.0", "members": compared},
         plots={name: {"format_version": "1.0", **of} for name, of in told.items()},
     )
-
-
-def _lineage(context: Context) -> dict[str, str]:
-    """What it was made from beside base and rows, for the manifest: by fingerprint, not by name."""
-    told = {"continued_from": ROLE, "trained_over": OVER}
-    return {
-        key: str(context.manifests[role]["fingerprint"])
-        for key, role in told.items()
-        if role in context.manifests
-    }
 
 
 def _alone(context: Context) -> Member:
@@ -148,14 +139,14 @@ def _asked(context: Context, given: Mapping[str, Any]) -> tuple[Train, Answering
     )
 
 
-def _sign(member: Member, lineage: Mapping[str, str]) -> None:
+def _sign(member: Member, made_from: Mapping[str, str]) -> None:
     """Says what kind of adapter it is, and of a group's that it is whole."""
     config: Train = member.config
     peft = (member.out / CONFIG_FILE).is_file()
     if METHODS[config.method].writes == "adapter" and not peft:
         write_json(member.out / METHOD_FILE, {"method": config.method})
     if member.name:
-        write_manifest(member.out, "train", dict(lineage), member.identity)
+        write_manifest(member.out, "train", dict(made_from), member.identity)
 
 
 def _summary(name: str, record: TrainingRecord) -> dict[str, Any]:

@@ -77,9 +77,12 @@ def test_what_ships_is_what_was_trained(work: Workplace) -> None:
     assert sha256_file(work.root / EXPORT / "model.onnx.data") == sha256_file(
         held(work) / "model.onnx.data"
     )
-    info = json.loads((work.root / EXPORT / "manifest.json").read_text())["info"]
+    manifest = json.loads((work.root / EXPORT / "manifest.json").read_text())
     for name in ("one", "two"):
-        assert info["members"][name]["parity"]["top1_agreement"] >= 0.95
+        told = manifest["info"]["members"][name]
+        assert told["parity"]["top1_agreement"] >= 0.95
+        assert (told["task"], told["template"]["type"]) == ("classification", "text")
+        assert {told["adapter"], told["prompt"]} <= manifest["files"].keys()
     for name in ("one", "two"):
         manifest = work.root / f"outputs/duo/train/adapters/{name}/manifest.json"
         over = json.loads((held(work) / "manifest.json").read_text())["fingerprint"]
@@ -128,6 +131,28 @@ def test_a_graph_that_is_another_is_told_before_a_runtime_opens_it(work: Workpla
         done = work.run(*asked, code=Exit.CORRUPT)
         assert f"{name}: its bytes are not those that were written" in done.stderr
         path.write_bytes(whole)
+
+
+def test_an_export_alone_refuses_an_adapter_of_another_base(
+    work: Workplace, tmp_path: Path
+) -> None:
+    """As DVC would not run it: the folders are of two plans."""
+    other = Workplace((tmp_path / "project").resolve(), "duo")
+    shutil.copytree(work.root, other.root)
+    recipe = other.root / "recipes/duo.yaml"
+    coarse = "target: {cpu-int4: {int4_block_size: 64}}\n"
+    recipe.with_name("coarse.yaml").write_text(recipe.read_text() + coarse, encoding="utf-8")
+    other.run("sync", "coarse")
+    before = held(other)
+    specs = other.root.glob("pipelines/quantize-cpu-int4-*/plan/quantize-cpu-int4.json")
+    (spec,) = (path for path in specs if before.name not in str(path))
+    other.run("exec", spec.relative_to(other.root).as_posix())
+    shutil.rmtree(before)
+    next(other.root.glob("outputs/quantize-cpu-int4-*")).rename(before)
+    done = other.run("exec", "pipelines/duo/plan/export-cpu-int4.json", code=Exit.BAD_RECIPE)
+    assert "outputs/duo/train/adapters/one: trained over the quantised base" in done.stderr
+    assert f"reads the base in {before}" in done.stderr
+    assert "run the recipe as a whole" in done.stderr
 
 
 def test_an_adapter_that_joins_changes_neither_base_nor_others(work: Workplace) -> None:
