@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from slmcompile.console.errors import SlmcompileError
@@ -21,7 +22,7 @@ from slmcompile.recipe.project import Project
 from slmcompile.state import journal
 from slmcompile.state.changes import Action, Change, changes, read_locks
 from slmcompile.state.reasons import Reason, spec_reasons
-from slmcompile.state.specs import replaced_spec
+from slmcompile.state.specs import replaced_spec, said_before
 
 _LARGEST_HASHED = 64 * 1024 * 1024
 _LATER = frozenset({"first_run", "output", "edited", "cache"})
@@ -115,6 +116,7 @@ def _roots(project: Project, plan: Plan, found: tuple[Change, ...]) -> dict[str,
     # A shared stage with another key is another folder. If that one has run before, it is
     # unchanged by itself and yet the cause of all that follows.
     moved: set[str] = set()
+    said = partial(said_before, project, plan, locks, history=True)
     for change in found:
         stage = change.stage
         own = [reason for reason in change.reasons if reason.cause != "input"]
@@ -122,7 +124,7 @@ def _roots(project: Project, plan: Plan, found: tuple[Change, ...]) -> dict[str,
         if before is not None:
             moved.add(stage.address)
             kept = [reason for reason in own if reason.cause != "first_run"]
-            own = [*spec_reasons(plan, stage, before), *kept]
+            own = [*spec_reasons(plan, stage, before, said), *kept]
         # Where a reason names nothing ("has not run here") it is the stage's own.
         here: Roots = {
             (reason.cause, reason.subject or stage.address): (reason, (stage.address,))

@@ -30,7 +30,7 @@ from slmcompile.state.scratch import (
     scratch_folder,
     work_fingerprint,
 )
-from slmcompile.state.specs import old_spec, replaced_spec
+from slmcompile.state.specs import old_spec, replaced_spec, said_before
 from slmcompile.state.state import (
     Cache,
     Here,
@@ -274,9 +274,10 @@ def _reasons(
     deps: Mapping[str, str | None],
 ) -> tuple[Reason, ...]:
     locked = locks[stage.pipeline].get(stage.name)
+    said = partial(said_before, project, plan, locks, history=history)
     if locked is None:
         replaced = replaced_spec(project, plan, stage, locks, history=history)
-        return tuple(spec_reasons(plan, stage, replaced) if replaced else ()) or (
+        return tuple(spec_reasons(plan, stage, replaced, said) if replaced else ()) or (
             Reason("first_run"),
         )
     reasons: list[Reason] = []
@@ -287,7 +288,7 @@ def _reasons(
         if old is None:
             reasons.append(Reason("key"))
         else:
-            reasons += spec_reasons(plan, stage, old)
+            reasons += spec_reasons(plan, stage, old, said)
             relocated = not reasons
     # What it writes goes by the artifacts that there are, and then a key says why.
     outs = set(locked.outs) != set(stage.outs) and not reasons

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from slmcompile.console.printable import printable
 from slmcompile.plans.artifacts import ASKED_BY, TUNED
 from slmcompile.plans.definition import OF_MEMBER, Plan, Stage, shared_stage
+from slmcompile.plans.earlier import ROLE
+from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
+from slmcompile.recipe.continued import KEY
 from slmcompile.state.short_values import short_pair
 from slmcompile.state.specs import differences
 
@@ -111,12 +114,51 @@ def file_reason(plan: Plan, stage: Stage, path: str, old: str | None, new: str |
     return Reason("file", path, old, new, where, source)
 
 
-def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> list[Reason]:
+Said = Callable[[str], str | None]
+"""The name that the recipe gave at a dotted key before; None where that is not known."""
+
+
+def spec_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any], said: Said) -> list[Reason]:
     """What differs between the spec that a stage has and an earlier one of its kind."""
+    if _of_earlier(stage) and (another := _another_earlier(plan, said)):
+        return [another]  # of another recipe: nobody has edited what differs
     found = identity_reasons(plan, stage, old, stage.spec())
     known = {reason.subject for reason in found}
-    others = (*_base_reasons(plan, stage, old), *_artifact_reasons(plan, stage, old))
+    others = (
+        *_earlier_reasons(plan, stage, old, said),
+        *_base_reasons(plan, stage, old),
+        *_artifact_reasons(plan, stage, old),
+    )
     return [*found, *(each for each in others if each.subject not in known)]
+
+
+def _of_earlier(stage: Stage) -> bool:
+    """Whether it is of the recipe that this one goes on from, and not of this one."""
+    return bool(stage.reads) and all(key.startswith(f"{KEY}.") for key in stage.reads.values())
+
+
+def _earlier_reasons(
+    plan: Plan, stage: Stage, old: Mapping[str, Any], said: Said
+) -> Iterator[Reason]:
+    """The key that says which recipe training goes on from; it too is in no config."""
+    before, now = old.get("inputs", {}), plan.effective["train"].get("continue_from")
+    where = plan.origins.get(KEY, "")
+    if ROLE in before and ROLE in stage.inputs:
+        if another := _another_earlier(plan, said):
+            yield another
+    elif ROLE in before:
+        # Where no name is known there is still that of the folder.
+        yield Reason("key", KEY, said(KEY) or str(before[ROLE]).rpartition("/")[2], now, where)
+    elif ROLE in stage.inputs:
+        yield Reason("key", KEY, None, now, where)
+
+
+def _another_earlier(plan: Plan, said: Said) -> Reason | None:
+    """That it is another recipe now than it was, where that is known."""
+    then, now = said(KEY), plan.effective["train"].get("continue_from")
+    if then is None or then == now:
+        return None
+    return Reason("key", KEY, then, now, plan.origins.get(KEY, ""))
 
 
 def _base_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[Reason]:
@@ -125,6 +167,8 @@ def _base_reasons(plan: Plan, stage: Stage, old: Mapping[str, Any]) -> Iterator[
     It is in no config: what it names is an input.
     """
     before = old.get("inputs", {})
+    if KINDS[stage.kind].whole_recipe:
+        return  # it has the keys themselves
     if (OVER in before) != (OVER in stage.inputs):
         key = "train.over"
         then, now = (_target_of(inputs.get(OVER)) for inputs in (before, stage.inputs))

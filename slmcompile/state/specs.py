@@ -15,6 +15,7 @@ from typing import Any
 from slmcompile.console.errors import RefusedError
 from slmcompile.files.safe_read import check_inside, read_or_none
 from slmcompile.plans.definition import Plan, Stage, shared_stage
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.limits import is_bounded
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import Locked
@@ -73,6 +74,30 @@ def replaced_spec(
             # Of another name is what another target's base was: it is not this one's place.
             if shared_stage(before.rpartition("/")[2]) == stage.name:
                 return _spec_that_wrote(project, before, history=history)
+    return None
+
+
+def said_before(
+    project: Project,
+    plan: Plan,
+    locks: Mapping[str, Mapping[str, Locked]],
+    key: str,
+    *,
+    history: bool = False,
+) -> str | None:
+    """The name that the recipe gave at a dotted key when it was last written about, if it is known.
+
+    For keys that name what a stage reads and are in no spec but that of the whole recipe.
+    """
+    for stage in plan.own.stages:
+        locked = locks.get(stage.pipeline, {}).get(stage.name)
+        if KINDS[stage.kind].whole_recipe and locked is not None:
+            md5 = locked.deps.get(stage.spec_path, "")
+            spec = old_spec(project, stage, md5, history=history) or {}
+            value = spec.get("config", {}).get("recipe")
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            return value if isinstance(value, str) else None
     return None
 
 

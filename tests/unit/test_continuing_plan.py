@@ -12,6 +12,7 @@ import yaml
 from slmcompile import api
 from slmcompile.console.errors import BadRecipeError, Exit
 from slmcompile.execution.sync import compile_recipe, sync
+from slmcompile.explain.why import explain
 from slmcompile.methods.continuing import cannot_continue
 from slmcompile.methods.lora import Lora
 from slmcompile.plans.definition import Plan, shared_stage
@@ -20,8 +21,10 @@ from slmcompile.recipe.project import Project
 from slmcompile.report.card import card
 from slmcompile.report.markdown import markdown
 from slmcompile.report.page import page
+from slmcompile.state.changes import changes
 from slmcompile.state.emit import generated_files
 from slmcompile.state.scratch import work_fingerprint
+from tests.pretend import pretend_run
 from tests.projects import make_project
 from tests.sections import train_section
 from tests.unit.checks.judging import context, judged, recipe_file
@@ -125,6 +128,39 @@ def test_plan_and_why_name_the_key_of_the_earlier_recipe(project: Project) -> No
     ran = {change.stage.address: change.action for change in told.changes}
     assert ran[earlier.address] == "run"
     assert ran["more/train"] == "run"
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    (None, "first"), ("first", None), ("first", "second"),
+])  # fmt: skip
+def test_why_names_the_key_that_says_which_recipe_to_go_on_from(
+    project: Project, before: str | None, after: str | None
+) -> None:
+    recipe_file(project, FIRST.replace("epochs: 1", "epochs: 2"), "second")
+
+    def to_go_on_from(name: str | None) -> Plan:
+        text = MORE.replace("continue_from: first", f"continue_from: {name}")
+        recipe_file(project, text.replace(", continue_from: None", ""), "more")
+        return compiled(project, "more")
+
+    pretend_run(project, to_go_on_from(before))
+    plan = to_go_on_from(after)
+    for stage in (plan.stage("train"), None):
+        named = {(c.reason.subject, c.reason.old, c.reason.new): c.undo for c in explain(
+            project, plan, stage
+        ).causes if c.reason.cause == "key"}  # fmt: skip
+        assert list(named) == [("train.continue_from", before, after)]
+    told = f"train.continue_from {before or 'null'} → {after or 'null'}"
+    (train,) = (c for c in changes(project, plan) if c.stage == plan.stage("train"))
+    assert told in [reason.sentence() for reason in train.reasons]
+
+
+def test_why_does_not_name_it_where_the_earlier_recipe_itself_was_edited(project: Project) -> None:
+    pretend_run(project, compiled(project, "more"))
+    recipe_file(project, FIRST.replace("epochs: 1", "epochs: 2"), "first")
+    plan = compiled(project, "more")
+    (cause,) = explain(project, plan, plan.stage("train")).causes
+    assert cause.reason.subject == "train.continue_from.train.num_train_epochs"
 
 
 def test_a_chain_is_followed_to_its_end(project: Project) -> None:
