@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slmcompile.methods import METHODS
 from slmcompile.plans.definition import Plan
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.members import ADAPTERS
@@ -32,7 +33,8 @@ def _made_of(plan: Plan) -> list[str]:
     trained = {stage.inputs[OVER] for stage in trains if OVER in stage.inputs}
     if not trained:
         names = ", ".join(beside)
-        return [f"Adapters stay in fp32 beside the base of {names}."] if beside else []
+        kept = f"Adapters stay in fp32 beside the base of {names}"
+        return [f"{kept}{_trained_in_4_bits(plan, names)}."] if beside else []
     over = next(n for n, stage in exports.items() if stage.inputs[BASE_ALONE] in trained)
     precisions = {n: stage.config["target"]["precision"] for n, stage in exports.items()}
     others = [name for name in exports if name != over]
@@ -43,3 +45,16 @@ def _made_of(plan: Plan) -> list[str]:
         f"Trained over the weights that {over} holds, and kept in fp32 beside them: what is"
         f" measured as torch is what ships{also}."
     ]
+
+
+def _trained_in_4_bits(plan: Plan, beside: str) -> str:
+    """What of them a method trains over weights that no target holds; empty where none does."""
+    sections = [view.effective["train"] for view in plan.views.values()]
+    held = {METHODS[train["method"]].base_held_in(train) for train in sections} - {""}
+    if not held:
+        return ""
+    kinds = " or ".join(sorted(held))
+    return (
+        f", and are trained over the base in {kinds}: weights that nothing ships (train=lora with"
+        f" train.over learns over those of {beside})"
+    )

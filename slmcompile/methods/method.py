@@ -86,6 +86,8 @@ class Method:
         trainable: which weights it moves, counted from shapes.
         memory: its terms of the memory of training.
         details: what to tell of a section beside the title (``rank 16``), from its plain values.
+        base_held_in: given a train section as JSON values, the 4-bit type that the base has while
+            it trains and nowhere else, as in ``NF4``; empty where it has none.
         made_one: what becomes of it before an export, as in ``merged and ``.
         alone: why, by its section, it cannot be trained beside others over one base; empty where
             it can.
@@ -106,6 +108,7 @@ class Method:
     trainable: Callable[[Any, Architecture], Trainable]
     memory: MemoryTerms
     details: Callable[[Mapping[str, Any]], list[str]] = lambda _: []
+    base_held_in: Callable[[Mapping[str, Any]], str] = lambda _train: ""
     made_one: str = "merged and "
     alone: Callable[[Any], str] = lambda _: "its program trains one at a time over the base"
     forms: frozenset[Form] = frozenset({"merged"})

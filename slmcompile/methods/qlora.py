@@ -20,7 +20,7 @@ class Quantization(Section):
     """The frozen base while QLoRA trains (arXiv:2305.14314), as ``BitsAndBytesConfig`` names it.
 
     It is what the adapter learns over and nothing more: every artifact is the adapter merged into
-    the base at full precision.
+    the base at full precision, or beside the base of a target that asks for it.
     """
 
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field(
@@ -51,9 +51,14 @@ def quantised_base(train: QLoraTrain, model: Architecture) -> float:
     return quantised + rest * (4 if train.precision == "fp32" else 2)
 
 
+def base_held_in(train: Mapping[str, Any]) -> str:
+    """``NF4``."""
+    return str((train.get("quantization") or {}).get("bnb_4bit_quant_type", "")).upper()
+
+
 def details(train: Mapping[str, Any]) -> list[str]:
     """``rank 16`` and ``over a base in NF4``."""
-    kind = str((train.get("quantization") or {}).get("bnb_4bit_quant_type", "")).upper()
+    kind = base_held_in(train)
     return [*lora.details(train), *([f"over a base in {kind}"] if kind else [])]
 
 
@@ -82,6 +87,7 @@ ENTRIES = (
         alone=lora.alone,
         forms=lora.FORMS,
         only_merged=lora.only_merged,
+        base_held_in=base_held_in,
         made_one="merged into the full-precision base and ",
     ),
 )

@@ -19,6 +19,7 @@ from slmcompile.providers import PROVIDERS
 from slmcompile.report.facts import Artifact, ReportFacts, measured_on
 from slmcompile.report.findings import (
     baseline_sentences,
+    beside_sentence,
     cut_off_sentence,
     export_sentence,
     same_reference_sentence,
@@ -220,6 +221,7 @@ def _limits(facts: ReportFacts, export: Artifact) -> str:
         same_reference_sentence(facts),
         *baseline_sentences(facts),
         export_sentence(facts, export),
+        beside_sentence(facts, export),
     ]
     limits = [prose(sentence) for sentence in sentences if sentence]
     length = facts.recipe.get("data", {}).get("max_length")

@@ -16,7 +16,7 @@ from slmcompile.report.facts import (
     Artifact,
     ReportFacts,
 )
-from slmcompile.report.method import others_hold
+from slmcompile.report.method import others_hold, stands_beside_others
 from slmcompile.report.text import is_number, number
 from slmcompile.scoring.compared import p_text, signed
 from slmcompile.scoring.paired import Difference
@@ -189,6 +189,12 @@ def export_sentence(facts: ReportFacts, export: Artifact) -> str | None:
     return f"{sentence} No gate is about it; `gates: [{line}]` sets it a bar."
 
 
+def beside_sentence(facts: ReportFacts, export: Artifact) -> str | None:
+    """Says that an export's adapter stands beside weights that nobody trained it over; or None."""
+    target = facts.recipe.get("target", {}).get(export.name, {})
+    return stands_beside_others(facts.recipe.get("train", {}), export.name, target)
+
+
 def kept_step(training: Mapping[str, Any]) -> int | None:
     """The optimizer step whose weights were written."""
     step = training.get("saved_step", training.get("best_step"))
@@ -256,6 +262,7 @@ def all_findings(facts: ReportFacts) -> list[str]:
         same_reference_sentence(facts),
         *baseline_sentences(facts),
         *(export_sentence(facts, export) for export in facts.of_kind("export")),
+        *(beside_sentence(facts, export) for export in facts.of_kind("export")),
         others_hold(facts.recipe.get("train", {}), [each.name for each in facts.of_kind("export")]),
         early_stop_sentence(facts.training),
         overfitting_sentence(facts.training),

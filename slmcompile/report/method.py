@@ -63,6 +63,21 @@ def made_one(train: Mapping[str, Any], name: str, target: Mapping[str, Any]) -> 
     return f"over {held}, {method.made_one}" if held else method.made_one
 
 
+def stands_beside_others(
+    train: Mapping[str, Any], name: str, target: Mapping[str, Any]
+) -> str | None:
+    """That an adapter stands beside other weights than its method trained it over; or None."""
+    method = _method(train)
+    held = method.base_held_in(train) if method else ""
+    if not held or not beside_by(train.get("over"), target.get("adapters")):
+        return None
+    return (
+        f"{name}: the adapter was trained over the base in {held}, which is there in training"
+        f" alone, and stands beside the base in {target.get('precision', 'another precision')}:"
+        " weights that it was not trained over."
+    )
+
+
 def trained_over(train: Mapping[str, Any]) -> str:
     """Over which quantised base it was trained; empty where over the base itself."""
     return f" over the base of {train['over']}" if train.get("over") else ""

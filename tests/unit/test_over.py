@@ -213,6 +213,16 @@ def test_an_adapter_stands_beside_a_base_that_it_was_not_trained_over(project: P
     assert shipped_lines(compiled) == ["Adapters stay in fp32 beside the base of cpu-int8."]
 
 
+def test_an_adapter_beside_other_weights_than_it_learns_over_is_said(project: Project) -> None:
+    beside = ("train=qlora", "+target.cpu-int4.adapters=beside")
+    (line,) = shipped_lines(plan(project, "quickstart", *beside))
+    assert line.startswith(
+        "Adapters stay in fp32 beside the base of cpu-int4, and are trained over"
+    )
+    assert "the base in NF4: weights that nothing ships" in line
+    assert not shipped_lines(plan(project, "quickstart", "train=qlora"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "what"),
     [

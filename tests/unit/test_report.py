@@ -914,3 +914,21 @@ def test_documents_say_whose_weights_an_export_holds() -> None:
     assert base in card(other)
     assert base in other["report.html"]
     assert base not in card(told(None)) + told(None)["report.html"]
+
+
+def test_documents_say_that_an_adapter_stands_beside_weights_it_was_not_trained_over() -> None:
+    facts = sample()
+
+    def told(method: str, **target: str) -> dict[str, str]:
+        train = {"method": method, "quantization": {"bnb_4bit_quant_type": "nf4"}}
+        targets = {"cpu-int8": {"execution_provider": "cpu", "precision": "int8", **target}}
+        recipe = {**facts.recipe, "train": train, "target": targets}
+        return build(dataclasses.replace(facts, recipe=recipe))
+
+    sentence = "cpu-int8: the adapter was trained over the base in NF4, which is there in training"
+    found = told("qlora", adapters="beside")
+    assert sentence in found["report.md"]
+    assert sentence in read(found["report.html"]).text
+    assert sentence in found["cards/cpu-int8/README.md"].split("## Limits")[1]
+    for other in (told("qlora"), told("lora", adapters="beside")):
+        assert "was not trained over" not in "".join(other.values())
