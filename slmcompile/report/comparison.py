@@ -92,8 +92,8 @@ def _against_tuned(facts: ReportFacts) -> Measure:
         found = facts.difference(artifact.name, tuned.name, metric) if tuned else None
         if found is None:
             return MISSING
-        note = f"{signed(found.low)} to {signed(found.high)}, {p_text(found.p)}"
-        return f'{signed(found.value)}<small class="ci">{escape(note)}</small>'
+        note = f"{signed(found.low)} to {signed(found.high)}, <br>{escape(p_text(found.p))}"
+        return f'{signed(found.value)}<small class="ci">{note}</small>'
 
     return Measure("Against fine-tuned", show, lambda artifact: show(artifact) != MISSING)
 
@@ -132,7 +132,7 @@ def artifact_table(facts: ReportFacts) -> str:
         notes.append(escape(on))
     legend = f'<p class="legend">{" ".join(notes)}</p>' if notes else ""
     heads = [Column("Artifact"), *(Column(column.heading, numeric=True) for column in columns)]
-    return table(caption, heads, lines) + legend
+    return table(caption, heads, lines, "wide") + legend
 
 
 def _small(text: str) -> str:

@@ -7,12 +7,12 @@ STYLE = """
   color-scheme: light dark;
   --page: #fff; --ink: #1c2127; --soft: #5d6873; --line: #e3e7eb; --tint: #f6f8f9;
   --accent: #1f5fbf; --second: #c2571a; --good: #1a7f4b; --bad: #b42318;
-  --good-tint: #e8f5ee; --bad-tint: #fdecea; --mark: #fff1c9;
+  --good-tint: #e8f5ee; --bad-tint: #fdecea; --mark: #fff1c9; --shade: rgb(0 0 0 / .16);
 }
 @media (prefers-color-scheme: dark) { :root {
   --page: #15181c; --ink: #e4e8ec; --soft: #9aa5b0; --line: #2d333a; --tint: #1c2025;
   --accent: #7fb0ff; --second: #f0a267; --good: #5cc98f; --bad: #ff8a7d;
-  --good-tint: #16301f; --bad-tint: #3a1b18; --mark: #4a3c12;
+  --good-tint: #16301f; --bad-tint: #3a1b18; --mark: #4a3c12; --shade: rgb(0 0 0 / .7);
 } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
@@ -44,6 +44,8 @@ a { color: var(--accent); }
 .findings { margin: 14px 0 0; padding: 0 0 0 18px; }
 .findings li { margin: 4px 0; max-width: 80ch; }
 .scroll { overflow-x: auto; margin: 0 0 8px; }
+.scroll:has(> .wide) { width: min-content; min-width: 100%; max-width: calc(100vw - 48px);
+                       position: relative; left: 50%; transform: translateX(-50%); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
         font-size: 14px; }
 caption { text-align: left; padding: 0 0 8px; font-size: 13.5px; }
@@ -55,6 +57,7 @@ thead th { color: var(--soft); font-weight: 500; font-size: 12.5px; vertical-ali
            line-height: 1.3; }
 tbody th { font-weight: 500; }
 th.n, td.n { text-align: right; white-space: nowrap; }
+thead th.n { white-space: normal; }
 th:last-child, td:last-child { padding-right: 0; }
 tr.group th { padding-top: 16px; color: var(--soft); font-weight: 500; font-size: 12.5px; }
 tr.tuned > * { font-weight: 620; }
@@ -116,6 +119,15 @@ del { color: var(--soft); text-decoration: line-through; text-decoration-thickne
 .hash code { font-size: 12px; }
 details { margin: 0 0 12px; } summary { cursor: pointer; color: var(--accent); margin: 0 0 10px; }
 footer { margin-top: 64px; color: var(--soft); font-size: 13px; }
+/* A shade where a table goes on behind the edge. */
+@media (max-width: 1100px) { .scroll {
+  background: linear-gradient(to right, var(--page) 20px, transparent) left,
+    linear-gradient(to left, var(--page) 20px, transparent) right,
+    linear-gradient(to right, var(--shade), transparent) left,
+    linear-gradient(to left, var(--shade), transparent) right;
+  background-size: 40px 100%, 40px 100%, 10px 100%, 10px 100%; background-repeat: no-repeat;
+  background-attachment: local, local, scroll, scroll;
+} }
 @media (max-width: 640px) {
   .interval { display: none; } table { font-size: 13px; } th, td { padding-right: 9px; }
   main { padding: 28px 16px 56px; } h1 { font-size: 25px; } h2 { margin-top: 44px; }
@@ -126,6 +138,8 @@ footer { margin-top: 64px; color: var(--soft); font-size: 13px; }
 @media print {
   body { font-size: 11px; } main { max-width: none; padding: 0; }
   h2 { break-after: avoid; } tr, figure, pre { break-inside: avoid; }
-  .scroll { overflow: visible; } pre { white-space: pre-wrap; }
+  .scroll { overflow: visible; }
+  .scroll:has(> .wide) { width: auto; max-width: none; left: 0; transform: none; }
+  pre { white-space: pre-wrap; }
 }
 """
