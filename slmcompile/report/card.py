@@ -22,6 +22,7 @@ from slmcompile.report.findings import (
     beside_sentence,
     cut_off_sentence,
     export_sentence,
+    rounding_sentence,
     same_reference_sentence,
 )
 from slmcompile.report.inert import block, code, prose
@@ -221,6 +222,7 @@ def _limits(facts: ReportFacts, export: Artifact) -> str:
         same_reference_sentence(facts),
         *baseline_sentences(facts),
         export_sentence(facts, export),
+        rounding_sentence(facts),
         beside_sentence(facts, export),
     ]
     limits = [prose(sentence) for sentence in sentences if sentence]

@@ -18,6 +18,7 @@ from slmcompile.report.facts import (
 )
 from slmcompile.report.findings import best_baseline
 from slmcompile.report.markup import Column, Group, Line, table
+from slmcompile.report.sizes import size_sentences
 from slmcompile.report.text import MISSING, escape, is_number, number, size
 from slmcompile.scoring.compared import p_text, signed
 
@@ -128,6 +129,7 @@ def artifact_table(facts: ReportFacts) -> str:
         )
     if any(artifact.agreement is not None for artifact in facts.artifacts):
         notes.append("Same answer: the share of rows answered with the fine-tuned model's text.")
+    notes += map(escape, size_sentences(facts, facts.artifacts))
     if on := machines(facts.artifacts):
         notes.append(escape(on))
     legend = f'<p class="legend">{" ".join(notes)}</p>' if notes else ""

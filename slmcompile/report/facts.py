@@ -57,6 +57,8 @@ class Artifact:
         path: where the artifact lies, relative to the project.
         adapter: in that folder, the file of the adapter that a program has to choose; None where it
             has no choice.
+        adapter_bytes: size of that file.
+        adapters: how many the folder has to choose from.
         sources: of several sources the same metrics of each alone, by its name, with ``rows``,
             ``test_rows`` and whether it is ``counted`` as of the task.
     """
@@ -71,6 +73,8 @@ class Artifact:
     parity: Mapping[str, Any] = field(default_factory=dict)
     path: str | None = None
     adapter: str | None = None
+    adapter_bytes: int | None = None
+    adapters: int | None = None
     test_rows: int | None = None
     labels: int | None = None
     test_labels: int | None = None
@@ -124,6 +128,8 @@ class ReportFacts:
         member: which adapter's, of a recipe with several; else empty.
         continued_from: fingerprint of the training that this one went on from; empty if none.
         trained_over: fingerprint of the quantised base that was trained over; empty if none.
+        rounding_error: what that base's weights have lost of the base model's, as a share of them
+            (Frobenius norm); None if none.
     """
 
     name: str
@@ -147,6 +153,7 @@ class ReportFacts:
     member: str = ""
     continued_from: str = ""
     trained_over: str = ""
+    rounding_error: float | None = None
 
     @property
     def title(self) -> str:

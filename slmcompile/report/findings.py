@@ -195,6 +195,19 @@ def beside_sentence(facts: ReportFacts, export: Artifact) -> str | None:
     return stands_beside_others(facts.recipe.get("train", {}), export.name, target)
 
 
+def rounding_sentence(facts: ReportFacts) -> str | None:
+    """Says what quantising cost the base that was trained over; None over the base itself."""
+    if facts.rounding_error is None:
+        return None
+    over = facts.recipe.get("train", {}).get("over")
+    precision = facts.recipe.get("target", {}).get(over, {}).get("precision", "fewer bits")
+    return (
+        f"Rounding the base to {precision} left its weights {facts.rounding_error:.1%} off"
+        " (relative error of all together, by Frobenius norm); the adapter was trained over the"
+        f" rounded ones, which {over} holds."
+    )
+
+
 def kept_step(training: Mapping[str, Any]) -> int | None:
     """The optimizer step whose weights were written."""
     step = training.get("saved_step", training.get("best_step"))
@@ -262,6 +275,7 @@ def all_findings(facts: ReportFacts) -> list[str]:
         same_reference_sentence(facts),
         *baseline_sentences(facts),
         *(export_sentence(facts, export) for export in facts.of_kind("export")),
+        rounding_sentence(facts),
         *(beside_sentence(facts, export) for export in facts.of_kind("export")),
         others_hold(facts.recipe.get("train", {}), [each.name for each in facts.of_kind("export")]),
         early_stop_sentence(facts.training),

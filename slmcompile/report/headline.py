@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from slmcompile.report.facts import Artifact, ReportFacts, metric_title
 from slmcompile.report.findings import best_baseline, lost_the_task
+from slmcompile.report.sizes import shared_by
 from slmcompile.report.text import duration, is_number, number, size
 
 
@@ -25,7 +26,8 @@ def headline(facts: ReportFacts) -> list[Item]:
         items = [_quality(facts, facts.headline_metric)]
     smallest = smallest_export(facts)
     if smallest is not None:
-        items.append(Item("Smallest export", size(smallest.size_bytes), smallest.name))
+        whose = " ".join(filter(None, (smallest.name, shared_by(smallest))))
+        items.append(Item("Smallest export", size(smallest.size_bytes), whose))
     elif facts.of_kind("export"):
         items.append(Item("Smallest export", "none", "each missed a gate or answers worse"))
     seconds = facts.training.get("wall_seconds")

@@ -23,6 +23,7 @@ from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.method import fine_tuned, licence, overridden
 from slmcompile.report.shown_data import ShownData, shown_data
+from slmcompile.report.sizes import size_sentences
 from slmcompile.report.text import MISSING, count, is_number, number, size
 from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import interval_text
@@ -103,8 +104,9 @@ def artifact_rows(facts: ReportFacts, artifacts: Sequence[Artifact]) -> str:
         if a.metrics or a.size_bytes
     ]
     table = grid(heads, rows, [False, False] + [True] * (len(heads) - 2))
-    on = prose(machines(artifacts))
-    return f"{table}\n\n{on}" if table and on else table
+    notes = [*size_sentences(facts, artifacts), machines(artifacts)]
+    said = " ".join(prose(note) for note in notes if note)
+    return f"{table}\n\n{said}" if table and said else table
 
 
 def _metric(artifact: Artifact, key: str) -> str:

@@ -13,6 +13,7 @@ from slmcompile.report.headline import smallest_export
 from slmcompile.report.inert import prose
 from slmcompile.report.markdown import grid
 from slmcompile.report.markup import Column, Line, document, table
+from slmcompile.report.sizes import shared_by
 from slmcompile.report.text import MISSING, escape, number, size
 
 _COLUMNS = (
@@ -120,7 +121,9 @@ def _cells(facts: ReportFacts) -> list[str]:
         _value(base, metric),
         f"{_value(best, metric)} {best.name}" if best else MISSING,
         smallest.name if smallest else MISSING,
-        size(smallest.size_bytes) if smallest else MISSING,
+        " ".join(filter(None, (size(smallest.size_bytes), shared_by(smallest))))
+        if smallest
+        else MISSING,
         _value(smallest, metric),
     ]
 

@@ -102,8 +102,8 @@ def _load(context: Context, threads: int) -> tuple[LanguageModel, Decode, int]:
         require_trained_over(context)
         trained = trained_weights(inputs["train"])
     model = torch_model.load(base, trained, threads, config["precision"], inputs.get(OVER))
-    parts = [base] if trained is None or is_adapter(trained) else []
-    return model, decoder(base), sum(_size(part) for part in [*parts, trained] if part)
+    beside = [base, inputs.get(OVER)] if trained is None or is_adapter(trained) else []
+    return model, decoder(base), sum(_size(part) for part in [*beside, trained] if part)
 
 
 def _size(folder: Path) -> int:

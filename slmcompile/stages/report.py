@@ -10,6 +10,7 @@ from typing import Any
 
 from slmcompile.files.artifact import sha256_file, write_json, write_text
 from slmcompile.plans.artifacts import adapter_file
+from slmcompile.plans.kinds.quantize import OVER
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.build import build
 from slmcompile.report.facts import ReportFacts, artifact_of, facts_from
@@ -91,6 +92,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "prompt": _read(context.inputs["data"] / "prompt.json"),
         "training": _read(context.inputs["training"]),
         **_lineage(context),
+        "rounding_error": _rounding_error(context),
         "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
         "labels": {
@@ -117,7 +119,7 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
         export = context.inputs.get(f"export-{name}")
         of_export = (
             {
-                **_of_export(context.manifests[f"export-{name}"]["info"], context.member),
+                **_of_export(context.manifests[f"export-{name}"], context.member),
                 "path": export.relative_to(context.project).as_posix(),
             }
             if export
@@ -129,17 +131,29 @@ def _artifacts(context: Context, measured: Mapping[str, Mapping[str, Any]]) -> l
     return sorted(found, key=lambda artifact: order.index(artifact["kind"]))
 
 
-def _of_export(info: Mapping[str, Any], member: str) -> dict[str, Any]:
+def _of_export(manifest: Mapping[str, Any], member: str) -> dict[str, Any]:
     """What its manifest says of it; of several adapters in one folder of one."""
+    info, own = manifest["info"], adapter_file(member)
     if "members" not in info:
         return {"parity": info["parity"]}
-    return {"parity": info["members"][member]["parity"], "adapter": adapter_file(member)}
+    return {
+        "parity": info["members"][member]["parity"],
+        "adapter": own,
+        "adapter_bytes": manifest["files"][own]["size"],
+        "adapters": len(info["members"]),
+    }
 
 
 def _lineage(context: Context) -> dict[str, str]:
     """Fingerprints of the training that this one went on from, and of the base it was over."""
     info: Mapping[str, Any] = context.manifests["train"].get("info", {})
     return {key: str(info.get(key, "")) for key in ("continued_from", "trained_over")}
+
+
+def _rounding_error(context: Context) -> float | None:
+    """What the weights that were trained over had lost before; None of the base model's own."""
+    lost: float | None = context.manifests.get(OVER, {}).get("info", {}).get("relative_error")
+    return lost
 
 
 def _read(path: Path) -> dict[str, Any]:

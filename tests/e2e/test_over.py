@@ -98,6 +98,17 @@ def test_people_ask_each_adapter_and_the_card_chooses_it(work: Workplace) -> Non
     assert f"adapters.load('{EXPORT}/adapters/two.onnx_adapter', 'two')" in card
     assert "generate duo --adapter two" in card
     assert "over the base of cpu-int4" in card
+    # Of the 2 adapters the folder's size is, and what rounding cost is in the quantised base's.
+    report = (work.root / "outputs/duo/report/two/report.md").read_text()
+    lost = json.loads((held(work) / "manifest.json").read_text())["info"]["relative_error"]
+    for document in (card, report):
+        assert "The size of cpu-int4 is of one folder with all 2 adapters" in document
+        assert f"left its weights {lost:.1%} off" in document
+    measured = json.loads((work.root / "outputs/duo/answer-torch--two/measured.json").read_text())
+    (base,) = work.root.glob("outputs/base-*")
+    parts = (base, held(work), work.root / "outputs/duo/train/adapters/two")
+    files = [path for part in parts for path in part.rglob("*") if path.is_file()]
+    assert measured["size_bytes"] == sum(path.stat().st_size for path in files)
 
 
 def test_a_damaged_adapter_is_told_and_answers_nothing(work: Workplace, tmp_path: Path) -> None:

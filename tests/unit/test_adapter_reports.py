@@ -31,6 +31,27 @@ def test_what_is_said_of_all_stands_once_over_all() -> None:
     assert overview(pages)[0].count(facts.description) == 2
 
 
+def test_a_folder_that_others_are_in_too_is_said_where_its_size_stands() -> None:
+    facts = sample()
+    kept = {"adapter": "adapters/polite.onnx_adapter", "adapters": 3, "adapter_bytes": 6_600_000}
+    shared = [replace(a, **kept) if a.kind == "export" else a for a in facts.artifacts]
+    # An export that lost the task is not told as the smallest.
+    group = replace(facts, member="polite", artifacts=shared, comparisons=(), gates=())
+    found = build(group)
+    sentence = (
+        "The size of cpu-int8 is of one folder with all 3 adapters; 6.60 MB of it are this"
+        " adapter's alone."
+    )
+    html = read(found["report.html"]).text
+    assert sentence in html
+    assert sentence in found["report.md"]
+    assert sentence in found["cards/cpu-int8/README.md"]
+    assert "cpu-int8 with all 3 adapters" in html
+    assert "MB with all 3 adapters" in overview([asdict(group)])[1]
+    alone = build(replace(group, artifacts=facts.artifacts))
+    assert "adapters" not in alone["report.md"] + read(alone["report.html"]).text
+
+
 def test_an_unknown_licence_is_not_what_the_data_is_called() -> None:
     found = build(replace(sample(), data_name="letters", data_license="unknown"))
     assert "on letters (licence unknown)." in found["report.md"]

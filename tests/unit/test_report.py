@@ -916,6 +916,26 @@ def test_documents_say_whose_weights_an_export_holds() -> None:
     assert base not in card(told(None)) + told(None)["report.html"]
 
 
+def test_documents_say_what_rounding_cost_the_base_that_was_trained_over() -> None:
+    facts = sample()
+    recipe = {**facts.recipe, "train": {"method": "lora", "over": "cpu-int8"}}
+    found = build(dataclasses.replace(facts, recipe=recipe, rounding_error=0.0914))
+    sentence = "Rounding the base to int8 left its weights 9.1% off"
+    assert sentence in found["report.md"]
+    assert sentence in read(found["report.html"]).text
+    assert sentence in found["cards/cpu-int8/README.md"].split("## Limits")[1]
+    assert not [path for path, text in build(facts).items() if "Rounding" in text]
+
+
+def test_the_size_of_a_model_over_a_quantised_base_says_what_it_is_of() -> None:
+    sentence = "The size of torch is that of the base model, of the quantised base"
+    found = build(dataclasses.replace(sample(), trained_over="9f" * 32))
+    for path in ("report.md", "cards/cpu-int8/README.md"):
+        assert sentence in found[path]
+    assert sentence in read(found["report.html"]).text
+    assert sentence not in "".join(build(sample()).values())
+
+
 def test_documents_say_that_an_adapter_stands_beside_weights_it_was_not_trained_over() -> None:
     facts = sample()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slmcompile.methods.keys import Train
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.kinds.quantize import trained_over
 from slmcompile.plans.sections import cosmetic_names
 from slmcompile.providers import PROVIDERS
 
@@ -26,7 +27,7 @@ def plan(making: Making) -> None:
         provider = PROVIDERS[recipe.target[export.artifact].execution_provider]
         used |= versions(*provider.runs_on)
     used |= {**train.packages, **making.stage("base").packages, **making.stage("data").packages}
-    read = [making.stage("data"), *exports, making.stage("score")]
+    read = {s.role: s for s in (making.stage("data"), *exports, making.stage("score"))}
     making.add(
         "report",
         {
@@ -37,7 +38,7 @@ def plan(making: Making) -> None:
         },
         {"recipe": ""},
         {},
-        {stage.role: stage for stage in read},
+        {**read, **trained_over(making)},
         # The record holds times, so it lies beside the weights' folder and not in it.
         files_of={**making.trained(), "training": making.training()},
     )
@@ -68,7 +69,7 @@ ENTRIES = (
         program="slmcompile.stages.report:run",
         plan=plan,
         joins="slmcompile.stages.report:join",
-        epoch=9,
+        epoch=10,
         computes=False,
         instant=True,
         whole_recipe=True,
