@@ -73,6 +73,7 @@ ENTRIES = (
         place=50,
         program="slmcompile.stages.export:run",
         plan=plan,
+        epoch=2,
         outdated="of an earlier export",
     ),
 )
