@@ -27,7 +27,7 @@ from slmcompile.report.findings import (
 )
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
-from slmcompile.report.method import fine_tuned, licence, made_one
+from slmcompile.report.method import fine_tuned, licence, made_one, trained_by
 from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import count, is_number, number, scientific, visible
 
@@ -119,7 +119,8 @@ def _about(facts: ReportFacts, export: Artifact) -> str:
         f"{prose(facts.model_name)} {prose(fine_tuned(train))} on {prose(facts.data_name)} for "
         f"{prose(facts.task)}, {became}exported to ONNX for onnxruntime-genai{detail}."
     )
-    return f"{prose(facts.description)}\n\n{sentence}" if facts.description else sentence
+    told = (prose(facts.description), sentence, prose(trained_by(facts.trained_by)))
+    return "\n\n".join(filter(None, told))
 
 
 def _usage(facts: ReportFacts, export: Artifact) -> str:

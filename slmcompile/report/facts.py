@@ -126,6 +126,7 @@ class ReportFacts:
         hashes: artifact → SHA-256 of its manifest.
         packages: package → version.
         member: which adapter's, of a recipe with several; else empty.
+        trained_by: the recipe that trained it, where that is another; else empty.
         continued_from: fingerprint of the training that this one went on from; empty if none.
         trained_over: fingerprint of the quantised base that was trained over; empty if none.
         rounding_error: what that base's weights have lost of the base model's, as a share of them
@@ -151,6 +152,7 @@ class ReportFacts:
     hashes: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     member: str = ""
+    trained_by: str = ""
     continued_from: str = ""
     trained_over: str = ""
     rounding_error: float | None = None

@@ -21,7 +21,7 @@ from slmcompile.report.facts import (
 from slmcompile.report.findings import all_findings, verdict
 from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
-from slmcompile.report.method import fine_tuned, licence, overridden
+from slmcompile.report.method import fine_tuned, licence, overridden, trained_by
 from slmcompile.report.shown_data import ShownData, shown_data
 from slmcompile.report.sizes import size_sentences
 from slmcompile.report.text import MISSING, count, is_number, number, size
@@ -41,6 +41,7 @@ def markdown(facts: ReportFacts) -> str:
         f"{prose(facts.model_name)} ({prose(licence(facts.model_license))}) "
         f"{prose(fine_tuned(facts.recipe.get('train', {})))} on "
         f"{prose(facts.data_name)} ({prose(licence(facts.data_license))}).",
+        prose(trained_by(facts.trained_by)),
         f"**{prose(over)}**" if (over := overridden(facts.overrides)) else "",
         _verdict(facts),
         "  \n".join(f"{i.name}: **{prose(i.value)}** ({prose(i.note)})" for i in headline(facts)),

@@ -33,6 +33,11 @@ def _by_method(train: Mapping[str, Any]) -> str:
     return f"fine-tuned with {method.title}{of}{trained_over(train)}{begun}"
 
 
+def trained_by(recipe: str) -> str:
+    """A sentence about the recipe whose adapter it is; empty where it is one's own."""
+    return f"The adapter is that of recipe {recipe}, as it trains it." if recipe else ""
+
+
 def minimised(train: Mapping[str, Any]) -> str:
     """The loss in a few words; empty of the default, which no recipe's values hold."""
     values = train.get("loss")

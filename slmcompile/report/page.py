@@ -24,7 +24,7 @@ from slmcompile.report.findings import (
 )
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Group, Line, document, figure, section, table
-from slmcompile.report.method import fine_tuned, licence, overridden
+from slmcompile.report.method import fine_tuned, licence, overridden, trained_by
 from slmcompile.report.shown_data import shown_data
 from slmcompile.report.text import MISSING, count, duration, escape, number, shorten, size
 from slmcompile.report.word_diff import difference
@@ -72,6 +72,8 @@ def _header(facts: ReportFacts) -> str:
     )
     over = overridden(facts.overrides)
     beside = f"<p><strong>{escape(over)}</strong></p>" if over else ""
+    whose = trained_by(facts.trained_by)
+    made_of += f" {escape(whose)}" if whose else ""
     lead = f'<p class="lead">{escape(facts.description)}</p>' if facts.description else ""
     return (
         f"<header><h1>{escape(facts.title)}</h1>{lead}<p>{made_of}</p>{beside}"

@@ -91,6 +91,7 @@ def _facts(context: Context) -> dict[str, Any]:
         "data_report": _read(context.inputs["data"] / "data_report.json"),
         "prompt": _read(context.inputs["data"] / "prompt.json"),
         "training": _read(context.inputs["training"]),
+        **{key: context.config[key] for key in ("trained_by",) if key in context.config},
         **_lineage(context),
         "rounding_error": _rounding_error(context),
         "artifacts": _artifacts(context, metrics),

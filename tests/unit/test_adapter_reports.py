@@ -22,6 +22,16 @@ def test_each_document_names_the_adapter_and_its_command_asks_that_one() -> None
     assert "tone / polite" in read(found["report.html"]).text
 
 
+def test_each_document_says_which_other_recipe_trained_it() -> None:
+    said = "The adapter is that of recipe manners, as it trains it."
+    facts = replace(sample(), member="polite", trained_by="manners")
+    own, found = build(sample()), build(facts)
+    for name in ("cards/cpu-int8/README.md", "report.md", "report.html"):
+        text = read(found[name]).text if name.endswith("html") else found[name]
+        assert text.count(said) == 1
+        assert "The adapter is that of" not in own[name]
+
+
 def test_what_is_said_of_all_stands_once_over_all() -> None:
     facts = sample()
     pages = [asdict(facts) | {"name": name} for name in ("polite", "rude")]

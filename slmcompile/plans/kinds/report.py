@@ -35,6 +35,7 @@ def plan(making: Making) -> None:
             "name": making.composed.name,
             "overrides": telling(making.composed.overrides),
             "packages": dict(sorted(used.items())),
+            **_trained_by(making),
         },
         {"recipe": ""},
         {},
@@ -42,6 +43,12 @@ def plan(making: Making) -> None:
         # The record holds times, so it lies beside the weights' folder and not in it.
         files_of={**making.trained(), "training": making.training()},
     )
+
+
+def _trained_by(making: Making) -> dict[str, str]:
+    """The recipe whose adapter it is, where that is another."""
+    taken = making.composed.taken.get(making.member)
+    return {"trained_by": taken.name} if taken else {}
 
 
 def telling(overrides: tuple[str, ...]) -> list[str]:
