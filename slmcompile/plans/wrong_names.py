@@ -14,12 +14,16 @@ from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.beside import bases_of
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.members import ADAPTERS
 from slmcompile.recipe.overrides import shown
 from slmcompile.recipe.schema import Gate, Recipe
+from slmcompile.recipe.taken import KEY
 from slmcompile.templates import TEMPLATES
 
 _LONGEST_NAME = 64
 """Characters of a target's or adapter's name, and so of the two joined."""
+
+_WHOLE = "the full-precision base"
 
 _AROUND_A_BASE = len("quantize--12345678")
 """Characters beside a target's name in that of the pipeline that makes its base."""
@@ -86,10 +90,13 @@ def _overridden_by_all(composed: Composed) -> Iterator[BadRecipeError]:
         key = text.lstrip("+").partition("=")[0]
         section, dot, rest = key.partition(".")
         if section in {"train", "eval"} and dot and "=" in text and shown(text) not in heard:
-            first = next(iter(composed.members))
+            own = [name for name in composed.members if name not in composed.taken]
+            first, other = next(iter(composed.taken.items()), ("", composed))
             yield BadRecipeError(
                 f"{shown(text)}: every adapter has {key} of its own, so that it changes nothing",
-                f"say whose: adapters.{first}.{section}.{rest}=…",
+                f"say whose: adapters.{own[0]}.{section}.{rest}=…"
+                if own
+                else f"change it in recipe {other.name}, which trains {first}",
             )
 
 
@@ -98,18 +105,22 @@ def _over_what(composed: Composed) -> Iterator[BadRecipeError]:
     views = composed.members
     first, common = next((name, view.recipe.train.over) for name, view in views.items())
     for name, view in views.items():
-        over, key = view.recipe.train.over, "train.over"
-        where = f"{view.origin(('train', 'over'))}: {key}"
+        over, taken = view.recipe.train.over, name in composed.taken
+        # Of one that another recipe trains, that recipe is as it should be.
+        key = f"{ADAPTERS}.{name}.{KEY}" if taken else "train.over"
+        at = (composed if taken else view).origin(tuple(key.split(".")))
         if over is not None and over not in view.recipe.target:
             yield BadRecipeError(
-                f"{where}: no target is called {over!r}",
+                f"{at}: {key}: no target is called {over!r}, over which is trained",
                 f"targets: {', '.join(view.recipe.target) or 'none'}",
             )
         elif over != common:
             yield BadRecipeError(
-                f"{where}: {name} is trained over {over or 'the full-precision base'}, {first} over"
-                f" {common or 'the full-precision base'}; adapters of a recipe have one base",
-                f"give {key} once, for all of them",
+                f"{at}: {key}: {name} is trained over {over or _WHOLE}, {first} over"
+                f" {common or _WHOLE}; adapters of a recipe have one base",
+                f"take one that is trained over {common or _WHOLE}"
+                if taken
+                else f"give {key} once, for all of them",
             )
 
 
