@@ -426,7 +426,10 @@ def _add_adapter(arguments: argparse.Namespace) -> int:
     for line in (f"wrote recipes/{name}.yaml", *left_out):
         print(line, file=sys.stderr)
     if arguments.no_run:
-        print(f"slmcompile run {name}")
+        if arguments.json:
+            print_json({"format_version": "1.0", "recipe": name, "left_out": left_out})
+        else:
+            print(f"slmcompile run {name}")
         return Exit.DONE
     return _carry_out(partial(api.run, name), arguments)
 

@@ -20,6 +20,16 @@ _IN_COMMON = ("model", "target", "track", "device")
 """Sections of a recipe of one adapter that hold for several."""
 
 
+def follows(export: Composed, target: str) -> bool:
+    """Whether the new recipe goes on from this one's file, and so needs its targets in a list.
+
+    All of a recipe that trains nobody itself can be said again.
+    """
+    adapters = export.whole.adapters.values()
+    some = target and len(export.whole.target) > 1
+    return bool(adapters) and not (some and all(each.recipe for each in adapters))
+
+
 def recipe_text(export: Composed, other: Composed, target: str = "") -> tuple[str, list[Gate]]:
     """The recipe's YAML, and gates of the two that are of a target that it does not have.
 
@@ -36,17 +46,19 @@ def recipe_text(export: Composed, other: Composed, target: str = "") -> tuple[st
         for gate in each.whole.gates
     ]
     left = [gate for gate in gates if gate.artifact not in {TUNED, *kept}]
-    if whole.adapters:
+    adapters = {other.name: {KEY: other.name}}
+    if follows(export, target):
         only = [{"override /target": [target]}] if target and len(whole.target) > 1 else []
         values: dict[str, Any] = {"defaults": [export.name, *only, "_self_"]}
-        adapters = [other.name]
     else:
         theirs = whole.model_dump(mode="json", exclude_unset=True)
         values = {section: theirs[section] for section in _IN_COMMON if section in theirs}
         values["target"] = {name: theirs["target"][name] for name in whole.target if name in kept}
-        adapters = [export.name, other.name]
+        there = {name: each.recipe for name, each in whole.adapters.items()}
+        there = there or {export.name: export.name}
+        adapters = {name: {KEY: named} for name, named in there.items()} | adapters
     values["description"] = f"What {export.name} does, and {other.name}."
-    values[ADAPTERS] = {name: {KEY: name} for name in adapters}
+    values[ADAPTERS] = adapters
     if gates:
         held = [gate for gate in gates if gate not in left]
         values["gates"] = [gate.model_dump(mode="json", exclude_none=True) for gate in held]

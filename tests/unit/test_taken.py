@@ -15,9 +15,10 @@ from slmcompile.console.errors import (
     UsageError,
 )
 from slmcompile.execution.joining import add_adapter
-from slmcompile.execution.sync import compile_recipe
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.explain.shipped import shipped_lines
 from slmcompile.files.artifact import write_manifest
+from slmcompile.lock.file import write_lock
 from slmcompile.plans.definition import Plan, shared_stage
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.members import typed
@@ -80,6 +81,8 @@ def test_each_is_the_training_of_its_own_recipe(project: Project) -> None:
         assert found == theirs.fingerprints()[f"{recipe}/answer-torch"]
         assert answers.inputs["train"] == here.out
         assert view.stage("report").inputs["training"] == here.plots[0]
+        assert view.stage("report").config["trained_by"] == recipe
+        assert "trained_by" not in theirs.stage("report").config
     assert not [stage for stage in pair.own.stages if stage.kind == "train"]
     assert shipped_lines(pair) == [
         "Trained over the weights that cpu-int4 holds, and kept in fp32 beside them: what is"
@@ -152,7 +155,19 @@ def test_refused(project: Project, override: str, what: str) -> None:
 
 def test_overrides_that_reach_nobody_are_refused(project: Project) -> None:
     for override in ("+eval.limit=5", "+train.learning_rate=1e-3"):
-        assert "so that it changes nothing" in refused(project, "pair", override)
+        with pytest.raises(BadRecipeError, match="so that it changes nothing") as caught:
+            plan(project, "pair", override)
+        assert caught.value.mend == "change it in recipe one, which trains first"
+
+
+def test_one_over_what_the_recipe_has_not_is_told_where_it_is_named(project: Project) -> None:
+    recipe_file(project, ONE.replace("over: cpu-int4, ", ""), "two")
+    over = "adapters.second.recipe: second is trained over the full-precision base, first over cpu"
+    assert f"recipes/pair.yaml:5: {over}" in refused(project, "pair")
+    with pytest.raises(BadRecipeError) as caught:
+        plan(project, "pair", "target=[cpu-fp32]")
+    first = "recipes/pair.yaml:4: adapters.first.recipe: no target is called 'cpu-int4'"
+    assert caught.value.what.startswith(first)
 
 
 def test_one_that_goes_on_from_another_is_taken_with_what_it_goes_on_from(project: Project) -> None:
@@ -249,3 +264,79 @@ def test_a_damaged_one_is_refused_before_anything_is_written(project: Project, o
         add_adapter(project, "one", "two")
     assert caught.value.code == Exit.CORRUPT
     assert "one-two" not in project.names()
+
+
+def test_one_that_was_killed_goes_on_and_what_it_is_beside_stays(project: Project) -> None:
+    name, _ = add_adapter(project, "one", "two")
+    path = project.recipes / f"{name}.yaml"
+    before = path.stat().st_mtime_ns
+    assert add_adapter(project, "one", "two") == (name, ())
+    assert path.stat().st_mtime_ns == before
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"one-two\.yaml exists"):
+        add_adapter(project, "one", "two")
+
+
+def test_one_that_is_there_under_another_name_is_not_added_twice(project: Project) -> None:
+    with pytest.raises(UsageError, match="pair has an adapter two already, as second"):
+        add_adapter(project, "pair", "two")
+
+
+def test_of_what_was_added_one_target_can_be_asked_for(project: Project) -> None:
+    text = """
+defaults: [tiny, {override /target: [cpu-fp32, cpu-int8]}, _self_]
+target: {cpu-int8: {adapters: beside}}
+"""
+    for name, epochs in (("one", 1), ("two", 2), ("three", 3)):
+        recipe_file(project, f"{text}train: {{num_train_epochs: {epochs}}}\n", name)
+    name, _ = add_adapter(project, "one", "two")
+    folder = str(project.root / f"outputs/{name}/export-cpu-int8")
+    whole = compose(project, add_adapter(project, folder, "three", "three-of-them")[0]).whole
+    assert [each.recipe for each in whole.adapters.values()] == ["one", "two", "three"]
+    assert [*whole.target] == ["cpu-int8"]
+
+
+def test_one_whose_last_run_had_overrides_is_not_taken_for_another(project: Project) -> None:
+    sync(project, [plan(project, "two", "train.seed=5")])
+    with pytest.raises(
+        UsageError, match=r"two ran last with train\.seed=5, which its file"
+    ) as told:
+        add_adapter(project, "one", "two")
+    assert "--save-as" in told.value.mend
+    assert "one-two" not in project.names()
+    # What changes nothing of it is no other run.
+    sync(project, [plan(project, "two", "train.logging_steps=7")])
+    assert add_adapter(project, "one", "two")[0] == "one-two"
+
+
+@pytest.mark.parametrize("name", ["torch", "a--b"])
+def test_a_refusal_names_no_file_that_is_gone_again(project: Project, name: str) -> None:
+    recipe_file(project, ONE, name)
+    with pytest.raises(SlmcompileError) as caught:
+        add_adapter(project, "one", name, "new")
+    assert caught.value.what.startswith(f"{name} cannot join one: adapters.{name}: ")
+    assert caught.value.code == Exit.BAD_RECIPE
+    assert "new" not in project.names()
+
+
+HUBBED = """
+defaults: [{data: tiny-commands}, {train: tiny}, {eval: structured}, {target: [cpu-int4]}, _self_]
+model: {name: hubbed, license: MIT, source: {type: hub, repo_id: owner/model, revision: main}}
+train: {over: cpu-int4}
+"""
+
+
+def test_adapters_over_a_locked_model_are_joined_over_that_commit(project: Project) -> None:
+    for seed, name in enumerate(("one", "two", "three")):
+        recipe_file(project, HUBBED.replace("int4}", f"int4, seed: {seed}}}"), name)
+        write_lock(project, name, {"model:owner/model@main": f"commit:{'1' * 40}"})
+    name, _ = add_adapter(project, "one", "two")
+    for joined in (name, add_adapter(project, name, "three", "all")[0]):
+        base = plan(project, joined).stage("base")
+        assert base.config["source"]["revision"] == "1" * 40
+    write_lock(project, "three", {"model:owner/model@main": f"commit:{'2' * 40}"})
+    with pytest.raises(SlmcompileError) as caught:
+        add_adapter(project, name, "three", "other")
+    assert "three cannot join one-two: " in caught.value.what
+    assert "slmcompile lock --upgrade" in caught.value.mend
+    assert not (project.root / "locks/other.lock").exists()
