@@ -5,7 +5,7 @@ from __future__ import annotations
 from slmcompile.methods import METHODS
 from slmcompile.plans.definition import Plan
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
-from slmcompile.recipe.members import ADAPTERS
+from slmcompile.recipe.members import ADAPTERS, TAKEN_FROM
 
 
 def shipped_lines(plan: Plan) -> list[str]:
@@ -19,9 +19,9 @@ def shipped_lines(plan: Plan) -> list[str]:
 def _taken(plan: Plan) -> list[str]:
     adapters = plan.effective.get(ADAPTERS, {})
     return [
-        f"{name} is the adapter of recipe {given['recipe']}, as that trains it."
+        f"{name} is the adapter of recipe {given[TAKEN_FROM]}, as that trains it."
         for name, given in adapters.items()
-        if "recipe" in given
+        if TAKEN_FROM in given
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from slmcompile.console.errors import MissingError
 from slmcompile.hub.errors import hub_errors
 from slmcompile.registry.scalars import COMMIT_PATTERN
-from slmcompile.sources.keys import HubKeys, RepoKind
+from slmcompile.sources.keys import HubKeys, RepoKind, SourceKeys
 
 Source = TypeVar("Source", bound=HubKeys)
 
@@ -18,6 +18,11 @@ _TIMEOUT_S = 15.0
 def is_commit(revision: str | None) -> bool:
     """Whether a revision is a full commit SHA, which never moves."""
     return revision is not None and re.fullmatch(COMMIT_PATTERN, revision) is not None
+
+
+def settled(source: SourceKeys) -> bool:
+    """Whether it stands for one thing only, as nothing of the hub does but a commit."""
+    return not isinstance(source, HubKeys) or is_commit(source.revision)
 
 
 def at_commit(source: Source) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from slmcompile.hub.commit import is_commit
+from slmcompile.hub.commit import is_commit, settled
 from slmcompile.lock.file import Lock, lock_name, read_lock
 from slmcompile.lock.references import hub_key
 from slmcompile.recipe.compose import Composed
@@ -21,15 +21,13 @@ def pin(project: Project, composed: Composed) -> Composed:
     Raises:
         CorruptError: the lock file is not one (exit 74).
     """
-    if composed.earlier is not None:
-        composed = replace(composed, earlier=pin(project, composed.earlier))
-    composed = _with_taken(project, composed)
+    composed = _with_others(project, composed)
     whole = composed.whole
     rows = {
         name: [part.source for part in view.recipe.data.parts]
         for name, view in composed.members.items()
     }
-    if all(_settled(source) for each in ([whole.model.source], *rows.values()) for source in each):
+    if all(settled(source) for each in ([whole.model.source], *rows.values()) for source in each):
         return composed
     lock = read_lock(project, composed.name)
     if lock is None:
@@ -47,19 +45,20 @@ def pin(project: Project, composed: Composed) -> Composed:
     return replace(pinned, files=(*composed.files, project.root / lock_name(composed.name)))
 
 
-def _with_taken(project: Project, composed: Composed) -> Composed:
-    """With adapters of other recipes on the rows that those recipes' own locks name."""
+def _with_others(project: Project, composed: Composed) -> Composed:
+    """With the recipes that it goes on from or takes adapters of as their own locks pin them."""
+    earlier = pin(project, composed.earlier) if composed.earlier else None
     taken = {name: pin(project, each) for name, each in composed.taken.items()}
-    if taken == composed.taken:
+    if (earlier, taken) == (composed.earlier, composed.taken):
         return composed
+    others = [*([earlier] if earlier else []), *taken.values()]
+    files = dict.fromkeys((*composed.files, *(path for each in others for path in each.files)))
+    found = replace(composed, earlier=earlier, taken=taken, files=tuple(files))
+    if not taken:
+        return found
+    # Its rows are those of the recipe that trains it, whatever this one's lock says.
     data = {name: view.recipe.data for name, view in composed.members.items()}
-    found = composed.with_data(data | {name: each.recipe.data for name, each in taken.items()})
-    files = (*composed.files, *(path for each in taken.values() for path in each.files))
-    return replace(found, taken=taken, files=tuple(dict.fromkeys(files)))
-
-
-def _settled(source: SourceKeys) -> bool:
-    return not isinstance(source, HubKeys) or is_commit(source.revision)
+    return found.with_data(data | {name: each.recipe.data for name, each in taken.items()})
 
 
 def _locked(source: SourceKeys, lock: Lock) -> SourceKeys:

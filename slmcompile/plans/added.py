@@ -11,10 +11,9 @@ from typing import Any
 from slmcompile.plans.artifacts import TUNED
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.dump import dump_yaml
-from slmcompile.recipe.members import ADAPTERS
+from slmcompile.recipe.members import ADAPTERS, TAKEN_FROM
 from slmcompile.recipe.schema import Gate
 from slmcompile.recipe.schema_files import editor_line
-from slmcompile.recipe.taken import KEY
 
 _IN_COMMON = ("model", "target", "track", "device")
 """Sections of a recipe of one adapter that hold for several."""
@@ -46,7 +45,7 @@ def recipe_text(export: Composed, other: Composed, target: str = "") -> tuple[st
         for gate in each.whole.gates
     ]
     left = [gate for gate in gates if gate.artifact not in {TUNED, *kept}]
-    adapters = {other.name: {KEY: other.name}}
+    adapters = {other.name: {TAKEN_FROM: other.name}}
     if follows(export, target):
         only = [{"override /target": [target]}] if target and len(whole.target) > 1 else []
         values: dict[str, Any] = {"defaults": [export.name, *only, "_self_"]}
@@ -56,7 +55,7 @@ def recipe_text(export: Composed, other: Composed, target: str = "") -> tuple[st
         values["target"] = {name: theirs["target"][name] for name in whole.target if name in kept}
         there = {name: each.recipe for name, each in whole.adapters.items()}
         there = there or {export.name: export.name}
-        adapters = {name: {KEY: named} for name, named in there.items()} | adapters
+        adapters = {name: {TAKEN_FROM: named} for name, named in there.items()} | adapters
     values["description"] = f"What {export.name} does, and {other.name}."
     values[ADAPTERS] = adapters
     if gates:

@@ -12,12 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slmcompile.console.errors import BadRecipeError
-from slmcompile.hub.commit import is_commit
+from slmcompile.hub.commit import settled
 from slmcompile.losses import LOSSES
 from slmcompile.methods.continuing import cannot_continue
 from slmcompile.plans.definition import Stage, with_all_they_read
 from slmcompile.recipe.continued import KEY
-from slmcompile.sources.keys import HubKeys, SourceKeys
 
 if TYPE_CHECKING:
     from slmcompile.plans.kinds.train import Asked
@@ -35,10 +34,6 @@ def with_earlier(composed: Composed | None) -> Iterator[Composed]:
         for each in composed.taken.values():
             yield from with_earlier(each)
         composed = composed.earlier
-
-
-def _settled(source: SourceKeys) -> bool:
-    return not isinstance(source, HubKeys) or is_commit(source.revision)
 
 
 def origins_of(composed: Composed) -> dict[str, str]:
@@ -71,7 +66,7 @@ def earlier(making: Making) -> dict[str, Stage]:
     reason = cannot_continue(train, other.recipe.train)
     if other.stage("base").address != making.stage("base").address:
         reason = "it has another base model, and so other weights"
-    elif not all(_settled(part.source) for part in other.recipe.data.parts):
+    elif not all(settled(part.source) for part in other.recipe.data.parts):
         # The rules that judge this recipe look at its own data.
         reason = f"its data is of no commit; run `slmcompile lock {name}`"
     elif LOSSES[other.recipe.train.loss.type].code:

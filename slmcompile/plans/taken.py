@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from slmcompile.console.errors import BadRecipeError
 from slmcompile.plans.beside import over_of
-from slmcompile.recipe.members import ADAPTERS
-from slmcompile.recipe.taken import KEY
+from slmcompile.recipe.members import ADAPTERS, TAKEN_FROM
 from slmcompile.sources.keys import HubKeys
 
 if TYPE_CHECKING:
@@ -44,6 +43,6 @@ def refuse_other_weights(making: Making) -> None:
         reason = f"it is trained over other weights: target.{over} is quantised otherwise there"
         mend = f"give target.{over} the keys that it has in {theirs.name}"
     if reason:
-        key = (ADAPTERS, making.member, KEY)
+        key = (ADAPTERS, making.member, TAKEN_FROM)
         where = (making.group or making).composed.origin(key)
         raise BadRecipeError(f"{where}: {'.'.join(key)}: cannot take {theirs.name}: {reason}", mend)

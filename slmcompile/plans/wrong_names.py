@@ -14,10 +14,9 @@ from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.beside import bases_of
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.recipe.compose import Composed
-from slmcompile.recipe.members import ADAPTERS
+from slmcompile.recipe.members import ADAPTERS, TAKEN_FROM
 from slmcompile.recipe.overrides import shown
 from slmcompile.recipe.schema import Gate, Recipe
-from slmcompile.recipe.taken import KEY
 from slmcompile.templates import TEMPLATES
 
 _LONGEST_NAME = 64
@@ -107,7 +106,7 @@ def _over_what(composed: Composed) -> Iterator[BadRecipeError]:
     for name, view in views.items():
         over, taken = view.recipe.train.over, name in composed.taken
         # Of one that another recipe trains, that recipe is as it should be.
-        key = f"{ADAPTERS}.{name}.{KEY}" if taken else "train.over"
+        key = f"{ADAPTERS}.{name}.{TAKEN_FROM}" if taken else "train.over"
         at = (composed if taken else view).origin(tuple(key.split(".")))
         if over is not None and over not in view.recipe.target:
             yield BadRecipeError(

@@ -18,6 +18,8 @@ from slmcompile.recipe.yaml_file import KeyPath
 ADAPTERS = "adapters"
 SECTIONS = ("data", "train", "eval")
 """What an adapter has of its own, in the places that a plain recipe has for it."""
+TAKEN_FROM = "recipe"
+"""The key of an adapter that says instead of all these which recipe trains it."""
 
 
 def is_group(values: Mapping[str, Any]) -> bool:
@@ -52,7 +54,7 @@ def laid_out(values: dict[str, Any]) -> dict[str, Any]:
 
 def _laid_over(values: Mapping[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = own(given)
-    if "recipe" in found:
+    if TAKEN_FROM in found:
         return found  # another recipe's, and whole
     for key in ("train", "eval"):
         common = own(values.get(key, {}))

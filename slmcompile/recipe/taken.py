@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from slmcompile.console.errors import BadRecipeError
-from slmcompile.recipe.members import ADAPTERS, SECTIONS, is_group
+from slmcompile.recipe.members import ADAPTERS, SECTIONS, TAKEN_FROM, is_group
 from slmcompile.recipe.project import Project, nearest
 from slmcompile.recipe.yaml_file import KeyPath
 
 if TYPE_CHECKING:
     from slmcompile.recipe.compose import Composed
-
-KEY = "recipe"
 
 
 def named_by(
@@ -49,10 +47,10 @@ def named_by(
         )
     found: dict[str, str] = {}
     for member, given in adapters.items():
-        named = given.get(KEY) if isinstance(given, Mapping) else None
+        named = given.get(TAKEN_FROM) if isinstance(given, Mapping) else None
         if not isinstance(named, str):
             continue  # trained here, or what validation refuses
-        key = (ADAPTERS, member, KEY)
+        key = (ADAPTERS, member, TAKEN_FROM)
         where = f"{origin(key)}: {'.'.join(key)}"
         known = project.names()
         if named not in known:
@@ -61,7 +59,7 @@ def named_by(
                 nearest("recipes are", named, known),
             )
         for other in given:
-            if other != KEY:
+            if other != TAKEN_FROM:
                 at = (ADAPTERS, member, str(other))
                 raise BadRecipeError(
                     f"{origin(at)}: {'.'.join(at)}: the adapter is as recipe {named} trains it",
@@ -85,7 +83,7 @@ def lay_in(
             for key, value in (common if isinstance(common, Mapping) else {}).items()
             if key in {"together", "isolated"}
         }
-        values[ADAPTERS][member] = {KEY: other.name, **whole}
+        values[ADAPTERS][member] = {TAKEN_FROM: other.name, **whole}
         for keys, where in other.origins.items():
             if keys[0] in SECTIONS:
                 origins[(ADAPTERS, member) + keys] = where  # noqa: RUF005 (Python 3.10)

@@ -35,7 +35,7 @@ def _by_method(train: Mapping[str, Any]) -> str:
 
 def trained_by(recipe: str) -> str:
     """A sentence about the recipe whose adapter it is; empty where it is one's own."""
-    return f"The adapter is that of recipe {recipe}, as it trains it." if recipe else ""
+    return f"The adapter is that of recipe {recipe}, as that trains it." if recipe else ""
 
 
 def minimised(train: Mapping[str, Any]) -> str:

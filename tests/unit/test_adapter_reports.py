@@ -23,7 +23,7 @@ def test_each_document_names_the_adapter_and_its_command_asks_that_one() -> None
 
 
 def test_each_document_says_which_other_recipe_trained_it() -> None:
-    said = "The adapter is that of recipe manners, as it trains it."
+    said = "The adapter is that of recipe manners, as that trains it."
     facts = replace(sample(), member="polite", trained_by="manners")
     own, found = build(sample()), build(facts)
     for name in ("cards/cpu-int8/README.md", "report.md", "report.html"):

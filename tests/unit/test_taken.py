@@ -340,3 +340,21 @@ def test_adapters_over_a_locked_model_are_joined_over_that_commit(project: Proje
     assert "three cannot join one-two: " in caught.value.what
     assert "slmcompile lock --upgrade" in caught.value.mend
     assert not (project.root / "locks/other.lock").exists()
+
+
+def test_a_plan_is_made_from_the_locks_of_all_whose_rows_it_reads(project: Project) -> None:
+    (project.root / "conf/data/rows.yaml").write_text(
+        "name: rows\ntask: classification\n"
+        "template: {type: text, prompt: '{text} = ', completion: '{label}'}\n"
+        "source: {type: hub, repo_id: owner/rows, splits: {train: train}}\n",
+        encoding="utf-8",
+    )
+    locked = {"model:owner/model@main": "1" * 40, "dataset:owner/rows": "3" * 40}
+    for name, more in (("one", ""), ("two", ", continue_from: one"), ("three", ", seed: 3")):
+        text = HUBBED.replace("tiny-commands", "rows").replace("int4}", f"int4{more}}}")
+        recipe_file(project, text, name)
+        write_lock(project, name, {key: f"commit:{sha}" for key, sha in locked.items()})
+    assert {"locks/one.lock", "locks/two.lock"} <= {*plan(project, "two").own.sources}
+    joined = plan(project, add_adapter(project, "three", "two")[0])
+    assert {f"locks/{name}.lock" for name in ("one", "two", "three")} <= {*joined.own.sources}
+    assert {stage.config["source"]["revision"] for stage in joined.of("data")} == {"3" * 40}
