@@ -22,6 +22,7 @@ from slmcompile.lock.file import write_lock
 from slmcompile.plans.definition import Plan, shared_stage
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.members import typed
+from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
 from tests.projects import make_project
 from tests.unit.checks.judging import recipe_file
@@ -151,6 +152,26 @@ def test_refused(project: Project, override: str, what: str) -> None:
     if override.startswith("model"):
         recipe_file(project, PAIR + "model: {source: {seed: 0}}\n", "pair")
     assert what in refused(project, "pair", override)
+
+
+def test_code_of_the_project_is_executed_behind_the_check_of_the_policy(project: Project) -> None:
+    (project.root / "loss.py").write_text("class Own:\n    pass\n", encoding="utf-8")
+    own = "train: {loss: {type: python, file: loss.py, name: Own}, "
+    recipe_file(project, ONE.replace("train: {", own), "two")
+    pair = plan(project, "pair")
+    taken, theirs = pair.stage("train", member="second"), plan(project, "two")
+    # A shared pipeline has no check before it, and `dvc repro` asks nobody else.
+    assert taken.address == "pair/train--second"
+    assert pair.stage("check", member="second").address in taken.after.values()
+    assert pair.fingerprints()[taken.address] == theirs.fingerprints()["two/train"]
+    assert shared_stage(pair.stage("train", member="first").pipeline)
+    (project.conf / "policy").mkdir(exist_ok=True)
+    found = {}
+    for code in ("[]", "[loss.py]"):
+        (project.root / FILE).write_text(f"code: {code}\n", encoding="utf-8")
+        findings = api.plan("pair", project=project.root).findings
+        found[code] = [finding.check.name for finding in findings if finding.blocks]
+    assert found == {"[]": ["allowed"], "[loss.py]": []}
 
 
 def test_overrides_that_reach_nobody_are_refused(project: Project) -> None:

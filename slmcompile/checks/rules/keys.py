@@ -96,12 +96,10 @@ def _readers(stages: Iterable[Stage]) -> dict[str, list[tuple[Stage, str]]]:
 
 def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: str) -> bool:
     if key == "train.together":
-        # It decides whose stages there are, and is in the config of none.
-        return all(
-            bool(stage.member) != plan.effective["train"].get("together", True)
-            for stage in plan.own.stages
-            if stage.kind == "train"
-        )
+        # It decides whose stages there are, and is in the config of none. One that another recipe
+        # trains may have its own either way.
+        trains = [stage for stage in plan.own.stages if stage.kind == "train"]
+        return plan.effective["train"].get("together", True) or all(each.member for each in trains)
     if key in _NAMES:
         # A name, which is in no config; what it names is an input.
         trains = [stage for stage in plan.own.stages if stage.kind == "train"]

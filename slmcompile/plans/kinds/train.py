@@ -60,9 +60,16 @@ def _alone(making: Making) -> None:
 
 
 def _of_another(making: Making) -> None:
-    """The other recipe's training once more, in a pipeline that recipes share."""
+    """The other recipe's training once more, in a pipeline that recipes share.
+
+    What executes code of the project is this recipe's own: nothing else would come behind the check
+    of the policy, which stands in no shared pipeline.
+    """
     refuse_other_weights(making)
-    making.known["train"] = again(making, asked(making))
+    if LOSSES[making.recipe.train.loss.type].code:
+        _alone(making)
+    else:
+        making.known["train"] = again(making, asked(making))
 
 
 @dataclass(frozen=True)
