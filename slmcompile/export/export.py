@@ -40,7 +40,8 @@ def export(
         prompt_file: JSON that says how a prompt is rendered; copied beside the model.
         sample_rows: rows that torch and ONNX are compared on; at least one.
         out: an empty folder.
-        scratch: an empty folder for intermediate files; emptied afterwards.
+        scratch: a folder for intermediate files, which are removed afterwards; made if it is not
+            there, and a run that was killed may have left some.
         progress: told each step.
 
     Returns:
@@ -77,7 +78,8 @@ def _build(
         build_plain(target, model, base, out, scratch)
         return
     built = scratch / "built"
-    built.mkdir()
+    shutil.rmtree(built, ignore_errors=True)
+    built.mkdir(parents=True)
     build_plain(target, model, base, built, scratch, own_weights(model))
     progress.say("putting the adapter into the graph in fp32")
     program(PROVIDERS[target.execution_provider].inserter)(built, adapters, out)
