@@ -53,7 +53,7 @@ def recipe_text(export: Composed, other: Composed, target: str = "") -> tuple[st
         theirs = whole.model_dump(mode="json", exclude_unset=True)
         values = {section: theirs[section] for section in _IN_COMMON if section in theirs}
         values["target"] = {name: theirs["target"][name] for name in whole.target if name in kept}
-        there = {name: each.recipe for name, each in whole.adapters.items()}
+        there = {name: each.recipe or name for name, each in whole.adapters.items()}
         there = there or {export.name: export.name}
         adapters = {name: {TAKEN_FROM: named} for name, named in there.items()} | adapters
     values["description"] = f"What {export.name} does, and {other.name}."
