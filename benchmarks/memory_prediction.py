@@ -181,6 +181,11 @@ def _evaluate(folder: Path, base: Path, config: Train) -> int:
         progress=Silent(),
     )
     run(context)
+    return resident()
+
+
+def resident() -> int:
+    """Largest resident size of this process so far, bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     if found is None:

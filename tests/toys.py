@@ -407,6 +407,7 @@ BOX = Provider(
     architectures={"llama": ARCHITECTURES["llama"]},
     families="Llama",
     bytes=lambda _target, model: 4.0 * model.parameters,
+    built_with=lambda _target, model: 4.0 * model.parameters,
 )
 
 # --- a kind of stage -----------------------------------------------------------------------------

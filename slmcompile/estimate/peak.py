@@ -1,10 +1,12 @@
-"""Peak memory of the two stages that hold the model in torch, as intervals."""
+"""Peak memory of the stages that hold the model, as intervals."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from slmcompile.data.report_facts import DataFacts
+from slmcompile.estimate.build_memory import export_memory, quantize_memory
 from slmcompile.estimate.memory import (
     LIBRARIES,
     Rows,
@@ -19,6 +21,7 @@ from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.metrics import METRICS
+from slmcompile.plans.beside import stands_beside
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.architecture import Architecture
@@ -32,20 +35,38 @@ _SHORTEST = 8
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak resident bytes of the two stages that hold the model in torch."""
+    """Peak resident bytes of the stages that hold the model.
+
+    Attributes:
+        training: of ``train``.
+        evaluation: of ``answer-torch``.
+        quantizing: of ``quantize``, by target.
+        exporting: of ``export``, by target.
+    """
 
     training: Interval
     evaluation: Interval
+    quantizing: Mapping[str, Interval] = field(default_factory=dict)
+    exporting: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def by_kind(self) -> dict[str, Interval]:
+        """Of the kinds of stages that there are, in the order in which they are told."""
+        building = {"quantize": self.quantizing, "export": self.exporting}
+        return {
+            "train": self.training,
+            "answer": self.evaluation,
+            **{kind: larger(*of.values()) for kind, of in building.items() if of},
+        }
 
     @property
     def peak(self) -> Interval:
         """Of the whole run."""
-        return larger(self.training, self.evaluation)
+        return larger(*self.by_kind.values())
 
     def peak_of(self, context: CheckContext) -> Interval:
-        """Of those of the two that will run."""
-        stages = (("train", self.training), ("answer", self.evaluation))
-        return larger(*(amount for kind, amount in stages if not context.idle(kind)))
+        """Of those that will run."""
+        return larger(*(of for kind, of in self.by_kind.items() if not context.idle(kind)))
 
 
 def predict(context: CheckContext) -> Memory | None:
@@ -77,6 +98,18 @@ def predict(context: CheckContext) -> Memory | None:
     return Memory(
         training + read,
         evaluation_memory(recipe.eval, recipe.train, model, decoder, rows) + read,
+        {
+            name: quantize_memory(target, model)
+            for name, target in recipe.target.items()
+            if stands_beside(recipe, name)
+        },
+        {
+            name: export_memory(
+                *(target, model, found.adapter, decoder.vocabulary, rows),
+                builds=not stands_beside(recipe, name),
+            )
+            for name, target in recipe.target.items()
+        },
     )
 
 

@@ -18,7 +18,7 @@ Only what will run is counted. A stage that has never run here is named, and no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -55,7 +55,7 @@ class Cost:
         steps: optimizer steps.
         tokens: tokens trained on, padding left out.
         flops: of training.
-        memory: peak resident bytes of training and evaluation.
+        memory: peak resident bytes of the stages that hold the model.
         seconds: wall time of what will run and has run on this machine before, by that.
         unmeasured: stages that will run and never ran here.
         model: name of the base model.
@@ -112,7 +112,7 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
     learn = [each for each in contexts if each.member in names]
     of_each = [_tokens(each) for each in learn]
     tokens = _sum(of_each) if learn else None
-    memory = [predict(each) for each in contexts] if running & {"train", "answer"} else []
+    peaks = [found for each in contexts for found in _peaks(each, running)]
     parameters = model.parameters if model else context.recipe.model.parameters
     seconds, unmeasured = _time(context, changes, _work(learn, parameters, tokens))
     return Cost(
@@ -121,13 +121,19 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
         steps=_most([_steps(each) for each in learn]) if learn else None,
         tokens=tokens,
         flops=_flops_of(learn, model, of_each) if model and learn else None,
-        memory=larger(*(each.peak for each in memory if each)) if any(memory) else None,
+        memory=larger(*peaks) if peaks else None,
         seconds=seconds,
         unmeasured=unmeasured,
         model=context.recipe.model.name,
         license=context.recipe.model.license,
         parameters=parameters,
     )
+
+
+def _peaks(context: CheckContext, running: Collection[str]) -> list[Interval]:
+    """Of the kinds of stages that will run, where their peaks can be told."""
+    found = predict(context) if running else None
+    return [of for kind, of in found.by_kind.items() if kind in running] if found else []
 
 
 def _learns(change: Change, trained_by: Mapping[str, str]) -> set[str]:

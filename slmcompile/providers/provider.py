@@ -33,6 +33,7 @@ class Provider:
         inserts_into: ``model_type`` of those in whose graph it finds the places; a test each.
         read_back: ``model_type`` of those in whose graph each module's products and weights are
             found, so that it is trained over and adapters are put beside it; a test each.
+        built_with: bytes that its builder holds at once, beside the model that it is given.
         bytes: size of the exported weights, given the target and the base model's shapes.
         fault: what keeps a target from being built of a model, by its shapes: key and reason.
         epoch: raised when its numbers change.
@@ -48,6 +49,7 @@ class Provider:
     architectures: Mapping[str, str]
     families: str
     bytes: Callable[[Any, Architecture], float]
+    built_with: Callable[[Any, Architecture], float]
     inserter: str = ""
     inserts_into: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""Sizes that decide how much memory the training code takes; read by it and by its prediction."""
+"""Sizes that decide how much memory a stage takes; read by its code and by its prediction."""
 
 from __future__ import annotations
 
@@ -8,3 +8,6 @@ LOGITS_AT_ONCE = 1 << 24
 SHORT_ROW = 256
 """Longest row, tokens, whose attention is plain products: beyond it the scores no longer fit the
 caches and flash kernels win."""
+
+PARITY_ROWS = 8
+"""Test rows on which an export's logits are compared with torch's."""

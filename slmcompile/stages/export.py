@@ -10,13 +10,10 @@ from slmcompile.data.store import Row, read_split
 from slmcompile.plans.definition import stage_name
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.schema import target_section
+from slmcompile.shapes.sizes import PARITY_ROWS
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.lineage import require_trained_over
 from slmcompile.training.outputs import trained_weights
-
-PARITY_ROWS = 8
-"""Test rows on which the export's logits are compared with torch's, those first in which a value
-spells a control token."""
 
 
 def run(context: Context) -> Result:
@@ -62,7 +59,10 @@ def _beside(context: Context) -> dict[str, Any]:
 
 
 def _compared(data: Path) -> list[Row]:
-    """Of several sources prompts of the one that the artifact is served with."""
+    """Of several sources prompts of the one that the artifact is served with.
+
+    Those first in which a value spells a control token.
+    """
     served = json.loads((data / "prompt.json").read_text(encoding="utf-8")).get("source", "")
     rows = [row for row in read_split(data, "test") if row.source == served]
     return sorted(rows, key=lambda row: not row.prompt_cuts)[:PARITY_ROWS]

@@ -328,6 +328,43 @@ def test_a_device_within_the_interval_may_not_fit(project: Project) -> None:
     assert "may not fit" in found.evidence
 
 
+WIDE = ("model.source.hidden_size=1024", "model.source.num_hidden_layers=24")
+"""Of the tiny model, so that its weights are more than the libraries."""
+BESIDE = "+target.cpu-int4.adapters=beside"
+
+
+def test_building_counts_and_is_told_of_the_stage_that_builds(project: Project) -> None:
+    merged = context(project, "target=[cpu-int4]", *WIDE)
+    beside = context(project, "target=[cpu-int4]", BESIDE, *WIDE)
+    one, other, model = predict(merged), predict(beside), architecture_of(merged)
+    assert one is not None
+    assert other is not None
+    assert model is not None
+    # The base is quantised in a stage of its own or, once merged, by the export.
+    assert (set(one.quantizing), set(other.quantizing)) == (set(), {"cpu-int4"})
+    assert one.exporting["cpu-int4"].low > other.exporting["cpu-int4"].low
+    assert other.quantizing["cpu-int4"].low > other.exporting["cpu-int4"].low
+    # What is built from, what the builder opens, and the same as an ONNX message.
+    assert other.quantizing["cpu-int4"].low > 3 * 4 * model.parameters
+    assert "quantising the base" in verdict(7, beside).evidence
+    assert "quantising" not in verdict(7, merged).evidence
+    assert "exporting" in verdict(7, merged).evidence
+
+
+def test_what_is_too_large_to_build_is_refuted_before_it_is_trained(project: Project) -> None:
+    given = context(project, "target=[cpu-int4]", "train.gradient_checkpointing=true", *WIDE)
+    memory = predict(given)
+    assert memory is not None
+    limit = int(memory.exporting["cpu-int4"].low) - 1
+    assert limit > max(memory.training.low, memory.evaluation.low)
+    small = replace(given, device=Device(limit, None, frozenset()))
+    found = verdict(7, small)
+    assert found.outcome == "refuted"
+    assert "leave out target.cpu-int4" in found.mend
+    assert found.where.endswith("target.cpu-int4")
+    assert verdict(7, replace(small, pending=frozenset({"train"}))).outcome != "refuted"
+
+
 def test_without_the_model_the_base_stage_is_named(project: Project) -> None:
     given = context(project, "model=smollm2-135m")
     for number in (7, 8, 13, 26, 29):
@@ -540,10 +577,12 @@ def test_cost_counts_what_will_run_alone(project: Project) -> None:
         for change in changes
     ]
     cost = cost_of([given], kept)
-    assert (cost.steps, cost.tokens, cost.flops, cost.memory) == (None, None, None, None)
-    assert cost_line(cost).startswith(
-        "Cost: time of export-cpu-fp32 unknown here; nothing is trained; tiny-llama"
-    )
+    assert (cost.steps, cost.tokens, cost.flops) == (None, None, None)
+    memory = predict(given)
+    assert memory is not None
+    assert cost.memory == memory.exporting["cpu-fp32"]
+    assert cost_line(cost).startswith("Cost: time of export-cpu-fp32 unknown here, peak ")
+    assert "; nothing is trained; tiny-llama" in cost_line(cost)
     idle = cost_of([given], [replace(change, action="unchanged") for change in changes])
     assert cost_line(idle).startswith("Cost: nothing of length to run; nothing is trained; ")
     assert cost_of([given], changes).memory is not None
