@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from slmcompile.console.errors import MissingError, RefusedError
+from slmcompile.cli.own_recipe import OwnRecipe
+from slmcompile.console.errors import MissingError, RefusedError, UsageError
 from slmcompile.files.artifact import saying_what_is_missing, write_bytes, write_text
 from slmcompile.files.revision import in_git
 from slmcompile.files.safe_read import read_regular
@@ -60,27 +61,34 @@ class Started:
     recipe: str
 
 
-def init(recipe: str | None = None, folder: Path | None = None) -> Started:
+def init(
+    recipe: str | None = None, folder: Path | None = None, own: OwnRecipe | None = None
+) -> Started:
     """Makes ``folder`` (default: the current one) a project, or a whole one of what is there.
 
     Nothing that is there is changed, but for lines that ``.gitignore`` lacks.
 
     Args:
         recipe: the example to bring along; by default ``tiny``, unless there are recipes.
-        folder: where.
+        folder: where; it is made if it is not there.
+        own: a recipe for data of one's own, in the place of an example.
 
     Raises:
         MissingError: git is not installed, or one of git and DVC could not be set up (exit 69).
     """
     root = (folder or Path.cwd()).resolve()
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is no folder", "name another one")
     known = Project(root).names()
-    example = recipe or ("" if known else "tiny")
+    example = recipe or ("" if known or own else "tiny")
     with saying_what_is_missing(root):
+        root.mkdir(parents=True, exist_ok=True)
         set_up = tuple(_version_control(root))
         copied = _copies(_examples(), root, example) if example else ()
         written = [*_texts(root), *copied, *write_schemas(root)]
+        written += own.write(root) if own else []
     only = known[0] if len(known) == 1 else ""
-    return Started(set_up, tuple(sorted(written)), example or only)
+    return Started(set_up, tuple(sorted(written)), own.name if own else example or only)
 
 
 def _examples() -> Path:

@@ -10,6 +10,7 @@ import atexit
 import gc
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -116,16 +117,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     show.add_argument("recipe", help="name of recipes/NAME.yaml, or a plan file")
     show.add_argument("--json", action="store_true", help="for programs")
     _add_talking(add)
-    init = add(
-        "init",
-        "start a project here, or set up what one lacks: git, DVC and a first recipe",
-        recipe=False,
-    )
-    init.add_argument(
-        "--recipe",
-        choices=("tiny", "quickstart", "assistant"),
-        help="example to bring along (default: tiny, where there is no recipe)",
-    )
+    _add_starting(add)
     _add_upkeep(add)
     _add_ci(add)
     checks = add("checks", "list what is proved before anything is spent", recipe=False)
@@ -152,6 +144,47 @@ def _add_select(command: argparse.ArgumentParser, text: str) -> None:
         " a comma intersects"
     )
     command.add_argument("--select", action="append", metavar="STAGES", help=f"{text}; {syntax}")
+
+
+def _add_starting(add: Callable[..., argparse.ArgumentParser]) -> None:
+    init = add(
+        "init",
+        "start a project here, or set up what one lacks: git, DVC and a first recipe",
+        recipe=False,
+    )
+    init.add_argument(
+        "--recipe",
+        choices=("tiny", "quickstart", "assistant"),
+        help="example to bring along (default: tiny, where there is no recipe)",
+    )
+    init.add_argument("folder", nargs="?", metavar="DIR", help="where; here by default")
+    new = add("new", "write a further recipe, for data of your own", recipe=False)
+    new.add_argument("name", metavar="NAME", help="the recipe's")
+    for command in (init, new):
+        _add_own_data(command)
+
+
+def _add_own_data(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="JSON, JSON Lines, CSV or Parquet, plain or .gz, .zst: a recipe is written for it",
+    )
+    own = command.add_argument_group("where columns are not guessed, or wrongly")
+    own.add_argument(
+        "--text", dest="plain", default="", metavar="COLUMN", help="plain text, trained as it is"
+    )
+    own.add_argument("--prompt", action="append", default=[], metavar="COLUMN", help="what asks")
+    for name, text in (
+        ("answer", "what answers"),
+        ("messages", "conversations"),
+    ):
+        own.add_argument(f"--{name}", default="", metavar="COLUMN", help=text)
+    own.add_argument("--encoding", help="of text files, where it is not UTF-8: cp1252, …")
+    own.add_argument("--delimiter", help="of CSV files, where it is not found: one character, tab")
 
 
 def _add_joining(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -581,11 +614,32 @@ def _chat(arguments: argparse.Namespace) -> int:
 
 def _init(arguments: argparse.Namespace) -> int:
     from slmcompile.cli.init import init
+    from slmcompile.cli.own_recipe import first_recipe, options_of
 
-    done = init(arguments.recipe)
+    options = options_of(arguments)
+    root = Path(arguments.folder or ".").resolve()
+    if options.data and arguments.recipe:
+        raise UsageError("init: --data and --recipe exclude one another", "choose one of them")
+    own = first_recipe(root, options) if options.data else None
+    if own is not None:
+        print("\n".join(own.lines))
+    done = init(arguments.recipe, root, own)
     lines = [*done.set_up, *(f"wrote {path}" for path in done.written)]
     print("\n".join(lines or ["nothing to do: all is there"]))
-    print(f"next: slmcompile run {done.recipe}" if done.recipe else "next: slmcompile plan --all")
+    there = f"cd {shlex.quote(arguments.folder)} && " if arguments.folder else ""
+    then = "plan" if own else "run"
+    print(f"next: {there}slmcompile {f'{then} {done.recipe}' if done.recipe else 'plan --all'}")
+    return Exit.DONE
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from slmcompile.cli.own_recipe import further_recipe, options_of
+    from slmcompile.recipe.project import find_project
+
+    project = find_project()
+    own = further_recipe(project, arguments.name, options_of(arguments))
+    print("\n".join([*own.lines, *(f"wrote {path}" for path in own.write(project.root))]))
+    print(f"next: slmcompile plan {own.name}")
     return Exit.DONE
 
 
@@ -643,7 +697,7 @@ def _overview(_: argparse.Namespace) -> int:
 _TALKING = frozenset({"chat", "generate"})
 """Commands that do nothing but talk, and so end with their reader."""
 
-_BRIEF = frozenset({"plan", "why", "diff", "show", "checks", "schema", "init"})
+_BRIEF = frozenset({"plan", "why", "diff", "show", "checks", "schema", "init", "new"})
 """Commands of one recipe or none, which leave no garbage worth a search."""
 
 _COMMANDS = {
@@ -659,6 +713,7 @@ _COMMANDS = {
     "generate": _generate,
     "chat": _chat,
     "init": _init,
+    "new": _new,
     "lock": _lock,
     "drift": _drift,
     "ci": _ci,
