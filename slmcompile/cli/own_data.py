@@ -39,10 +39,14 @@ _SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
 }
 _SAYS_LITTLE = {"", "data", "dataset", "rows", *_SPLIT_NAMES}
-_TOLD = {
-    "encoding": re.compile(r"(set |leave )?data\.source\.encoding(=| out)?"),
-    "format": re.compile(r"set data\.source\.format"),
-}
+_IN_OPTIONS = (
+    ("set data.source.encoding=", "give --encoding "),
+    ("leave data.source.encoding out", "leave --encoding out"),
+    ("say what it is: data.source.encoding", "say what it is: --encoding"),
+    ("or set data.source.format", "so that its ending says it"),
+    ("data.source", "--data"),
+)
+"""Words of hints for recipes, and what they are here."""
 _HEADERS = 200
 """Rows that a header is compared with."""
 
@@ -209,16 +213,11 @@ def _as_kept(there: Path, path: str, source: FileData) -> ReadFile:
 
 
 def _in_options(error: BadDataError) -> SlmcompileError:
-    """An error of reading with the options of this command in its hint, for recipe keys."""
+    """An error of reading whose hint names options of this command, and no keys of a recipe."""
     hint = error.mend
-    for option, key in _TOLD.items():
-        hint = key.sub(
-            lambda found, option=option: (
-                f"leave --{option} out" if found[0].startswith("leave") else f"give --{option} "
-            ),
-            hint,
-        )
-    return BadDataError(error.what, hint.replace("data.source", "--data"), also=error.also)
+    for said, instead in _IN_OPTIONS:
+        hint = hint.replace(said, instead)
+    return BadDataError(error.what, hint, also=error.also)
 
 
 def _require_header(file: OwnFile) -> None:

@@ -159,7 +159,7 @@ def _of_data(root: Path, name: str, data: OwnData) -> OwnRecipe:
 
 
 def _of_groups(root: Path, name: str, group: str, data: OwnData | None) -> OwnRecipe:
-    texts = {f"recipes/{name}.yaml": own_texts.recipe(name, group, data and data.guess)}
+    texts = {f"recipes/{name}.yaml": own_texts.recipe(name, group, data.guess if data else None)}
     _require_free(root, texts)
     line = f"data and eval: {group}, as conf/data/{group}.yaml and conf/eval/{group}.yaml say"
     return OwnRecipe(name, group, None, texts, (line,))
