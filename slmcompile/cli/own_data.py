@@ -181,12 +181,13 @@ def own_data(root: Path, options: Options) -> OwnData:
 
 def _own_file(root: Path, name: str, source: FileData) -> OwnFile:
     there = Path(os.path.abspath(name))  # noqa: PTH100 - links are for the reader to judge
+    if not there.is_relative_to(root):
+        there = there.resolve()
     inside = there.is_relative_to(root)
     if inside:
         path = there.relative_to(root).as_posix()
         read = read_file(root, path, source)
     else:
-        there = there.resolve()
         path = f"data/{re.sub(r'[^A-Za-z0-9._-]+', '-', there.name).lstrip('.-') or 'rows'}"
         read = _as_kept(there, path, source)
         target = root / path

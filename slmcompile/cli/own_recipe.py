@@ -18,6 +18,7 @@ from slmcompile.cli.own_data import Options, OwnData, bring, identifier, own_dat
 from slmcompile.console.errors import SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.data.column_roles import Chosen
+from slmcompile.data.rows import listed
 from slmcompile.files.artifact import write_text
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project, builtin_conf
@@ -184,11 +185,17 @@ def _tokenizer_text(data: OwnData) -> str:
 
 def _told(data: OwnData, group: str) -> list[str]:
     guess = data.guess
-    lines = [own_texts.how_read(data) + f"; columns {', '.join(guess.columns)}"]
+    lines = [own_texts.how_read(data) + f"; columns {listed(guess.columns)}"]
     lines += [f"  guessed  {line}" for line in own_texts.what_for(guess)]
     if data.splits:
         lines += [f"  guessed  splits by the files' names: {', '.join(data.splits)}"]
     lines += [f"  look     {note}" for note in guess.notes]
+    if guess.needs:
+        lines.append(
+            f"  look     rows hold {', '.join(guess.needs)}, which the chat template of"
+            " smollm2-135m does not write: the data stage refuses them until `model` names one that"
+            " does"
+        )
     lines += [
         f"  chosen   max_length {guess.max_length}, as the longest row has {guess.longest:,}"
         " characters: a rough guide, tokens are counted by the data stage"

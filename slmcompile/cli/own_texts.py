@@ -182,12 +182,13 @@ def recipe(name: str, group: str, guess: Guess | None) -> str:
     """``recipes/NAME.yaml``; without a guess for data that a group already describes."""
     metric, lowest = _bar(guess)
     epochs = "1" if guess is None else str(guess.epochs)
+    lacks = "" if guess is None or not guess.needs else f"  # writes no {', '.join(guess.needs)}"
     why = "" if guess is None or guess.epochs == 1 else f"  # {guess.rows:,} rows are few"
     return "\n".join([
         editor_line("recipes").rstrip(),
         "# Yours to change. What would run, and why: `slmcompile plan " + name + "`.",
         "defaults:",
-        "  - model: smollm2-135m",
+        f"  - model: smollm2-135m{lacks}",
         f"  - data: {group}",
         "  - train: lora",
         f"  - eval: {group}",
@@ -238,7 +239,7 @@ slmcompile run {name}       # train, measure, export, measure again as exported
 | `recipes/{name}.yaml` | the recipe: model, training, targets, gates |
 | `conf/data/{group}.yaml` | the rows: columns, template, split, lengths |
 | `conf/eval/{group}.yaml` | what is measured |
-| `pipelines/` | generated, and committed; `outputs/` is neither |
+| `pipelines/` | generated, and committed; what comes out lies in `outputs/`, which is not |
 
 `slmcompile new NAME --data FILE` adds a recipe for other data, `slmcompile schema --docs`
 explains every key.

@@ -17,19 +17,16 @@ from slmcompile.console.printable import shortened
 from slmcompile.data.column_forms import LONGEST_LABEL, MOST_LABELS, columns_of
 from slmcompile.data.column_names import LABELS, SHORT_OF
 from slmcompile.data.column_roles import Chosen, Roles, roles_of
-from slmcompile.data.conversations import Conversation, read_conversation
+from slmcompile.data.guessed_pairs import Pair, pairs_of, tokens_of
 from slmcompile.data.label_writings import several_writings
 from slmcompile.data.labels import parse_json
 from slmcompile.data.normal_label import normal_text
 from slmcompile.data.normalise import normalised
-from slmcompile.data.rows import SourceRow, as_text
+from slmcompile.data.rows import SourceRow
 from slmcompile.recipe.schema import LabelStep, Task
-from slmcompile.templates.messages import MessagesTemplate
 
 _LONG = 400
 """Characters of a prompt, on average, from which a much shorter answer sums it up."""
-_TEMPLATE = 64
-"""Tokens that a chat template may write around a prompt and its answer."""
 _CONTROL = re.compile(r"<\|[\w-]{1,40}\|>")
 _SPLITS = 3
 _BATCH = 16
@@ -58,6 +55,8 @@ class Guess:
         too_long: rows that are probably longer than ``max_length``.
         epochs: passes over the rows.
         limit: rows that are measured, or None for all.
+        needs: what conversations hold beside texts (``tool_calls``), which the model's chat
+            template must write.
         notes: sentences on what a person should look at.
     """
 
@@ -74,16 +73,8 @@ class Guess:
     too_long: int
     epochs: int
     limit: int | None
+    needs: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """A row's prompt and answer as text; of plain text the prompt is empty."""
-
-    prompt: str
-    answer: str
-    where: str
 
 
 def guess(rows: Sequence[SourceRow], chosen: Chosen, where: str) -> Guess:
@@ -100,7 +91,7 @@ def guess(rows: Sequence[SourceRow], chosen: Chosen, where: str) -> Guess:
     """
     columns = columns_of(rows)
     roles = roles_of(columns, chosen, where)
-    pairs = _pairs(rows, roles)
+    pairs = pairs_of(rows, roles)
     notes = list(_spelled(pairs))
     if roles.text:
         task: Task = "generation"
@@ -114,7 +105,7 @@ def guess(rows: Sequence[SourceRow], chosen: Chosen, where: str) -> Guess:
     stratified = bool(strata) and min(map(len, strata.values())) >= _SPLITS
     if labels:
         notes += _on_labels(pairs, labels, normalize)
-    tokens = [_tokens(each.prompt) + _tokens(each.answer) + _TEMPLATE for each in pairs]
+    tokens = [tokens_of(each.prompt) + tokens_of(each.answer) + each.around for each in pairs]
     max_length = min(_MOST_TOKENS, _rounded(max(tokens), 64))
     return Guess(
         rows=len(rows),
@@ -126,70 +117,18 @@ def guess(rows: Sequence[SourceRow], chosen: Chosen, where: str) -> Guess:
         normalize=normalize,
         max_length=max_length,
         max_new_tokens=min(
-            _MOST_TOKENS // 2, _rounded(max(_tokens(each.answer) for each in pairs) + 8, 8)
+            _MOST_TOKENS // 2, _rounded(max(tokens_of(each.answer) for each in pairs) + 8, 8)
         ),
         longest=max(len(each.prompt) + len(each.answer) for each in pairs),
         too_long=0 if roles.text else sum(each > max_length for each in tokens),
         epochs=1 if roles.text else min(_MOST_EPOCHS, ceil(_STEPS * _BATCH / (0.8 * len(rows)))),
         limit=_TESTED if len(rows) > 10 * _TESTED else None,
+        needs=tuple(sorted({name for each in pairs for name in each.needs})),
         notes=tuple(notes),
     )
 
 
-def _pairs(rows: Sequence[SourceRow], roles: Roles) -> list[_Pair]:
-    if roles.messages:
-        template = MessagesTemplate(type="messages", column=roles.messages)
-        return [
-            _said(
-                read_conversation(row, template, {}),
-                row.where,
-                row.values.get("tools", ""),
-            )
-            for row in rows
-        ]
-    if roles.text:
-        return [_Pair("", as_text(row, roles.text, {}), row.where) for row in rows]
-    found = [
-        _Pair(
-            "\n\n".join(as_text(row, name, {}) for name in roles.prompt),
-            as_text(row, roles.answer, {}),
-            row.where,
-        )
-        for row in rows
-    ]
-    for each in found:
-        if not each.answer.strip() or not each.prompt.strip():
-            what = "answer" if each.prompt.strip() else "prompt"
-            names = roles.answer if what == "answer" else " and ".join(roles.prompt)
-            raise BadDataError(
-                f"{each.where}: the {what} ({names}) is empty", "fill it in or remove the row"
-            )
-    return found
-
-
-def _said(talk: Conversation, where: str, tools: object) -> _Pair:
-    """All before the last trained turn is its prompt, with room for what templates write."""
-    texts = [" ".join(_texts(message)) for message in talk.messages]
-    return _Pair(
-        "\n".join([*texts[:-1], "." * (len(str(tools)) + 8 * len(texts))]), texts[-1], where
-    )
-
-
-def _texts(value: object) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, each in value.items():
-            if name != "role":
-                yield from _texts(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _texts(each)
-    elif value is not None:
-        yield str(value)
-
-
-def _task(pairs: Sequence[_Pair], roles: Roles, where: str) -> tuple[Task, tuple[LabelStep, ...]]:
+def _task(pairs: Sequence[Pair], roles: Roles, where: str) -> tuple[Task, tuple[LabelStep, ...]]:
     """The task, and what makes one label of several writings where it is a classification."""
     answers = [each.answer.strip() for each in pairs]
     if all(_is_object(answer) for answer in answers):
@@ -230,7 +169,7 @@ def _mean(texts: Iterable[str]) -> float:
     return sum(sizes) / len(sizes)
 
 
-def _normalize(pairs: Sequence[_Pair]) -> tuple[LabelStep, ...]:
+def _normalize(pairs: Sequence[Pair]) -> tuple[LabelStep, ...]:
     """Steps without which the tool refuses the labels, as they are one for sure."""
     if max(len(each.answer) for each in pairs) > LONGEST_LABEL:
         return ()
@@ -241,7 +180,7 @@ def _normalize(pairs: Sequence[_Pair]) -> tuple[LabelStep, ...]:
 
 
 def _on_labels(
-    pairs: Sequence[_Pair], labels: Counter[str], normalize: Sequence[LabelStep]
+    pairs: Sequence[Pair], labels: Counter[str], normalize: Sequence[LabelStep]
 ) -> Iterable[str]:
     if normalize:
         yield (
@@ -264,29 +203,21 @@ def _on_labels(
         yield f"{torn} prompts have more than one label"
 
 
-def _prompts_by_answer(pairs: Sequence[_Pair]) -> dict[str, set[str]]:
+def _prompts_by_answer(pairs: Sequence[Pair]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for each in pairs:
         found.setdefault(each.answer, set()).add(normalised(each.prompt))
     return found
 
 
-def _spelled(pairs: Sequence[_Pair]) -> Iterable[str]:
+def _spelled(pairs: Sequence[Pair]) -> Iterable[str]:
     for each in pairs:
         if found := _CONTROL.search(each.prompt) or _CONTROL.search(each.answer):
             yield (
                 f"{each.where}: spells {found[0]}; where that is a control token of the model the"
-                " rows are refused: take it out, or set special_tokens: text"
+                " rows are refused: take it out, or set specialtokens: text"
             )
             return
-
-
-def _tokens(text: str) -> int:
-    """Tokens that a text hardly exceeds: half a letter each, a digit or a mark its own."""
-    letters = sum(each.isascii() and (each.isalpha() or each == " ") for each in text)
-    others = sum(each.isascii() for each in text) - letters
-    rest = len(text) - letters - others
-    return ceil(0.6 * letters) + others + 2 * rest
 
 
 def _rounded(count: int, to: int) -> int:

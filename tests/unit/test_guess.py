@@ -147,6 +147,17 @@ def test_a_row_without_an_answer_is_named(empty: str | None) -> None:
         of(rows)
 
 
+def test_what_a_chat_template_must_write_beside_texts_is_told() -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"town": "a"}}}
+    asked = {"role": "user", "content": "weather?"}
+    plain = [{"messages": [asked, {"role": "assistant", "content": f"rain {n}"}]} for n in range(9)]
+    assert of(plain).needs == ()
+    calls = [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    assert of([*plain, {"messages": calls, "tools": [call]}]).needs == ("tool_calls", "tools")
+    thought = {"role": "assistant", "content": "rain", "reasoning_content": "clouds"}
+    assert of([*plain, {"messages": [asked, thought]}]).needs == ("reasoning_content",)
+
+
 def test_a_conversation_that_cannot_be_trained_is_named() -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     rows = [{"messages": [*talk, {"role": "user", "content": "c"}]}]

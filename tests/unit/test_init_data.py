@@ -74,6 +74,16 @@ def test_init_says_what_it_saw_and_chose_and_leaves_a_project(
     assert "recipes/my-bot.yaml: exists" in capsys.readouterr().err
 
 
+def test_rows_that_the_model_of_the_recipe_cannot_write_are_told_of(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "calls.jsonl").write_bytes(FILES["calls.jsonl"].content)
+    assert main(["new", "mine", "--data", str(tmp_path / "calls.jsonl")]) == Exit.DONE
+    assert "rows hold tool_calls, tools, which the chat template" in capsys.readouterr().out
+    recipe = (project / "recipes/mine.yaml").read_text(encoding="utf-8")
+    assert "- model: smollm2-135m  # writes no tool_calls, tools\n" in recipe
+
+
 def test_a_file_of_the_project_stays_where_it_is(project: Path) -> None:
     (project / "rows").mkdir()
     (project / "rows" / "tickets.csv").write_bytes(TICKETS)
