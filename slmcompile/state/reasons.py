@@ -13,6 +13,7 @@ from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.kinds import KINDS
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.recipe.continued import KEY
+from slmcompile.recipe.members import ADAPTERS, SECTIONS, TAKEN_FROM
 from slmcompile.state.short_values import short_pair
 from slmcompile.state.specs import differences
 
@@ -240,9 +241,20 @@ def identity_reasons(
     for key, pair in config.items():
         section, _, name = key.partition(".")
         whole = section == "members" and "." not in name and None in pair
-        named = f"adapters.{name}" if whole else stage.recipe_key(key)
+        named = f"{ADAPTERS}.{name}" if whole else _as_given(plan, stage, stage.recipe_key(key))
         reasons.append(Reason("key", named, *pair, where=plan.origins.get(named, "")))
     return reasons
+
+
+def _as_given(plan: Plan, stage: Stage, key: str) -> str:
+    """A key as a person finds it: what a stage reads of one adapter's recipe is below that."""
+    owners = (name for name, own in plan.members.items() if stage.address in own.values())
+    owner, section = next(owners, ""), key.partition(".")[0]
+    if plan.member or not owner or section not in SECTIONS or "members" in stage.config:
+        return key
+    below = f"{ADAPTERS}.{owner}.{key}"
+    in_common = TAKEN_FROM not in plan.effective[ADAPTERS][owner] and key in plan.origins
+    return key if in_common and below not in plan.origins else below
 
 
 def _mentions(values: Any, text: str) -> bool:

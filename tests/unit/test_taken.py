@@ -24,6 +24,7 @@ from slmcompile.recipe.compose import compose
 from slmcompile.recipe.members import typed
 from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
+from slmcompile.state.reasons import identity_reasons
 from tests.projects import make_project
 from tests.unit.checks.judging import recipe_file
 
@@ -103,6 +104,16 @@ def test_what_is_edited_in_the_other_recipe_is_edited_here(project: Project) -> 
     assert after.fingerprints()["pair/export-cpu-int4"] != before["pair/export-cpu-int4"]
     assert after.stage("train", member="first").address not in before
     assert after.stage("train", member="second").address in before
+
+
+def test_a_key_that_is_edited_there_is_told_with_its_place_there(project: Project) -> None:
+    before = plan(project, "pair").stage("train", member="second")
+    recipe_file(project, ONE.replace("epochs: 1", "epochs: 3"), "two")
+    pair = plan(project, "pair")
+    after = pair.stage("train", member="second")
+    (reason,) = identity_reasons(pair, after, before.identity(), after.identity())
+    assert reason.subject == "adapters.second.train.num_train_epochs"
+    assert reason.where == "recipes/two.yaml:3"
 
 
 def test_it_stands_beside_adapters_that_the_recipe_trains(project: Project) -> None:
