@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 _COLOURS = ("red", "blue", "green")
 _LONG = "The meeting went on for hours and nobody could say what about. "
 
@@ -40,6 +43,12 @@ def cells(rows: Sequence[Mapping[str, Any]], delimiter: str = ",") -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue().encode()
+
+
+def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), stream)
+    return stream.getvalue()
 
 
 def _talk(number: int, *, sharegpt: bool = False) -> list[dict[str, Any]]:
@@ -155,6 +164,11 @@ FILES = {
         lines([{"id": f"c{n}", "conversations": _talk(n, sharegpt=True)} for n in range(30)]),
         "generation",
         messages="conversations",
+    ),
+    "talks.parquet": Kind(
+        _parquet([{"messages": _talk(n), "n": n} for n in range(30)]),
+        "generation",
+        messages="messages",
     ),
     "talks-as-text.csv": Kind(
         cells([{"messages": json.dumps(_talk(n))} for n in range(30)]),

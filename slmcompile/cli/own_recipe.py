@@ -144,7 +144,9 @@ def _of_data(root: Path, name: str, data: OwnData) -> OwnRecipe:
     if any((builtin_conf() / kind / f"{group}.yaml").exists() for kind in ("data", "eval")):
         group = f"my-{group}"[:64]
     described = root / "conf" / "data" / f"{group}.yaml"
-    if described.is_file() and (root / "conf" / "eval" / f"{group}.yaml").is_file():
+    # What a person says of columns now is not what the group says, or they would not say it.
+    guessed = data.options.chosen == Chosen()
+    if guessed and described.is_file() and (root / "conf" / "eval" / f"{group}.yaml").is_file():
         shown = f"conf/data/{group}.yaml"
         if read_yaml(described, shown).content.get("source") == data.source:
             return _of_groups(root, name, group, data)
@@ -171,8 +173,9 @@ def _require_free(root: Path, texts: dict[str, str]) -> None:
         if os.path.lexists(root / path):
             raise UsageError(
                 f"{path}: exists, and is not overwritten",
-                "slmcompile new NAME --data FILE takes another name for a recipe; rename the data"
-                " file for another group",
+                "slmcompile new NAME --data FILE makes a recipe of another name"
+                if path.startswith("recipes/")
+                else "change it, or remove it and run again",
             )
 
 
@@ -205,8 +208,8 @@ def _told(data: OwnData, group: str) -> list[str]:
     lines += [
         f"  chosen   {guess.epochs} epoch{'s' * (guess.epochs > 1)};"
         f" metrics {', '.join(own_texts.metrics_of(guess))}",
-        f"  change   conf/data/{group}.yaml and conf/eval/{group}.yaml; other columns:"
-        " --prompt COLUMN --answer COLUMN, --messages COLUMN or --text COLUMN",
+        f"  change   conf/data/{group}.yaml and conf/eval/{group}.yaml; for other columns"
+        " remove them and say --prompt COLUMN --answer COLUMN, --messages COLUMN or --text COLUMN",
     ]
     lines += [
         f"copies {each.there} ({size(each.size)}) to {each.path}"

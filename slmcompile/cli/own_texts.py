@@ -6,11 +6,13 @@ are there.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 from slmcompile.cli.own_data import OwnData
 from slmcompile.console.printable import printable, shortened
+from slmcompile.data.asked import form
 from slmcompile.data.csv_rows import delimiter_name
 from slmcompile.data.guess import Guess
 from slmcompile.data.rows import listed
@@ -82,7 +84,11 @@ def data_group(data: OwnData, name: str) -> str:
         _yaml({"task": guess.task, "source": data.source}),
     ]
     lines += [_yaml({"columns": columns})] if columns else []
-    lines += [_yaml({"template": template})]
+    # In double quotes, where line ends are seen.
+    lines += [
+        "template:",
+        *(f"  {key}: {json.dumps(text, ensure_ascii=False)}" for key, text in template.items()),
+    ]
     lines += [f"normalize_labels: [{', '.join(guess.normalize)}]"] if guess.normalize else []
     lines += _lengths(guess)
     if any("spells" in note for note in guess.notes):
@@ -92,7 +98,7 @@ def data_group(data: OwnData, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _template(guess: Guess) -> tuple[dict[str, Any], dict[str, str]]:
+def _template(guess: Guess) -> tuple[dict[str, str], dict[str, str]]:
     """The template, and names of columns in it that are others in the file."""
     roles = guess.roles
     if roles.messages:
@@ -219,7 +225,7 @@ def _bar(guess: Guess | None) -> tuple[str, str]:
 def readme(name: str, group: str, data: OwnData) -> str:
     """``README.md`` of a new project."""
     guess = data.guess
-    asked = "" if guess.roles.text else f'slmcompile generate {name} "…"   # ask what came out\n'
+    asked = "" if guess.roles.text else f"{_generate(name, guess)}   # ask what came out\n"
     told = "\n".join(f"- {line}" for line in [printable(how_read(data)), *what_for(guess)])
     return f"""\
 # {name}
@@ -244,6 +250,13 @@ slmcompile run {name}       # train, measure, export, measure again as exported
 `slmcompile new NAME --data FILE` adds a recipe for other data, `slmcompile schema --docs`
 explains every key.
 """
+
+
+def _generate(name: str, guess: Guess) -> str:
+    """How to ask the model, with the names that columns have in the template."""
+    named = {old: new for new, old in _template(guess)[1].items()}
+    columns = [named.get(column, column) for column in guess.roles.prompt] or ["messages"]
+    return printable(form(columns, f"slmcompile generate {name}"))
 
 
 def _yaml(values: dict[str, Any]) -> str:

@@ -145,6 +145,7 @@ def _task(pairs: Sequence[Pair], roles: Roles, where: str) -> tuple[Task, tuple[
     if (
         different <= min(MOST_LABELS, len(pairs) / each)
         and max(map(len, answers)) <= LONGEST_LABEL
+        and not any(map(_is_list, answers))
         and not (len(set(answers)) > 20 and name not in LABELS and all(map(_is_number, answers)))
     ):
         return "classification", normalize
@@ -158,6 +159,11 @@ def _task(pairs: Sequence[Pair], roles: Roles, where: str) -> tuple[Task, tuple[
 def _is_object(answer: str) -> bool:
     found, value = parse_json(answer) if answer[:1] == "{" else (False, None)
     return found and isinstance(value, dict)
+
+
+def _is_list(answer: str) -> bool:
+    """Several labels at once are no class."""
+    return answer[:1] == "[" and parse_json(answer)[0]
 
 
 def _is_number(answer: str) -> bool:

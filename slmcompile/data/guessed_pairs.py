@@ -53,24 +53,21 @@ def pairs_of(rows: Sequence[SourceRow], roles: Roles) -> list[Pair]:
     if roles.messages:
         template = MessagesTemplate(type="messages", column=roles.messages)
         return [_said(read_conversation(row, template, {}), row.where) for row in rows]
-    if roles.text:
-        return [Pair("", as_text(row, roles.text, {}), row.where) for row in rows]
-    found = [
-        Pair(
-            "\n\n".join(as_text(row, name, {}) for name in roles.prompt),
-            as_text(row, roles.answer, {}),
-            row.where,
-        )
+    return [
+        Pair(_filled(row, roles.prompt), _filled(row, (roles.answer or roles.text,)), row.where)
         for row in rows
     ]
-    for each in found:
-        if not each.answer.strip() or not each.prompt.strip():
-            what = "answer" if each.prompt.strip() else "prompt"
-            names = roles.answer if what == "answer" else " and ".join(roles.prompt)
-            raise BadDataError(
-                f"{each.where}: the {what} ({names}) is empty", "fill it in or remove the row"
-            )
-    return found
+
+
+def _filled(row: SourceRow, names: Sequence[str]) -> str:
+    """The text of columns one behind the other, some of which may be empty, but not all."""
+    text = "\n\n".join(as_text(row, name, {}) for name in names)
+    if names and not text.strip():
+        raise BadDataError(
+            f"{row.where}: {' and '.join(map(repr, names))} is empty",
+            "fill it in or remove the row",
+        )
+    return text
 
 
 def _said(talk: Conversation, where: str) -> Pair:

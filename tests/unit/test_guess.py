@@ -100,6 +100,11 @@ def test_many_numbers_as_answers_are_no_labels() -> None:
     assert of(rows).task == "classification"
 
 
+def test_several_labels_at_once_are_no_class() -> None:
+    rows = [{"text": f"row {n}", "labels": [["a"], ["a", "b"]][n % 2]} for n in range(40)]
+    assert of(rows).task == "generation"
+
+
 def test_an_answer_that_is_much_shorter_than_a_long_prompt_sums_it_up() -> None:
     rows = [
         {"prompt": f"{n} " + "word " * 150, "response": f"it says word many times, in {n}"}
@@ -145,6 +150,8 @@ def test_a_row_without_an_answer_is_named(empty: str | None) -> None:
     rows[6] = {"text": "row 6", "label": empty}
     with pytest.raises(BadDataError, match=r"x\.jsonl:7"):
         of(rows)
+    with pytest.raises(BadDataError, match=r"x\.jsonl:7"):
+        of([{"text": row["label"]} for row in rows])
 
 
 def test_what_a_chat_template_must_write_beside_texts_is_told() -> None:

@@ -131,6 +131,9 @@ def test_a_further_recipe_takes_the_data_that_is_described(
     assert main(["new", "second"]) == Exit.DONE
     assert main(["new", "third", "--data", "data/tickets.csv"]) == Exit.DONE
     assert (project / "conf/data/tickets.yaml").read_bytes() == group
+    said = ["--prompt", "label", "--answer", "text"]
+    assert main(["new", "otherwise", "--data", "data/tickets.csv", *said]) == Exit.USAGE
+    assert "conf/data/tickets.yaml: exists" in capsys.readouterr().err
     found = [compose(Project(project), name).recipe for name in ("mine", "second", "third")]
     assert found[0].data == found[1].data == found[2].data
     (tmp_path / "boxes.csv").write_bytes(TICKETS)
