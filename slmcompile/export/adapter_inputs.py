@@ -10,7 +10,6 @@ Knows graphs of onnxruntime-genai 0.18, of whatever precision.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from slmcompile.models.adapter_layout import (
     write_layout,
 )
 from slmcompile.models.graph_products import Product, products
-from slmcompile.models.graph_weights import GRAPH, open_graph
+from slmcompile.models.graph_weights import open_graph, save_graph
 from slmcompile.models.low_rank import LowRank
 from slmcompile.shapes.target_modules import leaf
 
@@ -64,8 +63,6 @@ def graft(
         StageFailedError: the graph is not as expected (exit 1).
         BadRecipeError: the default has a module that is not adapted (exit 78).
     """
-    import onnx_ir as ir
-
     model = open_graph(built)
     order = {node: number for number, node in enumerate(model.graph)}
     found = list(_all_beside(products(model, modules), adapted, order))
@@ -75,10 +72,7 @@ def graft(
         _require_dtype(beside.source)
         _Nodes(model.graph, beside, values).add()
     model.graph.sort()
-    ir.save(model, out / GRAPH)
-    for path in sorted(built.iterdir()):
-        if path.name != GRAPH:
-            shutil.copyfile(path, out / path.name)
+    save_graph(model, built, out)
     write_layout(layout, out)
     return layout
 

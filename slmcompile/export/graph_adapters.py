@@ -7,7 +7,6 @@ graph opens it with them.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from typing import Any
 from slmcompile.console.errors import StageFailedError
 from slmcompile.export.graph_sublayers import sublayer_outputs
 from slmcompile.models.bottleneck import NAMES, Placed
+from slmcompile.models.graph_weights import open_graph, save_graph
 from slmcompile.shapes.sublayers import Sublayer
-
-GRAPH = "model.onnx"
-DATA = "model.onnx.data"
 
 _FOLDERS: dict[Sublayer, str] = {"self_attn": "attn", "mlp": "mlp"}
 """What the builder calls the sublayers."""
@@ -28,11 +25,10 @@ def insert(built: Path, adapters: Sequence[Placed], out: Path) -> None:
     """Writes into ``out`` the folder ``built`` with the adapters in its graph.
 
     Raises:
+        CorruptError: the folder is damaged (exit 74).
         StageFailedError: the graph is not as expected (exit 1).
     """
-    import onnx_ir as ir
-
-    model = ir.load(built / GRAPH)
+    model = open_graph(built)
     outputs = sublayer_outputs(model)
     for placed in adapters:
         place = placed.place
@@ -43,10 +39,7 @@ def insert(built: Path, adapters: Sequence[Placed], out: Path) -> None:
             )
         _Nodes(model.graph, placed).behind(outputs[place.layer, place.sublayer])
     model.graph.sort()
-    ir.save(model, out / GRAPH, external_data=DATA, size_threshold_bytes=0)
-    for path in sorted(built.iterdir()):
-        if path.name not in {GRAPH, DATA}:
-            shutil.copyfile(path, out / path.name)
+    save_graph(model, built, out)
 
 
 class _Nodes:

@@ -11,6 +11,7 @@ elsewhere, as DVC may put a stage's output into its place.
 
 from __future__ import annotations
 
+import shutil
 from abc import abstractmethod
 from math import ceil, prod
 from pathlib import Path
@@ -68,6 +69,20 @@ def open_graph(folder: Path) -> Any:
                     f"{folder / name}: ends at byte {sizes[name]}, within {value.name}", _MADE_AGAIN
                 )
     return model
+
+
+def save_graph(model: Any, opened: Path, out: Path) -> None:
+    """Writes a folder like the one that a graph was opened from, with the graph as it is by now.
+
+    Weights that were there stay in their file, which is copied and not read: it may have a second
+    name, as what is kept or cached has, and onnx_ir reads no such file.
+    """
+    import onnx_ir as ir
+
+    ir.save(model, out / GRAPH)
+    for path in sorted(opened.iterdir()):
+        if path.name != GRAPH:
+            shutil.copyfile(path, out / path.name)
 
 
 def _size(folder: Path, name: str) -> int:

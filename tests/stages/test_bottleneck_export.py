@@ -266,3 +266,20 @@ def test_a_graph_that_is_built_otherwise_is_refused_and_says_where(
     last = refusal(no_cache)
     assert "the ONNX graph has no layer 1" in last.what
     assert last.code == 1
+
+
+def test_the_graph_that_they_are_put_into_may_be_kept_under_another_name_too(
+    llama: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """Of what is finished DVC's cache, and exports beside it, have hard links."""
+    plain, _ = exported(llama, lora(llama, tmp_path), tmp_path / "plain", precision="int4")
+    placed = bottleneck.adapters_of(load_merged(llama, adapter))
+    found = []
+    for name in ("alone", "linked"):
+        (tmp_path / name).mkdir()
+        graph_adapters.insert(plain, placed, tmp_path / name)
+        found.append({p.name: sha256_file(p) for p in (tmp_path / name).iterdir()})
+        (tmp_path / f"beside-{name}").hardlink_to(plain / "model.onnx.data")
+    assert (plain / "model.onnx.data").stat().st_nlink == 3
+    assert found[0] == found[1]
+    assert found[0]["model.onnx.data"] == sha256_file(plain / "model.onnx.data")
