@@ -173,8 +173,13 @@ class ReportFacts:
 
     @property
     def headline_metric(self) -> str:
-        """The first metric that the fine-tuned model was measured at."""
-        measured = (key for key in METRICS if self.tuned and self.tuned.metric(key) is not None)
+        """The first metric that the fine-tuned model was measured at, as the recipe has them."""
+        asked = [key for key in self.recipe.get("eval", {}).get("metrics", ()) if key in METRICS]
+        measured = (
+            key
+            for key in dict.fromkeys((*asked, *METRICS))
+            if self.tuned and self.tuned.metric(key) is not None
+        )
         return next(measured, next(iter(METRICS)))
 
     def difference(self, one: str, other: str, metric: str) -> Difference | None:

@@ -952,3 +952,14 @@ def test_documents_say_that_an_adapter_stands_beside_weights_it_was_not_trained_
     assert sentence in found["cards/cpu-int8/README.md"].split("## Limits")[1]
     for other in (told("qlora"), told("lora", adapters="beside")):
         assert "was not trained over" not in "".join(other.values())
+
+
+def test_the_headline_is_what_the_recipe_measures_first() -> None:
+    facts = sample()
+    assert facts.headline_metric == "exact_match"
+    asked = {**facts.recipe, "eval": {"metrics": ["accuracy", "exact_match"]}}
+    assert dataclasses.replace(facts, recipe=asked).headline_metric == "accuracy"
+    asked = {**facts.recipe, "eval": {"metrics": ["rouge_l", "exact_match"]}}
+    assert (
+        dataclasses.replace(facts, recipe=asked).headline_metric == "exact_match"
+    )  # as nobody measured it
