@@ -5,16 +5,15 @@ As git stores them; what it does not hold may come out of DVC's cache, or be tod
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slmcompile.console.errors import MissingError, RefusedError
 from slmcompile.files.revision import Entry, Revision, read_blob
+from slmcompile.files.second_name import link_or_copy
 from slmcompile.losses import LOSSES
 from slmcompile.metrics import METRICS
 from slmcompile.plans.data_files import files_matched, fixed_folder, is_glob, matches
@@ -117,7 +116,7 @@ def _from_cache(project: Project, revision: Revision, entry: Entry, to: Path) ->
     cache = Cache(project)
     for md5 in list(tracked.outs.values())[:1] if tracked else []:
         if cache.look(md5) is not None and not to.exists():
-            _link_or_copy(cache.blob(md5), to)
+            link_or_copy(cache.blob(md5), to)
 
 
 def _lend(project: Project, path: str, there: Project) -> bool:
@@ -130,17 +129,8 @@ def _lend(project: Project, path: str, there: Project) -> bool:
         name = source.relative_to(project.root).as_posix()
         inside = look(project, name, name)
         if inside and stat.S_ISREG(inside.st_mode) and not (there.root / name).exists():
-            _link_or_copy(source, there.root / name)
+            link_or_copy(source, there.root / name)
     return True
-
-
-def _link_or_copy(source: Path, to: Path) -> None:
-    """Weights are large, so a second name for the bytes where the file system allows it."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, to)
-    except OSError:
-        shutil.copyfile(source, to)
 
 
 def content_hash(path: Path, sha256: str) -> str:

@@ -31,6 +31,7 @@ from slmcompile.files.artifact import (
     write_json,
 )
 from slmcompile.files.safe_read import check_inside, leads_out, read_json
+from slmcompile.files.second_name import link_or_copy
 from slmcompile.plans.definition import all_of, one_or_all
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
@@ -181,15 +182,7 @@ def link(folder: Path, to: Path) -> None:
     """
     for source in sorted(path for path in folder.rglob("*") if path.is_file()):
         # DVC may have left a link into its cache.
-        _link(os.path.realpath(source), to / source.relative_to(folder))
-
-
-def _link(real: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(real, target)
-    except OSError:
-        shutil.copyfile(real, target)
+        link_or_copy(os.path.realpath(source), to / source.relative_to(folder))
 
 
 def _record(project: Project, fingerprint: str) -> Path:
@@ -237,7 +230,7 @@ def _from_cache(project: Project, fingerprint: str, record: Mapping[str, Any]) -
     folder = _kept(project, fingerprint)
     with appearing(folder) as copy:
         for name, md5 in entries.items():
-            _link(os.path.realpath(cache.blob(md5)), copy / name)
+            link_or_copy(os.path.realpath(cache.blob(md5)), copy / name)
     return folder
 
 
