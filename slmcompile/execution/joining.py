@@ -146,14 +146,14 @@ def _refuse_another_run(project: Project, plan: Plan, target: str) -> None:
 
 def _work(plan: Plan, target: str) -> dict[str, str]:
     found = plan.fingerprints()
-    return {stage.name: found[stage.address] for stage in _taken(plan, target)}
+    return {stage.address: found[stage.address] for stage in _taken(plan, target)}
 
 
 def _taken(plan: Plan, target: str) -> list[Stage]:
-    """The recipe's own training and exports, or of these that to one target."""
+    """What trains its adapters, in whichever pipeline, and its exports, or that to one target."""
     return [
         stage
-        for stage in plan.own.stages
+        for stage in plan.stages()
         if stage.kind == "train" or (stage.kind == "export" and target in {"", stage.artifact})
     ]
 

@@ -390,3 +390,15 @@ def test_a_plan_is_made_from_the_locks_of_all_whose_rows_it_reads(project: Proje
     joined = plan(project, add_adapter(project, "three", "two")[0])
     assert {f"locks/{name}.lock" for name in ("one", "two", "three")} <= {*joined.own.sources}
     assert {stage.config["source"]["revision"] for stage in joined.of("data")} == {"3" * 40}
+
+
+def test_one_that_the_export_took_is_looked_at_too(project: Project) -> None:
+    recipe_file(project, ONE.replace("epochs: 1", "epochs: 3"), "three")
+    folder = project.root / plan(project, "pair").stage("train", member="first").out
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"as written")
+    write_manifest(folder, "train", {})
+    (folder / "weights").write_bytes(b"as_written")
+    with pytest.raises(CorruptError):
+        add_adapter(project, "pair", "three")
+    assert "pair-three" not in project.names()
