@@ -186,6 +186,7 @@ def _run(
     from slmcompile.explain.results import read_results
     from slmcompile.state import finished
     from slmcompile.state.locks import recipe_lock
+    from slmcompile.state.other_work import forget
     from slmcompile.state.torn_lock import keep_or_put_back
     from slmcompile.state.writable import check_writable
 
@@ -208,6 +209,7 @@ def _run(
         executor.check()
         check_writable(found)
         sync(found, [compiled], running=asked.recipe)
+        forget(found, planned.changes)
         if any(_awaits_weights(finding) for finding in planned.findings):
             executor.reproduce(compiled, (compiled.stage("base"),))
             _hold_to_policy(found, compiled, asked.policy_from)

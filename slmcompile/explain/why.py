@@ -25,7 +25,7 @@ from slmcompile.state.reasons import Reason, spec_reasons
 from slmcompile.state.specs import replaced_spec, said_before
 
 _LARGEST_HASHED = 64 * 1024 * 1024
-_LATER = frozenset({"first_run", "output", "edited", "cache"})
+_LATER = frozenset({"first_run", "output", "edited", "cache", "other_work"})
 """Causes that say what is not there; what somebody changed is named before them."""
 
 Roots = dict[tuple[str, str], tuple[Reason, tuple[str, ...]]]
@@ -160,6 +160,7 @@ _NO_WAY_BACK: Mapping[str, str] = {
     "epoch": "use the earlier version of slmcompile; this one writes other results",
     "first_run": "nothing to go back to: it has not run here",
     "command": "use the earlier version of slmcompile; the stage's outputs are laid out anew",
+    "other_work": "its lock says what was never made, as after a merge by hand; it will run",
 }
 
 

@@ -82,6 +82,10 @@ def changes(project: Project, plan: Plan, *, history: bool = False) -> tuple[Cha
         locked = locks[stage.pipeline].get(stage.name)
         why = partial(_reasons, project, plan, stage, locks, history)
         change, outs = _one(project, stage, locked, known, cache, why)
+        if change.action != "run" and manifests.of_other_work(plan, change, outs):
+            # A lock can come with a stranger's branch, or from a merge of two.
+            reasons = (*change.reasons, Reason("other_work", stage.out, outs[stage.out]))
+            change, outs = Change(stage, "run", reasons), {}
         if change.action == "run" and (done := manifests.finished(plan, stage)):
             change = replace(change, action="restore", taken_from=done)
         for path in stage.outs:
@@ -126,21 +130,42 @@ class _Manifests:
         elif change.action == "restore" and md5 is not None:
             self._how[out] = partial(finished.cached_manifest, self._cache, md5)
 
+    def of_other_work(self, plan: Plan, change: Change, outs: Mapping[str, str]) -> bool:
+        """Whether what DVC would leave or bring back is another result than the one planned.
+
+        What has no manifest that can be read is no result, and whoever reads it says so.
+        """
+        stage, md5 = change.stage, outs.get(change.stage.out)
+        if change.action == "unchanged":
+            manifest = self._here(stage.out)
+        else:
+            manifest = finished.cached_manifest(self._cache, md5) if md5 else None
+        if manifest is None or KINDS[stage.kind].constant:
+            return False
+        fingerprint = self._fingerprint(plan, stage)
+        return bool(fingerprint) and manifest.get("fingerprint") != fingerprint
+
     def finished(self, plan: Plan, stage: Stage) -> str:
         """Where the work of a stage lies finished; empty where it does not, or cannot be known."""
-        found = {}
-        for role, path in stage.inputs.items():
-            manifest = self._how.get(path, partial(self._part, path))()
-            if manifest is None:
-                return ""
-            found[role] = manifest
-        fingerprint = work_fingerprint(stage.spec(), found, plan.files)
+        fingerprint = self._fingerprint(plan, stage)
+        if not fingerprint:
+            return ""
         done = finished.forecast(self._project, stage.kind, fingerprint)
         if done is None:
             return ""
         folder, manifest = done
         self._how[stage.out] = lambda: manifest
         return folder
+
+    def _fingerprint(self, plan: Plan, stage: Stage) -> str:
+        """Of the work of a stage; empty where a manifest of what it reads is not known."""
+        found = {}
+        for role, path in stage.inputs.items():
+            manifest = self._how.get(path, partial(self._part, path))()
+            if manifest is None:
+                return ""
+            found[role] = manifest
+        return work_fingerprint(stage.spec(), found, plan.files)
 
     def kept(self, plan: Plan, stage: Stage) -> dict[str, str]:
         """Fingerprints of the adapters of a train stage that have been trained before, by name."""

@@ -28,6 +28,7 @@ Cause = Literal[
     "output",
     "edited",
     "cache",
+    "other_work",
     "command",
 ]
 
@@ -86,7 +87,7 @@ class Reason:
                 return f"{self.subject}{self.of_source} changed"
             case "input":
                 return f"input {self.subject} changed"
-            case "output" | "edited" | "cache":
+            case "output" | "edited" | "cache" | "other_work":
                 return f"output {self.subject} {_OUTPUT[self.cause]}"
 
     def _of_key(self, values: str) -> str:
@@ -105,6 +106,7 @@ _OUTPUT: Mapping[str, str] = {
     "output": "is missing",
     "edited": "is not as it was written",
     "cache": "is here, its cache object is missing",
+    "other_work": "is of other work than dvc.lock says",
 }
 
 

@@ -9,8 +9,12 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.files import artifact
+from slmcompile.recipe.project import Project
+from slmcompile.state.state import md5_file
 from tests.e2e.test_tiny import Workplace
 from tests.projects import commit, environment, make_repository
 
@@ -105,6 +109,36 @@ def test_a_list_of_claims_that_a_kill_has_cut_stops_no_run(work: Workplace) -> N
     done = work.run("run", "again", *MOVED, "--select", "+train", "train.seed=3")
     assert "rwlock: cut short when DVC was killed" in done.stdout
     assert "train" in work.ran()
+
+
+def test_a_lock_that_fits_does_not_make_another_result_of_an_output(work: Workplace) -> None:
+    """A recipe that learns nothing, over what one that has learnt left, and a lock that agrees."""
+    work.run("run", "tiny", *MOVED)
+    learnt, still = work.adapter(), [*MOVED, "train.learning_rate=1e-12"]
+    work.ran()
+    _pretend_that_it_ran(work, still)
+    planned = work.plan(*still)
+    assert planned["train"] == "run"
+    why = work.run("why", "tiny/train", *still).stdout
+    assert "outputs/tiny/train is of other work than dvc.lock says" in why
+    work.run("run", "tiny", *still)
+    assert "train" in work.ran()
+    assert work.adapter() != learnt
+    assert work.metrics("torch")["exact_match"] < 0.2
+
+
+def _pretend_that_it_ran(work: Workplace, overrides: list[str]) -> None:
+    """Writes the recipe's specs, and a lock that has them beside the outputs that lie here."""
+    project = Project(work.root)
+    sync(project, [compile_recipe(project, "tiny", overrides)])
+    lock = work.root / "pipelines/tiny/dvc.lock"
+    content = yaml.safe_load(lock.read_text(encoding="utf-8"))
+    for entry in content["stages"].values():
+        for dep in entry["deps"]:
+            if dep["path"].startswith("pipelines/"):
+                dep["md5"] = md5_file(work.root / dep["path"])
+                dep["size"] = (work.root / dep["path"]).stat().st_size
+    lock.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def test_two_recipes_started_at_once_both_end_well(work: Workplace) -> None:
