@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,6 @@ from slmcompile.console.errors import (
     MissingError,
     SlmcompileError,
     StaleError,
-    all_of,
 )
 from slmcompile.console.progress import Console
 from slmcompile.files import artifact
@@ -30,11 +29,11 @@ from slmcompile.machine.surroundings import leave_out_what_changes_results
 from slmcompile.plans import definition
 from slmcompile.plans.definition import OF_MEMBER, SPEC_SCHEMA
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.plugins import importable
 from slmcompile.recipe.project import Project
-from slmcompile.registry.table import program
-from slmcompile.stages.context import Context, Result
+from slmcompile.stages.context import Context
+from slmcompile.stages.isolated import is_isolated, isolated_result_of
+from slmcompile.stages.programs import result_of
 from slmcompile.state import finished, journal
 from slmcompile.state.emit import runtime_path
 from slmcompile.state.failure import clear_failure, write_failure
@@ -106,6 +105,7 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
     importable(project)
     if not KINDS[kind].fetches:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    is_isolated(spec)  # before anything is waited for
     progress = Console(str(spec["stage"]))
     if ignored:
         progress.say(
@@ -167,7 +167,8 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
     kind = str(spec["kind"])
     named = None if KINDS[kind].constant else context.fingerprint
     with artifact.replacing(project.root / spec["out"], kind, info, named, keep) as out:
-        result = _result(KINDS[kind], replace(context, out=out))
+        run = isolated_result_of if is_isolated(spec) else result_of
+        result = run(KINDS[kind], replace(context, out=out))
         info.update(result.info)
         texts = finished.Texts(
             _texts_of(definition.all_of(spec["metrics"]), result.metrics or {}),
@@ -175,33 +176,6 @@ def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mappin
         )
         _write_texts(project, spec, texts)
     return result.metrics or {}
-
-
-def _result(kind: Kind, context: Context) -> Result:
-    """What its program gives, or what it gives for each adapter, one after the other.
-
-    All of them are done before what is wrong with some is raised.
-    """
-    run: Callable[[Context], Result] = program(kind.program)
-    if kind.joins is None or "members" not in context.config:
-        return run(context)
-    wrong: list[SlmcompileError] = []
-    found: dict[str, Result] = {}
-    for member in context.config["members"]:
-        try:
-            found[member] = run(context.of_member(member))
-        except SlmcompileError as error:
-            wrong.append(type(error)(f"{member}: {error.what}", error.mend, code=error.code))
-    if wrong:
-        raise all_of(wrong)
-    if kind.joins:
-        beside: Callable[[Context], None] = program(kind.joins)
-        beside(context)
-    metrics: dict[str, Any] = {}
-    for member, result in found.items():
-        for name, values in (result.metrics or {}).items():
-            metrics.setdefault(name, {"members": {}})["members"][member] = values
-    return Result(metrics=metrics or None)
 
 
 def _take(project: Project, spec: Mapping[str, Any], done: Finished) -> None:

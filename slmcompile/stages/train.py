@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from slmcompile.files.artifact import sha256_file, write_json, write_manifest
+from slmcompile.files.artifact import write_json
 from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
@@ -21,7 +21,6 @@ from slmcompile.metrics import METRICS
 from slmcompile.models.adapter import CONFIG_FILE
 from slmcompile.models.merge import METHOD_FILE
 from slmcompile.plans.answered_validation import SECTION
-from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.definition import of_member
 from slmcompile.plans.earlier import ROLE
 from slmcompile.plans.kinds.quantize import OVER
@@ -29,10 +28,11 @@ from slmcompile.plans.plugins import require_planned
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import train_section
 from slmcompile.scoring.records import Asked, beside
+from slmcompile.stages.adapter_identity import adapter_folder, identities, sign
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.lineage import lineage
 from slmcompile.stages.track import stage_tracker
-from slmcompile.state.scratch import member_fingerprint, scratch_beside
+from slmcompile.state.scratch import scratch_beside
 from slmcompile.training.group import Member
 from slmcompile.training.loop import train_together
 from slmcompile.training.outputs import trained_weights
@@ -56,7 +56,7 @@ def run(context: Context) -> Result:
             over=context.inputs.get(OVER),
         )
         for member in members:
-            _sign(member, lineage(context))
+            _sign(context, member)
             tracker.summary(_summary(member.name, records[member.name]))
     finally:
         tracker.finish()
@@ -97,13 +97,10 @@ def _alone(context: Context) -> Member:
 
 def _group(context: Context) -> list[Member]:
     found = []
-    read = context.spec.get("files", ())
-    files = {path: sha256_file(context.project / path) for path in read}
+    names = identities(context)
     for name, values in context.config["members"].items():
-        out = context.out / ADAPTERS / name
+        out, identity = adapter_folder(context, name), names[name]
         out.mkdir(parents=True)
-        own = of_member(context.manifests, name)
-        identity = member_fingerprint(context.spec, name, own, files)
         scratch = scratch_beside(context.scratch, identity)
         config, answering = _asked(context, values)
         _tell_code(context, config)
@@ -139,14 +136,14 @@ def _asked(context: Context, given: Mapping[str, Any]) -> tuple[Train, Answering
     )
 
 
-def _sign(member: Member, made_from: Mapping[str, str]) -> None:
+def _sign(context: Context, member: Member) -> None:
     """Says what kind of adapter it is, and of a group's that it is whole."""
     config: Train = member.config
     peft = (member.out / CONFIG_FILE).is_file()
     if METHODS[config.method].writes == "adapter" and not peft:
         write_json(member.out / METHOD_FILE, {"method": config.method})
     if member.name:
-        write_manifest(member.out, "train", dict(made_from), member.identity)
+        sign(context, member.out, member.identity)
 
 
 def _summary(name: str, record: TrainingRecord) -> dict[str, Any]:
