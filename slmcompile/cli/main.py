@@ -363,6 +363,18 @@ def _drift(arguments: argparse.Namespace) -> int:
     return Exit.CHANGES if found else Exit.DONE
 
 
+def _attest(arguments: argparse.Namespace) -> int:
+    from slmcompile.cli import provenance
+
+    return provenance.attest(arguments)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from slmcompile.cli import provenance
+
+    return provenance.verify(arguments)
+
+
 def _ci(arguments: argparse.Namespace) -> int:
     from slmcompile.cli import ci
 
@@ -409,6 +421,8 @@ _COMMANDS = {
     "new": _new,
     "lock": _lock,
     "drift": _drift,
+    "attest": _attest,
+    "verify": _verify,
     "ci": _ci,
     "schema": _schema,
     "checks": _checks,

@@ -107,6 +107,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_talking(add)
     _add_starting(add)
     _add_upkeep(add)
+    _add_provenance(add)
     _add_ci(add)
     checks = add("checks", "list what is proved before anything is spent", recipe=False)
     checks.add_argument("--json", action="store_true", help="for programs")
@@ -258,6 +259,37 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
     form.add_argument("--group", help="of conf/GROUP/*.yaml")
     form.add_argument("--docs", action="store_true", help="print every key as Markdown instead")
     form.add_argument("--write", action="store_true", help="write all into the project's schema/")
+
+
+def _add_provenance(add: Callable[..., argparse.ArgumentParser]) -> None:
+    attest = add("attest", "state what the last run was made from and what it made, and sign it")
+    attest.add_argument(
+        "--key",
+        metavar="FILE",
+        help="sign with this Ed25519 key in PEM; else with that in $SLMCOMPILE_SIGNING_KEY, if any",
+    )
+    attest.add_argument(
+        "--out", metavar="FILE", help="write it here and not to pipelines/R/statement.json"
+    )
+    verify = add(
+        "verify", "say whether outputs are what a signed statement says of them", recipe=False
+    )
+    verify.add_argument(
+        "statement",
+        metavar="FILE|recipe",
+        help="a statement, or a recipe: its committed one, against all of its outputs",
+    )
+    verify.add_argument(
+        "--key",
+        action="append",
+        metavar="PUB",
+        help="trust this public key in PEM, and not those in conf/policy/keys",
+    )
+    verify.add_argument("--folder", metavar="DIR", help="hold this folder against it")
+    verify.add_argument("--json", action="store_true", help="for programs")
+    verify.add_argument(
+        "--policy-from", metavar="REF", help="take the keys that are trusted from a git revision"
+    )
 
 
 def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:

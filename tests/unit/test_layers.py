@@ -49,6 +49,7 @@ FLOORS = (
     "drift",
     "search",
     "stages",
+    "provenance",
     # What people call.
     "explain",
     "release",
