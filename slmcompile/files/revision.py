@@ -1,12 +1,10 @@
 """Files of a git revision, read without a checkout and without running anything.
 
 Only plumbing that reads is called (``rev-parse``, ``ls-tree``, ``cat-file blob``, ``rev-list``,
-``merge-base``, ``diff-tree``; of the work tree ``check-ignore`` and ``ls-files``): no hook, filter,
-textconv, pager, signature check or transport takes part, and what a repository's own
-``.git/config`` could start is switched off on the command line. The user's and the system's git
-settings stay, because ``safe.directory`` lives there. A tree of a few kilobytes can hold files
-without end, so only named paths and differences are listed, and git is stopped once its answer is
-larger than any that is of use. Knows nothing of recipes.
+``merge-base``, ``diff-tree``; of the work tree ``check-ignore`` and ``ls-files``), without anything
+that it could start. A tree of a few kilobytes can hold files without end, so only named paths and
+differences are listed, and git is stopped once its answer is larger than any that is of use. Knows
+nothing of recipes.
 """
 
 from __future__ import annotations
@@ -14,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,29 +20,13 @@ from pathlib import Path
 from typing import IO
 
 from slmcompile.console.errors import CorruptError, MissingError, RefusedError, UsageError
+from slmcompile.files.git import MAX_ANSWER, git
 
-_SETTINGS = (
-    "core.fsmonitor=false",
-    "core.hooksPath=/dev/null",
-    "protocol.allow=never",
-    "safe.bareRepository=explicit",
-    "log.showSignature=false",
-)
-_ENVIRONMENT = {
-    "GIT_ALLOW_PROTOCOL": "",  # a partial clone must not fetch what it lacks
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    "LC_ALL": "C",
-}
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _REGULAR = frozenset({"100644", "100755"})
 _TREE = "040000"
-_SECONDS = 20
-_KILLED = -9  # by us, after so many seconds
-_MAX_TEXT = 4 * 1024 * 1024
-"""Bytes of a file that is read as text, and of any answer of git that is kept in memory."""
+_MAX_TEXT = MAX_ANSWER
+"""Bytes of a file that is read as text."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +85,7 @@ class Revision:
         # Folders are listed too (-t), for empty ones without end to be an answer without end.
         words = ("ls-tree", "-r", "-t", "-l", "-z", self.commit, "--", *paths)
         try:
-            listed = _git(self.root, *words)
+            listed = git(self.root, *words)
         except RefusedError as error:
             raise RefusedError(
                 f"{', '.join(paths)}@{self.name}: more files than can be listed", error.mend
@@ -138,7 +118,7 @@ class Revision:
         if entry is None or entry.size < 0:
             return None
         with tempfile.TemporaryFile() as content:
-            _git(self.root, "cat-file", "blob", entry.blob, to=content)
+            git(self.root, "cat-file", "blob", entry.blob, to=content)
             content.seek(0)
             digest = hashlib.md5(usedforsecurity=False)
             while chunk := content.read(1 << 20):
@@ -150,7 +130,7 @@ class Revision:
         with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as contents:
             names.write("".join(f"{entry.blob}\n" for entry in files.values()).encode("ascii"))
             names.seek(0)
-            _git(self.root, "cat-file", "--batch", given=names, to=contents)
+            git(self.root, "cat-file", "--batch", given=names, to=contents)
             contents.seek(0)
             for path, entry in files.items():
                 header = contents.readline().split()
@@ -191,7 +171,7 @@ def resolve(root: Path, name: str) -> Revision:
     if not in_git(root):
         raise MissingError(f"{root}: not under git", "run `git init` and commit")
     try:
-        answer = _git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        answer = git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     except CorruptError as error:
         if "dubious ownership" in error.what:
             raise MissingError(error.what, "git config --global --add safe.directory …") from error
@@ -211,7 +191,7 @@ def merge_base(one: Revision, other: Revision) -> Revision:
         MissingError: there is none here, as in a clone without history (exit 69).
     """
     try:
-        answer = _git(one.root, "merge-base", one.commit, other.commit)
+        answer = git(one.root, "merge-base", one.commit, other.commit)
     except CorruptError as error:
         raise MissingError(
             f"{one.shown} and {other.shown} have no commit in common here",
@@ -228,13 +208,13 @@ def changed_paths(old: Revision, new: Revision) -> tuple[str, ...]:
         RefusedError: there are more than can be listed (exit 77).
     """
     words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", old.commit, new.commit)
-    listed = _git(old.root, *words)
+    listed = git(old.root, *words)
     return tuple(os.fsdecode(path) for path in listed.split(b"\0") if path)
 
 
 def prefix(root: Path) -> str:
     """Where a folder lies in its repository: empty at the top, else ``folder/``."""
-    return os.fsdecode(_git(root, "rev-parse", "--show-prefix")).removesuffix("\n")
+    return os.fsdecode(git(root, "rev-parse", "--show-prefix")).removesuffix("\n")
 
 
 def in_git(root: Path) -> bool:
@@ -251,7 +231,7 @@ def ignored(root: Path, paths: Sequence[str]) -> dict[str, str]:
         names.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
         names.seek(0)
         words = ("check-ignore", "--verbose", "-z", "--no-index", "--stdin")
-        fields = os.fsdecode(_git(root, *words, given=names, also=1)).split("\0")
+        fields = os.fsdecode(git(root, *words, given=names, also=1)).split("\0")
     found = zip(*(fields[at::4] for at in range(4)), strict=False)
     top = next(parent for parent in (root, *root.parents) if (parent / ".git").exists())
 
@@ -268,7 +248,7 @@ def ignored(root: Path, paths: Sequence[str]) -> dict[str, str]:
 
 def tracked(root: Path, folders: Sequence[str]) -> tuple[str, ...]:
     """Those of ``folders`` in which git tracks a file."""
-    listed = os.fsdecode(_git(root, "ls-files", "-z", "--", *folders)).split("\0")
+    listed = os.fsdecode(git(root, "ls-files", "-z", "--", *folders)).split("\0")
     return tuple(
         folder
         for folder in folders
@@ -278,7 +258,7 @@ def tracked(root: Path, folders: Sequence[str]) -> tuple[str, ...]:
 
 def read_blob(root: Path, blob: str) -> bytes:
     """A blob's bytes."""
-    return _git(root, "cat-file", "blob", blob)
+    return git(root, "cat-file", "blob", blob)
 
 
 def history(root: Path, path: str, limit: int) -> Iterator[Revision]:
@@ -286,7 +266,7 @@ def history(root: Path, path: str, limit: int) -> Iterator[Revision]:
     if not in_git(root):
         return
     try:
-        listed = _git(root, "rev-list", f"--max-count={limit}", "HEAD", "--", path)
+        listed = git(root, "rev-list", f"--max-count={limit}", "HEAD", "--", path)
     except (CorruptError, MissingError):
         return  # no commit yet, or no git: there is no history to tell of
     for commit in listed.decode("ascii").split():
@@ -307,55 +287,3 @@ def find_version(
         if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
             return revision, content
     return None
-
-
-def _git(
-    root: Path,
-    *words: str,
-    given: IO[bytes] | None = None,
-    to: IO[bytes] | None = None,
-    also: int = 0,
-) -> bytes:
-    """Git's answer; ``also`` is an exit code beside 0 that is none of an error."""
-    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
-    # A caller's GIT_DIR and the like must not lead elsewhere; GIT_CONFIG_* is the user's own.
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
-    }
-    # It matches no patterns in paths, and refuses to be told so.
-    literal = () if words[0] == "check-ignore" else ("--literal-pathspecs",)
-    with tempfile.TemporaryFile() as complaints:
-        try:
-            running = subprocess.Popen(
-                ["git", "--no-pager", *literal, *settings, *words],
-                cwd=root,
-                env=kept | _ENVIRONMENT,
-                stdin=given if given is not None else subprocess.DEVNULL,
-                stdout=to if to is not None else subprocess.PIPE,
-                stderr=complaints,
-            )
-        except FileNotFoundError as error:
-            raise MissingError("git is not installed", "install git") from error
-        late = threading.Timer(_SECONDS, running.kill)
-        late.start()
-        try:
-            answer = running.stdout.read(_MAX_TEXT + 1) if running.stdout else b""
-            if len(answer) > _MAX_TEXT:
-                raise RefusedError(
-                    f"git {words[0]} answers with more than {_MAX_TEXT} bytes",
-                    "do not trust this revision",
-                )
-            code = running.wait()
-        finally:
-            late.cancel()
-            running.kill()
-            running.communicate()
-        complaints.seek(0)
-        problem = " ".join(complaints.read(4096).decode("utf-8", "replace").split())[:300]
-    if code == _KILLED:
-        raise MissingError(f"git {words[0]}: no answer in {_SECONDS} s", "try again")
-    if code not in {0, also}:
-        raise CorruptError(f"git {words[0]}: {problem or 'failed'}", "run `git fsck`")
-    return answer
