@@ -132,6 +132,7 @@ def tree_at(
     locks: str = LOCKS,
     policy: Revision | None = None,
     lends: bool = True,
+    folder: Path | None = None,
 ) -> Iterator[TreeAt]:
     """A revision's recipes as a project, for a block; its plug-ins are in the tables meanwhile.
 
@@ -141,6 +142,7 @@ def tree_at(
         locks: the folder of the locks, or the one that is of use.
         policy: the revision whose policy stands there; its own by default.
         lends: whether DVC's cache and today's files stand in for what git does not hold.
+        folder: an empty one that stays behind the block; a temporary one by default.
 
     Raises:
         SlmcompileError: a plug-in's declaration is wrong, or git holds too much (exit 77).
@@ -150,8 +152,11 @@ def tree_at(
         own = f"{posixpath.dirname(POLICY)}/"
         entries = {path: entry for path, entry in entries.items() if not path.startswith(own)}
         entries |= policy.entries(POLICY)
-    with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder, ExitStack() as block:
-        there = Project(Path(folder).resolve())
+    with ExitStack() as block:
+        if folder is None:
+            made = tempfile.TemporaryDirectory(prefix="slmcompile-")
+            folder = Path(block.enter_context(made))
+        there = Project(folder.resolve())
         with _told_of(revision, there):
             _write_recipes(revision, entries, there)
             block.enter_context(joined(there))

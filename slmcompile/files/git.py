@@ -12,6 +12,7 @@ import os
 import subprocess
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -61,6 +62,7 @@ def git(
     given: IO[bytes] | None = None,
     to: IO[bytes] | None = None,
     also: int = 0,
+    environ: Mapping[str, str] | None = None,
 ) -> bytes:
     """Git's answer; ``also`` is an exit code beside 0 that is none of an error.
 
@@ -68,7 +70,7 @@ def git(
         CorruptError: git failed (exit 74).
         MissingError, RefusedError: as ``ask``.
     """
-    answer = ask(root, *words, given=given, to=to)
+    answer = ask(root, *words, given=given, to=to, environ=environ)
     if answer.code not in {0, also}:
         raise CorruptError(f"git {words[0]}: {answer.problem or 'failed'}", "run `git fsck`")
     return answer.output
@@ -80,6 +82,7 @@ def ask(
     given: IO[bytes] | None = None,
     to: IO[bytes] | None = None,
     remotely: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> Answer:
     """What git says in ``root``, whatever its exit code.
 
@@ -89,6 +92,7 @@ def ask(
         given: its standard input.
         to: where its output goes, of any length, in place of the answer.
         remotely: whether it may talk to another repository, over https, ssh or by path.
+        environ: variables of git that are ours to set.
 
     Raises:
         MissingError: no git here, or no answer in time (exit 69).
@@ -103,7 +107,7 @@ def ask(
         or name.startswith("GIT_CONFIG_")
         or (remotely and name in _LOGIN)
     }
-    environment = kept | _ENVIRONMENT
+    environment = kept | _ENVIRONMENT | dict(environ or {})
     if remotely:
         settings += [part for setting in _REMOTELY for part in ("-c", setting)]
         environment["GIT_ALLOW_PROTOCOL"] = _PROTOCOLS

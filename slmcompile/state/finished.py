@@ -30,9 +30,9 @@ from slmcompile.files.artifact import (
     verify,
     write_json,
 )
-from slmcompile.files.safe_read import check_inside, leads_out, read_json
+from slmcompile.files.safe_read import check_inside, leads_out, read_json, read_regular
 from slmcompile.files.second_name import link_or_copy
-from slmcompile.plans.definition import all_of, one_or_all
+from slmcompile.plans.definition import Stage, all_of, one_or_all
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state.locks import kept_work, kept_work_alone
@@ -153,6 +153,41 @@ def cached_manifest(cache: Cache, md5: str) -> dict[str, Any] | None:
         return None
     manifest = read_json(cache.root, object_path(entry), MAX_MANIFEST)
     return manifest if isinstance(manifest, dict) and lists_files(manifest.get("files")) else None
+
+
+def record_of(project: Project, stage: Stage) -> dict[str, Any] | None:
+    """What there is to write down of a stage that DVC's lock and cache have, for another machine.
+
+    None where they have not, or where its metrics and plots are not as the lock has them.
+    """
+    locked = read_lock(project, stage.pipeline).get(stage.name)
+    md5 = locked.outs.get(stage.out) if locked else None
+    if locked is None or md5 is None or not Cache(project).has(md5, locked.sizes.get(stage.out)):
+        return None
+    texts: dict[str, str] = {}
+    for path in (*stage.metrics, *stage.plots):
+        data = read_regular(project.root, path, path, MAX_MANIFEST)
+        if data is None or locked.outs.get(path) != md5_file(project.root / path):
+            return None
+        texts[path] = data.decode("utf-8")
+    return {
+        "format_version": _FORMAT_VERSION,
+        "stage": stage.address,
+        "out": stage.out,
+        "object": md5,
+        "metrics": one_or_all(tuple(texts[path] for path in stage.metrics)),
+        "plots": one_or_all(tuple(texts[path] for path in stage.plots)),
+    }
+
+
+def adopt(project: Project, fingerprint: str, record: Mapping[str, Any]) -> bool:
+    """Writes down a record of another machine, whose object the cache has; False if it is none."""
+    fields = ("format_version", "stage", "out", "object", "metrics", "plots")
+    write_json(_record(project, fingerprint), {name: record.get(name) for name in fields})
+    if _read_record(project, fingerprint) is not None:
+        return True
+    _record(project, fingerprint).unlink(missing_ok=True)
+    return False
 
 
 def release(project: Project) -> None:

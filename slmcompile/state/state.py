@@ -257,6 +257,11 @@ class Cache:
         return self.root / object_path(md5)
 
 
+def is_folder_object(name: object) -> bool:
+    """Whether it can be DVC's name of a folder's object; whatever is not becomes no path."""
+    return isinstance(name, str) and name.endswith(".dir") and bool(_MD5.fullmatch(name))
+
+
 def object_path(md5: str) -> str:
     """Where an object lies below the cache's folder."""
     return f"files/md5/{md5[:2]}/{md5[2:]}"

@@ -1,0 +1,82 @@
+"""Runs the recipes of a tree, as anybody runs a recipe, without what the job knows.
+
+The process that runs has none of the job's variables but those listed, so no token and no
+credential of a store; and code of the project runs in a container behind it.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from slmcompile.ci.outputs import disarmed
+from slmcompile.ci.result import RecipeResult
+from slmcompile.console.printable import printable, shortened
+from slmcompile.machine.process import python_module, signal_on_parent_death
+from slmcompile.recipe.project import Project
+
+ISOLATE = "SLMCOMPILE_ISOLATE"
+"""Has stages run code of the project in a container."""
+
+_KEPT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "PYTHONPATH"),
+    *("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
+    *("HF_HOME", "HF_ENDPOINT", "HF_TOKEN", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+)
+_LONGEST = 500
+_LAST = 200
+
+
+def call(
+    project: Project, words: Sequence[str], recipe: str, environ: Mapping[str, str]
+) -> RecipeResult:
+    """Calls a command of ours in a tree; what it says goes to standard output.
+
+    Args:
+        project: the tree.
+        words: the command's, ``("run", recipe)``.
+        recipe: whose.
+        environ: the job's environment, of which little is handed on.
+    """
+    kept = {name: environ[name] for name in _KEPT if name in environ}
+    running = subprocess.Popen(
+        python_module("slmcompile", *words),
+        cwd=project.root,
+        env=kept | {ISOLATE: "1", "DVC_NO_ANALYTICS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
+    )
+    assert running.stdout is not None  # noqa: S101
+    told: deque[str] = deque(maxlen=_LAST)
+    for line in running.stdout:
+        told.append(line.rstrip())
+        print(disarmed(told[-1]), flush=True)
+    code = running.wait()
+    if code == 0:
+        return RecipeResult(recipe, 0)
+    what, mend = _error(told)
+    return RecipeResult(recipe, code if code > 0 else 128 - code, what, mend)
+
+
+def _error(lines: Iterable[str]) -> tuple[str, str]:
+    """What a command of ours says in the end: an error and how to mend it."""
+    what, mend = "", ""
+    for line in lines:
+        if line.startswith("error: "):
+            what, mend = line.removeprefix("error: "), ""
+        elif line.startswith("  mend: "):
+            mend = line.removeprefix("  mend: ")
+    return line(what or "ended without a word"), line(mend)
+
+
+def line(text: str) -> str:
+    """A text as a result may say it: one line of bounded length."""
+    return shortened(printable(text), _LONGEST)

@@ -1,0 +1,252 @@
+"""What the target's recipe of a name asks of a model: its bars, its test rows, how it measures.
+
+A pull request may raise a bar and add one; what it lowers, takes away or measures otherwise the
+target's recipe asks all the same. Where rows or measuring differ, the new model answers the
+target's test rows as the target's recipe has them asked and scored, in the target's own tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slmcompile.ci.result import RecipeResult
+from slmcompile.ci.reuse import Say, bring
+from slmcompile.ci.run import call, line
+from slmcompile.ci.store import MAIN, Store
+from slmcompile.ci.tree import tree
+from slmcompile.console.errors import Exit
+from slmcompile.data.normalise import normalised
+from slmcompile.data.store import read_split, split_file
+from slmcompile.files.artifact import appearing, sha256_file, write_json
+from slmcompile.files.revision import Revision
+from slmcompile.plans.artifacts import TUNED
+from slmcompile.plans.definition import Plan, Stage
+from slmcompile.recipe.project import Project
+from slmcompile.recipe.schema import Gate
+from slmcompile.scoring.gates import judge
+from slmcompile.stages.scores import read_comparisons, read_metrics
+from slmcompile.state.finished import link
+
+_BESIDE = "beside"
+"""Pipeline, in the target's tree, of what is measured of another model."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target's recipes that a proposal changes.
+
+    Attributes:
+        project: the target's own tree.
+        plans: by recipe; one that the target does not have is not there.
+    """
+
+    project: Project
+    plans: Mapping[str, Plan]
+
+
+def target_of(
+    project: Project, target: Revision, recipes: tuple[str, ...], folder: Path, say: Say
+) -> Target:
+    """Makes the target's tree, with what is finished of its rows.
+
+    Args:
+        project: of the repository.
+        target: the target's tip.
+        recipes: those that are changed.
+        folder: an empty one.
+        say: told of what cannot be used.
+    """
+    there = target.entries("recipes")
+    known = tuple(name for name in recipes if f"recipes/{name}.yaml" in there)
+    with tree(project, target, target, known, folder) as made:
+        for plan in made.plans.values():
+            bring(made.project, plan, (Store(made.project, MAIN),), say, kinds=_OF_ROWS)
+        return Target(made.project, made.plans)
+
+
+_OF_ROWS = frozenset({"base", "data"})
+
+
+def held(
+    of: Target, made: Project, plan: Plan, environ: Mapping[str, str], say: Say
+) -> RecipeResult:
+    """Whether a model that was trained, and met its own bars, meets the target's.
+
+    Args:
+        of: the target.
+        made: the tree in which the model was trained.
+        plan: of its recipe.
+        environ: the job's environment.
+        say: told what is measured.
+    """
+    name = plan.recipe
+    before = of.plans.get(name)
+    if before is None:
+        return RecipeResult(name, 0)
+    if _same_measure(before, plan):
+        return _said(name, _judged(before, _scored(made, plan)))
+    ended = call(of.project, ("run", name, "--select", "+data"), name, environ)
+    if ended.code:
+        return ended
+    leaked = _leaked(of.project, before, made, plan)
+    if leaked:
+        return RecipeResult(
+            name,
+            int(Exit.BAD_DATA),
+            f"{leaked} rows that are trained on are test rows of the target's {name}",
+            "take them out of what is trained on",
+        )
+    if not any(_bars(before)):
+        return RecipeResult(name, 0)
+    if before.members or plan.members:
+        return RecipeResult(
+            name,
+            int(Exit.REFUSED),
+            "test rows or measuring of several adapters differ from the target's",
+            "change rows and recipes in two pull requests",
+        )
+    if _same_rows(of.project, before, made, plan) and _same_asking(before, plan):
+        return _said(name, _judged(before, _scored(made, plan)))
+    say(f"{name}: not comparable: its bars are held on the target's test rows")
+    ended = _measured(of.project, before, made, plan, environ)
+    beside = of.project.root / "outputs" / _BESIDE / "score"
+    return ended or _said(name, _judged(before, beside))
+
+
+def _scored(made: Project, plan: Plan) -> Path:
+    return made.root / plan.stage("score").out
+
+
+def _same_measure(before: Plan, now: Plan) -> bool:
+    """Whether rows, asking and scoring are the same, as far as plans tell."""
+    same_data = _fingerprints(before, "data") == _fingerprints(now, "data")
+    return same_data and _same_asking(before, now)
+
+
+def _fingerprints(plan: Plan, kind: str) -> list[str]:
+    every = plan.fingerprints()
+    return [every[stage.address] for stage in plan.stages() if stage.kind == kind]
+
+
+def _same_asking(before: Plan, now: Plan) -> bool:
+    """Whether answers are asked for and scored in the same way, by what the target has bars on."""
+
+    def asking(plan: Plan) -> dict[str, Any]:
+        return {
+            stage.name: (stage.identity(), [plan.files[path] for path in stage.files])
+            for stage in plan.own.stages
+            if stage.kind in {"answer", "score"}
+        }
+
+    old, new = asking(before), asking(now)
+    return all(new.get(name) == old[name] for name in _of_bars(before) if name in old)
+
+
+def _of_bars(plan: Plan) -> Iterator[str]:
+    """Names of the stages that the bars of a recipe are judged by."""
+    artifacts = {gate.artifact for _, gate in _bars(plan)}
+    for stage in plan.own.stages:
+        if stage.kind == "score" or (stage.kind == "answer" and stage.artifact in artifacts):
+            yield stage.name
+
+
+def _same_rows(there: Project, before: Plan, made: Project, now: Plan) -> bool:
+    old, new = _rows(there, before), _rows(made, now)
+    return sha256_file(split_file(old, "test")) == sha256_file(split_file(new, "test"))
+
+
+def _rows(project: Project, plan: Plan) -> Path:
+    return project.root / plan.stage("data").out
+
+
+def _leaked(there: Project, before: Plan, made: Project, now: Plan) -> int:
+    """Test rows of the target among the rows that were trained on, read as the leak check does."""
+    if before.members or now.members:
+        return 0
+    tested = {normalised(row.prompt) for row in read_split(_rows(there, before), "test")}
+    trained = read_split(_rows(made, now), "train")
+    return sum(normalised(row.prompt) in tested for row in trained if row.counted)
+
+
+def _measured(
+    there: Project, before: Plan, made: Project, now: Plan, environ: Mapping[str, str]
+) -> RecipeResult | None:
+    """Has the new model answer the target's rows, by the target's specs; None where it did."""
+    named = {*_of_bars(before)}
+    asked = [stage for stage in before.own.stages if stage.kind == "answer"]
+    # A bar on a drop is about the tuned model as well.
+    wanted = [stage for stage in asked if stage.name in named or stage.artifact == TUNED]
+    answers: dict[str, str] = {}
+    for stage in wanted:
+        same = next((each for each in now.own.stages if each.name == stage.name), None)
+        if same is None:
+            return RecipeResult(
+                now.recipe,
+                int(Exit.GATE_FAILED),
+                f"a bar of the target is on {stage.artifact}, which is not made any more",
+                "keep the target, or change the bar in a pull request of its own",
+            )
+        inputs = {**same.inputs, "data": stage.inputs["data"]}
+        for role, path in inputs.items():
+            if role != "data" and not (there.root / path).exists():
+                with appearing(there.root / path) as copy:
+                    link(made.root / path, copy)
+        answers[f"answer-{stage.artifact}"] = f"outputs/{_BESIDE}/{stage.name}"
+        ended = _executed(there, stage, inputs, environ)
+        if ended.code:
+            return ended
+    scored = before.stage("score")
+    others = {role: path for role, path in scored.inputs.items() if not role.startswith("answer-")}
+    ended = _executed(there, scored, others | answers, environ)
+    return ended if ended.code else None
+
+
+def _executed(
+    there: Project, stage: Stage, inputs: Mapping[str, str], environ: Mapping[str, str]
+) -> RecipeResult:
+    """Executes a stage of the target's with other inputs."""
+    spec = {
+        **stage.spec(),
+        "stage": f"{_BESIDE}/{stage.name}",
+        "inputs": dict(inputs),
+        "out": f"outputs/{_BESIDE}/{stage.name}",
+        "metrics": None,
+        "plots": None,
+    }
+    path = f"pipelines/{_BESIDE}/plan/{stage.name}.json"
+    write_json(there.root / path, spec)
+    return call(there, ("exec", path), stage.pipeline, environ)
+
+
+def _bars(plan: Plan) -> Iterator[tuple[str, Gate]]:
+    """Every gate of a recipe with the adapter that it is of, empty in a plain recipe."""
+    config = plan.stage("gate").config
+    for member, own in config.get("members", {"": config}).items():
+        yield from ((member, Gate(**gate)) for gate in own.get("gates", ()))
+
+
+def _judged(before: Plan, scored: Path) -> Iterator[str]:
+    """Every bar of the target that is not met, in a sentence."""
+    for member, gate in _bars(before):
+        folder = scored / member if member else scored
+        try:
+            verdicts = judge([gate], read_metrics(folder), read_comparisons(folder))
+        except (KeyError, OSError, ValueError):
+            yield f"{gate.metric} of {gate.artifact} is not measured any more"
+        else:
+            yield from (verdict.text for verdict in verdicts if not verdict.passed)
+
+
+def _said(name: str, missed: Iterable[str]) -> RecipeResult:
+    failed = list(missed)
+    if not failed:
+        return RecipeResult(name, 0)
+    return RecipeResult(
+        name,
+        int(Exit.GATE_FAILED),
+        line(f"{len(failed)} bars of the target are missed: {'; '.join(failed)}"),
+        "train better, or change the bar in a pull request of its own",
+    )
