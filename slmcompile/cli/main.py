@@ -375,6 +375,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     return provenance.verify(arguments)
 
 
+def _versions(arguments: argparse.Namespace) -> int:
+    from slmcompile.cli import versions
+
+    command: Callable[[argparse.Namespace], int] = getattr(versions, arguments.command)
+    return command(arguments)
+
+
 def _ci(arguments: argparse.Namespace) -> int:
     from slmcompile.cli import ci
 
@@ -423,6 +430,10 @@ _COMMANDS = {
     "drift": _drift,
     "attest": _attest,
     "verify": _verify,
+    "versions": _versions,
+    "promote": _versions,
+    "rollback": _versions,
+    "fetch": _versions,
     "ci": _ci,
     "schema": _schema,
     "checks": _checks,

@@ -108,6 +108,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_starting(add)
     _add_upkeep(add)
     _add_provenance(add)
+    _add_versions(add)
     _add_ci(add)
     checks = add("checks", "list what is proved before anything is spent", recipe=False)
     checks.add_argument("--json", action="store_true", help="for programs")
@@ -290,6 +291,36 @@ def _add_provenance(add: Callable[..., argparse.ArgumentParser]) -> None:
     verify.add_argument(
         "--policy-from", metavar="REF", help="take the keys that are trusted from a git revision"
     )
+
+
+def _add_versions(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """Commands over the tags that are versions of recipes."""
+    versions = add("versions", "show the versions of recipes, and which are in use", recipe=False)
+    versions.add_argument("recipe", nargs="?", help="one recipe; all by default")
+    promote = add("promote", "give a version a stage such as production; train nothing")
+    promote.add_argument("version", nargs="?", metavar="VERSION", help="v1.2.0; the newest")
+    promote.add_argument("--to", required=True, metavar="STAGE", help="production, staging, …")
+    rollback = add("rollback", "give a stage back to the version that had it before")
+    rollback.add_argument("--to", metavar="VERSION", help="one that had it earlier")
+    rollback.add_argument("--stage", default="production", metavar="STAGE", help="production")
+    fetch = add(
+        "fetch", "bring what a version has trained and exported, and prove it", recipe=False
+    )
+    fetch.add_argument("version", help="recipe@stage or recipe@version: tiny@production")
+    fetch.add_argument("--target", metavar="TARGET", help="this target's export alone")
+    fetch.add_argument("--to", metavar="DIR", help="where; fetched/RECIPE-VERSION by default")
+    fetch.add_argument(
+        "--from", dest="source", default="main", metavar="REMOTE", help="DVC remote; main"
+    )
+    for command in (versions, promote, rollback, fetch):
+        command.add_argument("--json", action="store_true", help="for programs")
+        command.add_argument(
+            "--git-remote", default="origin", metavar="NAME", help="who has the tags; origin"
+        )
+    for command in (versions, fetch):
+        command.add_argument(
+            "--offline", action="store_true", help="go by the tags that are here already"
+        )
 
 
 def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:

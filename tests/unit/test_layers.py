@@ -53,6 +53,8 @@ FLOORS = (
     # What people call.
     "explain",
     "release",
+    "provenance",
+    "versions",
     "ci",
     "serve",
     "api",

@@ -1,0 +1,255 @@
+"""Objects out of a DVC remote of any kind, by DVC's own layers for remotes (3.67, dvc-data 3.18).
+
+What a remote holds is not trusted: a folder's list is read by strict code before anything that it
+names is asked for, and whether bytes are the right ones is for the caller to prove, by SHA-256.
+No repository of DVC is opened, no cache of the project and no index of a remote is used. Knows
+nothing of recipes and statements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, UsageError
+from slmcompile.files.artifact import as_missing, write_bytes
+from slmcompile.files.safe_read import leads_out
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_FOLDER = re.compile(r"[0-9a-f]{32}\.dir")
+_SCHEME = re.compile(r"\w+://")
+_PATHS = frozenset(
+    {
+        "url",
+        "gdrive_user_credentials_file",
+        "gdrive_service_account_json_file_path",
+        "credentialpath",
+        "configpath",
+        "keyfile",
+        "cert_path",
+        "key_path",
+    }
+)
+"""Settings of a remote that are paths (``dvc/config.py``, ``Config._map_dirs``)."""
+_LARGEST_LIST = 16 << 20
+_MOST_FILES = 100_000
+_LOGIN = "check the remote's settings and its login"
+
+
+def pull(
+    project_root: Path,
+    remote_name: str,
+    objects: Sequence[str],
+    cache_folder: Path,
+    *,
+    config: bytes | None = None,
+) -> dict[str, dict[str, str]]:
+    """Fetches folders out of a DVC remote into a cache of the form that DVC's have.
+
+    What is in the cache already is not fetched again.
+
+    Args:
+        project_root: whose ``.dvc`` has the remote's settings.
+        remote_name: of the remote (``main``).
+        objects: folders by DVC's name, ``<md5>.dir``.
+        cache_folder: where they go; made if it is not there.
+        config: ``.dvc/config`` that holds in place of the working tree's.
+
+    Returns:
+        For each folder the MD5 of its files by relative path.
+
+    Raises:
+        MissingError: no such remote, it does not answer or lacks an object (exit 69).
+        CorruptError: a folder's list is none (exit 74).
+    """
+    for name in objects:
+        if not _FOLDER.fullmatch(name):
+            raise UsageError(f"{name!r} is no folder of DVC", "its name is an MD5 and .dir")
+    with _of_dvc(remote_name, cache_folder):
+        source = _remote(project_root, remote_name, config, cache_folder)
+        listed = {name: _list(source, remote_name, name, cache_folder) for name in objects}
+        wanted = {md5 for files in listed.values() for md5 in files.values()}
+        _transfer(source, remote_name, wanted, cache_folder)
+    return listed
+
+
+def object_place(cache_folder: Path, name: str) -> Path:
+    """Where an object lies in a cache."""
+    return cache_folder / "files" / "md5" / name[:2] / name[2:]
+
+
+@contextmanager
+def _of_dvc(remote_name: str, cache_folder: Path) -> Iterator[None]:
+    """Says in a line what DVC and the libraries below it say in a traceback."""
+    logger = logging.getLogger("dvc_data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except SlmcompileError:
+        raise
+    except Exception as error:
+        missing = as_missing(error, cache_folder)
+        if missing is not None and isinstance(error, OSError) and error.filename is None:
+            raise missing from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise MissingError(f"DVC remote {remote_name!r}: {said}", _LOGIN) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _remote(root: Path, name: str, config: bytes | None, cache_folder: Path) -> Any:
+    """The remote's objects, as DVC opens them."""
+    from dvc.data_cloud import Remote
+    from dvc.fs import get_cloud_fs
+
+    settings = _settings(root, config)
+    if name not in settings["remote"]:
+        there = ", ".join(sorted(settings["remote"]))
+        raise MissingError(
+            f"there is no DVC remote {name!r}", f"there are {there}" if there else "none is set up"
+        )
+    kind, options, path = get_cloud_fs(settings, name=name)
+    if options.get("worktree") or options.get("version_aware"):
+        raise MissingError(
+            f"DVC remote {name!r} keeps versions of its own and no objects by their hash",
+            "use a remote without worktree and version_aware",
+        )
+    # Nothing is written there: `get_odb` wants a place, for an index that is not used here.
+    options["tmp_dir"] = str(cache_folder)
+    return Remote(name, path, kind(**options), **options).odb
+
+
+def _settings(root: Path, config: bytes | None) -> Any:
+    """DVC's settings as it merges them, with another committed file where one is given."""
+    from dvc.config import Config, merge
+
+    folder = str(root / ".dvc")
+    if config is None:
+        return Config(folder, local_dvc_dir=folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "config"
+        path.write_bytes(config)
+        committed = Config.load_file(str(path))
+    around = Config(None, local_dvc_dir=folder)
+    settings = around.load_config_to_level("repo")
+    # Relative paths in it are as if it lay in the project.
+    for remote in committed.get("remote", {}).values():
+        remote.update({key: _inside(folder, remote[key]) for key in _PATHS & remote.keys()})
+    merge(settings, committed)
+    merge(settings, around.load_one("local"))
+    return Config.validate(settings)
+
+
+def _inside(folder: str, path: str) -> str:
+    """A path of a setting, from the folder of the file that it stands in."""
+    if _SCHEME.match(path):
+        return path
+    return str(Path(os.path.normpath(Path(folder) / Path(path).expanduser())))
+
+
+def _list(source: Any, remote_name: str, name: str, cache_folder: Path) -> dict[str, str]:
+    place = object_place(cache_folder, name)
+    if place.is_file():
+        data = place.read_bytes()
+    else:
+        try:
+            with source.fs.open(source.oid_to_path(name), "rb") as stream:
+                data = stream.read(_LARGEST_LIST + 1)
+        except FileNotFoundError as error:
+            raise _absent(remote_name, [name]) from error
+    files = folder_list(data, name)
+    if not place.is_file():
+        write_bytes(place, data)
+    return files
+
+
+def folder_list(data: bytes, name: str) -> dict[str, str]:
+    """MD5 by relative path out of the bytes of a folder's object.
+
+    Raises:
+        CorruptError: they are not those of its name, or no list that DVC writes (exit 74).
+    """
+    wrong = CorruptError(f"object {name}: not a folder's list", "restore the remote's object")
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != name.removesuffix(".dir"):
+        raise CorruptError(
+            f"object {name}: its bytes are not those that were written",
+            "restore the remote's object",
+        )
+    try:
+        entries = json.loads(data) if len(data) <= _LARGEST_LIST else None
+    except (ValueError, RecursionError) as error:
+        raise wrong from error
+    if not isinstance(entries, list) or len(entries) > _MOST_FILES:
+        raise wrong
+    files: dict[str, str] = {}
+    for entry in entries:
+        path, md5 = _entry(entry)
+        if not path or not _MD5.fullmatch(md5) or leads_out(path) or path in files:
+            raise wrong
+        files[path] = md5
+    if any(parent in files for path in files for parent in _above(path)):
+        raise wrong
+    return files
+
+
+def _entry(entry: Any) -> tuple[str, str]:
+    """Path and MD5, empty where they are none."""
+    if not isinstance(entry, Mapping):
+        return "", ""
+    path, md5 = entry.get("relpath"), entry.get("md5")
+    if not isinstance(path, str) or not isinstance(md5, str):
+        return "", ""
+    sound = "\\" not in path and not {"", ".", ".."} & set(path.split("/"))
+    return (path, md5) if sound else ("", "")
+
+
+def _above(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _transfer(source: Any, remote_name: str, wanted: set[str], cache_folder: Path) -> None:
+    from dvc.fs import LocalFileSystem
+    from dvc_data.hashfile.db import get_odb
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.transfer import transfer
+
+    place = str(cache_folder / "files" / "md5")
+    to = get_odb(LocalFileSystem(), place, hash_name="md5", tmp_dir=str(cache_folder))
+    absent: list[str] = []
+
+    def look(status: Any) -> None:
+        absent.extend(each.value for each in status.missing)
+
+    done = transfer(
+        source,
+        to,
+        {HashInfo("md5", md5) for md5 in wanted},
+        validate_status=look,
+        shallow=False,
+    )
+    if absent:
+        raise _absent(remote_name, absent)
+    if done.failed:
+        failed = sorted(each.value for each in done.failed)
+        raise MissingError(
+            f"DVC remote {remote_name!r}: {len(failed)} objects did not arrive ({failed[0]}, …)",
+            "try again",
+        )
+
+
+def _absent(remote_name: str, names: Sequence[str]) -> MissingError:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return MissingError(
+        f"DVC remote {remote_name!r} lacks object {min(names)}{more}",
+        "promote again from where it is, or name another remote",
+    )
