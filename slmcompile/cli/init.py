@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from slmcompile.cli.hosting import Hosting
 from slmcompile.cli.own_recipe import OwnRecipe
 from slmcompile.console.errors import MissingError, RefusedError, UsageError
 from slmcompile.files.artifact import saying_what_is_missing, write_bytes, write_text
@@ -62,7 +63,10 @@ class Started:
 
 
 def init(
-    recipe: str | None = None, folder: Path | None = None, own: OwnRecipe | None = None
+    recipe: str | None = None,
+    folder: Path | None = None,
+    own: OwnRecipe | None = None,
+    hosted: Hosting | None = None,
 ) -> Started:
     """Makes ``folder`` (default: the current one) a project, or a whole one of what is there.
 
@@ -72,6 +76,7 @@ def init(
         recipe: the example to bring along; by default ``tiny``, unless there are recipes.
         folder: where; it is made if it is not there.
         own: a recipe for data of one's own, in the place of an example.
+        hosted: the files for jobs of a host.
 
     Raises:
         MissingError: git is not installed, or one of git and DVC could not be set up (exit 69).
@@ -87,6 +92,7 @@ def init(
         copied = _copies(_examples(), root, example) if example else ()
         written = [*_texts(root), *copied, *write_schemas(root)]
         written += own.write(root) if own else []
+        written += hosted.write(root) if hosted else []
     only = known[0] if len(known) == 1 else ""
     return Started(set_up, tuple(sorted(written)), own.name if own else example or only)
 

@@ -306,6 +306,7 @@ def _chat(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    from slmcompile.cli.hosting import hosting
     from slmcompile.cli.init import init
     from slmcompile.cli.own_recipe import first_recipe, options_of
 
@@ -313,12 +314,16 @@ def _init(arguments: argparse.Namespace) -> int:
     root = Path(arguments.folder or ".").resolve()
     if options.data and arguments.recipe:
         raise UsageError("init: --data and --recipe exclude one another", "choose one of them")
-    own = first_recipe(root, options) if options.data else None
+    hosted = hosting(root, arguments.host) if arguments.host else None
+    more = hosted.readme() if hosted else ""
+    own = first_recipe(root, options, more) if options.data else None
     if own is not None:
         print("\n".join(own.lines))
-    done = init(arguments.recipe, root, own)
+    done = init(arguments.recipe, root, own, hosted)
     lines = [*done.set_up, *(f"wrote {path}" for path in done.written)]
     print("\n".join(lines or ["nothing to do: all is there"]))
+    if hosted:
+        print("\n".join([f"to set on {hosted.host}:", *hosted.lines()]))
     there = f"cd {shlex.quote(arguments.folder)} && " if arguments.folder else ""
     then = "plan" if own else "run"
     print(f"next: {there}slmcompile {f'{then} {done.recipe}' if done.recipe else 'plan --all'}")

@@ -100,8 +100,8 @@ def options_of(arguments: argparse.Namespace) -> Options:
     return found
 
 
-def first_recipe(root: Path, options: Options) -> OwnRecipe:
-    """The recipe of a new project, called as its folder is, and a README.
+def first_recipe(root: Path, options: Options, more: str = "") -> OwnRecipe:
+    """The recipe of a new project, called as its folder is, and a README that ends with ``more``.
 
     Raises:
         UsageError: a file of that name is there, or what columns are for is not clear (exit 64).
@@ -111,7 +111,7 @@ def first_recipe(root: Path, options: Options) -> OwnRecipe:
     found = _of_data(root, name, own_data(root, options))
     if os.path.lexists(root / "README.md") or found.data is None:
         return found
-    text = own_texts.readme(name, found.group, found.data)
+    text = own_texts.readme(name, found.group, found.data) + more
     return OwnRecipe(name, found.group, found.data, {**found.texts, "README.md": text}, found.lines)
 
 

@@ -148,6 +148,21 @@ def _add_starting(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="example to bring along (default: tiny, where there is no recipe)",
     )
     init.add_argument("folder", nargs="?", metavar="DIR", help="where; here by default")
+    hosts = init.add_mutually_exclusive_group()
+    hosts.add_argument(
+        "--github",
+        dest="host",
+        action="store_const",
+        const="github",
+        help="write workflows that plan, train and promote pull requests, and say what to set",
+    )
+    hosts.add_argument(
+        "--gitlab",
+        dest="host",
+        action="store_const",
+        const="gitlab",
+        help="write a pipeline that plans merge requests; not tried on a GitLab",
+    )
     new = add("new", "write a further recipe, for data of your own", recipe=False)
     new.add_argument("name", metavar="NAME", help="the recipe's")
     for command in (init, new):

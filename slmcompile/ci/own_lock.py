@@ -1,0 +1,87 @@
+"""The lock of the tool: the exact version of slmcompile and of all that it needs, as installed here.
+
+Knows no hashes of packages: an installed one does not say what archive it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from slmcompile.console.errors import MissingError
+
+_TOOL = "slmcompile"
+_FOR_DEVELOPERS = frozenset({"dev", "test"})
+_HEAD = f"""\
+# Exact versions of {_TOOL} and all that it needs: what the jobs of a pull request install, and what
+# measures. Renew it by a pull request of its own. Without hashes pip trusts its index for the bytes.
+"""
+_FROM_FOLDER = """\
+# It was installed from a folder here. Name a version, or a commit, that the runners can reach.
+"""
+
+
+def own_lock() -> str:
+    """A requirements file.
+
+    Raises:
+        MissingError: something that slmcompile needs is not installed (exit 69).
+    """
+    tool = _installed(_TOOL)
+    extras = tuple(sorted(_whole_extras(tool)))
+    found = _needed(extras)
+    named = f"{_TOOL}[{','.join(extras)}]" if extras else _TOOL
+    origin = json.loads(tool.read_text("direct_url.json") or "{}")
+    commit = origin.get("vcs_info", {}).get("commit_id")
+    line = f"{named} @ git+{origin['url']}@{commit}" if commit else f"{named}=={tool.version}"
+    note = _FROM_FOLDER if "dir_info" in origin else ""
+    return "".join(f"{part}\n" for part in [f"{_HEAD}{note}{line}", *found])
+
+
+def _needed(extras: tuple[str, ...]) -> list[str]:
+    """``name==version`` of each package below the tool; local parts of versions are on no index."""
+    versions: dict[str, str] = {}
+    waiting, seen = [(_TOOL, extra) for extra in ("", *extras)], set[tuple[str, str]]()
+    while waiting:
+        if (each := waiting.pop()) in seen:
+            continue
+        seen.add(each)
+        name, extra = each
+        package = _installed(name)
+        versions[name] = Version(package.version).public
+        for need in _requirements(package, extra):
+            below = canonicalize_name(need.name)
+            waiting += [(below, wanted) for wanted in ("", *need.extras)]
+    return [f"{name}=={version}" for name, version in sorted(versions.items()) if name != _TOOL]
+
+
+def _whole_extras(package: Distribution) -> Iterator[str]:
+    """Extras of users of which everything is installed, so that recipes here may need them."""
+    for extra in package.metadata.get_all("Provides-Extra") or ():
+        if extra in _FOR_DEVELOPERS:
+            continue
+        try:
+            for need in _requirements(package, extra):
+                distribution(need.name)
+        except PackageNotFoundError:
+            continue
+        yield extra
+
+
+def _requirements(package: Distribution, extra: str) -> Iterator[Requirement]:
+    for text in package.requires or ():
+        need = Requirement(text)
+        if need.marker is None or need.marker.evaluate({"extra": extra}):
+            yield need
+
+
+def _installed(name: str) -> Distribution:
+    try:
+        return distribution(name)
+    except PackageNotFoundError as error:
+        raise MissingError(f"{name} is not installed", "install slmcompile anew") from error
