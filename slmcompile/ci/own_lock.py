@@ -1,4 +1,4 @@
-"""The lock of the tool: the exact version of slmcompile and of all that it needs, as installed here.
+"""The lock of the tool: the exact versions of slmcompile and of all that it needs, as installed.
 
 Knows no hashes of packages: an installed one does not say what archive it came from.
 """
@@ -18,8 +18,8 @@ from slmcompile.console.errors import MissingError
 _TOOL = "slmcompile"
 _FOR_DEVELOPERS = frozenset({"dev", "test"})
 _HEAD = f"""\
-# Exact versions of {_TOOL} and all that it needs: what the jobs of a pull request install, and what
-# measures. Renew it by a pull request of its own. Without hashes pip trusts its index for the bytes.
+# Exact versions of {_TOOL} and all that it needs: what the jobs of a pull request install, and
+# what measures. Renew it by a pull request of its own. Without hashes pip trusts its index.
 """
 _FROM_FOLDER = """\
 # It was installed from a folder here. Name a version, or a commit, that the runners can reach.

@@ -61,7 +61,7 @@ def to_set_on_github(branch: str) -> tuple[str, ...]:
         "Storage: `dvc remote add --default main URL/main`, `dvc remote add pr URL/pr`; promoted"
         " objects lie in the first, those of pull request N in pr/N of the second.",
         "Settings, Environments: make `train`, `push` and `promote`, each with the branch"
-        f" {branch} as its only deployment branch, and with reviewers where two people are to agree."
+        f" {branch} as its only deployment branch, and with reviewers where two are to agree."
         " Secrets belong to them alone: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (train reads"
         " main/ and writes pr/, push reads pr/, promote reads pr/ and writes main/; or OIDC, as the"
         " files show), and SLMCOMPILE_SIGNING_KEY in `push`.",

@@ -76,9 +76,8 @@ def hosting(root: Path, host: str) -> Hosting:
     to_set = (
         workflow_files.to_set_on_github(branch) if github else workflow_files.to_set_on_gitlab()
     )
-    return Hosting(
-        _NAMES[host], {path: text for path, text in texts.items() if _lacks(root, path, text)}, to_set
-    )
+    lacking = {path: text for path, text in texts.items() if _lacks(root, path, text)}
+    return Hosting(_NAMES[host], lacking, to_set)
 
 
 def _lacks(root: Path, path: str, text: str) -> bool:
