@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from slmcompile.ci.store import Store
+from slmcompile.console.errors import MissingError
 from slmcompile.files.artifact import MANIFEST, json_text, sha256_file
 from slmcompile.files.safe_read import leads_out
 from slmcompile.files.strict_json import decoder
@@ -54,8 +55,13 @@ class Checkpoints:
             with suppress(FileNotFoundError):  # the training has just given an older one up
                 self._send(work)
         for work in self._sent.keys() - here:
-            self._store.remove(f"{_FOLDER}/{work}")
+            self._forget(work)
             del self._sent[work]
+
+    def _forget(self, path: str) -> None:
+        """Removes what nobody needs, where the credentials allow that."""
+        with suppress(MissingError):
+            self._store.remove(f"{_FOLDER}/{path}")
 
     def _send(self, work: str) -> None:
         files: dict[str, str] = {}
@@ -73,7 +79,7 @@ class Checkpoints:
                 self._store.put(self._folder / work / name, f"{_FOLDER}/{work}/{sha}")
         self._store.write(f"{_FOLDER}/{work}/{_LIST}", json_text(files).encode())
         for sha in stored - {*files.values()}:
-            self._store.remove(f"{_FOLDER}/{work}/{sha}")
+            self._forget(f"{work}/{sha}")
         self._sent[work] = files
 
     def _sha(self, path: Path) -> str:

@@ -17,6 +17,10 @@ from slmcompile.files.revision import Revision, changed_paths, prefix
 from slmcompile.recipe.project import Project
 
 FOLDER = "pipelines"
+
+STATEMENT = "statement.json"
+"""What a recipe's statement is called in its folder there."""
+
 _LARGEST = 8 << 20
 _NAME, _EMAIL = "slmcompile", "slmcompile@users.noreply.github.com"
 
@@ -44,8 +48,7 @@ def result_commit(
         gone = [path for path in head.entries(FOLDER) if not path.startswith(tuple(stay))]
         lines = [f"0 {'0' * 40}\t{above}{path}" for path in gone]
         lines += [
-            f"100644 {_git(head.root, 'hash-object', '-w', '--stdin', given=data)}"
-            f"\t{above}{path}"
+            f"100644 {_git(head.root, 'hash-object', '-w', '--stdin', given=data)}\t{above}{path}"
             for path, data in _files(made, pipelines)
         ]
         given = "".join(f"{line}\0" for line in lines).encode()
@@ -57,6 +60,19 @@ def result_commit(
         commit = _git(head.root, *words, environ=environ)
     require_result(head, Revision(head.root, commit[:10], commit))
     return commit
+
+
+def result_of(commit: Revision) -> Revision | None:
+    """The commit below one that differs from it in ``pipelines/`` alone; None of any other."""
+    parents = _git(commit.root, "show", "--no-patch", "--format=%P", commit.commit).split()
+    if len(parents) != 1:
+        return None
+    before = Revision(commit.root, parents[0][:10], parents[0])
+    try:
+        require_result(before, commit)
+    except RefusedError:
+        return None
+    return before
 
 
 def _who(head: Revision) -> dict[str, str]:

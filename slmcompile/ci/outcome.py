@@ -43,6 +43,11 @@ class Outcome:
     incomparable: frozenset[str] = frozenset()
 
 
+def refused(what: str) -> str:
+    """The comment of an approval that nothing was trained for."""
+    return _joined([MARKER, "## slmcompile result", f"❌ Nothing was trained: {_value(what)}"])
+
+
 def failed(record: Record) -> str:
     """The comment of a training that did not end well."""
     parts = [MARKER, "## slmcompile result", f"❌ {_of(record)} was not trained to its end."]
@@ -65,9 +70,11 @@ def passed(outcome: Outcome) -> str:
     for statement in outcome.statements:
         parts.append(f"### <code>{statement.recipe}</code>")
         parts.append(_table(statement, outcome.before.get(statement.recipe), outcome))
-        bars = [f"- {'✅' if each.passed else '❌'} {_value(each.text)}" for each in statement.gates]
+        bars = statement.gates[:_MOST_ROWS]
         if bars:
-            parts.append("\n".join(bars[:_MOST_ROWS]))
+            marks = ("✅" if each.passed else "❌" for each in bars)
+            told = zip(marks, bars, strict=True)
+            parts.append("\n".join(f"- {mark} {_value(each.text)}" for mark, each in told))
     where = code(outcome.ref.removeprefix(_BRANCH))
     short = outcome.commit[:_SHORT]
     if outcome.ref.startswith(_BRANCH):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slmcompile.ci.push import FOLDER, STATEMENT
+from slmcompile.ci.commit import FOLDER, STATEMENT
 from slmcompile.ci.reuse import Say, read_record, write_record
 from slmcompile.ci.store import MAIN, Store
 from slmcompile.ci.tree import tree
@@ -120,11 +120,13 @@ def _opened(data: bytes, recipe: str, trusted: Sequence[bytes]) -> Statement:
 def _planned(
     project: Project, target: Revision, names: tuple[str, ...]
 ) -> Iterator[tuple[Project, Mapping[str, Plan]]]:
-    known = {path.removeprefix("recipes/").removesuffix(".yaml") for path in target.entries("recipes")}
-    there = tuple(name for name in names if name in known)
-    with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder:
-        with tree(project, target, target, there, Path(folder) / "run") as made:
-            yield made.project, made.plans
+    there = target.entries("recipes")
+    known = tuple(name for name in names if f"recipes/{name}.yaml" in there)
+    with (
+        tempfile.TemporaryDirectory(prefix="slmcompile-") as folder,
+        tree(project, target, target, known, Path(folder) / "run") as made,
+    ):
+        yield made.project, made.plans
 
 
 def _require_same(name: str, plan: Plan | None, statement: Statement) -> None:
@@ -178,15 +180,17 @@ def _verified(made: Project, each: StageResult, store: Store) -> str:
             to.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(str(cache.blob(md5)), to)
         try:
-            if sha256_file(Path(folder) / MANIFEST) != each.manifest:
-                raise CorruptError("its manifest is another", "")
             verify(Path(folder))
-            return str(read_manifest(Path(folder))["fingerprint"])
-        except (CorruptError, OSError, KeyError) as error:
+            same = sha256_file(Path(folder) / MANIFEST) == each.manifest
+            fingerprint = read_manifest(Path(folder)).get("fingerprint")
+        except (CorruptError, OSError):
+            same, fingerprint = False, None
+        if not same or not isinstance(fingerprint, str):
             raise CorruptError(
                 f"{store.shown}: {each.object} of {each.stage} is not what is stated",
                 "look who wrote it; then train anew",
-            ) from error
+            )
+        return fingerprint
 
 
 def _tagged(
@@ -202,6 +206,4 @@ def _tagged(
             f"{statement.recipe}: its first version; `slmcompile promote {statement.recipe}"
             f" --to {stage}` is for an owner to say"
         )
-    return Promoted(
-        statement.recipe, version.shown, "" if first else stage, statement.pull_request
-    )
+    return Promoted(statement.recipe, version.shown, "" if first else stage, statement.pull_request)

@@ -7,61 +7,33 @@ of the training's word is believed but what it says was wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 from slmcompile.ci import outcome, result
-from slmcompile.ci.authorise import Asked, require_still
-from slmcompile.ci.commit import FOLDER, result_commit
+from slmcompile.ci.authorise import require_still
+from slmcompile.ci.commit import FOLDER, STATEMENT, result_commit
 from slmcompile.ci.derived import Approved, approved
 from slmcompile.ci.git_remote import push as push_git
-from slmcompile.ci.host import Host
+from slmcompile.ci.job import Job
 from slmcompile.ci.outcome import Outcome
 from slmcompile.ci.posting import say as say_there
 from slmcompile.ci.result import Record
-from slmcompile.ci.reuse import Say, bring
+from slmcompile.ci.reuse import bring
 from slmcompile.ci.run import call
 from slmcompile.ci.target import Target, held, target_of
-from slmcompile.ci.train import stores
 from slmcompile.ci.tree import Tree, tree, wanted
 from slmcompile.console.errors import GateFailedError, LockedError, MissingError, SlmcompileError
 from slmcompile.explain.at_revision import tree_at
 from slmcompile.files.artifact import write_bytes
 from slmcompile.files.revision import Revision
 from slmcompile.plans.kinds import KINDS
-from slmcompile.provenance.envelope import seal
+from slmcompile.provenance.envelope import open_sealed, seal
 from slmcompile.provenance.make import Asked as ApprovedAs
 from slmcompile.provenance.make import attest
 from slmcompile.provenance.statement import Statement
-from slmcompile.recipe.project import Project
 
-STATEMENT = "statement.json"
 _SHORT = 16
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a job of an approved training works with.
-
-    Attributes:
-        project: of the repository.
-        host: who is asked about the approval, and told.
-        ask: the comment.
-        target: the target's tip.
-        folder: an empty one, of this job alone.
-        environ: the job's environment.
-        say: told what goes on.
-    """
-
-    project: Project
-    host: Host
-    ask: Asked
-    target: Revision
-    folder: Path
-    environ: Mapping[str, str]
-    say: Say
 
 
 def push(job: Job, sha256: str, key: bytes | None) -> int:
@@ -80,11 +52,10 @@ def push(job: Job, sha256: str, key: bytes | None) -> int:
             store, or something is missing or damaged there.
     """
     found = approved(job.ask, job.host, job.project, job.target)
-    head = Revision(job.project.root, f"#{job.ask.number}", found.request.head)
-    own, _ = stores(job.project, job.ask.number)
-    record = result.read(own, found.proposal.digest, sha256)
+    head = Revision(job.project.root, f"#{job.ask.number}", found.proposal.head)
+    record = result.read(job.own(job.project), found.proposal.digest, sha256)
     if record.code:
-        _say(job, outcome.failed(record), head.commit)
+        _say(job, outcome.failed(record), found.heads)
         return record.code
     names = wanted(found.proposal)
     of = target_of(job.project, job.target, names, job.folder / "target", job.say)
@@ -92,17 +63,31 @@ def push(job: Job, sha256: str, key: bytes | None) -> int:
         _finish(job, of, made, record)
         statements = [_stated(job, found, made, name, key) for name in names]
         commit = _committed(head, made, statements)
-    require_still(job.ask, job.host, frozenset({head.commit}))
-    where = _pushed(job, found, head, commit)
-    shown = Outcome(record, tuple(statements), _before(job, names), commit, where)
-    _say(job, outcome.passed(shown), commit)
+    heads = found.heads | {commit}
+    require_still(job.ask, job.host, heads)
+    where = _pushed(job, found, commit)
+    shown = Outcome(
+        record,
+        tuple(statements),
+        dict(_stated_before(job.target, names)),
+        commit,
+        where,
+        frozenset(each.recipe for each in found.proposal.recipes if each.rows or each.measured),
+    )
+    _say(job, outcome.passed(shown), heads)
     return 0
+
+
+def refuse(job: Job, what: str) -> None:
+    """Says in the thread why nothing was trained, in one line that proves nothing."""
+    say_there(job.host, job.ask.number, outcome.refused(what), None)
 
 
 def _finish(job: Job, of: Target, made: Tree, record: Record) -> None:
     """Takes what is finished, has DVC note it, and holds all bars."""
     for name, plan in made.plans.items():
-        found = bring(made.project, plan, stores(made.project, job.ask.number), job.say)
+        stores = (job.own(made.project), job.main(made.project))
+        found = bring(made.project, plan, stores, job.say)
         for stage in plan.stages():
             if not KINDS[stage.kind].constant and stage.address not in found.stores:
                 raise MissingError(
@@ -150,35 +135,27 @@ def _others(made: Tree, head: Revision) -> set[str]:
     return {each.name for plan in plans if plan for each in plan.pipelines}
 
 
-def _pushed(job: Job, found: Approved, head: Revision, commit: str) -> str:
+def _pushed(job: Job, found: Approved, commit: str) -> str:
     """Puts the commit where the contributor finds it; returns the ref."""
     if found.request.from_fork:
         # Outside of refs/heads/ it starts nothing with this repository's rights.
         ref, expected = f"refs/slmcompile/pr/{job.ask.number}/{commit[:_SHORT]}", None
     else:
-        ref, expected = f"refs/heads/{found.request.branch}", head.commit
+        ref, expected = f"refs/heads/{found.request.branch}", found.request.head
     if commit != found.request.head:
         with suppress(LockedError):  # of that name it is this commit
             push_git(job.project.root, commit, ref, expected)
     return ref
 
 
-def _before(job: Job, names: tuple[str, ...]) -> Mapping[str, Statement]:
-    """What is stated of the target's recipes, as far as there is something."""
-    return dict(_stated_before(job.target, names))
-
-
 def _stated_before(target: Revision, names: tuple[str, ...]) -> Iterator[tuple[str, Statement]]:
-    from slmcompile.provenance.envelope import open_sealed
-
+    """What is stated of the target's recipes, as far as there is something."""
     for name in names:
         text = target.text(f"{FOLDER}/{name}/{STATEMENT}")
         if text is not None:
-            try:
+            with suppress(SlmcompileError):
                 yield name, open_sealed(text.encode(), name).statement
-            except SlmcompileError:
-                continue
 
 
-def _say(job: Job, body: str, at: str) -> None:
-    say_there(job.host, job.ask.number, body, frozenset({at}))
+def _say(job: Job, body: str, heads: frozenset[str]) -> None:
+    say_there(job.host, job.ask.number, body, heads)

@@ -177,9 +177,7 @@ class Sender:
         return False
 
 
-def write_record(
-    store: Store, fingerprint: str, record: Mapping[str, Any], manifest: str
-) -> None:
+def write_record(store: Store, fingerprint: str, record: Mapping[str, Any], manifest: str) -> None:
     """Writes down a piece of work whose objects are in a store.
 
     Raises:

@@ -56,8 +56,8 @@ def call(
     )
     assert running.stdout is not None  # noqa: S101
     told: deque[str] = deque(maxlen=_LAST)
-    for line in running.stdout:
-        told.append(line.rstrip())
+    for said in running.stdout:
+        told.append(said.rstrip())
         print(disarmed(told[-1]), flush=True)
     code = running.wait()
     if code == 0:
@@ -69,11 +69,11 @@ def call(
 def _error(lines: Iterable[str]) -> tuple[str, str]:
     """What a command of ours says in the end: an error and how to mend it."""
     what, mend = "", ""
-    for line in lines:
-        if line.startswith("error: "):
-            what, mend = line.removeprefix("error: "), ""
-        elif line.startswith("  mend: "):
-            mend = line.removeprefix("  mend: ")
+    for said in lines:
+        if said.startswith("error: "):
+            what, mend = said.removeprefix("error: "), ""
+        elif said.startswith("  mend: "):
+            mend = said.removeprefix("  mend: ")
     return line(what or "ended without a word"), line(mend)
 
 

@@ -148,9 +148,7 @@ class Store:
         """
         cache = Cache(Project(self._root))
         blobs = [name, *(cache.folder(name) or {}).values()] if name.endswith(".dir") else [name]
-        wrong = [
-            each for each in blobs if md5_file(cache.blob(each)) != each.removesuffix(".dir")
-        ]
+        wrong = [each for each in blobs if md5_file(cache.blob(each)) != each.removesuffix(".dir")]
         for each in wrong:
             cache.blob(each).unlink(missing_ok=True)
         return not wrong

@@ -111,9 +111,10 @@ def held(
     if _same_rows(of.project, before, made, plan) and _same_asking(before, plan):
         return _said(name, _judged(before, _scored(made, plan)))
     say(f"{name}: not comparable: its bars are held on the target's test rows")
-    ended = _measured(of.project, before, made, plan, environ)
     beside = of.project.root / "outputs" / _BESIDE / "score"
-    return ended or _said(name, _judged(before, beside))
+    return _measured(of.project, before, made, plan, environ) or _said(
+        name, _judged(before, beside)
+    )
 
 
 def _scored(made: Project, plan: Plan) -> Path:

@@ -44,9 +44,7 @@ class Tree:
 
 def wanted(proposal: Proposal) -> tuple[str, ...]:
     """Names of the recipes that are to be run."""
-    return tuple(
-        each.recipe for each in proposal.recipes if each.status in {"added", "changed"}
-    )
+    return tuple(each.recipe for each in proposal.recipes if each.status in {"added", "changed"})
 
 
 @contextmanager

@@ -360,6 +360,22 @@ def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:
     comment.add_argument(
         "file", help="of whatever origin; a .zip is searched for proposal.json and not unpacked"
     )
+    for name, text in (
+        ("train", "run what the event's comment approves of, in a tree of its own"),
+        ("push", "commit what was trained, state and sign it, and say what came out"),
+    ):
+        job = jobs.add_parser(name, help=text, description=text)
+        job.add_argument(
+            "--against", metavar="REF", default="HEAD", help="the tip of the default branch; HEAD"
+        )
+        job.add_argument("--workspace", metavar="DIR", help="an empty folder; a temporary one")
+        if name == "push":
+            job.add_argument("--record", metavar="SHA256", help="of what the training has left")
+    text = "make versions of what a commit of the default branch brought; train nothing"
+    promote = jobs.add_parser("promote", help=text, description=text)
+    promote.add_argument("--commit", metavar="REF", default="HEAD", help="the commit; HEAD")
+    promote.add_argument("--before", metavar="REF", help="where the branch was; else by content")
+    promote.add_argument("--to", metavar="STAGE", default="", help="what a version is given")
 
 
 def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,0 +1,85 @@
+"""``ci train``, ``ci push`` and ``ci promote``: what has credentials of a store."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slmcompile.ci.outputs import disarmed, write_outputs
+from slmcompile.console.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    from slmcompile.ci.job import Job
+
+_REFUSED, _CODE = "SLMCOMPILE_REFUSED", "SLMCOMPILE_CODE"
+_KEY = "SLMCOMPILE_SIGNING_KEY"
+
+
+def train(arguments: Namespace) -> int:
+    """Runs what the event's comment approves of; keeps what is finished in the store."""
+    from slmcompile.ci.train import train as run
+
+    with _job(arguments) as job:
+        done = run(job)
+    write_outputs(os.environ, record=done.sha256, code=done.record.code)
+    return done.record.code
+
+
+def push(arguments: Namespace) -> int:
+    """Commits what was trained, and says in the thread what came out, also where nothing did."""
+    from slmcompile.ci.push import push as run
+    from slmcompile.ci.push import refuse
+
+    with _job(arguments) as job:
+        if not arguments.record:
+            what = os.environ.get(_REFUSED) or f"the training ended with {os.environ.get(_CODE)}"
+            refuse(job, what)
+            return Exit.DONE
+        key = os.environ.get(_KEY, "").encode() or None
+        return run(job, arguments.record, key)
+
+
+def promote(arguments: Namespace) -> int:
+    """Makes versions of what a commit of the default branch brought, and trains nothing."""
+    from slmcompile.ci.promote import promote as run
+    from slmcompile.files.revision import resolve
+    from slmcompile.provenance.keys import trusted_keys
+    from slmcompile.recipe.project import find_project
+
+    project = find_project()
+    target = resolve(project.root, arguments.commit)
+    before = resolve(project.root, arguments.before) if arguments.before else None
+    trusted = tuple(trusted_keys(project, target.commit).values())
+    for each in run(project, target, before, trusted, arguments.to, _say):
+        stage = f" is {each.stage}" if each.stage else ""
+        print(f"{each.version}{stage}")
+    return Exit.DONE
+
+
+@contextmanager
+def _job(arguments: Namespace) -> Iterator[Job]:
+    from slmcompile.ci.authorise import asked
+    from slmcompile.ci.connect import connect
+    from slmcompile.ci.event import read_event
+    from slmcompile.ci.job import Job
+    from slmcompile.files.revision import resolve
+    from slmcompile.recipe.project import find_project
+
+    ask = asked(read_event(os.environ, "issue_comment"))
+    if ask is None:
+        raise UsageError("the event's comment asks for nothing", "comment as the plan says")
+    project = find_project()
+    target = resolve(project.root, arguments.against)
+    with tempfile.TemporaryDirectory(prefix="slmcompile-ci-") as own:
+        folder = Path(arguments.workspace or own)
+        yield Job(project, connect(os.environ), ask, target, folder, os.environ, _say)
+
+
+def _say(text: str) -> None:
+    print(disarmed(text), file=sys.stderr, flush=True)

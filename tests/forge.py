@@ -1,0 +1,191 @@
+"""A forge in a folder: a bare origin, its clones, a store, a fake host, and jobs as it runs them.
+
+Every job is a process of its own in a clone of its own that is thrown away, with what the host
+puts into its environment and, where its environment has one, the store.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.fake_github import FORK, OWN, FakeGitHub, Said
+from tests.projects import command, commit, environment, make_repository
+
+ANN, BOB = "ann", "bob"
+"""Who may write to the repository, and who may not."""
+
+
+class Forge:
+    """One repository and what surrounds it.
+
+    Args:
+        folder: an empty one.
+        fake: the host.
+    """
+
+    def __init__(self, folder: Path, fake: FakeGitHub) -> None:
+        self.folder, self.fake = folder, fake
+        self.origin = folder / "origin.git"
+        self.store = folder / "store"
+        self.count = 0
+        owner = make_repository(folder / "owner")
+        for name in ("quickstart.yaml",):
+            (owner / "recipes" / name).unlink()
+        for name in ("main", "pr"):
+            command(owner, "dvc", "remote", "add", "-q", name, str(self.store / name))
+        command(owner, "dvc", "config", "core.remote", "main")
+        commit(owner, "start")
+        command(owner, "git", "branch", "-M", "main")
+        command(folder, "git", "clone", "-q", "--bare", str(owner), str(self.origin))
+        command(owner, "git", "remote", "add", "origin", str(self.origin))
+        self.owner = owner
+
+    # People.
+
+    def contributor(self, name: str) -> Path:
+        """A clone that somebody works in, at the target's tip."""
+        clone = self.folder / name
+        if not clone.exists():
+            command(self.folder, "git", "clone", "-q", str(self.origin), str(clone))
+        command(clone, "git", "fetch", "-q", "origin")
+        command(clone, "git", "checkout", "-q", "-B", name, "origin/main")
+        return clone
+
+    def open(self, number: int, clone: Path, *, fork: bool = False) -> str:
+        """Pushes what a clone is at and opens, or updates, its pull request; returns the head."""
+        head = self.head(clone)
+        branch = command(clone, "git", "rev-parse", "--abbrev-ref", "HEAD").stdout.strip()
+        refs = [f"refs/pull/{number}/head"] + ([] if fork else [f"refs/heads/{branch}"])
+        for ref in refs:
+            command(clone, "git", "push", "-q", "--force", "origin", f"HEAD:{ref}")
+        repository = FORK if fork else OWN
+        if number in self.fake.pulls:
+            self.fake.pulls[number].head = head
+        else:
+            self.fake.pull(number, head, branch=branch, repository=repository)
+        return head
+
+    @staticmethod
+    def head(clone: Path) -> str:
+        return command(clone, "git", "rev-parse", "HEAD").stdout.strip()
+
+    def edit(self, clone: Path, message: str, **files: str) -> None:
+        """Commits texts of recipes, by name."""
+        for name, text in files.items():
+            (clone / "recipes" / f"{name}.yaml").write_text(text, encoding="utf-8")
+        commit(clone, message)
+
+    def merge(self, number: int) -> str:
+        """Merges as the host's button does; returns the commit."""
+        pull = self.fake.pulls[number]
+        command(self.owner, "git", "fetch", "-q", "origin", f"refs/pull/{number}/head")
+        command(self.owner, "git", "fetch", "-q", "origin", "main")
+        command(self.owner, "git", "reset", "-q", "--hard", "origin/main")
+        words = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")
+        command(self.owner, "git", *words, "merge", "-q", "--no-ff", "-m", "merge", pull.head)
+        command(self.owner, "git", "push", "-q", "origin", "main")
+        pull.state, pull.merged_as = "closed", self.head(self.owner)
+        return self.head(self.owner)
+
+    def take_over(self, number: int, clone: Path, *, fork: bool = False) -> None:
+        """Fetches what the push job has left, and updates the pull request by it."""
+        pull = self.fake.pulls[number]
+        ref = f"refs/heads/{pull.branch}" if not fork else self.result_ref(number)
+        command(clone, "git", "fetch", "-q", "origin", ref)
+        command(clone, "git", "merge", "-q", "--ff-only", "FETCH_HEAD")
+        self.open(number, clone, fork=fork)
+
+    def result_ref(self, number: int) -> str:
+        listed = command(self.origin, "git", "for-each-ref", f"refs/slmcompile/pr/{number}").stdout
+        return listed.split()[-1]
+
+    # Jobs.
+
+    def job(
+        self, *words: str, event: tuple[str, dict[str, object]] | None = None, code: int = 0,
+        at: str = "origin/main", **variables: str,
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """Runs a command as a job of the host, in a clone of its own."""
+        self.count += 1
+        clone = self.folder / f"job-{self.count}"
+        command(self.folder, "git", "clone", "-q", str(self.origin), str(clone))
+        command(clone, "git", "checkout", "-q", "--detach", at)
+        told = self.fake.environment(self.folder, *(event or ("push", {})))
+        Path(told["GITHUB_OUTPUT"]).unlink(missing_ok=True)
+        shell = environment() | told | variables | {"GIT_CONFIG_GLOBAL": os.devnull}
+        shell |= {f"GIT_{who}_{what}": "ci@localhost" for who in ("AUTHOR", "COMMITTER")
+                  for what in ("NAME", "EMAIL")}  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "slmcompile", *words],
+            cwd=clone, env=shell, text=True, capture_output=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        said = f"{words} ended with {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+        assert done.returncode == code, said
+        assert "Traceback" not in done.stdout + done.stderr, said
+        assert not any(line.startswith("::") for line in done.stdout.splitlines()), said
+        shutil.rmtree(clone)
+        return done
+
+    def outputs(self) -> dict[str, str]:
+        """What the last job has handed on."""
+        path = self.folder / "output.txt"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return dict(line.split("=", 1) for line in lines)
+
+    def plan(self, number: int, code: int = 0) -> str:
+        """The plan and its comment; returns the comment."""
+        pull = self.fake.pulls[number]
+        out = self.folder / "proposal.json"
+        out.unlink(missing_ok=True)
+        command(self.owner, "git", "fetch", "-q", "origin")
+        clone = self.folder / "planner"
+        if not clone.exists():
+            command(self.folder, "git", "clone", "-q", str(self.origin), str(clone))
+        command(clone, "git", "fetch", "-q", "origin", "main", f"refs/pull/{number}/head")
+        command(clone, "git", "checkout", "-q", "--detach", "origin/main")
+        words = ("ci", "plan", "--against", "origin/main", "--head", pull.head, "--out", str(out))
+        done = command(clone, sys.executable, "-m", "slmcompile", *words, check=False)
+        assert done.returncode == code, done.stderr
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.write(out, "proposal.json")
+        run = 100 + self.count
+        self.fake.upload(run, packed.getvalue())
+        conclusion = "failure" if code else "success"
+        event = self.fake.event_of_run(run, pull, conclusion=conclusion)
+        self.job("ci", "comment", "--post", event=("workflow_run", event))
+        (comment,) = [each for each in self.fake.thread(number) if "slmcompile plan" in each]
+        return comment
+
+    def approve(self, number: int, who: str = ANN, digest: str | None = None) -> Said:
+        """Comments what the plan's comment says to."""
+        if digest is None:
+            (comment,) = [each for each in self.fake.thread(number) if "slmcompile plan" in each]
+            (line,) = [each for each in comment.splitlines() if each.startswith("/train ")]
+        else:
+            line = f"/train {digest}"
+        return self.fake.say(number, who, line)
+
+    def comment_event(self, said: Said) -> tuple[str, dict[str, object]]:
+        return ("issue_comment", self.fake.event_of_comment(said))
+
+    def train(self, said: Said, code: int = 0, **variables: str) -> dict[str, str]:
+        """The jobs of an approval, up to the training; returns what it handed on."""
+        event = self.comment_event(said)
+        self.job("ci", "authorise", event=event)
+        assert self.outputs()["asked"] == "true"
+        self.job("ci", "train", event=event, code=code, **variables)
+        return self.outputs()
+
+    def push(self, said: Said, told: dict[str, str], code: int = 0, **variables: str) -> str:
+        """The job behind it; returns its comment."""
+        words = ("ci", "push", "--record", told.get("record", ""))
+        self.job(*words, event=self.comment_event(said), code=code, **variables)
+        (comment,) = [each for each in self.fake.thread(said.pull) if "slmcompile result" in each]
+        return comment
