@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -96,19 +96,21 @@ class Fault:
 
     Attributes:
         line: pattern of ``METHOD /path``.
-        status: of the answer; 0 drops the connection.
+        status: of the answer; 0 drops the connection, None answers as ever.
         headers: of the answer.
         body: of the answer; bytes as they are, else JSON.
         times: how often.
         taken: whether what was asked is done all the same.
+        happens: what happens meanwhile.
     """
 
     line: str
-    status: int = 500
+    status: int | None = 500
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = field(default_factory=lambda: {"message": "Server Error"})
     times: int = 1
     taken: bool = False
+    happens: Callable[[], object] = lambda: None
 
 
 class FakeGitHub:
@@ -405,9 +407,11 @@ class _Handler(BaseHTTPRequestHandler):
         fault.times -= 1
         if not fault.times:
             self.fake.faults.remove(fault)
-        if fault.taken:
-            self.fake.answer(request)
-        if fault.status == 0:
+        fault.happens()
+        usual = self.fake.answer(request) if fault.taken or fault.status is None else None
+        if fault.status is None and usual:
+            self._answer(*usual)
+        elif not fault.status:
             self.close_connection = True
             self.connection.close()
         else:

@@ -14,7 +14,14 @@ from typing import Any
 from slmcompile.ci.approval import approved
 from slmcompile.ci.host import Host, PullRequest
 from slmcompile.ci.proposal import Proposal
-from slmcompile.console.errors import Exit, RefusedError, SlmcompileError, StaleError, UsageError
+from slmcompile.console.errors import (
+    CorruptError,
+    Exit,
+    RefusedError,
+    SlmcompileError,
+    StaleError,
+    UsageError,
+)
 
 _AGAIN = "read the plan and comment anew"
 
@@ -45,6 +52,9 @@ def asked(event: Mapping[str, Any]) -> Asked | None:
 
     Args:
         event: GitHub's ``issue_comment``.
+
+    Raises:
+        CorruptError: it is not as GitHub writes it (exit 74).
     """
     comment, issue = event.get("comment"), event.get("issue")
     if event.get("action") != "created" or not isinstance(comment, Mapping):
@@ -54,13 +64,16 @@ def asked(event: Mapping[str, Any]) -> Asked | None:
     digest, author = approved(str(comment.get("body", ""))), comment.get("user")
     if digest is None or not isinstance(author, Mapping) or author.get("type") != "User":
         return None
-    return Asked(
-        number=int(issue["number"]),
-        comment=int(comment["id"]),
-        author=int(author["id"]),
-        login=str(author["login"]),
-        digest=digest,
-    )
+    try:
+        return Asked(
+            number=int(issue["number"]),
+            comment=int(comment["id"]),
+            author=int(author["id"]),
+            login=str(author["login"]),
+            digest=digest,
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise CorruptError("the event of a comment lacks numbers", "call it in a job") from error
 
 
 def authorise(ask: Asked, host: Host) -> PullRequest:

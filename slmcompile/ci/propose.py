@@ -69,6 +69,8 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
         SlmcompileError: a commit cannot be read as a project, or they have none in common.
     """
     base = merge_base(target, head)
+    # What is said of it goes into the digest, and must not depend on who calls it what.
+    head = replace(head, name=head.commit[:10])
     with tree_at(project, base, lends=False) as tree:  # its policy was the target's once
         before = {name: _side(tree, name) for name in tree.recipes}
     entries: list[RecipeEntry] = []

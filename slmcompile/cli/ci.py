@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 
+from slmcompile.ci.outputs import disarmed, disarmed_error, disarmed_json, write_outputs
 from slmcompile.console.errors import Exit, SlmcompileError, UsageError
-from slmcompile.console.terminal import print_json, tell
+from slmcompile.console.terminal import tell
+
+
+def run(arguments: Namespace) -> int:
+    """Does a job; what it says of errors is no command to the runner that sees it pass."""
+    jobs = {"plan": plan, "comment": comment, "authorise": authorise, "drift": drift}
+    try:
+        return jobs[arguments.job](arguments)
+    except SlmcompileError as error:
+        raise disarmed_error(error) from error
 
 
 def plan(arguments: Namespace) -> int:
@@ -31,29 +42,114 @@ def plan(arguments: Namespace) -> int:
         write_json(to, to_json(proposal))
         print(f"wrote {arguments.out}", file=sys.stderr)
     else:
-        print_json(to_json(proposal))
+        print(disarmed_json(to_json(proposal)))
     if proposal.problems:
         first = proposal.problems[0]
-        return tell(SlmcompileError(first.what, first.hint, code=Exit(first.code)))
+        problem = SlmcompileError(first.what, first.hint, code=Exit(first.code))
+        return tell(disarmed_error(problem))
     return Exit.CHANGES if arguments.detailed_exitcode and proposal.recipes else Exit.DONE
 
 
 def comment(arguments: Namespace) -> int:
-    """Prints the comment of a proposal that anybody may have written, alone or in an archive."""
+    """Prints or posts the comment of a proposal that anybody may have written.
+
+    Of a file, alone or in an archive; without one, of what the run of the event has uploaded.
+    """
+    if arguments.post:
+        return _post(arguments)
     from slmcompile.ci import archive
     from slmcompile.ci import comment as rendering
-    from slmcompile.ci.proposal import LARGEST, read
+    from slmcompile.ci.proposal import read
+
+    if not arguments.file:
+        raise UsageError("ci comment: a file to print is missing", "name one, or use --post")
+    path = Path(arguments.file)
+    data = _read(path)
+    if path.suffix == ".zip":
+        data = archive.document(data, path.as_posix())
+    print(rendering.comment(read(data, path.as_posix())), end="")
+    return Exit.DONE
+
+
+def _read(path: Path) -> bytes:
+    from slmcompile.ci.archive import LARGEST_ARCHIVE
+    from slmcompile.ci.proposal import LARGEST
     from slmcompile.files.safe_read import read_regular
 
-    path = Path(arguments.file)
-    packed = path.suffix == ".zip"
-    largest = archive.LARGEST_ARCHIVE if packed else LARGEST
+    largest = LARGEST_ARCHIVE if path.suffix == ".zip" else LARGEST
     data = read_regular(path.parent, path.name, path.as_posix(), largest)
     if data is None:
         raise UsageError(
             f"{path}: no such file", "write one with `slmcompile ci plan --against REF --out FILE`"
         )
-    if packed:
-        data = archive.document(data, path.as_posix())
-    print(rendering.comment(read(data, path.as_posix())), end="")
+    return data
+
+
+def _post(arguments: Namespace) -> int:
+    from slmcompile.ci.connect import connect
+    from slmcompile.ci.event import plan_run, read_event, run_page
+    from slmcompile.ci.posting import post_plan
+
+    run = plan_run(read_event(os.environ, "workflow_run"))
+    if run is None:
+        print("nothing to say: no plan of a pull request has ended", file=sys.stderr)
+        return Exit.DONE
+    path = Path(arguments.file) if arguments.file else None
+    if path and path.suffix != ".zip":
+        raise UsageError(f"{path}: is no archive", "post what the run has uploaded, a .zip")
+    shown = path.as_posix() if path else f"artifact of run {run.number}"
+    page = run_page(os.environ, run.number)
+    posted = post_plan(run, connect(os.environ), _read(path) if path else None, shown, page)
+    if posted is None:
+        print(f"nothing said: no open pull request is at {run.commit[:10]}", file=sys.stderr)
+    else:
+        print(f"said in #{posted}", file=sys.stderr)
     return Exit.DONE
+
+
+def authorise(arguments: Namespace) -> int:
+    """Whether the comment of the event approves of a training, and of which.
+
+    What is refused is an output, too: this job may not write, and the last one answers.
+    """
+    from slmcompile.ci.authorise import asked
+    from slmcompile.ci.event import read_event
+
+    ask = asked(read_event(os.environ, "issue_comment"))
+    if ask is None:
+        write_outputs(os.environ, asked=False)
+        return Exit.DONE
+    from slmcompile.ci.connect import connect
+    from slmcompile.ci.derived import approved
+    from slmcompile.files.revision import resolve
+    from slmcompile.recipe.project import find_project
+
+    try:
+        project = find_project()
+        target = resolve(project.root, arguments.against)
+        found = approved(ask, connect(os.environ), project, target)
+    except SlmcompileError as error:
+        write_outputs(os.environ, asked=False, number=ask.number, refused=error.what)
+        raise
+    head, digest = found.proposal.head, found.proposal.digest
+    write_outputs(os.environ, asked=True, number=ask.number, head=head, digest=digest)
+    return Exit.DONE
+
+
+def drift(arguments: Namespace) -> int:
+    """Says in one issue what is no longer as committed, and on standard output too.
+
+    A job's checkout has no outputs, so that they are not here is nothing to tell; that the remote
+    lacks them is.
+    """
+    from slmcompile.ci.connect import connect
+    from slmcompile.ci.drift_issue import settle
+    from slmcompile.drift.look import drift as look
+    from slmcompile.recipe.project import find_project
+
+    every = look(find_project(), remote=arguments.remote, upstream=True)
+    found = [each for each in every if each.kind != "cache"]
+    for each in found:
+        print(disarmed(each.line()))
+    print(f"issue: {settle(connect(os.environ), found)}", file=sys.stderr)
+    return Exit.CHANGES if found else Exit.DONE

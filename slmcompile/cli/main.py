@@ -390,7 +390,7 @@ def _versions(arguments: argparse.Namespace) -> int:
 def _ci(arguments: argparse.Namespace) -> int:
     from slmcompile.cli import ci
 
-    return {"plan": ci.plan, "comment": ci.comment}[arguments.job](arguments)
+    return ci.run(arguments)
 
 
 def _checks(arguments: argparse.Namespace) -> int:
