@@ -192,7 +192,10 @@ def test_every_job_ends_by_itself(job: str) -> None:
 
 def test_one_training_of_a_pull_request_at_a_time_which_nothing_cancels() -> None:
     train = JOBS["train"][0]["concurrency"]
-    assert "needs.authorise.outputs.number" in train["group"]
+    assert train["group"].endswith(
+        "${{ needs.authorise.outputs.asked == 'true' && needs.authorise.outputs.number"
+        " || github.run_id }}"
+    )
     assert train["cancel-in-progress"] is False
     # One for all comments would have any comment take the place of a training that waits.
     assert "concurrency" not in WORKFLOWS["train"]
@@ -201,11 +204,16 @@ def test_one_training_of_a_pull_request_at_a_time_which_nothing_cancels() -> Non
     assert comment["cancel-in-progress"] is False
 
 
-def test_push_follows_what_was_asked_for_even_where_it_failed() -> None:
+ASKED = "needs.authorise.outputs.asked == 'true'"
+REFUSED = "needs.authorise.outputs.refused != ''"
+
+
+def test_push_follows_what_was_asked_for_even_where_it_failed_or_was_refused() -> None:
     push, train = JOBS["push"][0], JOBS["train"][0]
     assert push["needs"] == ["authorise", "train"]
-    assert push["if"] == "${{ !cancelled() && needs.authorise.outputs.asked == 'true' }}"
-    assert train["if"].startswith("needs.authorise.outputs.asked == 'true' && ")
+    assert push["if"] == f"${{{{ !cancelled() && ({ASKED} || {REFUSED}) }}}}"
+    assert train["needs"] == "authorise"
+    assert train["if"] == f"{ASKED} && needs.authorise.outputs.refused == ''"
 
 
 def test_what_is_handed_on_is_a_jobs_output_and_no_artifact() -> None:
