@@ -100,10 +100,13 @@ def _of_dvc(remote_name: str, cache_folder: Path) -> Iterator[None]:
         missing = as_missing(error, cache_folder)
         if missing is not None and isinstance(error, OSError) and error.filename is None:
             raise missing from error
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise MissingError(f"DVC remote {remote_name!r}: {said}", _LOGIN) from error
+        raise MissingError(f"DVC remote {remote_name!r}: {_said(error)}", _LOGIN) from error
     finally:
         logger.setLevel(level)
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _remote(root: Path, name: str, config: bytes | None, cache_folder: Path) -> Any:
@@ -218,33 +221,33 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _transfer(source: Any, remote_name: str, wanted: set[str], cache_folder: Path) -> None:
+    """Copies objects, each of which appears whole or not at all.
+
+    Not by ``dvc_data``'s ``transfer``, which asks the source first what it has: of a remote that
+    is a folder that deletes what is damaged there (``HashFileDB.check``).
+    """
     from dvc.fs import LocalFileSystem
     from dvc_data.hashfile.db import get_odb
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.transfer import transfer
 
     place = str(cache_folder / "files" / "md5")
     to = get_odb(LocalFileSystem(), place, hash_name="md5", tmp_dir=str(cache_folder))
-    absent: list[str] = []
-
-    def look(status: Any) -> None:
-        absent.extend(each.value for each in status.missing)
-
-    done = transfer(
-        source,
-        to,
-        {HashInfo("md5", md5) for md5 in wanted},
-        validate_status=look,
-        shallow=False,
+    failed: dict[str, BaseException] = {}
+    names = sorted(wanted)
+    to.add(
+        [source.oid_to_path(name) for name in names],
+        source.fs,
+        names,
+        batch_size=to.fs.jobs,
+        on_error=failed.__setitem__,
     )
+    absent = [name for name, error in failed.items() if isinstance(error, FileNotFoundError)]
     if absent:
         raise _absent(remote_name, absent)
-    if done.failed:
-        failed = sorted(each.value for each in done.failed)
-        raise MissingError(
-            f"DVC remote {remote_name!r}: {len(failed)} objects did not arrive ({failed[0]}, …)",
-            "try again",
-        )
+    for name, error in failed.items():
+        missing = as_missing(error, cache_folder) if isinstance(error, OSError) else None
+        raise missing or MissingError(
+            f"DVC remote {remote_name!r}: object {name} did not arrive: {_said(error)}", _LOGIN
+        ) from error
 
 
 def _absent(remote_name: str, names: Sequence[str]) -> MissingError:

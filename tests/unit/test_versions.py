@@ -292,15 +292,14 @@ def test_gto_shows_what_is_given(ann: Project) -> None:
 
 def test_what_gto_takes_back_is_taken_back(ann: Project, bob: Project) -> None:
     promote(ann, RECIPE, "v1.1.0", "production")
-    gto(ann, "deregister", "tiny", "--version", "v1.0.0", "--push")
+    gto(ann, "deprecate", "tiny", "v1.0.0", "--push")
     history = shared_history(bob, RECIPE, "origin")
     assert history.versions[0].revoked.endswith("by Ann <ann@example.org>")
     with pytest.raises(RefusedError, match=r"tiny@v1\.0\.0 was taken back"):
         roll_back(bob, RECIPE, None, "production")
     with pytest.raises(RefusedError, match="was taken back"):
         promote(bob, RECIPE, "v1.0.0", "staging")
-    gto(ann, "unassign", "tiny", "--stage", "production", "--version", "v1.1.0",
-            "--push")  # fmt: skip
+    gto(ann, "deprecate", "tiny", "v1.1.0", "production", "--push")
     history = shared_history(bob, RECIPE, "origin")
     assert history.had("production") == (Number(1, 0, 0),)
     gto(ann, "deprecate", "tiny", "--push")
