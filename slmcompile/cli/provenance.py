@@ -61,7 +61,7 @@ def attest(arguments: Namespace) -> int:
 def verify(arguments: Namespace) -> int:
     """Says whether a statement is signed by whom one trusts, and what lies here as it is stated."""
     from slmcompile.execution.sync import compile_recipe
-    from slmcompile.provenance.check import check_folder, check_outputs, stage_of
+    from slmcompile.provenance.check import check_folder, check_outputs, check_recipe, stage_of
     from slmcompile.provenance.envelope import open_sealed
 
     project = _project()
@@ -72,6 +72,8 @@ def verify(arguments: Namespace) -> int:
         data, shown = _of_recipe(project, recipe)
     trusted = _trusted(arguments, project)
     sealed = open_sealed(data, shown, [*trusted.values()])
+    if recipe is not None:
+        check_recipe(sealed, recipe)
     checked: Sequence[str] = ()
     if arguments.folder is not None:
         folder = Path(os.path.realpath(arguments.folder))

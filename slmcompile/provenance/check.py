@@ -73,6 +73,15 @@ def stage_of(sealed: Sealed, folder: Path, shown: str = "") -> StageResult:
     raise CorruptError(f"{shown}: is the output of no stage that is stated", _OTHER)
 
 
+def check_recipe(sealed: Sealed, recipe: str) -> None:
+    """Checks that a statement is a recipe's. Raises CorruptError where it is another's (74)."""
+    if sealed.statement.recipe != recipe:
+        raise CorruptError(
+            f"{recipe}: the statement is of the recipe {sealed.statement.recipe}",
+            "take that of this recipe",
+        )
+
+
 def check_plan(sealed: Sealed, plan: Plan) -> None:
     """Checks that a statement is of a recipe as it is planned now.
 
@@ -80,12 +89,8 @@ def check_plan(sealed: Sealed, plan: Plan) -> None:
         CorruptError: it is another recipe's (exit 74).
         StaleError: the recipe, its data or packages are others now (exit 4).
     """
+    check_recipe(sealed, plan.recipe)
     statement = sealed.statement
-    if statement.recipe != plan.recipe:
-        raise CorruptError(
-            f"{plan.recipe}: the statement is of the recipe {statement.recipe}",
-            "take that of this recipe",
-        )
     stated = {each.stage: each.fingerprint for each in statement.stages}
     planned = plan.fingerprints()
     if stated != planned:

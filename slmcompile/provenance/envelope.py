@@ -30,7 +30,7 @@ LARGEST = LARGEST_STATEMENT * 4 // 3 + (16 << 10)
 """Bytes of an envelope."""
 
 _MOST_SIGNATURES = 16
-_DEEPEST = 3
+_DEEPEST = 4
 _MOST_VALUES = 4 + 3 * _MOST_SIGNATURES
 
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]*={0,2}$")]

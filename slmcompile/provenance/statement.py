@@ -2,10 +2,10 @@
 
 The specifications are in-toto's Statement v1.1 with its ResourceDescriptor and DigestSet
 (https://github.com/in-toto/attestation/tree/main/spec/v1) and SLSA's provenance v1.1
-(https://slsa.dev/spec/v1.1/provenance). Equal runs give equal bytes: no time, no host, no path of
-a machine. A statement that is read may be a stranger's, so every text, list and number in it has a
-bound, and it must be written again to the very bytes that were read: what a reader does not know
-cannot hide in it. Knows nothing of projects and of signatures.
+(https://slsa.dev/spec/v1.1/provenance). Equal outputs give equal bytes: there is no time, no host
+and no path of a machine in it. A statement that is read may be a stranger's, so every text, list
+and number in it has a bound, and it must be written again to the very bytes that were read: what a
+reader does not know cannot hide in it. Knows nothing of projects and of signatures.
 """
 
 from __future__ import annotations
