@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slmcompile.ci.authorise import Asked, authorise, require_approved
+from slmcompile.ci.commit import result_of
 from slmcompile.ci.git_remote import fetch, is_here
 from slmcompile.ci.host import Host, PullRequest
 from slmcompile.ci.proposal import Proposal
@@ -15,10 +16,19 @@ from slmcompile.recipe.project import Project
 
 @dataclass(frozen=True)
 class Approved:
-    """What may be trained, and where it was asked for."""
+    """What may be trained, and where it was asked for.
+
+    The head of the proposal is the commit that was approved, also where its result has been pushed
+    on top of it.
+    """
 
     request: PullRequest
     proposal: Proposal
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """Commits that the pull request may be at for the approval to hold."""
+        return frozenset({self.request.head, self.proposal.head})
 
 
 def approved(ask: Asked, host: Host, project: Project, target: Revision) -> Approved:
@@ -38,5 +48,9 @@ def approved(ask: Asked, host: Host, project: Project, target: Revision) -> Appr
         fetch(project.root, f"refs/pull/{request.number}/head", request.head)
     head = Revision(project.root, f"#{request.number}", request.head)
     proposal = propose(project, head, target)
+    before = result_of(head)
+    if proposal.digest != ask.digest and before is not None:
+        # A result does not void its own approval; what it holds is made again and compared.
+        proposal = propose(project, before, target)
     require_approved(ask, proposal)
     return Approved(request, proposal)

@@ -23,7 +23,7 @@ from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.project import Project
 from slmcompile.state import finished
-from slmcompile.state.scratch import work_fingerprint
+from slmcompile.state.scratch import alone, work_fingerprint
 from slmcompile.state.state import is_folder_object
 
 _FORMAT_VERSION = "1.0"
@@ -108,11 +108,15 @@ def _taken(
         if sha256_file(done.folder / MANIFEST) != record["manifest"]:
             say(f"{store.shown}: {stage.address}: is not what was recorded; it is not used")
             return {}
-        parts = sorted(done.folder.glob(f"{ADAPTERS}/*/{MANIFEST}"))
-        below = {f"{stage.out}/{ADAPTERS}/{path.parent.name}": path.parent for path in parts}
-        return {stage.out: read_manifest(done.folder)} | {
-            path: read_manifest(folder) for path, folder in below.items()
+        parts = [path.parent for path in done.folder.glob(f"{ADAPTERS}/*/{MANIFEST}")]
+        below = {f"{stage.out}/{ADAPTERS}/{path.name}": read_manifest(path) for path in parts}
+        written = ((stage.metrics, done.texts.metrics), (stage.plots, done.texts.plots))
+        texts = {
+            path: alone(path.rpartition("/")[2], text.encode("utf-8"))
+            for paths, of in written
+            for path, text in zip(paths, of, strict=False)
         }
+        return {stage.out: read_manifest(done.folder), **below, **texts}
 
 
 def read_record(store: Store, fingerprint: str, say: Say) -> dict[str, Any] | None:

@@ -8,13 +8,22 @@ from argparse import Namespace
 from pathlib import Path
 
 from slmcompile.ci.outputs import disarmed, disarmed_error, disarmed_json, write_outputs
+from slmcompile.cli import ci_jobs
 from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 from slmcompile.console.terminal import tell
 
 
 def run(arguments: Namespace) -> int:
     """Does a job; what it says of errors is no command to the runner that sees it pass."""
-    jobs = {"plan": plan, "comment": comment, "authorise": authorise, "drift": drift}
+    jobs = {
+        "plan": plan,
+        "comment": comment,
+        "authorise": authorise,
+        "train": ci_jobs.train,
+        "push": ci_jobs.push,
+        "promote": ci_jobs.promote,
+        "drift": drift,
+    }
     try:
         return jobs[arguments.job](arguments)
     except SlmcompileError as error:

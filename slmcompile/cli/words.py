@@ -363,6 +363,20 @@ def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="of whatever origin; a .zip is searched for proposal.json and not unpacked; with"
         " --post by default what the run of the event has uploaded",
     )
+    comment.add_argument(
+        "--post", action="store_true", help="in the thread of the event's pull request"
+    )
+    text = "say whether the comment of the event approves of a training"
+    authorise = jobs.add_parser("authorise", help=text, description=text)
+    authorise.add_argument(
+        "--against",
+        metavar="REF",
+        default="HEAD",
+        help="the tip of the default branch, whose policy holds; HEAD",
+    )
+    text = "open, edit or close the issue of what is no longer as committed; exit 2 if anything"
+    drift = jobs.add_parser("drift", help=text, description=text)
+    drift.add_argument("--remote", action="store_true", help="ask the default DVC remote too")
     for name, text in (
         ("train", "run what the event's comment approves of, in a tree of its own"),
         ("push", "commit what was trained, state and sign it, and say what came out"),
@@ -379,20 +393,6 @@ def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:
     promote.add_argument("--commit", metavar="REF", default="HEAD", help="the commit; HEAD")
     promote.add_argument("--before", metavar="REF", help="where the branch was; else by content")
     promote.add_argument("--to", metavar="STAGE", default="", help="what a version is given")
-    comment.add_argument(
-        "--post", action="store_true", help="in the thread of the event's pull request"
-    )
-    text = "say whether the comment of the event approves of a training"
-    authorise = jobs.add_parser("authorise", help=text, description=text)
-    authorise.add_argument(
-        "--against",
-        metavar="REF",
-        default="HEAD",
-        help="the tip of the default branch, whose policy holds; HEAD",
-    )
-    text = "open, edit or close the issue of what is no longer as committed; exit 2 if anything"
-    drift = jobs.add_parser("drift", help=text, description=text)
-    drift.add_argument("--remote", action="store_true", help="ask the default DVC remote too")
 
 
 def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -39,7 +39,7 @@ from slmcompile.state.emit import runtime_path
 from slmcompile.state.failure import clear_failure, write_failure
 from slmcompile.state.finished import Finished
 from slmcompile.state.locks import work_lock
-from slmcompile.state.scratch import scratch_folder, work_fingerprint
+from slmcompile.state.scratch import alone, scratch_folder, work_fingerprint
 from slmcompile.state.specs import SPEC_STORE
 from slmcompile.state.state import md5_file
 
@@ -117,7 +117,9 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
         if not path.exists():
             raise MissingError(f"{path}: input {role} is missing", "run the recipe as a whole")
     files = {path: artifact.sha256_file(project.root / path) for path in spec.get("files", ())}
-    read = {role: _alone(path) for role, path in inputs.items() if path.is_file()}
+    read = {
+        role: alone(path.name, path.read_bytes()) for role, path in inputs.items() if path.is_file()
+    }
     fingerprint = work_fingerprint(spec, {**manifests, **read}, files)
     with work_lock(project, fingerprint, progress.say):
         with finished.found(project, kind, fingerprint, progress.say) as done:
@@ -148,12 +150,6 @@ def _execute(project: Project, spec: Mapping[str, Any]) -> dict[str, Any] | None
         # Checkpoints are of no use once the artifact stands.
         shutil.rmtree(scratch, ignore_errors=True)
     return {name: measured[name] for name in _WORK if name in measured}
-
-
-def _alone(path: Path) -> dict[str, Any]:
-    """An input that is a file, in a manifest's form."""
-    entry = {"size": path.stat().st_size, "sha256": artifact.sha256_file(path)}
-    return {"files": {path.name: entry}}
 
 
 def _work(project: Project, spec: Mapping[str, Any], context: Context) -> Mapping[str, Any]:

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any, Literal
 
 from slmcompile.console.errors import CorruptError
-from slmcompile.files.artifact import MANIFEST, read_manifest, verify
+from slmcompile.files.artifact import MANIFEST, MAX_MANIFEST, read_manifest, verify
+from slmcompile.files.safe_read import read_or_none
 from slmcompile.plans.artifacts import ADAPTERS
 from slmcompile.plans.definition import Plan, Stage, of_member
 from slmcompile.plans.kinds import KINDS
@@ -26,6 +27,7 @@ from slmcompile.state.failure import failed_on
 from slmcompile.state.reasons import Cause, Reason, file_reason, spec_reasons
 from slmcompile.state.scratch import (
     FINISHED,
+    alone,
     member_fingerprint,
     scratch_folder,
     work_fingerprint,
@@ -127,6 +129,8 @@ class _Manifests:
         if change.action == "unchanged":
             self._stay.add(out)
             self._how[out] = partial(self._here, out)
+            for path in (*change.stage.metrics, *change.stage.plots):
+                self._how[path] = partial(self._text, path)
         elif change.action == "restore" and md5 is not None:
             self._how[out] = partial(finished.cached_manifest, self._cache, md5)
 
@@ -187,6 +191,10 @@ class _Manifests:
         """Of a part of an output that stays, which has a manifest of its own."""
         stays = any(path.startswith(f"{out}/") for out in self._stay)
         return self._here(path) if stays else None
+
+    def _text(self, path: str) -> dict[str, Any] | None:
+        data = read_or_none(self._project.root, path, MAX_MANIFEST)
+        return None if data is None else alone(path.rpartition("/")[2], data)
 
     def _here(self, out: str) -> dict[str, Any] | None:
         try:

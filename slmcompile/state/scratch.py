@@ -6,6 +6,7 @@ results of other work are never found, let alone continued or taken.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Mapping
@@ -59,6 +60,12 @@ def work_fingerprint(
             "inputs": inputs,
         }
     )
+
+
+def alone(name: str, data: bytes) -> dict[str, Any]:
+    """An input that is a file, in a manifest's form."""
+    entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {"files": {name: entry}}
 
 
 def member_fingerprint(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fake_github import serving
 from tests.forge import Forge
-from tests.projects import command, slmcompile
+from tests.projects import command
 
 PRODUCTION = ("--to", "production")
 
@@ -52,4 +52,4 @@ def test_a_first_version_is_planned_trained_merged_and_tagged(forge: Forge) -> N
     merged = forge.merge(1)
     forge.job("ci", "promote", *PRODUCTION, at=merged)
     command(clone, "git", "fetch", "-q", "--tags", "origin")
-    assert command(clone, "git", "tag").stdout.split() == ["tiny@v0.1.0"]
+    assert command(clone, "git", "tag").stdout.split() == ["tiny@v1.0.0"]
