@@ -105,6 +105,9 @@ class Forge:
         listed = command(self.origin, "git", "for-each-ref", f"refs/slmcompile/pr/{number}").stdout
         return listed.split()[-1]
 
+    def tags(self) -> set[str]:
+        return {*command(self.origin, "git", "tag").stdout.split()}
+
     # Jobs.
 
     def job(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from slmcompile.ci.promoted import Promoted
 from slmcompile.ci.result import Record
 from slmcompile.console.printable import printable
 from slmcompile.metrics import METRICS
@@ -15,6 +16,7 @@ from slmcompile.provenance.statement import Statement
 from slmcompile.report.inert import code
 
 MARKER = "<!-- slmcompile result -->"
+MARKER_OF_MERGE = "<!-- slmcompile versions -->"
 _SHORT = 12
 _MOST_ROWS = 60
 _BRANCH = "refs/heads/"
@@ -46,6 +48,26 @@ class Outcome:
 def refused(what: str) -> str:
     """The comment of an approval that nothing was trained for."""
     return _joined([MARKER, "## slmcompile result", f"❌ Nothing was trained: {_value(what)}"])
+
+
+def promoted(versions: Sequence[Promoted]) -> str:
+    """The comment of a merge that made versions."""
+    parts = [MARKER_OF_MERGE, "## slmcompile versions"]
+    for each in versions:
+        use = f"`slmcompile fetch {each.recipe}@{each.stage or each.version.partition('@')[2]}`"
+        if each.stage:
+            parts.append(f"- {_value(each.version)} is {_value(each.stage)}: {use}")
+        else:
+            parts.append(f"- {_value(each.version)}: {use}. Its stage is for an owner to give.")
+    return _joined(parts)
+
+
+def not_promoted(what: str, mend: str) -> str:
+    """The comment of a merge that made none."""
+    hint = f" Mend: {_value(mend)}" if mend else ""
+    return _joined(
+        [MARKER_OF_MERGE, "## slmcompile versions", f"❌ No version was made: {_value(what)}{hint}"]
+    )
 
 
 def failed(record: Record) -> str:

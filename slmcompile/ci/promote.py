@@ -8,13 +8,14 @@ target's lie. Nothing that lies there is written over. Then the commit is tagged
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.ci.commit import FOLDER, STATEMENT
+from slmcompile.ci.promoted import Promoted
 from slmcompile.ci.reuse import Say, read_record, write_record
 from slmcompile.ci.store import MAIN, Store
 from slmcompile.ci.tree import tree
@@ -31,42 +32,20 @@ from slmcompile.provenance.envelope import open_sealed
 from slmcompile.provenance.statement import StageResult, Statement
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import Cache
-from slmcompile.versions.history import History
 from slmcompile.versions.publish import promote as give_stage
 from slmcompile.versions.publish import register, shared_history
 
-
-@dataclass(frozen=True)
-class Promoted:
-    """A recipe that became a version.
-
-    Attributes:
-        recipe: its name.
-        version: as people write it, ``R@v1.2.0``.
-        stage: that it was given; empty where an owner has to give it.
-        number: of the pull request that it was trained for.
-    """
-
-    recipe: str
-    version: str
-    stage: str
-    number: int | None
+ORIGIN = "origin"
 
 
 def promote(
-    project: Project,
-    target: Revision,
-    before: Revision | None,
-    trusted: Sequence[bytes],
-    stage: str,
-    say: Say,
+    project: Project, target: Revision, trusted: Sequence[bytes], stage: str, say: Say
 ) -> tuple[Promoted, ...]:
-    """Promotes every recipe whose statement a commit of the target brought.
+    """Promotes every recipe whose statement, at a commit of the target, is no version yet.
 
     Args:
         project: of the repository.
         target: the commit.
-        before: the target's commit before it; None takes every statement that there is.
         trusted: public keys, one of which must have signed; none where nothing is signed.
         stage: what a version is given, ``production``; a recipe's first version is not.
         say: told what goes on.
@@ -80,10 +59,10 @@ def promote(
     stated = {
         name: _opened(data, name, trusted)
         for name, data in _statements(target).items()
-        if before is None or _statements(before).get(name) != data
+        if not _is_newest(project, name, data)
     }
     if not stated:
-        say("no statement came with this commit: nothing to promote")
+        say("no statement is new: nothing to promote")
         return ()
     with _planned(project, target, tuple(stated)) as (made, plans):
         for name, statement in stated.items():
@@ -91,6 +70,12 @@ def promote(
         for statement in stated.values():
             _copy(made, statement, say)
     return tuple(_tagged(project, target, each, stage, say) for each in stated.values())
+
+
+def _is_newest(project: Project, recipe: str, data: bytes) -> bool:
+    """Whether a statement is that of a recipe's newest version, whatever became of it since."""
+    newest = shared_history(project, recipe, ORIGIN).versions[-1:]
+    return bool(newest) and newest[0].statement == hashlib.sha256(data).hexdigest()
 
 
 def _statements(at: Revision) -> dict[str, bytes]:
@@ -196,11 +181,10 @@ def _verified(made: Project, each: StageResult, store: Store) -> str:
 def _tagged(
     project: Project, target: Revision, statement: Statement, stage: str, say: Say
 ) -> Promoted:
-    history: History = shared_history(project, statement.recipe, "origin")
-    version = register(project, statement.recipe, target.commit)
-    first = not history.versions
+    first = not shared_history(project, statement.recipe, ORIGIN).versions
+    version = register(project, statement.recipe, target.commit, remote=ORIGIN)
     if stage and not first:
-        give_stage(project, statement.recipe, str(version.number), stage)
+        give_stage(project, statement.recipe, str(version.number), stage, remote=ORIGIN)
     elif stage:
         say(
             f"{statement.recipe}: its first version; `slmcompile promote {statement.recipe}"

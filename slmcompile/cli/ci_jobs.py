@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmcompile.ci.outputs import disarmed, write_outputs
-from slmcompile.console.errors import Exit, UsageError
+from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 
 if TYPE_CHECKING:
     from slmcompile.ci.job import Job
@@ -47,6 +47,7 @@ def push(arguments: Namespace) -> int:
 
 def promote(arguments: Namespace) -> int:
     """Makes versions of what a commit of the default branch brought, and trains nothing."""
+    from slmcompile.ci import outcome
     from slmcompile.ci.promote import promote as run
     from slmcompile.files.revision import resolve
     from slmcompile.provenance.keys import trusted_keys
@@ -54,12 +55,29 @@ def promote(arguments: Namespace) -> int:
 
     project = find_project()
     target = resolve(project.root, arguments.commit)
-    before = resolve(project.root, arguments.before) if arguments.before else None
     trusted = tuple(trusted_keys(project, target.commit).values())
-    for each in run(project, target, before, trusted, arguments.to, _say):
-        stage = f" is {each.stage}" if each.stage else ""
-        print(f"{each.version}{stage}")
+    try:
+        done = run(project, target, trusted, arguments.to, _say)
+    except SlmcompileError as error:
+        _tell_merged(target.commit, outcome.not_promoted(error.what, error.mend))
+        raise
+    for each in done:
+        print(f"{each.version} is {each.stage}" if each.stage else each.version)
+    if done:
+        _tell_merged(target.commit, outcome.promoted(done))
     return Exit.DONE
+
+
+def _tell_merged(commit: str, body: str) -> None:
+    """Says it in the thread of the pull request whose merge made a commit, if one did."""
+    from slmcompile.ci.connect import connect
+    from slmcompile.ci.posting import say
+
+    if os.environ.get("GITHUB_TOKEN"):
+        host = connect(os.environ)
+        found = host.merged_pull_request(commit)
+        if found is not None:
+            say(host, found.number, body)
 
 
 @contextmanager

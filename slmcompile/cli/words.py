@@ -391,8 +391,12 @@ def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:
     text = "make versions of what a commit of the default branch brought; train nothing"
     promote = jobs.add_parser("promote", help=text, description=text)
     promote.add_argument("--commit", metavar="REF", default="HEAD", help="the commit; HEAD")
-    promote.add_argument("--before", metavar="REF", help="where the branch was; else by content")
-    promote.add_argument("--to", metavar="STAGE", default="", help="what a version is given")
+    promote.add_argument(
+        "--to",
+        metavar="STAGE",
+        default="production",
+        help="what a version behind the first one is given; production",
+    )
 
 
 def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:

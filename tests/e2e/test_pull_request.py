@@ -14,9 +14,7 @@ import pytest
 
 from tests.fake_github import serving
 from tests.forge import Forge
-from tests.projects import command
-
-PRODUCTION = ("--to", "production")
+from tests.projects import command, slmcompile
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +48,62 @@ def test_a_first_version_is_planned_trained_merged_and_tagged(forge: Forge) -> N
     statement = json.loads((clone / "pipelines/tiny/statement.json").read_text())
     assert statement["payloadType"] == "application/vnd.in-toto+json"
     merged = forge.merge(1)
-    forge.job("ci", "promote", *PRODUCTION, at=merged)
-    command(clone, "git", "fetch", "-q", "--tags", "origin")
-    assert command(clone, "git", "tag").stdout.split() == ["tiny@v1.0.0"]
+    forge.job("ci", "promote", at=merged)
+    assert forge.tags() == {"tiny@v1.0.0"}
+    assert "`slmcompile fetch tiny@v1.0.0`" in forge.fake.thread(1)[-1]
+    # Who wants it in production says so, once; later versions go there when they are merged.
+    slmcompile(clone, "promote", "tiny", "--to", "production")
+    assert forge.tags() == {"tiny@v1.0.0", "tiny#production#1"}
+    # Nothing is new at another commit of the target.
+    forge.job("ci", "promote", at=merged)
+    assert len(forge.tags()) == 2
+
+
+def test_a_fork_misses_a_bar_trains_again_and_goes_to_production(forge: Forge) -> None:
+    clone = forge.contributor("fork")
+    forge.edit(clone, "learns nothing", tiny=with_gate(clone, 0.5, learning_rate="1e-12"))
+    forge.open(2, clone, fork=True)
+    forge.plan(2)
+    first = forge.approve(2)
+    told = forge.train(first, code=3)
+    assert told["code"] == "3"
+    result = forge.push(first, told, code=3)
+    assert "bars are missed" in result
+    assert "exact&#95;match of cpu-fp32" in result
+    # A push voids what was approved, before and behind the training.
+    forge.edit(clone, "learns", tiny=with_gate(clone, 0.6, learning_rate="4e-3"))
+    forge.open(2, clone, fork=True)
+    stale = forge.comment_event(first)
+    forge.job("ci", "authorise", event=stale, code=4)
+    forge.job("ci", "train", event=stale, code=4)
+    forge.job("ci", "push", "--record", told["record"], event=stale, code=4)
+    forge.plan(2)
+    said = forge.approve(2)
+    told = forge.train(said)
+    result = forge.push(said, told)
+    assert "every bar met" in result
+    assert "In brackets: the target" in result
+    assert f"git pull ORIGIN {forge.result_ref(2)}" in result
+    forge.take_over(2, clone, fork=True)
+    merged = forge.merge(2)
+    done = forge.job("ci", "promote", at=merged)
+    assert "tiny@v1.1.0 is production" in done.stdout
+    assert "tiny#production#2" in forge.tags()
+
+
+def test_a_machine_that_never_trained_has_what_is_in_production(forge: Forge) -> None:
+    elsewhere = forge.contributor("elsewhere")
+    slmcompile(elsewhere, "fetch", "tiny@production")
+    (folder,) = (elsewhere / "fetched").iterdir()
+    assert folder.name == "tiny-v1.1.0"
+    shown = slmcompile(elsewhere, "versions", "tiny").stdout
+    assert "production" in shown
+    slmcompile(elsewhere, "rollback", "tiny")
+    assert "tiny#production#3" in forge.tags()
+    slmcompile(elsewhere, "fetch", "tiny@production")
+    assert {path.name for path in (elsewhere / "fetched").iterdir()} == {
+        "tiny-v1.0.0",
+        "tiny-v1.1.0",
+    }
+    shown = command(elsewhere, "gto", "show", "tiny").stdout
+    assert "v1.1.0" in shown
