@@ -6,7 +6,7 @@ Knows no hashes of packages: an installed one does not say what archive it came 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
@@ -26,14 +26,23 @@ _FROM_FOLDER = """\
 """
 
 
-def own_lock() -> str:
+def own_lock(needed: Collection[str] = ()) -> str:
     """A requirements file.
+
+    Args:
+        needed: extras that have to be in it; others are where all of them is installed.
 
     Raises:
         MissingError: something that slmcompile needs is not installed (exit 69).
     """
     tool = _installed(_TOOL)
-    extras = tuple(sorted(_whole_extras(tool)))
+    whole = set(_whole_extras(tool))
+    if lacking := sorted({*needed} - whole):
+        named = f"{_TOOL}[{','.join(lacking)}]"
+        raise MissingError(
+            f"{named} is not installed, which the jobs need", f"pip install '{named}'"
+        )
+    extras = tuple(sorted(whole))
     found = _needed(extras)
     named = f"{_TOOL}[{','.join(extras)}]" if extras else _TOOL
     origin = json.loads(tool.read_text("direct_url.json") or "{}")

@@ -14,7 +14,9 @@ from slmcompile.console.errors import UsageError
 LOCK = "requirements-slmcompile.txt"
 """What the jobs of a project install: exact versions, in the target's tip."""
 FROM_LOCK = f"-r {LOCK}"
-FROM_CHECKOUT = "-c constraints.txt ."
+EXTRAS = ("attest", "github")
+"""Of slmcompile, what jobs on GitHub need of it: to sign, and to ask the host."""
+FROM_CHECKOUT = f"-c constraints.txt '.[{','.join(EXTRAS)}]'"
 """In the repository of slmcompile itself."""
 
 _TEMPLATES = Path(__file__).parent / "workflows"

@@ -62,6 +62,7 @@ def hosting(root: Path, host: str) -> Hosting:
         UsageError: a file of that name is there and is another, or the project lies below the top
             of its repository, where a host looks for no workflows (exit 64).
         RefusedError: something on the way to a file is a link (exit 77).
+        MissingError: what the jobs need is not installed, so its version is unknown (exit 69).
     """
     if in_git(root) and (not root.is_dir() or prefix(root)):
         raise UsageError(
@@ -72,7 +73,7 @@ def hosting(root: Path, host: str) -> Hosting:
     github = host == "github"
     texts = workflow_files.github(branch) if github else workflow_files.gitlab()
     if read_regular(root, workflow_files.LOCK, workflow_files.LOCK, _LARGEST) is None:
-        texts[workflow_files.LOCK] = own_lock()
+        texts[workflow_files.LOCK] = own_lock(workflow_files.EXTRAS if github else ())
     to_set = (
         workflow_files.to_set_on_github(branch) if github else workflow_files.to_set_on_gitlab()
     )

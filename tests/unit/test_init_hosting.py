@@ -12,9 +12,9 @@ import yaml
 from packaging.requirements import Requirement
 
 from slmcompile.ci.own_lock import own_lock
-from slmcompile.ci.workflow_files import LOCK, github, gitlab
+from slmcompile.ci.workflow_files import EXTRAS, LOCK, github, gitlab
 from slmcompile.cli.main import main
-from slmcompile.console.errors import Exit
+from slmcompile.console.errors import Exit, MissingError
 from tests.own_files import FILES
 
 PLAN = ".github/workflows/plan.yml"
@@ -32,7 +32,7 @@ def files(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def lock() -> str:
-    return own_lock()
+    return own_lock(EXTRAS)
 
 
 def test_a_new_project_has_workflows_a_lock_and_what_to_set_in_its_readme(
@@ -113,11 +113,13 @@ def test_the_lock_holds_what_is_installed_exactly_and_nothing_of_developers(lock
     lines = [line for line in lock.splitlines() if not line.startswith("#")]
     needs = [Requirement(line) for line in lines]
     assert needs[0].name == "slmcompile"
+    assert {*EXTRAS} <= needs[0].extras
+    assert not needs[0].extras & {"dev", "test"}
     assert [str(need.specifier) for need in needs[1:]] == [
         f"=={version(need.name).partition('+')[0]}" for need in needs[1:]
     ]
     names = {need.name for need in needs}
-    assert {"torch", "dvc", "hydra-core", "pyyaml"} <= names
+    assert {"torch", "dvc", "hydra-core", "pyyaml", "cryptography", "pygithub"} <= names
     assert not names & {"pytest", "mypy", "ruff", "zizmor", "hypothesis"}
 
 
@@ -130,3 +132,9 @@ def test_the_lock_lacks_nothing_that_one_of_its_packages_needs(lock: str) -> Non
             below = Requirement(text)
             if below.marker is None or below.marker.evaluate({"extra": ""}):
                 assert re.sub(r"[-_.]+", "-", below.name).lower() in names
+
+
+def test_a_lock_without_what_the_jobs_need_is_not_made() -> None:
+    with pytest.raises(MissingError, match=r"slmcompile\[unheard-of\] is not installed") as raised:
+        own_lock(["unheard-of"])
+    assert raised.value.mend == "pip install 'slmcompile[unheard-of]'"
