@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 
 from slmcompile.ci.proposal import read
 from slmcompile.ci.workflow_files import FROM_CHECKOUT, github, gitlab, to_set_on_github
+from slmcompile.cli.words import arguments_of
 from slmcompile.console.errors import UsageError
 from tests.projects import command, commit, make_repository, slmcompile
 
@@ -175,6 +177,19 @@ def test_a_script_is_given_hashes_tokens_and_secrets_alone(job: str, step: dict[
     values = [str(value) for value in step.get("env", {}).values()]
     told = {re.fullmatch(r"\$\{\{ (.*) \}\}", value)[1] for value in values}
     assert not {value for value in told if not value.startswith("secrets.")} - SAID_BY_THE_HOST
+
+
+@pytest.mark.parametrize(
+    ("job", "script"),
+    [(job, step["run"]) for job, step in RUN if '/slmcompile"' in step["run"]],
+)
+def test_a_job_calls_the_command_of_its_name_as_the_command_line_takes_it(
+    job: str, script: str
+) -> None:
+    called = [word.replace("$HEAD", "a" * 40) for word in shlex.split(script)]
+    assert called[0] == "$RUNNER_TEMP/tool/bin/slmcompile"
+    arguments = arguments_of(called[1:])
+    assert (arguments.command, arguments.job) == ("ci", job)
 
 
 @pytest.mark.parametrize("text", TEXTS)
