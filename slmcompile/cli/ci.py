@@ -19,6 +19,7 @@ def run(arguments: Namespace) -> int:
         "plan": plan,
         "comment": comment,
         "authorise": authorise,
+        "answer": ci_jobs.answer,
         "train": ci_jobs.train,
         "push": ci_jobs.push,
         "promote": ci_jobs.promote,

@@ -15,6 +15,7 @@ from slmcompile.ci.outputs import disarmed, write_outputs
 from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 
 if TYPE_CHECKING:
+    from slmcompile.ci.authorise import Asked
     from slmcompile.ci.job import Job
 
 _REFUSED, _CODE = "SLMCOMPILE_REFUSED", "SLMCOMPILE_CODE"
@@ -31,6 +32,17 @@ def train(arguments: Namespace) -> int:
     return done.record.code
 
 
+def answer(_: Namespace) -> int:
+    """Says why nothing is trained, in one line that proves nothing."""
+    from slmcompile.ci import outcome
+    from slmcompile.ci.connect import connect
+    from slmcompile.ci.posting import say
+
+    number = _asked().number
+    say(connect(os.environ), number, outcome.refused(os.environ.get(_REFUSED) or "no reason told"))
+    return Exit.DONE
+
+
 def push(arguments: Namespace) -> int:
     """Commits what was trained, and says in the thread what came out, also where nothing did."""
     from slmcompile.ci.push import push as run
@@ -38,8 +50,7 @@ def push(arguments: Namespace) -> int:
 
     with _job(arguments) as job:
         if not arguments.record:
-            what = os.environ.get(_REFUSED) or f"the training ended with {os.environ.get(_CODE)}"
-            refuse(job, what)
+            refuse(job, f"the training ended with {os.environ.get(_CODE) or 'no result'}")
             return Exit.DONE
         key = os.environ.get(_KEY, "").encode() or None
         return run(job, arguments.record, key)
@@ -82,21 +93,28 @@ def _tell_merged(commit: str, body: str) -> None:
 
 @contextmanager
 def _job(arguments: Namespace) -> Iterator[Job]:
-    from slmcompile.ci.authorise import asked
     from slmcompile.ci.connect import connect
-    from slmcompile.ci.event import read_event
     from slmcompile.ci.job import Job
     from slmcompile.files.revision import resolve
     from slmcompile.recipe.project import find_project
 
-    ask = asked(read_event(os.environ, "issue_comment"))
-    if ask is None:
-        raise UsageError("the event's comment asks for nothing", "comment as the plan says")
+    ask = _asked()
     project = find_project()
     target = resolve(project.root, arguments.against)
     with tempfile.TemporaryDirectory(prefix="slmcompile-ci-") as own:
         folder = Path(arguments.workspace or own)
         yield Job(project, connect(os.environ), ask, target, folder, os.environ, _say)
+
+
+def _asked() -> Asked:
+    """What the event's comment asks for."""
+    from slmcompile.ci.authorise import asked
+    from slmcompile.ci.event import read_event
+
+    ask = asked(read_event(os.environ, "issue_comment"))
+    if ask is None:
+        raise UsageError("the event's comment asks for nothing", "comment as the plan says")
+    return ask
 
 
 def _say(text: str) -> None:

@@ -377,6 +377,8 @@ def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:
     text = "open, edit or close the issue of what is no longer as committed; exit 2 if anything"
     drift = jobs.add_parser("drift", help=text, description=text)
     drift.add_argument("--remote", action="store_true", help="ask the default DVC remote too")
+    text = "say in the event's thread why a comment approves of nothing ($SLMCOMPILE_REFUSED)"
+    jobs.add_parser("answer", help=text, description=text)
     for name, text in (
         ("train", "run what the event's comment approves of, in a tree of its own"),
         ("push", "commit what was trained, state and sign it, and say what came out"),

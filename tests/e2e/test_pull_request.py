@@ -94,16 +94,12 @@ def test_a_fork_misses_a_bar_trains_again_and_goes_to_production(forge: Forge) -
 def test_a_machine_that_never_trained_has_what_is_in_production(forge: Forge) -> None:
     elsewhere = forge.contributor("elsewhere")
     slmcompile(elsewhere, "fetch", "tiny@production")
-    (folder,) = (elsewhere / "fetched").iterdir()
-    assert folder.name == "tiny-v1.1.0"
+    assert (elsewhere / "fetched/tiny-v1.1.0").is_dir()
     shown = slmcompile(elsewhere, "versions", "tiny").stdout
     assert "production" in shown
     slmcompile(elsewhere, "rollback", "tiny")
     assert "tiny#production#3" in forge.tags()
     slmcompile(elsewhere, "fetch", "tiny@production")
-    assert {path.name for path in (elsewhere / "fetched").iterdir()} == {
-        "tiny-v1.0.0",
-        "tiny-v1.1.0",
-    }
+    assert (elsewhere / "fetched/tiny-v1.0.0").is_dir()
     shown = command(elsewhere, "gto", "show", "tiny").stdout
     assert "v1.1.0" in shown

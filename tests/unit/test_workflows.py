@@ -71,7 +71,7 @@ def test_this_repositorys_workflows_are_those_of_the_templates() -> None:
 
 def test_there_is_a_job_for_each_row() -> None:
     assert set(JOBS) == set(TABLE)
-    assert len(TABLE) == 7
+    assert len(TABLE) == 8
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -223,12 +223,17 @@ ASKED = "needs.authorise.outputs.asked == 'true'"
 REFUSED = "needs.authorise.outputs.refused != ''"
 
 
-def test_push_follows_what_was_asked_for_even_where_it_failed_or_was_refused() -> None:
+NOT_REFUSED = "needs.authorise.outputs.refused == ''"
+
+
+def test_push_follows_what_was_approved_even_where_it_failed() -> None:
     push, train = JOBS["push"][0], JOBS["train"][0]
     assert push["needs"] == ["authorise", "train"]
-    assert push["if"] == f"${{{{ !cancelled() && ({ASKED} || {REFUSED}) }}}}"
+    assert push["if"] == f"${{{{ !cancelled() && {ASKED} && {NOT_REFUSED} }}}}"
+    # A refusal is answered where nothing can be taken.
+    assert JOBS["answer"][0]["if"] == f"${{{{ !cancelled() && {REFUSED} }}}}"
     assert train["needs"] == "authorise"
-    assert train["if"] == f"{ASKED} && needs.authorise.outputs.refused == ''"
+    assert train["if"] == f"{ASKED} && {NOT_REFUSED}"
 
 
 def test_what_is_handed_on_is_a_jobs_output_and_no_artifact() -> None:
