@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from slmcompile.ci.approval import command
 from slmcompile.ci.proposal import (
     CodeEntry,
+    Forecast,
     KeyEntry,
     Problem,
     Proposal,
@@ -22,6 +23,7 @@ from slmcompile.ci.proposal import (
 from slmcompile.console.printable import printable
 from slmcompile.plans.kinds import KINDS
 from slmcompile.report.inert import code
+from slmcompile.report.text import duration
 
 MARKER = "<!-- slmcompile plan -->"
 """First line of the comment, by which it is found again; its author has to be looked at as well."""
@@ -64,6 +66,11 @@ def comment(proposal: Proposal, largest: int = LARGEST) -> str:
         left_out += more
         room -= sum(map(len, text))
     parts += _end(proposal, left_out)
+    text, more = _fitted("What it may take", [_forecast(each) for each in proposal.forecast], room)
+    parts += text
+    room -= sum(map(len, text))
+    if more:
+        parts.append(f"{more} more recipes do not fit in here.")
     # What the plan's machine found is not what is approved of, so it may be cut.
     text, more = _fitted("Checks, as the machine of the plan found them", _judged(proposal), room)
     parts += text
@@ -135,6 +142,25 @@ def _warned(proposal: Proposal) -> list[str]:
 def _file(each: CodeEntry) -> str:
     news = "**changed**" if each.changed else "as at the base"
     return f"{_value(each.path)}, {news}, SHA-256 <code>{each.sha256}</code>"
+
+
+def _forecast(each: Forecast) -> str:
+    """What is known of a recipe's cost, which is no part of what is approved."""
+    of = f"- <code>{each.recipe}</code>:"
+    if each.stated:
+        return f"{of} trained already: it brings the statement of this very work."
+    left = each.stages - each.finished
+    if each.finished:
+        said = [f"{left} of {each.stages} stages to run; the others are finished at the target"]
+    else:
+        said = [f"at most {each.stages} stages to run; none is known to be finished"]
+    if each.tokens is not None:
+        said.append(f"{each.tokens:,} tokens to train on")
+    if each.memory is not None:
+        said.append(f"at most {each.memory / 1e9:.1f} GB of memory")
+    if each.seconds is not None:
+        said.append(f"the target's training took {duration(each.seconds)}")
+    return f"{of} {'; '.join(said)}."
 
 
 def _judged(proposal: Proposal) -> list[str]:

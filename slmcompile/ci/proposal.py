@@ -137,6 +137,32 @@ class Judged:
     code: Annotated[int, Field(ge=0, le=143)]
 
 
+_Amount = Annotated[int, Field(ge=0, lt=1 << 62)]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the training of a recipe may take, by what the target has published.
+
+    Attributes:
+        recipe: its name.
+        stages: how many differ.
+        finished: those of them whose work is finished at the target.
+        stated: whether the head brings the statement of this very work: it was trained.
+        seconds: how long the training of the target's recipe took.
+        tokens: that it would train on, where that is known.
+        memory: bytes at the most, where that is known.
+    """
+
+    recipe: Identifier
+    stages: _Amount
+    finished: _Amount
+    stated: bool = False
+    seconds: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    tokens: _Amount | None = None
+    memory: _Amount | None = None
+
+
 @dataclass(frozen=True)
 class Proposal:
     """What a pull request would change.
@@ -150,6 +176,7 @@ class Proposal:
         refused: what else it changes that keeps it from being trained.
         policy: the commit whose policy it was judged by. Not in the digest.
         judged: what checks refute or warn of. Not in the digest, as machines differ.
+        forecast: what it may take. Not in the digest, as the target goes on.
     """
 
     tool: _Version
@@ -160,12 +187,13 @@ class Proposal:
     refused: Annotated[tuple[Problem, ...], Field(max_length=200)]
     policy: Commit
     judged: Annotated[tuple[Judged, ...], Field(max_length=2000)] = ()
+    forecast: Annotated[tuple[Forecast, ...], Field(max_length=MOST_RECIPES)] = ()
 
     @property
     def digest(self) -> str:
         """SHA-256 of all that an approver says yes to."""
         content = asdict(self)
-        for beside in ("policy", "judged"):
+        for beside in ("policy", "judged", "forecast"):
             del content[beside]
         return digest({"format_version": FORMAT_VERSION, **content})
 

@@ -17,6 +17,7 @@ from slmcompile.checks.judge import judge_all, sentence
 from slmcompile.ci.proposal import (
     MOST_RECIPES,
     CodeEntry,
+    Forecast,
     Judged,
     KeyEntry,
     Problem,
@@ -24,12 +25,15 @@ from slmcompile.ci.proposal import (
     RecipeEntry,
     StageEntry,
 )
+from slmcompile.ci.published import Published
 from slmcompile.ci.touched import refused
 from slmcompile.console.errors import RefusedError, SlmcompileError
 from slmcompile.console.printable import printable, shortened
+from slmcompile.estimate.time import cost_of
 from slmcompile.explain.at_revision import TreeAt, tree_at
 from slmcompile.explain.diff import Difference, KeyDifference, StageDifference, compare, side_of
 from slmcompile.explain.executed import executed
+from slmcompile.facts.context import CheckContext
 from slmcompile.facts.gather import contexts_of
 from slmcompile.files.revision import Revision, merge_base
 from slmcompile.plans.canonical import digest
@@ -75,6 +79,8 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
         before = {name: _side(tree, name) for name in tree.recipes}
     entries: list[RecipeEntry] = []
     judged: list[Judged] = []
+    forecast: list[Forecast] = []
+    published = Published(project, target)
     plans: list[Plan] = []
     with tree_at(project, head, policy=target, lends=False) as tree:
         names = sorted(before.keys() | {*tree.recipes})
@@ -88,7 +94,9 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
             entry = _entry(name, before.get(name, _NOT_THERE), now)
             if entry and now.plan:
                 happening = changes(tree.project, now.plan)
-                judged += _judged(tree.project, now.plan, happening)
+                contexts = contexts_of(tree.project, now.plan, happening)
+                judged += _judged(now.plan, contexts)
+                forecast.append(_forecast(published, head, now.plan, entry, contexts, happening))
                 code = _code(before.get(name, _NOT_THERE).plan, now.plan, happening)
                 entry = replace(entry, executes=tuple(code))
             entries += [entry] if entry else []
@@ -101,6 +109,7 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
         refused=refused(base, head, plans) if entries else (),
         policy=target.commit,
         judged=tuple(judged),
+        forecast=tuple(forecast),
     )
 
 
@@ -114,9 +123,31 @@ def _side(tree: TreeAt, name: str) -> _Side:
         return _Side(None, problem, tree.made_of(name))
 
 
-def _judged(project: Project, plan: Plan, happening: tuple[Change, ...]) -> Iterator[Judged]:
+def _forecast(
+    published: Published,
+    head: Revision,
+    plan: Plan,
+    entry: RecipeEntry,
+    contexts: Mapping[str, CheckContext],
+    happening: Sequence[Change],
+) -> Forecast:
+    """What it may take, by what the target has published."""
+    differ = [stage for stage in entry.stages if stage.new is not None]
+    cost = cost_of(tuple(contexts.values()), happening)
+    return Forecast(
+        plan.recipe,
+        stages=len(differ),
+        finished=sum(stage.new in published.finished for stage in differ),
+        stated=published.states(head, plan.recipe, plan.fingerprints()),
+        seconds=published.seconds(plan.recipe),
+        tokens=cost.tokens,
+        memory=int(cost.memory.high) if cost.memory else None,
+    )
+
+
+def _judged(plan: Plan, contexts: Mapping[str, CheckContext]) -> Iterator[Judged]:
     """What the checks refute or warn of, while the files are there."""
-    for finding in judge_all(contexts_of(project, plan, happening)):
+    for finding in judge_all(contexts):
         if finding.verdict.outcome == "refuted":
             yield Judged(
                 plan.recipe,

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from slmcompile.ci.outputs import disarmed
 from slmcompile.ci.result import RecipeResult
+from slmcompile.console.errors import Exit, UsageError
 from slmcompile.console.printable import printable, shortened
 from slmcompile.machine.process import python_module, signal_on_parent_death
 from slmcompile.recipe.project import Project
@@ -27,8 +30,30 @@ _KEPT = (
     *("HF_HOME", "HF_ENDPOINT", "HF_TOKEN", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
+MOST_HOURS = "SLMCOMPILE_MOST_HOURS"
+"""Variable of the job: hours that the run of a recipe may take."""
+
+_MOST = 10_000.0
 _LONGEST = 500
 _LAST = 200
+
+
+def most_seconds(environ: Mapping[str, str]) -> float | None:
+    """What a command may take; None where nobody has set it.
+
+    Raises:
+        UsageError: it is no number of hours (exit 64).
+    """
+    text = environ.get(MOST_HOURS, "")
+    if not text:
+        return None
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0
+    if not 0 < hours <= _MOST:
+        raise UsageError(f"{MOST_HOURS}={line(text)}: no number of hours", "set 6 for six hours")
+    return hours * 3600
 
 
 def call(
@@ -55,11 +80,24 @@ def call(
         preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),  # noqa: PLW1509
     )
     assert running.stdout is not None  # noqa: S101
+    most = most_seconds(environ)
+    late = threading.Timer(most or threading.TIMEOUT_MAX, running.terminate)
+    late.daemon = True
+    late.start()
+    began = time.monotonic()
     told: deque[str] = deque(maxlen=_LAST)
     for said in running.stdout:
         told.append(said.rstrip())
         print(disarmed(told[-1]), flush=True)
     code = running.wait()
+    late.cancel()
+    if code and most and time.monotonic() - began >= most:
+        return RecipeResult(
+            recipe,
+            int(Exit.REFUSED),
+            f"took more than the {environ[MOST_HOURS]} hours that a run may take",
+            f"train less, or have an owner raise {MOST_HOURS}",
+        )
     if code == 0:
         return RecipeResult(recipe, 0)
     what, mend = _error(told)

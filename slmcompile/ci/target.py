@@ -19,9 +19,16 @@ from slmcompile.ci.store import MAIN, Store
 from slmcompile.ci.tree import tree
 from slmcompile.console.errors import Exit
 from slmcompile.data.normalise import normalised
-from slmcompile.data.store import read_split, split_file
-from slmcompile.files.artifact import appearing, sha256_file, write_json
+from slmcompile.data.store import read_split, split_file, write_split
+from slmcompile.files.artifact import (
+    appearing,
+    read_manifest,
+    replacing,
+    sha256_file,
+    write_json,
+)
 from slmcompile.files.revision import Revision
+from slmcompile.files.second_name import link_or_copy
 from slmcompile.plans.artifacts import TUNED
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
@@ -29,6 +36,9 @@ from slmcompile.recipe.schema import Gate
 from slmcompile.scoring.gates import judge
 from slmcompile.stages.scores import read_comparisons, read_metrics
 from slmcompile.state.finished import link
+
+_LEAST = 20
+"""Test rows of the target that have to be left for its bars to be held on them."""
 
 _BESIDE = "beside"
 """Pipeline, in the target's tree, of what is measured of another model."""
@@ -84,37 +94,58 @@ def held(
     """
     name = plan.recipe
     before = of.plans.get(name)
-    if before is None:
+    if before is None or not any(_bars(before)):
         return RecipeResult(name, 0)
     if _same_measure(before, plan):
         return _said(name, _judged(before, _scored(made, plan)))
     ended = call(of.project, ("run", name, "--select", "+data"), name, environ)
     if ended.code:
         return ended
-    leaked = _leaked(of.project, before, made, plan)
-    if leaked:
-        return RecipeResult(
-            name,
-            int(Exit.BAD_DATA),
-            f"{leaked} rows that are trained on are test rows of the target's {name}",
-            "take them out of what is trained on",
-        )
-    if not any(_bars(before)):
-        return RecipeResult(name, 0)
-    if before.members or plan.members:
-        return RecipeResult(
-            name,
-            int(Exit.REFUSED),
-            "test rows or measuring of several adapters differ from the target's",
-            "change rows and recipes in two pull requests",
-        )
-    if _same_rows(of.project, before, made, plan) and _same_asking(before, plan):
+    rows = _rows(before)
+    if _same_rows(of.project, rows, made, _rows(plan)) and _same_asking(before, plan):
         return _said(name, _judged(before, _scored(made, plan)))
-    say(f"{name}: not comparable: its bars are held on the target's test rows")
+    asked = {}
+    for role, path in rows.items():
+        trained = made.root / _rows(plan).get(role, path)
+        asked[role] = f"outputs/{_BESIDE}/{role}"
+        kept, every = _untrained(of.project.root / path, trained, of.project.root / asked[role])
+        if kept < min(_LEAST, every):
+            return RecipeResult(
+                name,
+                int(Exit.BAD_DATA),
+                f"{every - kept} of the target's {every} test rows are trained on",
+                "keep test rows apart: a source of their own, or a split by a column",
+            )
+        say(f"{name}: not comparable: held on {kept} of the target's {every} test rows")
     beside = of.project.root / "outputs" / _BESIDE / "score"
-    return _measured(of.project, before, made, plan, environ) or _said(
-        name, _judged(before, beside)
-    )
+    wrong = _measured(of.project, before, made, plan, asked, environ)
+    return wrong or _said(name, _judged(before, beside))
+
+
+def _rows(plan: Plan) -> dict[str, str]:
+    """Folders of rows by the role that they have where answers are scored."""
+    inputs = plan.stage("score").inputs
+    return {role: path for role, path in inputs.items() if role.partition("--")[0] == "data"}
+
+
+def _untrained(rows: Path, trained: Path, to: Path) -> tuple[int, int]:
+    """Writes rows whose test rows are those that another model was not trained on.
+
+    Prompts are told apart as the leak check does. Returns how many there are, and of how many.
+    """
+    known: set[str] = set()
+    if split_file(trained, "train").is_file():
+        known = {normalised(row.prompt) for row in read_split(trained, "train")}
+    every = read_split(rows, "test")
+    kept = [row for row in every if normalised(row.prompt) not in known]
+    manifest = read_manifest(rows)
+    with replacing(to, "data", manifest["info"], manifest.get("fingerprint")) as out:
+        for name in manifest["files"]:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(str(rows / name), out / name)
+        split_file(out, "test").unlink()
+        write_split(out, "test", kept)
+    return len(kept), len(every)
 
 
 def _scored(made: Project, plan: Plan) -> Path:
@@ -154,55 +185,59 @@ def _of_bars(plan: Plan) -> Iterator[str]:
             yield stage.name
 
 
-def _same_rows(there: Project, before: Plan, made: Project, now: Plan) -> bool:
-    old, new = _rows(there, before), _rows(made, now)
-    return sha256_file(split_file(old, "test")) == sha256_file(split_file(new, "test"))
+def _same_rows(
+    there: Project, old: Mapping[str, str], made: Project, new: Mapping[str, str]
+) -> bool:
+    def tests(project: Project, rows: Mapping[str, str]) -> dict[str, str]:
+        folders = {role: split_file(project.root / path, "test") for role, path in rows.items()}
+        return {role: sha256_file(path) for role, path in folders.items() if path.is_file()}
 
-
-def _rows(project: Project, plan: Plan) -> Path:
-    return project.root / plan.stage("data").out
-
-
-def _leaked(there: Project, before: Plan, made: Project, now: Plan) -> int:
-    """Test rows of the target among the rows that were trained on, read as the leak check does."""
-    if before.members or now.members:
-        return 0
-    tested = {normalised(row.prompt) for row in read_split(_rows(there, before), "test")}
-    trained = read_split(_rows(made, now), "train")
-    return sum(normalised(row.prompt) in tested for row in trained if row.counted)
+    return tests(there, old) == tests(made, new)
 
 
 def _measured(
-    there: Project, before: Plan, made: Project, now: Plan, environ: Mapping[str, str]
+    there: Project,
+    before: Plan,
+    made: Project,
+    now: Plan,
+    rows: Mapping[str, str],
+    environ: Mapping[str, str],
 ) -> RecipeResult | None:
     """Has the new model answer the target's rows, by the target's specs; None where it did."""
-    named = {*_of_bars(before)}
-    asked = [stage for stage in before.own.stages if stage.kind == "answer"]
-    # A bar on a drop is about the tuned model as well.
-    wanted = [stage for stage in asked if stage.name in named or stage.artifact == TUNED]
+    scored = before.stage("score")
+    artifacts = {gate.artifact for _, gate in _bars(before)} | {TUNED}
+    by_role = {role: path for role, path in scored.inputs.items() if role.startswith("answer-")}
+    others = {role: path for role, path in scored.inputs.items() if role not in by_role}
     answers: dict[str, str] = {}
-    for stage in wanted:
+    for stage in before.own.stages:
+        # A bar on a drop is about the tuned model as well.
+        if stage.kind != "answer" or stage.artifact not in artifacts:
+            continue
         same = next((each for each in now.own.stages if each.name == stage.name), None)
         if same is None:
             return RecipeResult(
                 now.recipe,
                 int(Exit.GATE_FAILED),
-                f"a bar of the target is on {stage.artifact}, which is not made any more",
-                "keep the target, or change the bar in a pull request of its own",
+                f"a bar of the target is on {stage.name}, which is not made any more",
+                "keep it, or change the bar in a pull request of its own",
             )
-        inputs = {**same.inputs, "data": stage.inputs["data"]}
-        for role, path in inputs.items():
-            if role != "data" and not (there.root / path).exists():
+        (role,) = [role for role, path in stage.inputs.items() if path in _rows(before).values()]
+        inputs = {**same.inputs, role: rows[_role_of(before, stage.inputs[role])]}
+        for path in inputs.values():
+            if not (there.root / path).exists():
                 with appearing(there.root / path) as copy:
                     link(made.root / path, copy)
-        answers[f"answer-{stage.artifact}"] = f"outputs/{_BESIDE}/{stage.name}"
+        (wanted,) = [each for each, path in by_role.items() if path == stage.out]
+        answers[wanted] = f"outputs/{_BESIDE}/{stage.name}"
         ended = _executed(there, stage, inputs, environ)
         if ended.code:
             return ended
-    scored = before.stage("score")
-    others = {role: path for role, path in scored.inputs.items() if not role.startswith("answer-")}
-    ended = _executed(there, scored, others | answers, environ)
+    ended = _executed(there, scored, {**others, **rows, **answers}, environ)
     return ended if ended.code else None
+
+
+def _role_of(plan: Plan, path: str) -> str:
+    return next(role for role, each in _rows(plan).items() if each == path)
 
 
 def _executed(

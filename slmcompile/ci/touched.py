@@ -31,6 +31,8 @@ _ANYWHERE = (
 _OF_THE_PROJECT = (
     (rf"^{re.escape(POLICY.rpartition('/')[0])}/", "the policy"),
     (r"^(outputs|\.slmcompile)/", "what runs write"),
+    # What measures is the target's.
+    (r"^plugins/", "a plug-in"),
 )
 _OF_DVC = re.compile(r"(^|/)dvc\.(yaml|lock)$|\.dvc$", re.IGNORECASE)
 _GENERATED = re.compile(r"pipelines/[a-z0-9][a-z0-9_-]*/dvc\.yaml")
