@@ -11,7 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.fake_github import FORK, OWN, FakeGitHub, Said
@@ -81,14 +83,22 @@ class Forge:
             (clone / "recipes" / f"{name}.yaml").write_text(text, encoding="utf-8")
         commit(clone, message)
 
-    def merge(self, number: int) -> str:
+    def put(self, number: int, commit: str) -> None:
+        """Sets a pull request of a branch back to a commit."""
+        pull = self.fake.pulls[number]
+        for ref in (f"refs/heads/{pull.branch}", f"refs/pull/{number}/head"):
+            command(self.origin, "git", "update-ref", ref, commit)
+        pull.head = commit
+
+    def merge(self, number: int, *words: str) -> str:
         """Merges as the host's button does; returns the commit."""
         pull = self.fake.pulls[number]
         command(self.owner, "git", "fetch", "-q", "origin", f"refs/pull/{number}/head")
         command(self.owner, "git", "fetch", "-q", "origin", "main")
         command(self.owner, "git", "reset", "-q", "--hard", "origin/main")
-        words = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")
-        command(self.owner, "git", *words, "merge", "-q", "--no-ff", "-m", "merge", pull.head)
+        ann = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")
+        merge = ("merge", "-q", "--no-ff", "-m", "merge", *words, pull.head)
+        command(self.owner, "git", *ann, *merge)
         command(self.owner, "git", "push", "-q", "origin", "main")
         pull.state, pull.merged_as = "closed", self.head(self.owner)
         return self.head(self.owner)
@@ -105,6 +115,10 @@ class Forge:
         listed = command(self.origin, "git", "for-each-ref", f"refs/slmcompile/pr/{number}").stdout
         return listed.split()[-1]
 
+    def branch(self, name: str) -> str:
+        """What a branch of the origin is at."""
+        return command(self.origin, "git", "rev-parse", f"refs/heads/{name}").stdout.strip()
+
     def tags(self) -> set[str]:
         return {*command(self.origin, "git", "tag").stdout.split()}
 
@@ -115,15 +129,7 @@ class Forge:
         at: str = "origin/main", **variables: str,
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Runs a command as a job of the host, in a clone of its own."""
-        self.count += 1
-        clone = self.folder / f"job-{self.count}"
-        command(self.folder, "git", "clone", "-q", str(self.origin), str(clone))
-        command(clone, "git", "checkout", "-q", "--detach", at)
-        told = self.fake.environment(self.folder, *(event or ("push", {})))
-        Path(told["GITHUB_OUTPUT"]).unlink(missing_ok=True)
-        shell = environment() | told | variables | {"GIT_CONFIG_GLOBAL": os.devnull}
-        shell |= {f"GIT_{who}_{what}": "ci@localhost" for who in ("AUTHOR", "COMMITTER")
-                  for what in ("NAME", "EMAIL")}  # fmt: skip
+        clone, shell = self._runner(event, at, variables)
         done = subprocess.run(
             [sys.executable, "-m", "slmcompile", *words],
             cwd=clone, env=shell, text=True, capture_output=True, stdin=subprocess.DEVNULL,
@@ -134,6 +140,41 @@ class Forge:
         assert not any(line.startswith("::") for line in done.stdout.splitlines()), said
         shutil.rmtree(clone)
         return done
+
+    def kill_when(
+        self, so: Callable[[], bool], *words: str, event: tuple[str, dict[str, object]]
+    ) -> None:
+        """Starts a job and kills it, and all that it has started, as soon as something is so."""
+        clone, shell = self._runner(event, "origin/main", {})
+        running = subprocess.Popen(
+            [sys.executable, "-m", "slmcompile", *words],
+            cwd=clone, env=shell, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while not so():
+            assert running.poll() is None, "it ended before it could be killed"
+            time.sleep(0.05)
+        running.kill()
+        running.wait()
+        shutil.rmtree(clone)
+
+    def _runner(
+        self, event: tuple[str, dict[str, object]] | None, at: str, variables: dict[str, str]
+    ) -> tuple[Path, dict[str, str]]:
+        """A clone of its own, and the environment of a job."""
+        self.count += 1
+        clone = self.folder / f"job-{self.count}"
+        command(self.folder, "git", "clone", "-q", str(self.origin), str(clone))
+        command(clone, "git", "checkout", "-q", "--detach", at)
+        told = self.fake.environment(self.folder, *(event or ("push", {})))
+        Path(told["GITHUB_OUTPUT"]).unlink(missing_ok=True)
+        shell = environment() | told | variables | {"GIT_CONFIG_GLOBAL": os.devnull}
+        people = {
+            f"GIT_{who}_{what}": "ci@localhost"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        return clone, shell | people
 
     def outputs(self) -> dict[str, str]:
         """What the last job has handed on."""

@@ -13,6 +13,8 @@ from slmcompile.ci.store import MAIN, PULL_REQUESTS, Store
 from slmcompile.files.revision import Revision
 from slmcompile.recipe.project import Project
 
+EVERY = 10.0
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,6 +28,7 @@ class Job:
         folder: one of this job alone, empty or not there yet.
         environ: the job's environment.
         say: told what goes on.
+        every: seconds after which what a run has finished meanwhile is put into the store.
     """
 
     project: Project
@@ -35,6 +38,7 @@ class Job:
     folder: Path
     environ: Mapping[str, str]
     say: Say
+    every: float = EVERY
 
     def own(self, project: Project) -> Store:
         """The pull request's folder of the store, for a tree."""

@@ -27,9 +27,6 @@ from slmcompile.state.scratch import alone, work_fingerprint
 from slmcompile.state.state import is_folder_object
 
 _FORMAT_VERSION = "1.0"
-_EVERY = 10.0
-"""Seconds between two looks at what a run has finished."""
-
 Say = Callable[[str], None]
 
 
@@ -200,8 +197,8 @@ def write_record(store: Store, fingerprint: str, record: Mapping[str, Any], mani
 
 
 @contextmanager
-def sending(sender: Sender, say: Say) -> Iterator[None]:
-    """Sends now and then while a block runs, and all that there is behind it.
+def sending(sender: Sender, say: Say, every: float) -> Iterator[None]:
+    """Sends every so many seconds while a block runs, and all that there is behind it.
 
     What the store does not take meanwhile is told and tried again.
 
@@ -211,7 +208,7 @@ def sending(sender: Sender, say: Say) -> Iterator[None]:
     ended = threading.Event()
 
     def work() -> None:
-        while not ended.wait(_EVERY):
+        while not ended.wait(every):
             try:
                 sender.send()
             except SlmcompileError as error:

@@ -69,7 +69,8 @@ def _kept(job: Job, made: Tree) -> Iterator[None]:
         sent |= {found.fingerprints[each] for each in found.stores}
         job.say(f"{plan.recipe}: {len(found.stores)} stages are finished already")
     Checkpoints(made.project, own).bring(job.say)
-    with sending(Sender(made.project, [*made.plans.values()], own, sorted(sent)), job.say):
+    sender = Sender(made.project, [*made.plans.values()], own, sorted(sent))
+    with sending(sender, job.say, job.every):
         yield
 
 

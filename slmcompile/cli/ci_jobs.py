@@ -94,7 +94,7 @@ def _tell_merged(commit: str, body: str) -> None:
 @contextmanager
 def _job(arguments: Namespace) -> Iterator[Job]:
     from slmcompile.ci.connect import connect
-    from slmcompile.ci.job import Job
+    from slmcompile.ci.job import EVERY, Job
     from slmcompile.files.revision import resolve
     from slmcompile.recipe.project import find_project
 
@@ -103,7 +103,8 @@ def _job(arguments: Namespace) -> Iterator[Job]:
     target = resolve(project.root, arguments.against)
     with tempfile.TemporaryDirectory(prefix="slmcompile-ci-") as own:
         folder = Path(arguments.workspace or own)
-        yield Job(project, connect(os.environ), ask, target, folder, os.environ, _say)
+        every = getattr(arguments, "every", EVERY)
+        yield Job(project, connect(os.environ), ask, target, folder, os.environ, _say, every)
 
 
 def _asked() -> Asked:

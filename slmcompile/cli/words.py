@@ -388,6 +388,14 @@ def _add_ci(add: Callable[..., argparse.ArgumentParser]) -> None:
             "--against", metavar="REF", default="HEAD", help="the tip of the default branch; HEAD"
         )
         job.add_argument("--workspace", metavar="DIR", help="an empty folder; a temporary one")
+        if name == "train":
+            job.add_argument(
+                "--every",
+                metavar="SECONDS",
+                type=float,
+                default=10.0,
+                help="after which what is finished, checkpoints too, goes to the store; 10",
+            )
         if name == "push":
             job.add_argument("--record", metavar="SHA256", help="of what the training has left")
     text = "make versions of what a commit of the default branch brought; train nothing"

@@ -28,7 +28,8 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
 def with_gate(clone: Path, minimum: float, **train: object) -> str:
     text = (clone / "recipes/tiny.yaml").read_text(encoding="utf-8").split("gates:")[0]
     keys = "".join(f"  {key}: {value}\n" for key, value in train.items())
-    text = text.split("train:\n")[0] + (f"train:\n{keys}" if keys else "")
+    text = text.split("\n# Learning")[0]
+    text += f"\n# Learning.\n#\n#\ntrain:\n{keys or '  seed: 0'}\n\n# Bars.\n#\n#\n"
     return f"{text}gates:\n  - {{metric: exact_match, artifact: cpu-fp32, min: {minimum}}}\n"
 
 
@@ -157,12 +158,81 @@ def test_an_easier_test_is_no_way_past_a_bar(forge: Forge) -> None:
     assert "bars of the target are missed" in result
 
 
-def test_other_rows_that_answer_as_well_are_held_on_what_was_not_trained_on(forge: Forge) -> None:
+def test_rows_that_the_target_tests_with_are_not_trained_on(forge: Forge) -> None:
+    """Case trained-on-the-test: another split of the same rows."""
     clone = forge.contributor("seeded")
-    text = changed_text(clone, "eval:\n", "data:\n  seed: 5\neval:\n")
-    forge.edit(clone, "another split", tiny=text)
+    forge.edit(clone, "split", tiny=changed_text(clone, "eval:\n", "data:\n  seed: 5\neval:\n"))
     forge.open(5, clone, fork=True)
     forge.plan(5)
     said = forge.approve(5)
-    told = forge.train(said)
+    told = forge.train(said, code=65)
+    assert "test rows are trained on" in forge.push(said, told, code=65)
+
+
+def test_who_measures_otherwise_is_measured_as_the_target_does_too(forge: Forge) -> None:
+    """And trains nothing, for the model is the one in production."""
+    clone = forge.contributor("measured")
+    text = changed_text(clone, "max_new_tokens: 8", "max_new_tokens: 9")
+    forge.edit(clone, "longer", tiny=text)
+    forge.open(6, clone)
+    comment = forge.plan(6)
+    assert "other evaluation: figures do not compare" in comment
+    assert "Nothing to train" in comment
+    said = forge.approve(6)
+    event = forge.comment_event(said)
+    done = forge.job("ci", "train", event=event)
+    assert "held on 72 of the target's 72 test rows" in done.stderr
+    assert not [line for line in done.stdout.splitlines() if "tiny/train: step" in line]
+    told = forge.outputs()
+    # Case artifact-replaced: another record than the training's own.
+    forge.job("ci", "push", "--record", "0" * 64, event=event, code=74)
+    # Case right-withdrawn: between the two jobs.
+    forge.fake.permissions["ann"] = ("read", "read")
+    forge.job("ci", "push", "--record", told["record"], event=event, code=77)
+    forge.fake.permissions["ann"] = ("write", "write")
     assert "are not comparable" in forge.push(said, told)
+    # Case two-trains: said again, it finds the result and says so; nothing is pushed once more.
+    again = forge.approve(6)
+    result = forge.branch("measured")
+    told = forge.train(again)
+    forge.push(again, told)
+    assert forge.branch("measured") == result
+    # Case more-than-pipelines: what else is pushed on top voids it.
+    forge.take_over(6, clone)
+    forge.edit(clone, "more", tiny=changed_text(clone, "eval:\n", "eval:\n  seed: 3\n"))
+    forge.open(6, clone)
+    forge.job("ci", "authorise", event=forge.comment_event(again), code=4)
+    forge.put(6, result)
+
+
+def test_a_runner_that_is_killed_is_followed_by_one_that_goes_on(forge: Forge) -> None:
+    """Case killed-and-resumed."""
+    clone = forge.contributor("killed")
+    text = changed_text(clone, "learning_rate: 4e-3", "num_train_epochs: 40\n  learning_rate: 3e-3")
+    forge.edit(clone, "longer", tiny=text)
+    forge.open(7, clone)
+    forge.plan(7)
+    said = forge.approve(7)
+    kept = forge.store / "pr/7/slmcompile/checkpoints"
+    forge.kill_when(
+        lambda: any(kept.glob("*/files.json")),
+        *("ci", "train", "--every", "0.2"),
+        event=forge.comment_event(said),
+    )
+    told = forge.train(said)
+    assert not any(kept.glob("*/files.json"))  # of no use once it is done
+    forge.push(said, told)
+    forge.take_over(7, clone)
+    record = json.loads((clone / "pipelines/tiny/plots/train.json").read_text(encoding="utf-8"))
+    assert record["resumed_from"] >= 10
+
+
+def test_the_second_of_two_for_one_recipe_is_told_that_it_is_stale(forge: Forge) -> None:
+    """Cases second-is-stale and stale-at-merge; both were trained against the same target."""
+    forge.merge(7)
+    forge.job("ci", "promote")
+    assert "tiny@v1.2.0" in forge.tags()
+    merged = forge.merge(6, "-X", "theirs")
+    forge.job("ci", "promote", at=merged, code=4)
+    assert "what was merged is not what was trained" in forge.fake.thread(6)[-1]
+    assert "tiny@v1.3.0" not in forge.tags()
