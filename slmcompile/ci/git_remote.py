@@ -28,6 +28,7 @@ from slmcompile.console.redact import redact, secrets_of
 from slmcompile.files.revision import resolve
 
 _SETTINGS = (
+    "core.alternateRefsCommand=:",
     "core.askPass=",
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
@@ -38,7 +39,6 @@ _SETTINGS = (
     "gc.auto=0",
     "http.followRedirects=false",
     "maintenance.auto=false",
-    "protocol.allow=never",
     "push.followTags=false",
     "push.gpgSign=false",
     "push.recurseSubmodules=no",
@@ -161,9 +161,7 @@ def _scheme(address: str) -> str | None:
 
 def _git(root: Path, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
     address = words[words.index("--") + 1] if "--" in words else ""
-    scheme = _scheme(address) if address else None
-    allowed = (f"protocol.{scheme}.allow=always",) if scheme else ()
-    settings = [part for each in (*_SETTINGS, *allowed) for part in ("-c", each)]
+    settings = [part for each in _SETTINGS for part in ("-c", each)]
     try:
         return subprocess.run(
             ["git", "--no-pager", *settings, verb, *words],
@@ -202,7 +200,9 @@ def _environment(environ: Mapping[str, str], address: str) -> dict[str, str]:
             kept[f"GIT_CONFIG_KEY_{count}"], kept[f"GIT_CONFIG_VALUE_{count}"] = key, value
             count += 1
         kept["GIT_CONFIG_COUNT"] = str(count)
-    return kept | _ENVIRONMENT
+    # Of all that could allow a transport this alone has the last word.
+    transport = _scheme(address) if address else None
+    return kept | _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": transport or ""}
 
 
 def _failed(shown: str, said: str) -> SlmcompileError:

@@ -164,8 +164,10 @@ def test_comment_by_a_stranger_who_may_write(place: Place, role: tuple[str, str]
 
 def test_comment_by_a_stranger_who_took_a_name(place: Place) -> None:
     """Row 23: the name that wrote it is another user's by now, and that one may write."""
-    event = place.fake.event_of_comment(place.fake.say(7, "ann", approve(place.digest())))
-    place.fake.users["ann"] = 799
+    said = place.fake.say(7, "ann", approve(place.digest()))
+    event = place.fake.event_of_comment(said)
+    place.fake.users |= {"ann": 799, "renamed": 700}
+    said.author = "renamed"
     refused(place, event, 77)
 
 
@@ -236,13 +238,18 @@ def test_only_what_is_open_and_goes_to_the_target(place: Place, change: dict[str
 
 def test_a_digest_does_not_go_by_what_a_commit_is_called(place: Place) -> None:
     """A problem that names the commit must not have another digest in another job."""
-    (place.fork / "recipes/broken.yaml").symlink_to("tiny.yaml")
+    data = "data/tiny/commands.jsonl"
+    with (place.fork / data).open("a", encoding="utf-8") as stream:
+        stream.write("\n")
     place.push()
+    blob = command(place.fork, "git", "rev-parse", f"HEAD:{data}").stdout.strip()
+    (place.fork / ".git/objects" / blob[:2] / blob[2:]).unlink()
     root, target = place.fork, resolve(place.fork, "origin/main")
     project = Project(root)
     by_name, by_hash = (
         propose(project, resolve(root, name), target) for name in ("HEAD", place.head())
     )
+    assert "blob is missing" in by_name.problems[0].what
     assert by_name.digest == by_hash.digest
 
 

@@ -180,6 +180,7 @@ def test_origin_is_asked_over_https_and_ssh_and_in_folders(pair: Pair, address: 
 
 
 def test_an_address_that_is_written_otherwise_gets_no_other_transport(pair: Pair) -> None:
+    command(pair.here, "git", "config", "protocol.ext.allow", "always")
     command(pair.here, "git", "config", "url.ext::sh -c touch% canary .insteadOf", "https://x/")
     command(pair.here, "git", "config", "remote.origin.url", "https://x/y")
     with pytest.raises(SlmcompileError):
