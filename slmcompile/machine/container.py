@@ -84,8 +84,11 @@ class Container:
         # Those above come first: what is given below something hidden is seen.
         for _, _, mount in sorted(self._mounts(), key=lambda each: each[:2]):
             words += mount
-        # What lies in no folder that was given, in memory too, cannot be written.
-        return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", *program]
+        # What lies in no folder that was given, in memory too, cannot be written. In /proc root would
+        # find hundreds of the machine's switches for which the kernel asks for no capability.
+        for folder in ("/proc", "/dev", "/"):
+            words += ["--remount-ro", folder]
+        return [*words, "--chdir", "/", *program]
 
     def _mounts(self) -> list[tuple[int, int, list[str]]]:
         """Each with how deep it lies, and which of those at one place is behind the other."""

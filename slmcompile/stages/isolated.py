@@ -117,10 +117,12 @@ def _runtime(context: Context) -> Mapping[str, Any]:
 
 
 def _bytes_read(context: Context) -> int:
-    entries = (entry for of in context.manifests.values() for entry in of["files"].values())
+    sizes = [
+        int(entry["size"]) for of in context.manifests.values() for entry in of["files"].values()
+    ]
     files = [context.project / path for path in context.spec.get("files", ())]
     files += [path for path in context.inputs.values() if path.is_file()]
-    return sum(entry["size"] for entry in entries) + sum(path.stat().st_size for path in files)
+    return sum(sizes) + sum(path.stat().st_size for path in files)
 
 
 def _folder_of(context: Context, name: str) -> Path:

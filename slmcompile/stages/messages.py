@@ -161,8 +161,8 @@ class _Lines:
 def _read(line: bytes) -> Any:
     try:
         found = decoder(_no_name_twice).decode(line.decode("utf-8"))
-        # Lone surrogates, which JSON can name, are in no file that can be written.
-        json.dumps(found, ensure_ascii=False).encode("utf-8")
+        # Lone surrogates and numbers without end, which JSON can name, are in no file of ours.
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise _no_message() from error
     return found
