@@ -166,6 +166,27 @@ for number in range(3, 64):
     "leaves": "os._exit(0)",
 }
 
+_TELLS = """
+told = [torch.get_num_threads(), sorted(os.sched_getaffinity(0))]
+told += [{name: value for name, value in os.environ.items() if "THREADS" in name or "GOMP" in name}]
+told += [sorted(map(str, Path("/sys/devices/system/cpu").glob("cpu*/topology/*_list")))]
+(OUT / "threads.json").write_text(json.dumps(told))
+"""
+"""Tells how many threads there are to compute with, and what says so: results depend on it."""
+
+_SIGNS = """
+import slmcompile.files.artifact
+import slmcompile.stages.train
+
+
+def sign(context, folder, identity):
+    slmcompile.files.artifact.write_manifest(folder, "train", {"trained_over": "f"}, "f" * 64)
+
+
+slmcompile.stages.train.sign = sign
+"""
+"""Says of adapters that are trained beside it that they are another's."""
+
 _STOPS = """
 def stops(forward):
     def called(self, logits, targets, positions):
@@ -201,6 +222,16 @@ def of(name: str) -> str:
 def that_stops() -> str:
     """A loss that has to be told or killed once."""
     return _filled(_STOPS, {})
+
+
+def that_tells() -> str:
+    """A harmless one, which writes into the output with what it computes."""
+    return _filled(_TELLS, {})
+
+
+def that_signs() -> str:
+    """A loss that forges manifests."""
+    return _filled(_SIGNS, {})
 
 
 def _filled(text: str, given: dict[str, object]) -> str:

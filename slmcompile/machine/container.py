@@ -84,7 +84,7 @@ class Container:
         # Those above come first: what is given below something hidden is seen.
         for _, _, mount in sorted(self._mounts(), key=lambda each: each[:2]):
             words += mount
-        # What lies in no folder that was given, in memory too, cannot be written. In /proc root would
+        # What lies in no folder that was given, in memory too, is not written. In /proc root would
         # find hundreds of the machine's switches for which the kernel asks for no capability.
         for folder in ("/proc", "/dev", "/"):
             words += ["--remount-ro", folder]

@@ -140,11 +140,11 @@ def _container(context: Context) -> Container:
     paths += [f"{plugin}/{DECLARATION}" for plugin in named if plugin.startswith("plugins/")]
     readable = {context.project / path: context.project / path for path in paths}
     for role, folder in context.inputs.items():
-        readable[folder] = folder
-        # DVC may have linked them into its cache, which is not there.
-        for name in (MANIFEST, *context.manifests.get(role, {}).get("files", ())):
-            if (folder / name).is_symlink():
-                readable[folder / name] = folder / name
+        names = (MANIFEST, *context.manifests[role]["files"]) if role in context.manifests else ()
+        # DVC may have linked them into its cache, which is not there: each is given by itself then.
+        linked = any((folder / name).is_symlink() for name in names)
+        places = [folder / name for name in names] if linked else [folder]
+        readable |= {place: place for place in places}
     return Container(
         readable={at: path for at, path in readable.items() if path.exists()},
         writable=(context.out, context.scratch.parent),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 
-from slmcompile.console.errors import Exit
+from slmcompile.console.errors import Exit, MissingError
+from slmcompile.machine.container import require_containers
 from tests.projects import commit, make_repository
 from tests.workplace import Workplace
 
@@ -95,6 +97,24 @@ def test_it_is_measured_gated_reported_and_imported_by_exec_alone(work: Workplac
     assert "Letters right" in report
     assert not list(work.root.rglob("plugins/**/__pycache__"))
     work.ran()
+
+
+def test_in_a_container_it_measures_the_same_and_writes_nowhere(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        require_containers()
+    except MissingError:
+        pytest.skip("bubblewrap does not work here")
+    manifest = (work.root / "outputs/tiny/score/manifest.json").read_bytes()
+    for folder in ("outputs/tiny/score", ".slmcompile/finished", ".slmcompile/kept"):
+        shutil.rmtree(work.root / folder, ignore_errors=True)
+    (work.root / "imported").unlink()
+    monkeypatch.setenv("SLMCOMPILE_ISOLATE", "1")
+    work.run("exec", "pipelines/tiny/plan/score.json")
+    assert (work.root / "outputs/tiny/score/manifest.json").read_bytes() == manifest
+    assert not (work.root / "imported").exists()
+    assert work.ran() == {"score"}
 
 
 def test_another_byte_of_it_scores_again_and_asks_no_model(work: Workplace) -> None:

@@ -34,6 +34,25 @@ train:
   save_steps: 1
   loss: {type: python, file: losses/mine.py, name: FirstCounts}
 """
+GROUP = """
+defaults:
+  - model: tiny-llama
+  - train: tiny
+  - adapter@adapters.one: commands
+  - adapter@adapters.two: commands
+  - target: [cpu-fp32]
+  - track: none
+  - _self_
+train: {max_steps: 2}
+adapters:
+  one: {train: {loss: {type: python, file: losses/mine.py, name: FirstCounts}}}
+  two: {train: {lora: {r: 4}}}
+"""
+OF_GROUP = """
+defaults:
+  - /data: tiny-commands
+  - /eval: structured
+"""
 ISOLATED = {"SLMCOMPILE_ISOLATE": "1"}
 
 
@@ -52,7 +71,7 @@ contained = pytest.mark.skipif(not _works(), reason="bubblewrap does not work he
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a loss of its own, base and rows made."""
     root = make_project(tmp_path_factory.mktemp("made").resolve() / "project", data=("tiny",))
-    write_loss(root)
+    write_loss(root, hostile_loss.that_tells())
     (root / "conf/policy/default.yaml").write_text("code: [losses/mine.py]\n")
     recipe = (root / "recipes/tiny.yaml").read_text()
     (root / "recipes/mine.yaml").write_text(recipe + LOSS)
@@ -309,35 +328,42 @@ def test_log_commands(project: Path) -> None:
 
 @contained
 def test_a_training_is_the_same_to_the_byte(project: Path, plain: dict[str, str]) -> None:
+    """With the threads that it has elsewhere, and over inputs that DVC has linked to its cache."""
+    cache = project / ".dvc/cache"
+    cache.mkdir(parents=True)
+    for path in [each for each in project.glob("outputs/*/*") if each.is_file()]:
+        kept = cache / f"{path.parent.name}-{path.name}"
+        path.rename(kept)
+        path.symlink_to(kept)
     done = _exec(project, ISOLATED)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "executes losses/mine.py, code of this project" in done.stdout
     assert _digests(project / "outputs/mine/train") == plain
+    assert "threads.json" in plain
     assert not list((project / ".slmcompile/scratch").iterdir())
 
 
 @contained
-def test_threads_are_those_of_the_machine_and_of_the_shell(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As results depend on how many there are."""
-    code = """
-told = [torch.get_num_threads(), sorted(os.sched_getaffinity(0))]
-told += [sorted(name for name in os.environ if "OMP" in name), os.environ.get("OMP_NUM_THREADS")]
-told += [sorted(str(each) for each in Path("/sys/devices/system/cpu").glob("cpu*/topology/*list"))]
-(OUT / "threads.json").write_text(json.dumps(told))
-"""
-    _planned(project, MINE + hostile_loss._BEGIN + code)
-    told = []
-    for where in ({}, ISOLATED):
-        shutil.rmtree(project / "outputs/mine", ignore_errors=True)
-        for folder in ("finished", "kept"):
-            shutil.rmtree(project / ".slmcompile" / folder, ignore_errors=True)
-        done = _exec(project, {**where, "OMP_NUM_THREADS": "2"})
-        assert done.returncode == 0, done.stderr
-        told.append(json.loads((project / "outputs/mine/train/threads.json").read_text()))
-    assert told[0] == told[1]
-    assert "OMP_NUM_THREADS" in told[1][2]
+def test_adapters_of_a_group_are_signed_outside(project: Path) -> None:
+    """Whoever runs beside the code could say that an adapter is another one's."""
+    (project / "recipes/group.yaml").write_text(GROUP)
+    (project / "conf/adapter").mkdir(exist_ok=True)
+    (project / "conf/adapter/commands.yaml").write_text(OF_GROUP)
+    spec = "pipelines/group/plan/train.json"
+    signed = []
+    for loss, more in ((MINE, {}), (hostile_loss.that_signs(), ISOLATED)):
+        write_loss(project, loss)
+        plan = compile_recipe(Project(project), "group")
+        sync(Project(project), [plan])
+        done = _exec(project, more, spec)
+        assert done.returncode == 0, done.stdout + done.stderr
+        folders = (project / "outputs/group/train/adapters").iterdir()
+        signed.append({each.name: _digests(each) for each in folders})
+    assert [*map(sorted, signed)] == [["one", "two"], ["one", "two"]]
+    assert signed[0]["two"] == signed[1]["two"], "it does not depend on the code"
+    manifest = json.loads((project / "outputs/group/train/adapters/one/manifest.json").read_text())
+    assert manifest["fingerprint"] != "f" * 64
+    assert manifest["info"] == {}
 
 
 @contained
@@ -365,9 +391,7 @@ def test_it_goes_on_where_it_was_stopped_or_killed(
     assert list(scratch.glob("*/isolated/*/step-*")), "it has left a checkpoint"
     done = _exec(project, ISOLATED)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _digests(project / "outputs/mine/train") | {"manifest.json": ""} == plain | {
-        "manifest.json": ""
-    }
+    assert _weights(project) == plain["adapter/adapter_model.safetensors"]
     told = json.loads((project / "pipelines/mine/plots/train.json").read_text())
     assert told["resumed_from"]
 
