@@ -140,7 +140,10 @@ def _bubblewrap() -> str:
 
 
 def _not_working(said: str) -> MissingError:
-    mend = "bubblewrap 0.8 or newer must be allowed to make user namespaces here"
+    mend = (
+        "bubblewrap 0.8 or newer must be allowed to make user namespaces here; in Docker that takes"
+        " `--security-opt` seccomp=unconfined, apparmor=unconfined and systempaths=unconfined"
+    )
     for file, value, how in _SWITCHES:
         try:
             if Path(_WRITTEN, file).read_text(encoding="ascii").strip() == value:

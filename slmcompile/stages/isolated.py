@@ -17,9 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slmcompile.console.errors import CorruptError, StageFailedError, UsageError
+from slmcompile.console.errors import CorruptError, RefusedError, StageFailedError, UsageError
 from slmcompile.files.artifact import MANIFEST
 from slmcompile.files.foreign import remove, require_plain
+from slmcompile.files.safe_read import leads_out
 from slmcompile.machine.contained import TooLongError, started
 from slmcompile.machine.container import Container, require_containers
 from slmcompile.machine.process import python_module
@@ -120,9 +121,9 @@ def _bytes_read(context: Context) -> int:
     sizes = [
         int(entry["size"]) for of in context.manifests.values() for entry in of["files"].values()
     ]
-    files = [context.project / path for path in context.spec.get("files", ())]
+    files: list[Path] = [context.project / path for path in context.spec.get("files", ())]
     files += [path for path in context.inputs.values() if path.is_file()]
-    return sum(sizes) + sum(path.stat().st_size for path in files)
+    return sum([*sizes, *(path.stat().st_size for path in files)])
 
 
 def _folder_of(context: Context, name: str) -> Path:
@@ -134,9 +135,9 @@ def _folder_of(context: Context, name: str) -> Path:
 
 def _container(context: Context) -> Container:
     """The stage's inputs and project files, read-only, and its two folders."""
-    project = Project(context.project)
+    _require_inside(context)
     paths = [*context.spec.get("files", ()), FILE]
-    named = load_policy(project).plugins
+    named = load_policy(Project(context.project)).plugins
     paths += [f"{plugin}/{DECLARATION}" for plugin in named if plugin.startswith("plugins/")]
     readable = {context.project / path: context.project / path for path in paths}
     for role, folder in context.inputs.items():
@@ -148,8 +149,23 @@ def _container(context: Context) -> Container:
     return Container(
         readable={at: path for at, path in readable.items() if path.exists()},
         writable=(context.out, context.scratch.parent),
-        hidden=(context.project, Path.home()),
+        hidden=(context.project,),
     )
+
+
+def _require_inside(context: Context) -> None:
+    """That no spec, which may be a stranger's, has what is hidden in the project given to the code.
+
+    Raises:
+        RefusedError: a path leads out of it, or to a file or folder with a dot (exit 77).
+    """
+    spec = context.spec
+    for path in (*spec.get("files", ()), *spec["inputs"].values(), spec["out"]):
+        if leads_out(path) or any(part.startswith(".") for part in path.split("/")):
+            raise RefusedError(
+                f"{context.stage}: {path} is not for code of the project to read",
+                "run `slmcompile sync --all`, or put the file where it is seen",
+            )
 
 
 def _run(kind: Kind, context: Context, most_bytes: int) -> Result:

@@ -433,6 +433,22 @@ def test_without_containers_the_code_is_not_executed(
     assert _exec(project, env, "pipelines/mine/plan/check.json").returncode == 0
 
 
+@contained
+@pytest.mark.parametrize("path", [".dvc/config.local", "data/../.env", "/etc/hostname"])
+def test_a_spec_of_a_stranger_gives_the_code_nothing_that_is_hidden(
+    project: Path, path: str
+) -> None:
+    for each in (".dvc/config.local", ".env"):
+        (project / each).parent.mkdir(exist_ok=True)
+        (project / each).write_text(SECRET)
+    spec = json.loads((project / SPEC).read_text())
+    spec["files"].append(path)
+    (project / SPEC).write_text(json.dumps(spec))
+    done = _exec(project, ISOLATED)
+    assert done.returncode == Exit.REFUSED
+    assert f"{path} is not for code of the project to read" in done.stderr
+
+
 def test_a_limit_that_is_no_number_is_refused(project: Path) -> None:
     done = _exec(project, {**ISOLATED, "SLMCOMPILE_ISOLATE_SECONDS": "1h"})
     assert done.returncode == Exit.USAGE
