@@ -12,10 +12,14 @@ SECRET = "swordfish"
 LEFT_BEHIND = "left-behind-by-a-loss"
 """An argument of each process that is started to stay."""
 FOUND = "found.json"
+KEY = "slmcompile-test"
+"""Name of a key in the session's keyring."""
 
 _BEGIN = """
+import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -95,6 +99,14 @@ def connected(family, kind, to):
         return "connected"
 
 
+def key():
+    # keyctl_search and keyctl_read, of x86_64
+    system, held = ctypes.CDLL(None), ctypes.create_string_buffer(99)
+    number = system.syscall(250, 10, -3, b"user", b"KEY_NAME", 0)
+    system.syscall(250, 11, number, held, 99)
+    return held.value == SECRET.encode()
+
+
 def written(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
@@ -111,10 +123,13 @@ tried("udp", lambda: connected(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 
 tried("socket", lambda: connected(socket.AF_UNIX, socket.SOCK_STREAM, "\\0ABSTRACT"))
 tried("names", lambda: socket.getaddrinfo("HOSTNAME", 80))
 tried("networks", lambda: [each for _, each in socket.if_nameindex() if each != "lo"])
+tried("keys", lambda: key())
 tried("kernel", lambda: open("/proc/sys/kernel/core_pattern", "r+").name)
-mounts = ["mount", "-t", "tmpfs", "none", "/mnt"]
+mounts = ["mount", "-t", "tmpfs", "none", "/tmp/home"]
 if SCRATCH != OUT:
     tried("mounts", lambda: not subprocess.run(mounts, capture_output=True).returncode)
+    status = Path("/proc/self/status").read_text()
+    tried("rights", lambda: re.findall(r"Cap(?:Prm|Eff|Bnd|Amb):\\t0*[1-9a-f]+", status))
 users = ["unshare", "--user", "true"]
 tried("user namespaces", lambda: not subprocess.run(users, capture_output=True).returncode)
 for each in ("recipes/mine.yaml", "losses/more.py", "outputs/other/file", "pipelines/x/dvc.yaml"):
@@ -209,6 +224,7 @@ FirstCounts.forward = stops(FirstCounts.forward)
 def of_secrets(tcp: int, udp: int, abstract: str, hostname: str) -> str:
     """A loss that looks for all that it could get hold of; the ports are those of listeners."""
     given = {"TCP": tcp, "UDP": udp, "ABSTRACT": abstract, "HOSTNAME": hostname, "FOUND": FOUND}
+    given["KEY_NAME"] = KEY
     half = len(SECRET) // 2
     given |= {"SECRET_HALF": SECRET[:half], "OTHER_HALF": SECRET[half:]}
     return _filled(_SECRETS, given)

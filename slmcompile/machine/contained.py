@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from slmcompile.machine.container import Container
+from slmcompile.machine.system_calls import filtered
 
 _OFTEN = 0.25
 _LONGEST_END = 10.0
@@ -91,15 +92,16 @@ def started(container: Container, program: Callable[[int], Sequence[str]]) -> It
     info, info_in = os.pipe()
     with os.fdopen(messages, "rb", buffering=0) as said, os.fdopen(info, "rb") as about:
         try:
-            process = subprocess.Popen(
-                container.command(program(messages_in), info_in),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(messages_in, info_in),
-                env={},
-                cwd="/",
-            )
+            with filtered() as calls:
+                process = subprocess.Popen(
+                    container.command(program(messages_in), calls, info_in),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(messages_in, info_in, calls),
+                    env={},
+                    cwd="/",
+                )
         finally:
             os.close(messages_in)
             os.close(info_in)

@@ -8,6 +8,7 @@ program is.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from slmcompile.console.errors import MissingError
 from slmcompile.machine.interpreter import parts_of_python, variables_of_python
+from slmcompile.machine.system_calls import filtered, known
 
 HOME = "/tmp/home"  # noqa: S108 - of the container, whose own it is
 _PROGRAM = "bwrap"
@@ -67,14 +69,16 @@ class Container:
     hidden: Sequence[Path] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def command(self, program: Sequence[str], info: int | None = None) -> list[str]:
+    def command(self, program: Sequence[str], calls: int, info: int | None = None) -> list[str]:
         """The command that runs a program in it.
 
         Args:
             program: and its arguments.
+            calls: descriptor of ``filtered``.
             info: descriptor to which bubblewrap writes what it has started.
         """
         words = [_bubblewrap(), *_NAMESPACES, *_ENDS, "--hostname", "container", "--clearenv"]
+        words += ["--seccomp", str(calls)]
         words += ["--info-fd", str(info)] if info is not None else []
         variables = {**variables_of_python(), "HOME": HOME, "TMPDIR": "/tmp", **self.variables}  # noqa: S108
         for name, value in variables.items():
@@ -109,15 +113,18 @@ def require_containers() -> None:
     Raises:
         MissingError: bubblewrap is not installed, or may not do what it does (exit 69).
     """
-    with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder:
+    if not known():
+        raise _not_working(f"nobody knows the system calls of {platform.machine()}")
+    with tempfile.TemporaryDirectory(prefix="slmcompile-") as folder, filtered() as calls:
         container = Container(writable=(Path(folder).resolve(),))
-        command = container.command([sys.executable, "-I", "-S", "-c", "pass"])
+        command = container.command([sys.executable, "-I", "-S", "-c", "pass"], calls)
         try:
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                pass_fds=(calls,),
                 env={},
                 timeout=60,
                 check=False,
