@@ -34,7 +34,7 @@ SCRATCH = next(iter(PROJECT.glob(".slmcompile/scratch/*/isolated/*")), OUT)
 
 
 def stay():
-    words = [sys.executable, "-c", "import time; time.sleep(60)", "LEFT_BEHIND"]
+    words = [sys.executable, "-c", "import time; time.sleep(600)", "LEFT_BEHIND"]
     null = subprocess.DEVNULL
     subprocess.Popen(words, start_new_session=True, stdin=null, stdout=null, stderr=null)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from slmcompile.ci.store import Store
 from slmcompile.console.errors import MissingError
 from slmcompile.files.artifact import MANIFEST, json_text, sha256_file
+from slmcompile.files.foreign import opened_below
 from slmcompile.files.safe_read import leads_out
 from slmcompile.files.strict_json import decoder
 from slmcompile.recipe.project import Project
@@ -38,7 +38,7 @@ class Checkpoints:
         self._folder = project.scratch / "scratch"
         self._store = store
         self._sent: dict[str, dict[str, str]] = {}
-        self._known: dict[Path, tuple[int, str]] = {}
+        self._known: dict[tuple[str, str], tuple[int, str]] = {}
 
     def bring(self, say: Callable[[str], None]) -> None:
         """Puts those of earlier attempts in place; ``say`` is told of what is damaged."""
@@ -52,7 +52,7 @@ class Checkpoints:
         """Stores those that are whole and differ from what is stored; forgets what is done."""
         here = {path.name for path in self._folder.glob("*") if _WORK.fullmatch(path.name)}
         for work in sorted(here):
-            with suppress(FileNotFoundError):  # the training has just given an older one up
+            with suppress(OSError):  # the training has just given an older one up
                 self._send(work)
         for work in self._sent.keys() - here:
             self._forget(work)
@@ -69,26 +69,35 @@ class Checkpoints:
             inside = manifest.relative_to(self._folder / work)
             if not any(part.startswith(".") for part in inside.parts):
                 for path in sorted(manifest.parent.rglob("*")):
-                    if path.is_file():
-                        files[path.relative_to(self._folder / work).as_posix()] = self._sha(path)
-        if not files or files == self._sent.get(work):
+                    name = path.relative_to(self._folder / work).as_posix()
+                    if sha := self._sha(work, name):
+                        files[name] = sha
+        if not files or len(files) > _MOST_FILES or files == self._sent.get(work):
             return
         stored = {*self._sent.get(work, {}).values()}
         for name, sha in files.items():
             if sha not in stored:
-                self._store.put(self._folder / work / name, f"{_FOLDER}/{work}/{sha}")
+                with opened_below(self._folder / work, name) as path:
+                    self._store.put(path, f"{_FOLDER}/{work}/{sha}")
         self._store.write(f"{_FOLDER}/{work}/{_LIST}", json_text(files).encode())
         for sha in stored - {*files.values()}:
             self._forget(f"{work}/{sha}")
         self._sent[work] = files
 
-    def _sha(self, path: Path) -> str:
-        """Of a file that never changes once its folder has its name."""
-        found = path.stat()
-        known = self._known.get(path)
-        if known is None or known[0] != found.st_ino:
-            known = self._known[path] = (found.st_ino, sha256_file(path))
-        return known[1]
+    def _sha(self, work: str, name: str) -> str:
+        """Of a file that never changes once its folder has its name; empty of what is none.
+
+        Code of the project may be running that writes there: a link could lead to a credential.
+        """
+        try:
+            with opened_below(self._folder / work, name) as path:
+                inode, at = path.stat().st_ino, (work, name)
+                known = self._known.get(at)
+                if known is None or known[0] != inode:
+                    known = self._known[at] = (inode, sha256_file(path))
+                return known[1]
+        except OSError:
+            return ""
 
     def _listed(self, work: str) -> dict[str, str]:
         """SHA-256 of files by path; empty where there is no list that can be used."""

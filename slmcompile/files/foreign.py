@@ -1,20 +1,27 @@
 """A folder that a program has written that nobody has read: looked at as data, before it is used.
 
-Only when that program, and all that it has started, has ended: what is looked at here stays so.
+When that program, and all that it has started, has ended, what is looked at stays so. Until then
+each file is opened once, and what it is known by is what was opened.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.printable import shortened, shows_itself
+from slmcompile.files.safe_read import leads_out
 
 _DEEPEST = 16
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a FIFO",
@@ -74,6 +81,30 @@ def _require_plain(folder: Path, path: Path, status: os.stat_result, depth: int)
         wrong = "a file that runs with its owner's rights"
     if wrong:
         raise CorruptError(f"{folder}: {name}: {wrong}", _MEND)
+
+
+@contextmanager
+def opened_below(folder: Path, name: str) -> Iterator[Path]:
+    """A path to a file in a folder that others may change: whatever they do, to that very file.
+
+    Raises:
+        OSError: it is none, has another name too, or is behind a link or outside.
+    """
+    if leads_out(name):
+        raise OSError(errno.EINVAL, "outside of its folder", name)
+    handles = [os.open(folder, _FOLDER)]
+    try:
+        *above, last = name.split("/")
+        for part in above:
+            handles.append(os.open(part, _FOLDER, dir_fd=handles[-1]))
+        handles.append(os.open(last, _FILE, dir_fd=handles[-1]))
+        found = os.fstat(handles[-1])
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise OSError(errno.EINVAL, "no file of one name", name)
+        yield Path(f"/proc/self/fd/{handles[-1]}")
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 def remove(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slmcompile.console.errors import CorruptError, Exit
-from slmcompile.files.foreign import remove, require_plain
+from slmcompile.files.foreign import opened_below, remove, require_plain
 
 
 def _socket(folder: Path) -> None:
@@ -100,3 +100,25 @@ def test_a_folder_without_rights_is_removed(tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to("there")
     remove(tmp_path / "out")
     assert (tmp_path / "there").is_dir(), "a link is nobody's folder"
+
+
+def test_a_file_is_read_that_was_opened_whatever_takes_its_place(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("swordfish")
+    folder = tmp_path / "scratch"
+    (folder / "step").mkdir(parents=True)
+    (folder / "step/a").write_text("mine")
+    with opened_below(folder, "step/a") as path:
+        (folder / "step/a").unlink()
+        (folder / "step/a").symlink_to(secret)
+        assert path.read_text() == "mine"
+    for place in ("step/a", "step/none", "step"):
+        with pytest.raises(OSError, match=r".*"), opened_below(folder, place):
+            pass
+    (folder / "other").symlink_to(tmp_path)
+    os.mkfifo(folder / "fifo")
+    (folder / "a").touch()
+    os.link(folder / "a", folder / "link")
+    for place in ("other/secret", "fifo", "link", "../secret"):
+        with pytest.raises(OSError, match=r".*"), opened_below(folder, place):
+            pass
