@@ -32,6 +32,7 @@ from slmcompile.recipe.policy import FILE, load_policy
 from slmcompile.recipe.project import Project
 from slmcompile.stages.adapter_identity import adapter_folder, identities, sign
 from slmcompile.stages.context import Context, Result
+from slmcompile.stages.data_alone import require_data_alone
 from slmcompile.stages.messages import Receiver, as_failed
 
 SWITCH = "SLMCOMPILE_ISOLATE"
@@ -76,6 +77,7 @@ def isolated_result_of(kind: Kind, context: Context) -> Result:
     try:
         result = _run(kind, inside, most_bytes)
         require_plain(context.out, _MOST_FILES, most_bytes)
+        require_data_alone(context.out)
         _require_plain_scratch(scratch)
         for name, identity in identities(context).items() if kind.name == "train" else ():
             sign(context, _folder_of(context, name), identity)
