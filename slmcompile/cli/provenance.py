@@ -19,22 +19,14 @@ from slmcompile.registry.scalars import ID_PATTERN
 if TYPE_CHECKING:
     from slmcompile.provenance.envelope import Sealed
 
-KEY_VARIABLE = "SLMCOMPILE_SIGNING_KEY"
-"""Environment variable that holds the private key itself, as a secret of CI does."""
-
-
-def statement_path(recipe: str) -> str:
-    """Where the statement of a recipe is committed."""
-    return f"pipelines/{recipe}/statement.json"
-
 
 def attest(arguments: Namespace) -> int:
     """States what lies here of a recipe's last run, and signs it if there is a key."""
     from slmcompile.execution.sync import compile_recipe
     from slmcompile.files.artifact import write_bytes
     from slmcompile.files.safe_read import check_inside
-    from slmcompile.provenance.envelope import seal
-    from slmcompile.provenance.keys import private_key
+    from slmcompile.provenance.envelope import seal, statement_path
+    from slmcompile.provenance.keys import KEY_VARIABLE, private_key
     from slmcompile.provenance.make import attest as make
 
     project = find_project()
@@ -107,7 +99,7 @@ def _recipe_of(project: Project | None, text: str) -> str | None:
 
 def _of_recipe(project: Project, recipe: str) -> tuple[bytes, str]:
     from slmcompile.files.safe_read import read_regular
-    from slmcompile.provenance.envelope import LARGEST
+    from slmcompile.provenance.envelope import LARGEST, statement_path
 
     project.recipe_file(recipe)
     shown = statement_path(recipe)
@@ -131,11 +123,12 @@ def _read(path: Path) -> tuple[bytes, str]:
 
 
 def _signing_key(option: str | None) -> tuple[bytes | None, str]:
-    """The private key and what to call it; an empty variable is a secret that is not set."""
+    """The private key and what to call it."""
+    from slmcompile.provenance.keys import KEY_VARIABLE, key_of_environment
+
     if option is not None:
         return _key_file(option), f"--key {option}"
-    held = os.environ.get(KEY_VARIABLE, "")
-    return (held.encode() if held.strip() else None), f"${KEY_VARIABLE}"
+    return key_of_environment(), f"${KEY_VARIABLE}"
 
 
 def _key_file(option: str) -> bytes:

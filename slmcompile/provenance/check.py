@@ -91,8 +91,9 @@ def check_plan(sealed: Sealed, plan: Plan) -> None:
     """
     check_recipe(sealed, plan.recipe)
     statement = sealed.statement
-    stated = {each.stage: each.fingerprint for each in statement.stages}
-    planned = plan.fingerprints()
+    stated = {each.stage: (each.kind, each.fingerprint) for each in statement.stages}
+    found = plan.fingerprints()
+    planned = {each.address: (each.kind, found[each.address]) for each in plan.stages()}
     if stated != planned:
         other = [name for name in planned if stated.get(name) != planned[name]]
         first = next(iter([*other, *(stated.keys() - planned.keys())]))

@@ -7,6 +7,7 @@ pull request that trains can bring one. A private key is never shown, not even w
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 FOLDER = "conf/policy/keys"
 """Where the public keys lie that a project trusts; beside the policy, and as well guarded."""
+
+KEY_VARIABLE = "SLMCOMPILE_SIGNING_KEY"
+"""Environment variable that holds the private key itself, as a secret of CI does."""
 
 LARGEST_KEY = 16 << 10
 """Bytes of a key's file."""
@@ -61,6 +65,12 @@ def private_key(pem: bytes, shown: str) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"{shown}: not an Ed25519 key", _NEW_KEY)
     return key
+
+
+def key_of_environment() -> bytes | None:
+    """The private key that the environment holds; an empty one is a secret that is not set."""
+    held = os.environ.get(KEY_VARIABLE, "")
+    return os.fsencode(held) if held.strip() else None
 
 
 def public_key(

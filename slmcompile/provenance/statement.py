@@ -294,8 +294,11 @@ def read(data: bytes, shown: str) -> Statement:
 
 
 def _is_sound(statement: Statement) -> bool:
-    """Whether every stage is there once."""
-    return len({each.stage for each in statement.stages}) == len(statement.stages)
+    """Whether every stage is there once, and all that make something have a manifest."""
+    once = len({each.stage for each in statement.stages}) == len(statement.stages)
+    return once and all(
+        bool(each.manifest) != KINDS[each.kind].constant for each in statement.stages
+    )
 
 
 def _flat(content: Any) -> dict[str, Any]:

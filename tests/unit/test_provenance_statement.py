@@ -145,6 +145,15 @@ HOSTILE: dict[str, Callable[[Document], object]] = {
     "a name that is no text": lambda c: c["subject"][0].update(name=7),
     "a stage twice": lambda c: details(c)["byproducts"].append(details(c)["byproducts"][0]),
     "a stage of no kind": lambda c: details(c)["byproducts"][0]["annotations"].update(kind="evil"),
+    "a train stage that only passed": lambda c: (
+        details(c)["byproducts"][1].pop("digest"),
+        details(c)["byproducts"][1].update(content="cGFzc2Vk"),
+    ),
+    "a gate with a manifest": lambda c: (
+        details(c)["byproducts"][3].pop("content"),
+        details(c)["byproducts"][3].update(digest={"sha256": "0" * 64}),
+    ),
+    "other content": lambda c: details(c)["byproducts"][3].update(content="ZXZpbA=="),
     "no stages": lambda c: details(c).update(byproducts=[]),
     "a size below nothing": lambda c: details(c)["byproducts"][0]["annotations"].update(size=-1),
     "a size in floats": lambda c: details(c)["byproducts"][0]["annotations"].update(size=1.0),
@@ -207,7 +216,7 @@ def test_a_later_form_is_told_from_a_damaged_one() -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_stands_in_a_field_a_statement_or_damage_comes_of_it(data: st.DataObject) -> None:
     content = json.loads(GOOD)
     at: Any = content
