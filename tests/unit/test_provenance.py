@@ -30,6 +30,7 @@ from slmcompile.provenance.check import (
 from slmcompile.provenance.envelope import Sealed, open_sealed, seal
 from slmcompile.provenance.keys import FOLDER
 from slmcompile.provenance.make import Asked, attest
+from slmcompile.provenance.outputs import outputs
 from slmcompile.provenance.statement import Statement
 from slmcompile.recipe.project import Project
 from slmcompile.state.changes import changes
@@ -147,12 +148,22 @@ def test_a_group_states_each_adapter_by_its_name(tmp_path: Path) -> None:
     assert set(stated.metrics) == {"one/torch", "one/base", "two/torch", "two/base"}
     sealed = sealed_of(stated)
     assert "outputs/pair/train" in check_outputs(sealed, project, plan)
+    shutil.copytree(root, tmp_path / "copy")
     # A part that agrees with itself and not with the whole.
     part = root / "outputs/pair/train/adapters/two"
     (part / "weights").write_text("evil")
     artifact.write_manifest(part, "train", {}, "two")
     assert code_of(lambda: attest(project, plan)) == Exit.CORRUPT
     assert code_of(lambda: check_outputs(sealed, project, plan)) == Exit.CORRUPT
+
+    # A whole that agrees with itself, of which a part says still what exports were made from.
+    other = Project(tmp_path / "copy")
+    train = other.root / "outputs/pair/train"
+    (train / "adapters/two/weights").write_text("evil")
+    named = artifact.read_manifest(train)["fingerprint"]
+    artifact.write_manifest(train, "train", {}, named)
+    with pytest.raises(SlmcompileError, match="adapters/two: its manifest does not agree"):
+        list(outputs(other, plan))
 
 
 def a_byte(root: Path) -> None:
@@ -256,6 +267,43 @@ def test_a_forged_output_with_a_manifest_that_fits_is_not_as_stated(
     forged(project.root)
     assert code_of(lambda: check_outputs(sealed, project, plan)) == Exit.CORRUPT
     assert code_of(lambda: attest(project, plan)) == Exit.CORRUPT
+
+
+def test_nor_is_one_that_nobody_ships(project: Project, plan: Plan, sealed: Sealed) -> None:
+    scored = project.root / plan.stage("score").out
+    old = artifact.read_manifest(scored)
+    metrics = json.loads((scored / "metrics.json").read_text())
+    metrics["artifacts"]["torch"]["exact_match"] = 0.8
+    artifact.write_json(scored / "metrics.json", metrics)
+    artifact.write_manifest(scored, "score", {}, old["fingerprint"])
+    assert code_of(lambda: check_outputs(sealed, project, plan)) == Exit.CORRUPT
+
+
+def test_a_gate_that_passed_on_something_else_is_not_finished(project: Project, plan: Plan) -> None:
+    lock = project.pipelines / "tiny/dvc.lock"
+    content = yaml.safe_load(lock.read_text())
+    for dep in content["stages"]["gate"]["deps"]:
+        if dep["path"] == plan.stage("score").out:
+            dep["md5"] = f"{'0' * 32}.dir"
+    lock.write_text(yaml.safe_dump(content))
+    with pytest.raises(SlmcompileError, match="tiny/gate is not finished") as caught:
+        attest(project, plan)
+    assert caught.value.code == Exit.CORRUPT
+
+
+def test_what_is_larger_than_stated_is_not_read(
+    project: Project, sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(project.root / WEIGHTS, 1 << 40)
+    monkeypatch.setattr("slmcompile.provenance.folder.file_hash", None)
+    with pytest.raises(SlmcompileError, match="train: not of the size that is stated"):
+        check_folder(sealed, "train", project.root / TRAIN)
+
+
+def test_a_missing_file_is_called_missing(project: Project, sealed: Sealed) -> None:
+    (project.root / WEIGHTS).unlink()
+    with pytest.raises(SlmcompileError, match="train/weights: is missing"):
+        check_folder(sealed, "train", project.root / TRAIN)
 
 
 def test_a_lock_that_names_other_bytes_is_not_believed(project: Project, plan: Plan) -> None:
