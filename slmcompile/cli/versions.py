@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -294,4 +294,4 @@ def _measured(shown: Sequence[_Shown]) -> str:
 
 def _moment(seconds: int) -> datetime:
     # A tagger may say any date; the last that Python has stands for those behind it.
-    return datetime.fromtimestamp(min(seconds, 253402300799), UTC)
+    return datetime.fromtimestamp(min(seconds, 253402300799), timezone.utc)

@@ -420,6 +420,8 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UsageError(f"slmcompile: {words[0]!r} is no command", mend)
     arguments, rest = parser.parse_known_args(words)
     taken = getattr(arguments, "text", getattr(arguments, "overrides", None))
+    if rest and getattr(arguments, "version", "") is None and not rest[0].startswith("-"):
+        arguments.version = rest.pop(0)
     unknown = [word for word in rest if word.startswith("-") or taken is None]
     if unknown:
         raise _unknown(commands[arguments.command], unknown[0])

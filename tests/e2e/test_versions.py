@@ -266,7 +266,7 @@ def test_versions_promote_and_rollback_as_people_type_them(ann: Project, bob: Pr
     assert said == ("tiny@v1.0.0 is production now (before: v1.1.0), by tag tiny#production#3\n")
     said = slmcompile(ann.root, "promote", "tiny", "v1.1.0", "--to", "staging").stdout
     assert said == "tiny@v1.1.0 is staging now, by tag tiny#staging#4\n"
-    said = slmcompile(ann.root, "promote", "tiny", "v1.1.0", "--to", "staging").stdout
+    said = slmcompile(ann.root, "promote", "tiny", "--to", "staging", "v1.1.0").stdout
     assert said == "tiny@v1.1.0 is staging already\n"
     tag(ann, "tiny@v7.0.0", "by hand")
     document = json.loads(slmcompile(bob.root, "versions", "--json").stdout)
