@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -54,13 +57,14 @@ def fetched(project: Project, *words: str, check: bool = True) -> subprocess.Com
 
 def refused(project: Project, code: int, what: str, *words: str) -> str:
     """A fetch that ends with an exit code and leaves nothing; returns what it said."""
+    before = {path.name for path in (project.root / "fetched").glob("*")} | {".gitignore"}
     done = fetched(project, *words, check=False)
     assert done.returncode == code, done.stderr
     assert what in done.stderr
     assert "Traceback" not in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
-    folder = project.root / "fetched"
-    assert not [path.name for path in folder.glob("*") if path.name != ".gitignore"]
+    left = {path.name for path in (project.root / "fetched").glob("*")} | {".gitignore"}
+    assert left == before, "what was there stays, and nothing more"
     return done.stderr
 
 
@@ -191,6 +195,27 @@ def test_other_remotes_and_their_absence(released: Released, bob: Project) -> No
     # And the user's own word on the remote of the commit.
     local.write_text("['remote \"main\"']\n    url = ../../moved\n")
     fetched(bob, "tiny@v1.1.0")
+
+
+def test_a_remote_that_is_no_folder_serves_as_well(released: Released, bob: Project) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    serve = partial(Quiet, directory=str(released.store))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        (bob.root / ".dvc/config.local").write_text(f"['remote \"web\"']\n    url = {url}\n")
+        fetched(bob, "tiny@v1.1.0", "--from", "web")
+        file_of(released, "weights.bin").unlink()
+        refused(
+            bob, 69, "DVC remote 'web' lacks object", "tiny@v1.1.0", "--from", "web", "--to", "x"
+        )
+        server.shutdown()
+    refused(bob, 69, "DVC remote 'web'", "tiny@v1.0.0", "--from", "web", "--to", "x")
+    assert not (bob.root / "x").exists()
+    verify(bob.root / "fetched/tiny-v1.1.0/train")
 
 
 def test_the_remote_is_that_of_the_versions_commit(

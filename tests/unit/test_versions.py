@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slmcompile.cli.main import main
 from slmcompile.console.errors import (
     CorruptError,
     LockedError,
@@ -22,6 +24,7 @@ from slmcompile.console.errors import (
 )
 from slmcompile.recipe.project import Project
 from slmcompile.versions.history import History, read_history
+from slmcompile.versions.objects import folder_list
 from slmcompile.versions.publish import promote, register, roll_back, shared_history
 from slmcompile.versions.remote_tags import Remote
 from slmcompile.versions.tag_objects import Tagger, make_tag
@@ -499,3 +502,66 @@ def test_hooks_of_a_clone_do_not_run(ann: Project, tmp_path: Path) -> None:
         hook.chmod(0o755)
     promote(ann, RECIPE, "v1.1.0", "production")
     assert not canary.exists()
+
+
+# What a remote may hold.
+
+_SOUND = {"md5": "a" * 32, "relpath": "deep/file"}
+
+
+def named(data: bytes) -> str:
+    return f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}.dir"
+
+
+def test_a_folders_list_is_read() -> None:
+    data = json.dumps([_SOUND, {**_SOUND, "relpath": "other"}]).encode()
+    assert folder_list(data, named(data)) == {"deep/file": "a" * 32, "other": "a" * 32}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"deep/file": "a" * 32},
+        ["deep/file"],
+        [{**_SOUND, "md5": "../../../../etc/passwd"}],
+        [{**_SOUND, "md5": f"{'a' * 32}.dir"}],
+        [{**_SOUND, "md5": 5}],
+        [{"md5": "a" * 32}],
+        *([{**_SOUND, "relpath": path}] for path in (
+            "/etc/passwd", "../file", "a/../../file", "a//b", "a/", ".", "", "a\\b", "a\0b", 5)),
+        [_SOUND, _SOUND],
+        [_SOUND, {**_SOUND, "relpath": "deep"}],
+        [_SOUND, {**_SOUND, "relpath": "deep/file/below"}],
+    ],
+)  # fmt: skip
+def test_a_folders_list_that_leads_elsewhere_is_none(entries: object) -> None:
+    data = json.dumps(entries).encode()
+    with pytest.raises(CorruptError, match="not a folder's list"):
+        folder_list(data, named(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"\xff", b"[" * 100_000])
+def test_a_folders_list_that_is_no_json_is_none(data: bytes) -> None:
+    with pytest.raises(CorruptError, match="not a folder's list"):
+        folder_list(data, named(data))
+    with pytest.raises(CorruptError, match="its bytes are not those"):
+        folder_list(data, named(b"other"))
+
+
+def test_a_tag_of_any_date_can_be_shown(ann: Project, capsys: pytest.CaptureFixture[str],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    version = shared_history(ann, RECIPE, "origin").versions[1]
+    name = TagName(RECIPE, "assign", stage="staging", counter=9)
+    made = make_tag(ann.root, name, version.commit, version.statement,
+                    who=Tagger("\u202egnA", "a@x"), when=10**14, why="x")  # fmt: skip
+    Remote(ann.root, "origin").add(name, made)
+    tag(ann, "tiny@v8.0.0", "\x1b[2J")
+    monkeypatch.chdir(ann.root)
+    assert main(["versions", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert "staging" in shown
+    assert "\x1b" not in shown
+    assert main(["versions", "--offline", "--json"]) == 0
+    (recipe,) = json.loads(capsys.readouterr().out)["recipes"]
+    assert recipe["assignments"][-1]["when"].startswith("9999-12-31")
+    assert promote(ann, RECIPE, "v1.0.0", "staging").tag == "tiny#staging#10"
