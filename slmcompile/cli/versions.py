@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from slmcompile.console.errors import Exit, SlmcompileError
 from slmcompile.console.printable import printable, shortened
-from slmcompile.console.terminal import print_json
+from slmcompile.console.terminal import fitted, print_json
 from slmcompile.recipe.project import Project, find_project
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ def versions(arguments: Namespace) -> int:
         recipes = [_json(history, shown) for history, shown in found]
         print_json({"format_version": FORMAT_VERSION, "recipes": recipes})
     else:
-        texts = [_text(history, shown) for history, shown in found]
-        print("\n\n".join(texts) or "there are no versions yet")
+        measured = bool(arguments.recipe)
+        texts = [_text(history, shown, measured=measured) for history, shown in found]
+        print(fitted("\n\n".join(texts) or "there are no versions yet"))
     return Exit.DONE
 
 
@@ -172,8 +173,8 @@ def fetch(arguments: Namespace) -> int:
             "note: the statement is held against its tag alone: the project trusts no key",
             file=sys.stderr,
         )
-    word = "fetched" if done.new else "is there already, every byte of it:"
-    print(f"{done.version.shown} {word} {project.shown(done.folder)}")
+    word = "" if done.new else " already, every byte of it"
+    print(f"{done.version.shown} is in {project.shown(done.folder)}{word}")
     for name in done.names:
         print(f"  {name}")
     return Exit.DONE
@@ -231,12 +232,12 @@ def _json(history: History, shown: Sequence[_Shown]) -> dict[str, Any]:
     }
 
 
-def _text(history: History, shown: Sequence[_Shown]) -> str:
+def _text(history: History, shown: Sequence[_Shown], *, measured: bool) -> str:
     parts = [f"{history.recipe}: no versions yet"]
     if shown:
         parts = [_table(history, shown)]
-        if measured := _measured(shown):
-            parts.append(measured)
+        if measured and (table := _measured(shown)):
+            parts.append(table)
     if history.refused:
         told = [f"  {printable(each.tag)}: {printable(each.reason)}" for each in history.refused]
         parts.append("\n".join(["not versions, and used for nothing:", *told]))

@@ -80,7 +80,7 @@ def weights(folder: Path, name: str = "train") -> str:
 def test_what_is_in_production_comes_to_a_fresh_clone(bob: Project) -> None:
     done = fetched(bob, "tiny@production")
     folder = bob.root / "fetched/tiny-v1.1.0"
-    assert f"tiny@v1.1.0 fetched {folder.relative_to(bob.root)}" in done.stdout
+    assert f"tiny@v1.1.0 is in {folder.relative_to(bob.root)}\n" in done.stdout
     for name in FOLDERS:
         verify(folder / name)
         assert weights(folder, name) == f"{name} of second"
@@ -95,7 +95,7 @@ def test_a_second_fetch_does_nothing(released: Released, bob: Project) -> None:
     before = snapshot(bob.root / "fetched")
     released.store.rename(released.place / "gone")
     again = fetched(bob, "tiny@production")
-    assert "is there already" in again.stdout
+    assert "already, every byte of it" in again.stdout
     assert snapshot(bob.root / "fetched") == before
 
 
@@ -294,6 +294,7 @@ def test_versions_promote_and_rollback_as_people_type_them(ann: Project, bob: Pr
     said = slmcompile(ann.root, "promote", "tiny", "--to", "staging", "v1.1.0").stdout
     assert said == "tiny@v1.1.0 is staging already\n"
     tag(ann, "tiny@v7.0.0", "by hand")
+    assert "0.875" not in slmcompile(bob.root, "versions").stdout
     document = json.loads(slmcompile(bob.root, "versions", "--json").stdout)
     (recipe,) = document["recipes"]
     newest, oldest = recipe["versions"]
