@@ -22,7 +22,8 @@ STATEMENT = "statement.json"
 """What a recipe's statement is called in its folder there."""
 
 _LARGEST = 8 << 20
-_NAME, _EMAIL = "slmcompile", "slmcompile@users.noreply.github.com"
+NAME, EMAIL = "slmcompile", "slmcompile@users.noreply.github.com"
+"""Who commits and tags in a job."""
 
 
 def result_commit(
@@ -81,7 +82,7 @@ def _who(head: Revision) -> dict[str, str]:
     return {
         f"GIT_{who}_{what}": value
         for who in ("AUTHOR", "COMMITTER")
-        for what, value in (("NAME", _NAME), ("EMAIL", _EMAIL), ("DATE", f"{when} +0000"))
+        for what, value in (("NAME", NAME), ("EMAIL", EMAIL), ("DATE", f"{when} +0000"))
     }
 
 

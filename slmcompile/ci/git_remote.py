@@ -8,7 +8,6 @@ that it is of alone, in git's environment and never on a command line.
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import subprocess
@@ -25,6 +24,7 @@ from slmcompile.console.errors import (
     UsageError,
 )
 from slmcompile.console.redact import redact, secrets_of
+from slmcompile.files.git_login import job_login
 from slmcompile.files.revision import resolve
 
 _SETTINGS = (
@@ -203,6 +203,7 @@ def _environment(environ: Mapping[str, str], address: str) -> dict[str, str]:
     # Of all that could allow a transport this alone has the last word.
     transport = _scheme(address) if address else None
     return kept | _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": transport or ""}
+    return kept | job_login(environ, address) | _ENVIRONMENT
 
 
 def _failed(shown: str, said: str) -> SlmcompileError:

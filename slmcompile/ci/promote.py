@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from slmcompile.ci.commit import FOLDER, STATEMENT
+from slmcompile.ci.commit import EMAIL, FOLDER, NAME, STATEMENT
 from slmcompile.ci.promoted import Promoted
 from slmcompile.ci.reuse import Say, read_record, write_record
 from slmcompile.ci.store import MAIN, Store
@@ -34,6 +34,7 @@ from slmcompile.recipe.project import Project
 from slmcompile.state.state import Cache
 from slmcompile.versions.publish import promote as give_stage
 from slmcompile.versions.publish import register, shared_history
+from slmcompile.versions.tag_objects import Tagger
 
 ORIGIN = "origin"
 
@@ -181,10 +182,11 @@ def _verified(made: Project, each: StageResult, store: Store) -> str:
 def _tagged(
     project: Project, target: Revision, statement: Statement, stage: str, say: Say
 ) -> Promoted:
+    who = Tagger(NAME, EMAIL)  # a runner's git names nobody
     first = not shared_history(project, statement.recipe, ORIGIN).versions
-    version = register(project, statement.recipe, target.commit, remote=ORIGIN)
+    version = register(project, statement.recipe, target.commit, remote=ORIGIN, who=who)
     if stage and not first:
-        give_stage(project, statement.recipe, str(version.number), stage, remote=ORIGIN)
+        give_stage(project, statement.recipe, str(version.number), stage, remote=ORIGIN, who=who)
     elif stage:
         say(
             f"{statement.recipe}: its first version; `slmcompile promote {statement.recipe}"

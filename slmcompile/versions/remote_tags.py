@@ -2,17 +2,21 @@
 
 Tags are only ever added. One that is another there than here was moved, and nothing is built on
 either; one that is here and not there was taken away, or never given. Nothing is ever written over
-and nothing is pushed with force. The login is git's own.
+and nothing is pushed with force. The login is git's own, and in a job of the host that the
+remote is on the job's token.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.console.errors import CorruptError, LockedError, MissingError, RefusedError
+from slmcompile.console.redact import redact, secrets_of
 from slmcompile.files.git import Answer, ask
+from slmcompile.files.git_login import job_login
 from slmcompile.versions.tag_objects import keep_tag, read_tags
 from slmcompile.versions.tags import TagName, parse
 
@@ -96,16 +100,8 @@ class Remote:
         ref = f"refs/tags/{name}"
         words = ("--porcelain", "--no-verify", "--no-follow-tags", "--recurse-submodules=no")
         # An empty value expected: it must not be there yet, which the other side decides.
-        pushed = ask(
-            self.root,
-            "push",
-            *words,
-            f"--force-with-lease={ref}:",
-            "--",
-            self.name,
-            f"{made}:{ref}",
-            remotely=True,
-        )
+        lease = f"--force-with-lease={ref}:"
+        pushed = self._ask("--push", "push", *words, lease, "--", self.name, f"{made}:{ref}")
         if pushed.code != 0:
             there = self.tags(name.recipe).get(str(name))
             if there is None:
@@ -132,27 +128,38 @@ class Remote:
         ]
         if told:
             return RefusedError(
-                f"{name}: {self.name} does not take it: {told[0]}",
+                f"{name}: {self.name} does not take it: {_told(told[0])}",
                 "ask who may make tags there; owners set rules for them",
             )
+        why = _told(pushed.problem) or "no reason given"
         return MissingError(
-            f"{name}: {self.name} cannot be pushed to: {pushed.problem or 'no reason given'}",
+            f"{name}: {self.name} cannot be pushed to: {why}",
             "check the remote and its login",
         )
 
     def _asked(self, *words: str) -> bytes:
-        # `git remote get-url` fails for a URL that is written out, and so names are checked by it.
-        if ask(self.root, "remote", "get-url", "--", self.name).code != 0:
-            raise MissingError(
-                f"there is no git remote {self.name!r} here", f"git remote add {self.name} URL"
-            )
-        answer = ask(self.root, *words, remotely=True)
+        answer = self._ask("--all", *words)
         if answer.code != 0:
             raise MissingError(
-                f"{self.name}: {answer.problem or 'does not answer'}",
+                f"{self.name}: {_told(answer.problem) or 'does not answer'}",
                 "check the remote and its login",
             )
         return answer.output
+
+    def _ask(self, address: str, *words: str) -> Answer:
+        # It fails for a URL that is written out: who is asked has a name here.
+        known = ask(self.root, "remote", "get-url", address, "--", self.name)
+        if known.code != 0:
+            raise MissingError(
+                f"there is no git remote {self.name!r} here", f"git remote add {self.name} URL"
+            )
+        first = known.output.decode("utf-8", "replace").split("\n")[0]
+        return ask(self.root, *words, remotely=True, environ=job_login(os.environ, first))
+
+
+def _told(problem: str) -> str:
+    """Git's own words, which may have an address with a password."""
+    return str(redact(problem, secrets_of(os.environ)))
 
 
 def moved(name: str, remote: str, here: str, there: str) -> CorruptError:

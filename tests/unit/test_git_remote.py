@@ -262,7 +262,7 @@ def test_the_token_goes_to_its_own_host_alone(
     assert secret not in " ".join(words)
     assert environment["GIT_CONFIG_KEY_0"] == "safe.directory"
     assert not {"GIT_DIR", "GIT_TRACE_CURL"} & environment.keys()
-    assert environment["GIT_CONFIG_COUNT"] == ("3" if given else "1")
+    assert environment["GIT_CONFIG_COUNT"] == ("4" if given else "1")
     if given:
         assert header_for(address, environment) == f"AUTHORIZATION: basic {secret}"
         assert header_for("https://elsewhere.example/x", environment) == ""

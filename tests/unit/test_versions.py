@@ -7,7 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ from slmcompile.console.errors import (
     SlmcompileError,
     UsageError,
 )
+from slmcompile.files.git import Answer, ask
 from slmcompile.recipe.project import Project
 from slmcompile.versions.history import History, read_history
 from slmcompile.versions.objects import folder_list
@@ -492,6 +495,33 @@ def test_a_remote_cannot_be_a_program(ann: Project, tmp_path: Path) -> None:
             shared_history(ann, RECIPE, name)
         assert told.value.code == 69
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_job_logs_in_with_its_token_where_it_is_of(
+    ann: Project, monkeypatch: pytest.MonkeyPatch, *, here: bool
+) -> None:
+    logins: list[Mapping[str, str]] = []
+
+    def say(root: Path, *words: str, **more: Any) -> Answer:
+        if not more.get("remotely"):
+            return ask(root, *words, **more)
+        assert "secret-of-the-job" not in " ".join(words)
+        logins.append(more["environ"])
+        return Answer(128, b"", "fatal: secret-of-the-job is refused")
+
+    monkeypatch.setattr("slmcompile.versions.remote_tags.ask", say)
+    monkeypatch.setenv("GITHUB_TOKEN", "secret-of-the-job")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example")
+    host = "github.example" if here else "elsewhere.example"
+    command(ann.root, "git", "remote", "set-url", "origin", f"https://{host}/owner/name")
+    with pytest.raises(MissingError) as told:
+        shared_history(ann, RECIPE, "origin")
+    assert "secret" not in str(told.value)
+    ((login),) = logins
+    asked = ["git", "config", "--get-urlmatch", "http.extraheader", "https://github.example/x"]
+    done = subprocess.run(asked, env=environment() | dict(login), capture_output=True, text=True)
+    assert done.stdout.startswith("AUTHORIZATION: basic ") is here
 
 
 def test_hooks_of_a_clone_do_not_run(ann: Project, tmp_path: Path) -> None:
