@@ -19,6 +19,7 @@ from slmcompile.console.errors import CorruptError, MissingError, SlmcompileErro
 from slmcompile.console.printable import printable, shortened
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import Cache, md5_file
+from slmcompile.versions.objects import AbsentError, copy_out
 
 if TYPE_CHECKING:
     from dvc.data_cloud import Remote
@@ -125,26 +126,35 @@ class Store:
             MissingError: one is not in the cache, or the remote does not take it (exit 69).
         """
         with self._told():
-            failed = self._transferred(self._cache, self._remote.odb, objects)
+            failed = self._not_taken(objects)
         if failed:
             raise MissingError(
                 f"{self.shown}: {len(failed)} objects were not taken", "try again, or free room"
             )
 
     def pull(self, objects: Sequence[str]) -> tuple[str, ...]:
-        """Copies objects into the project's cache; returns those that are not there, or damaged."""
+        """Copies objects into the project's cache; returns those that are not there, or damaged.
+
+        Nothing is written to the remote, nor removed there.
+        """
         with self._told():
-            return tuple(
-                each
-                for each in objects
-                if self._transferred(self._remote.odb, self._cache, [each]) or not self._whole(each)
-            )
+            return tuple(each for each in objects if not self._copied(each))
+
+    def _copied(self, name: str) -> bool:
+        cache = Cache(Project(self._root)).root
+        for _ in range(2):  # what lies damaged in the cache is fetched anew
+            try:
+                copy_out(self._remote.odb, self.shown, [name], cache)
+            except (AbsentError, CorruptError):
+                return False
+            if self._whole(name):
+                return True
+        return False
 
     def _whole(self, name: str) -> bool:
         """Whether the cache has an object as its name says; what has other bytes is removed.
 
-        DVC takes what its cache has on trust, and where it is told to look at what it fetches, it
-        removes the damaged from the remote.
+        DVC takes what its cache has on trust.
         """
         cache = Cache(Project(self._root))
         blobs = [name, *(cache.folder(name) or {}).values()] if name.endswith(".dir") else [name]
@@ -178,8 +188,8 @@ class Store:
     def _cache(self) -> Any:
         return self._repo.cache.local
 
-    def _transferred(self, source: Any, to: Any, objects: Sequence[str]) -> list[str]:
-        """Copies; returns those of the objects, or of their files, that could not be."""
+    def _not_taken(self, objects: Sequence[str]) -> list[str]:
+        """Copies from the cache; returns those of the objects, or of their files, that were not."""
         from dvc_data.hashfile.hash_info import HashInfo
         from dvc_data.hashfile.transfer import transfer
 
@@ -189,20 +199,17 @@ class Store:
             missing.extend(str(each.value) for each in status.missing)
 
         wanted = {HashInfo("md5", each) for each in objects}
-        # What a folder holds is read from the cache, so the folders themselves go there first.
-        for shallow in (True, False) if to is self._cache else (False,):
-            try:
-                # Without DVC's index of what a remote has, which another machine may have changed.
-                done = transfer(
-                    *(source, to, wanted),
-                    validate_status=note,
-                    cache_odb=self._cache,
-                    shallow=shallow,
-                )
-            except FileNotFoundError:
-                return list(objects)
-            missing.extend(str(each.value) for each in done.failed)
-        return missing
+        try:
+            # Without DVC's index of what a remote has, which another machine may have changed.
+            done = transfer(
+                *(self._cache, self._remote.odb, wanted),
+                validate_status=note,
+                cache_odb=self._cache,
+                shallow=False,
+            )
+        except FileNotFoundError:
+            return list(objects)
+        return [*missing, *(str(each.value) for each in done.failed)]
 
     def _path(self, name: str) -> str:
         fs = self._remote.fs

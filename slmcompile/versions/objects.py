@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from slmcompile.files.artifact import as_missing, write_bytes
 from slmcompile.files.safe_read import leads_out
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_FOLDER = re.compile(r"[0-9a-f]{32}\.dir")
 _SCHEME = re.compile(r"\w+://")
 _PATHS = frozenset(
     {
@@ -42,6 +41,10 @@ _PATHS = frozenset(
 _LARGEST_LIST = 16 << 20
 _MOST_FILES = 100_000
 _LOGIN = "check the remote's settings and its login"
+
+
+class AbsentError(MissingError):
+    """A remote lacks an object (exit 69)."""
 
 
 def pull(
@@ -70,14 +73,36 @@ def pull(
         MissingError: no such remote, it does not answer or lacks an object (exit 69).
         CorruptError: a folder's list is none (exit 74).
     """
-    for name in objects:
-        if not _FOLDER.fullmatch(name):
-            raise UsageError(f"{name!r} is no folder of DVC", "its name is an MD5 and .dir")
-    with _of_dvc(remote_name, cache_folder):
+    shown = f"DVC remote {remote_name!r}"
+    with _of_dvc(shown, cache_folder):
         source = _remote(project_root, remote_name, config, cache_folder)
-        listed = {name: _list(source, remote_name, name, cache_folder) for name in objects}
-        wanted = {md5 for files in listed.values() for md5 in files.values()}
-        _transfer(source, remote_name, wanted, cache_folder)
+        return copy_out(source, shown, objects, cache_folder)
+
+
+def copy_out(
+    source: Any, shown: str, objects: Sequence[str], cache_folder: Path
+) -> dict[str, dict[str, str]]:
+    """As ``pull``, out of a remote that is open, and files as well as folders.
+
+    Args:
+        source: the remote's objects, as DVC opens them (``Remote.odb``); nothing is written there.
+        shown: what messages call it.
+        objects: by DVC's name, ``<md5>`` or ``<md5>.dir``.
+        cache_folder: where they go.
+
+    Raises:
+        AbsentError: it lacks one (exit 69).
+        CorruptError, MissingError: as ``pull``.
+    """
+    for name in objects:
+        if not _MD5.fullmatch(name.removesuffix(".dir")):
+            raise UsageError(
+                f"{name!r} is no object of DVC", "its name is an MD5, or that and .dir"
+            )
+    folders = [name for name in objects if name.endswith(".dir")]
+    listed = {name: _list(source, shown, name, cache_folder) for name in folders}
+    wanted = {md5 for files in listed.values() for md5 in files.values()}
+    _transfer(source, shown, wanted | ({*objects} - {*folders}), cache_folder)
     return listed
 
 
@@ -87,7 +112,7 @@ def object_place(cache_folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def _of_dvc(remote_name: str, cache_folder: Path) -> Iterator[None]:
+def _of_dvc(shown: str, cache_folder: Path) -> Iterator[None]:
     """Says in a line what DVC and the libraries below it say in a traceback."""
     logger = logging.getLogger("dvc_data")
     level = logger.level
@@ -100,7 +125,7 @@ def _of_dvc(remote_name: str, cache_folder: Path) -> Iterator[None]:
         missing = as_missing(error, cache_folder)
         if missing is not None and isinstance(error, OSError) and error.filename is None:
             raise missing from error
-        raise MissingError(f"DVC remote {remote_name!r}: {_said(error)}", _LOGIN) from error
+        raise MissingError(f"{shown}: {_said(error)}", _LOGIN) from error
     finally:
         logger.setLevel(level)
 
@@ -159,19 +184,18 @@ def _inside(folder: str, path: str) -> str:
     return str(Path(os.path.normpath(Path(folder) / Path(path).expanduser())))
 
 
-def _list(source: Any, remote_name: str, name: str, cache_folder: Path) -> dict[str, str]:
+def _list(source: Any, shown: str, name: str, cache_folder: Path) -> dict[str, str]:
     place = object_place(cache_folder, name)
     if place.is_file():
-        data = place.read_bytes()
-    else:
-        try:
-            with source.fs.open(source.oid_to_path(name), "rb") as stream:
-                data = stream.read(_LARGEST_LIST + 1)
-        except FileNotFoundError as error:
-            raise _absent(remote_name, [name]) from error
+        with suppress(CorruptError):  # of another's making, and fetched anew
+            return folder_list(place.read_bytes(), name)
+    try:
+        with source.fs.open(source.oid_to_path(name), "rb") as stream:
+            data = stream.read(_LARGEST_LIST + 1)
+    except FileNotFoundError as error:
+        raise _absent(shown, [name]) from error
     files = folder_list(data, name)
-    if not place.is_file():
-        write_bytes(place, data)
+    write_bytes(place, data)
     return files
 
 
@@ -220,7 +244,7 @@ def _above(path: str) -> Iterator[str]:
         yield path
 
 
-def _transfer(source: Any, remote_name: str, wanted: set[str], cache_folder: Path) -> None:
+def _transfer(source: Any, shown: str, wanted: set[str], cache_folder: Path) -> None:
     """Copies objects, each of which appears whole or not at all.
 
     Not by ``dvc_data``'s ``transfer``, which asks the source first what it has: of a remote that
@@ -242,17 +266,17 @@ def _transfer(source: Any, remote_name: str, wanted: set[str], cache_folder: Pat
     )
     absent = [name for name, error in failed.items() if isinstance(error, FileNotFoundError)]
     if absent:
-        raise _absent(remote_name, absent)
+        raise _absent(shown, absent)
     for name, error in failed.items():
         missing = as_missing(error, cache_folder) if isinstance(error, OSError) else None
         raise missing or MissingError(
-            f"DVC remote {remote_name!r}: object {name} did not arrive: {_said(error)}", _LOGIN
+            f"{shown}: object {name} did not arrive: {_said(error)}", _LOGIN
         ) from error
 
 
-def _absent(remote_name: str, names: Sequence[str]) -> MissingError:
+def _absent(shown: str, names: Sequence[str]) -> AbsentError:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return MissingError(
-        f"DVC remote {remote_name!r} lacks object {min(names)}{more}",
+    return AbsentError(
+        f"{shown} lacks object {min(names)}{more}",
         "promote again from where it is, or name another remote",
     )
