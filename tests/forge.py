@@ -130,13 +130,6 @@ class Forge:
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Runs a command as a job of the host, in a clone of its own."""
         clone, shell = self._runner(event, at, variables)
-        self.count += 1
-        clone = self.folder / f"job-{self.count}"
-        command(self.folder, "git", "clone", "-q", str(self.origin), str(clone))
-        command(clone, "git", "checkout", "-q", "--detach", at)
-        told = self.fake.environment(self.folder, *(event or ("push", {})))
-        Path(told["GITHUB_OUTPUT"]).unlink(missing_ok=True)
-        shell = environment() | told | variables | {"GIT_CONFIG_GLOBAL": os.devnull}
         done = subprocess.run(
             [sys.executable, "-m", "slmcompile", *words],
             cwd=clone, env=shell, text=True, capture_output=True, stdin=subprocess.DEVNULL,
@@ -176,12 +169,7 @@ class Forge:
         told = self.fake.environment(self.folder, *(event or ("push", {})))
         Path(told["GITHUB_OUTPUT"]).unlink(missing_ok=True)
         shell = environment() | told | variables | {"GIT_CONFIG_GLOBAL": os.devnull}
-        people = {
-            f"GIT_{who}_{what}": "ci@localhost"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        }
-        return clone, shell | people
+        return clone, shell
 
     def outputs(self) -> dict[str, str]:
         """What the last job has handed on."""

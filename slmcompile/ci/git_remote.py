@@ -188,22 +188,9 @@ def _environment(environ: Mapping[str, str], address: str) -> dict[str, str]:
         if not name.startswith("GIT_") or name.startswith(_KEPT)
     }
     kept.pop("SSH_ASKPASS", None)
-    token, server = environ.get("GITHUB_TOKEN", ""), environ.get("GITHUB_SERVER_URL", "")
-    here, there = urlsplit(address), urlsplit(server)
-    if token and here.scheme == there.scheme == "https" and here.netloc == there.netloc:
-        secret = base64.b64encode(f"x-access-token:{token}".encode()).decode("ascii")
-        key = f"http.{there.scheme}://{there.netloc}/.extraheader"
-        before = environ.get("GIT_CONFIG_COUNT", "")
-        count = int(before) if before.isdigit() else 0
-        # An empty one voids those before it: two of them are refused.
-        for value in ("", f"AUTHORIZATION: basic {secret}"):
-            kept[f"GIT_CONFIG_KEY_{count}"], kept[f"GIT_CONFIG_VALUE_{count}"] = key, value
-            count += 1
-        kept["GIT_CONFIG_COUNT"] = str(count)
     # Of all that could allow a transport this alone has the last word.
-    transport = _scheme(address) if address else None
-    return kept | _ENVIRONMENT | {"GIT_ALLOW_PROTOCOL": transport or ""}
-    return kept | job_login(environ, address) | _ENVIRONMENT
+    allowed = {"GIT_ALLOW_PROTOCOL": (_scheme(address) if address else None) or ""}
+    return kept | job_login(environ, address) | _ENVIRONMENT | allowed
 
 
 def _failed(shown: str, said: str) -> SlmcompileError:
