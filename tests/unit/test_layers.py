@@ -53,7 +53,6 @@ FLOORS = (
     # What people call.
     "explain",
     "release",
-    "provenance",
     "versions",
     "ci",
     "serve",
