@@ -178,7 +178,8 @@ def test_two_of_one_name_or_one_that_is_too_large_is_refused(
 
 def test_a_store_that_gives_more_than_was_told_is_cut_off(fake: FakeGitHub, host: GitHub) -> None:
     fake.upload(5, b"x")
-    fake.faults.append(Fault("GET /3.*", status=200, body=b"x" * (8 << 20)))
+    endless = {"Content-Length": str(1 << 40)}
+    fake.faults.append(Fault("GET /3.*", status=200, headers=endless, body=b"x" * (1 << 20)))
     assert code_of(lambda: host.artifact(5, "proposal", 100)) == 74
 
 

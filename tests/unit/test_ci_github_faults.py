@@ -231,3 +231,10 @@ def test_the_environment_names_the_host(fake: FakeGitHub) -> None:
     for missing in ("GITHUB_REPOSITORY", "GITHUB_TOKEN"):
         with pytest.raises(SlmcompileError):
             connect({**named, missing: ""})
+
+
+def test_an_answer_with_an_end_far_away_is_told_as_that(fake: FakeGitHub, host: GitHub) -> None:
+    body = b'{"default_branch": "main"}' + b" " * transport.LARGEST_ANSWER
+    fake.faults.append(Fault(".*", status=200, body=body))
+    with pytest.raises(SlmcompileError, match="more than"):
+        _ = host.default_branch
