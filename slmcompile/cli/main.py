@@ -393,6 +393,19 @@ def _ci(arguments: argparse.Namespace) -> int:
     return ci.run(arguments)
 
 
+def _targets(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from slmcompile.explain.targets import lines, targets_here
+
+    found = targets_here()
+    if arguments.json:
+        print_json({"format_version": "1.0", "targets": [asdict(each) for each in found]})
+    else:
+        print("\n".join(lines(found)))
+    return Exit.DONE
+
+
 def _checks(arguments: argparse.Namespace) -> int:
     from slmcompile.checks.listing import listing
 
@@ -441,6 +454,7 @@ _COMMANDS = {
     "fetch": _versions,
     "ci": _ci,
     "schema": _schema,
+    "targets": _targets,
     "checks": _checks,
     "overview": _overview,
 }

@@ -269,6 +269,10 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
     drift.add_argument("--remote", action="store_true", help="ask the default DVC remote too")
     drift.add_argument("--upstream", action="store_true", help="ask the hub for moved branches")
     drift.add_argument("--json", action="store_true", help="for programs")
+    targets = add(
+        "targets", "list the hardware targets and what this machine can do with each", recipe=False
+    )
+    targets.add_argument("--json", action="store_true", help="for programs")
     schema = add("schema", "print the JSON Schema of recipes or of a group", recipe=False)
     form = schema.add_mutually_exclusive_group()
     form.add_argument("--recipe", action="store_true", help="of recipes (the default)")

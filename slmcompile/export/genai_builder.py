@@ -8,9 +8,10 @@ from slmcompile.console.errors import StageFailedError
 from slmcompile.console.quiet import quiet
 from slmcompile.export.genai_mended import mended
 from slmcompile.providers.cpu import CpuTarget
+from slmcompile.providers.keys import Target
 
 
-def build(target: CpuTarget, model: Path, out: Path, cache: Path) -> None:
+def build(target: Target, model: Path, out: Path, cache: Path) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
     The builder prints a line per layer, logs one per node and needs a cache folder even for a
@@ -34,7 +35,7 @@ def build(target: CpuTarget, model: Path, out: Path, cache: Path) -> None:
             ) from error
 
 
-def extra_options(target: CpuTarget) -> list[str]:
+def extra_options(target: Target) -> list[str]:
     """The builder's ``KEY=VALUE`` options for a target.
 
     Remote code is off. The quantisation keys apply to int8 as they do to int4, except that only
@@ -43,7 +44,7 @@ def extra_options(target: CpuTarget) -> list[str]:
     # A cache as short as the window cannot be had: onnxruntime refuses a sequence that is shorter,
     # so every short prompt to a model with windows (Gemma 2 and 3, Mistral).
     options = ["hf_remote=false", "hf_token=false", "windowed_kv_cache=false"]
-    if target.precision == "int4":
+    if isinstance(target, CpuTarget) and target.precision == "int4":
         algorithm = target.int4_algo_config
         if algorithm == "default" and not target.int4_is_symmetric:
             # Both round to nearest, but with tied embeddings and asymmetric weights "default"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from slmcompile.inference.batching import (
     until_stop,
 )
 from slmcompile.inference.onnx_adapters import setter
-from slmcompile.inference.protocol import Generated
+from slmcompile.inference.protocol import Generated, Ran
+from slmcompile.inference.runs_here import runs_here
 from slmcompile.plans.artifacts import prompt_file
+from slmcompile.providers.accelerators import IN_CONFIG
 
 NO_TOKEN = -1
 """Stands in for ``pad_token_id``. onnxruntime-genai 0.18 takes trailing ids equal to it for
@@ -70,8 +72,12 @@ def load(
         stops = described["eos_token_id"]
         sizes = {size: int(described[size]) for size in ("context_length", "vocab_size")}
         ends = frozenset([stops] if isinstance(stops, int) else stops)
+        wanted = described["decoder"]["session_options"].get("provider_options", [])
         config = og.Config(str(folder))
         config.overlay(json.dumps(overlay))
+        ran = _ran(wanted)
+        if ran == "emulated":
+            config.clear_providers()  # what is left is the CPU's
         model = og.Model(config)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -85,7 +91,14 @@ def load(
         vocab_size=sizes["vocab_size"],
         folder=folder,
         adapter=adapter,
+        ran=ran,
     )
+
+
+def _ran(wanted: Sequence[Mapping[str, Any]]) -> Ran:
+    """Whether a folder's own provider runs it here, or the CPU's in its place."""
+    named = [name for each in wanted for name in each]
+    return "verified" if all(runs_here(IN_CONFIG.get(name, name)) for name in named) else "emulated"
 
 
 def _prompt(path: Path) -> tuple[tuple[int, ...], ControlTokens]:
@@ -105,7 +118,11 @@ def _prompt(path: Path) -> tuple[tuple[int, ...], ControlTokens]:
 
 
 class OnnxModel:
-    """``LanguageModel`` over onnxruntime-genai."""
+    """``LanguageModel`` over onnxruntime-genai.
+
+    Attributes:
+        ran: whether the provider that the folder was built for runs it.
+    """
 
     def __init__(
         self,
@@ -116,8 +133,10 @@ class OnnxModel:
         vocab_size: int,
         folder: Path,
         adapter: Path | None,
+        ran: Ran,
     ) -> None:
         """See ``load``, which opens what this takes."""
+        self.ran = ran
         self._model = model
         self._stops = stops
         self._context = context
@@ -145,6 +164,7 @@ class OnnxModel:
             vocab_size=self._vocab,
             folder=self._folder,
             adapter=adapter,
+            ran=self.ran,
         )
 
     @property

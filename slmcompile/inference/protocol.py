@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from slmcompile.data.store import Row
 
@@ -24,6 +24,10 @@ class Generated:
 
     ids: list[int]
     cut_off: bool
+
+
+Ran = Literal["verified", "emulated"]
+"""Whether the provider that an artifact was built for runs it, or the CPU's runs its graph."""
 
 
 class LanguageModel(Protocol):

@@ -11,7 +11,9 @@ from slmcompile.providers.genai import (
     FAMILIES,
     INSERTER,
     MADE_BY,
+    PACKAGES,
     READ_BACK,
+    RUNS_ON,
     WITH_PLACES,
 )
 from slmcompile.providers.keys import ProviderName, Target
@@ -90,8 +92,8 @@ ENTRIES = (
         section=CpuTarget,
         builder="slmcompile.export.genai_builder:build",
         made_by=MADE_BY,
-        packages=("onnxruntime", "onnxruntime-genai", "onnx", "onnx-ir"),
-        runs_on=("onnxruntime", "onnxruntime-genai"),
+        packages=PACKAGES,
+        runs_on=RUNS_ON,
         architectures=ARCHITECTURES,
         families=FAMILIES,
         bytes=export_bytes,

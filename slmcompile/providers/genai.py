@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+PACKAGES = ("onnxruntime", "onnxruntime-genai", "onnx", "onnx-ir")
+RUNS_ON = ("onnxruntime", "onnxruntime-genai")
 MADE_BY = "onnxruntime-genai 0.18"
 FAMILIES = "Llama, Qwen 2 or 3, Phi, Gemma, Mistral, SmolLM3, Granite or OLMo 1"
 

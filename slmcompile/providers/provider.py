@@ -36,6 +36,8 @@ class Provider:
         built_with: bytes that its builder holds at once, beside the model that it is given.
         bytes: size of the exported weights, given the target and the base model's shapes.
         fault: what keeps a target from being built of a model, by its shapes: key and reason.
+        runtime_name: what onnxruntime calls it; empty of the CPU's, which every machine has.
+        install: the package that runs it on its device; empty where the installed one does.
         epoch: raised when its numbers change.
     """
 
@@ -54,4 +56,6 @@ class Provider:
     inserts_into: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()
     fault: Callable[[Any, Architecture], tuple[str, str] | None] = lambda _target, _model: None
+    runtime_name: str = ""
+    install: str = ""
     epoch: int = 1

@@ -227,6 +227,14 @@ def _limits(facts: ReportFacts, export: Artifact) -> str:
         beside_sentence(facts, export),
     ]
     limits = [prose(sentence) for sentence in sentences if sentence]
+    if export.ran == "emulated":
+        provider = PROVIDERS[_target(facts, export)["execution_provider"]]
+        limits.insert(
+            0,
+            f"Emulated: its answers were measured by the CPU provider on this very graph, not on"
+            f" {prose(provider.title)}; speed and memory there are not known. It runs there by"
+            f" {prose(provider.install)}.",
+        )
     length = facts.recipe.get("data", {}).get("max_length")
     if length:
         limits.append(f"Trained on rows of at most {count(length)} tokens.")

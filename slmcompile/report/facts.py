@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
 from slmcompile.scoring.classification import LabelScores
-from slmcompile.scoring.compared import Comparison, measured_by
+from slmcompile.scoring.compared import Comparison, emulated_by_cpu, measured_by
 from slmcompile.scoring.paired import Difference
 
 Kind = Literal["tuned", "base", "export", "baseline"]
@@ -59,6 +59,7 @@ class Artifact:
             has no choice.
         adapter_bytes: size of that file.
         adapters: how many the folder has to choose from.
+        ran: ``emulated`` where the CPU's provider has run a graph for another; None elsewhere.
         sources: of several sources the same metrics of each alone, by its name, with ``rows``,
             ``test_rows`` and whether it is ``counted`` as of the task.
     """
@@ -82,6 +83,7 @@ class Artifact:
     references: int | None = None
     agreement: float | None = None
     machine: str | None = None
+    ran: str | None = None
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
@@ -202,6 +204,7 @@ _STRUCTURED = frozenset({"gates", "artifacts", "predictions", "comparisons", "la
 _BESIDE_METRICS = (
     *("rows", "test_rows", "labels", "test_labels", "turns", "references"),
     *("size_bytes", "tokens_per_second", "peak_memory_bytes", "agreement", "machine", "sources"),
+    "ran",
 )
 
 
@@ -254,9 +257,9 @@ def measured_on(artifact: Artifact) -> str:
 
 def machines(artifacts: Sequence[Artifact]) -> str:
     """What speeds and memory were measured on, in a sentence; empty where nobody says."""
-    return measured_by(
-        {each.name: each.machine for each in artifacts if each.tokens_per_second is not None}
-    )
+    timed = {each.name: each.machine for each in artifacts if each.tokens_per_second is not None}
+    emulated = [each.name for each in artifacts if each.ran == "emulated"]
+    return " ".join(filter(None, (measured_by(timed), emulated_by_cpu(emulated))))
 
 
 def _of(part: int, whole: int | None, what: str) -> str:

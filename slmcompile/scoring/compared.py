@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,16 @@ def interval_text(difference: Difference) -> str:
     """``-0.083 (95 %: -0.130 to -0.040), p = .002``."""
     value, low, high = map(signed, (difference.value, difference.low, difference.high))
     return f"{value} (95 %: {low} to {high}), {p_text(difference.p)}"
+
+
+def emulated_by_cpu(names: Sequence[str]) -> str:
+    """That artifacts for other processors were answered by the CPU's, in a sentence; else empty."""
+    if not names:
+        return ""
+    return (
+        f"Emulated: {', '.join(names)}: the CPU provider ran the very graph; speed and memory on"
+        " the processor that it is for are not known."
+    )
 
 
 def measured_by(machines: Mapping[str, str | None]) -> str:

@@ -28,7 +28,9 @@ from slmcompile.stages.scores import COMPARISONS, LABELS, METRICS_FILE, PREDICTI
 
 ROLE = "answer-"
 
-OF_THE_MACHINE = frozenset({"tokens_per_second", "peak_memory_bytes", "size_bytes", "machine"})
+OF_THE_MACHINE = frozenset(
+    {"tokens_per_second", "peak_memory_bytes", "size_bytes", "machine", "ran"}
+)
 """Measurements of a runtime; they stay in the output folder."""
 
 

@@ -13,7 +13,7 @@ from slmcompile.console.errors import StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export import graph_adapters
 from slmcompile.export.export import export
-from slmcompile.export.parity import measure, require_fp32
+from slmcompile.export.parity import measure, require_float
 from slmcompile.files.artifact import sha256_file, write_json
 from slmcompile.inference import onnx_model, torch_model
 from slmcompile.methods.bottleneck import Bottleneck
@@ -146,7 +146,7 @@ def test_the_untrained_base_is_another_model(
         load_merged(llama, None), onnx_model.load(fp32[0], 1), tiny_model.make_rows(llama), print
     )
     with pytest.raises(StageFailedError):
-        require_fp32(figures, "cpu fp32")
+        require_float(figures, "cpu fp32")
 
 
 def test_it_answers_with_the_tokens_of_torch(

@@ -13,7 +13,7 @@ import pytest
 from slmcompile.console.errors import BadDataError, CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.export import export
-from slmcompile.export.parity import measure, require_fp32, require_tokenizer
+from slmcompile.export.parity import measure, require_float, require_tokenizer
 from slmcompile.files.artifact import sha256_file
 from slmcompile.inference import onnx_model
 from slmcompile.inference.streamed_answer import Answer
@@ -169,7 +169,7 @@ def test_nothing_is_left_in_scratch_and_sizes_are_the_files(
 
 def test_an_fp32_export_that_differs_is_refused() -> None:
     with pytest.raises(StageFailedError, match=r"agrees with torch on 98\.0%"):
-        require_fp32({"top1_agreement": 0.98}, "cpu fp32")
+        require_float({"top1_agreement": 0.98}, "cpu fp32")
 
 
 def test_a_tokenizer_that_differs_is_refused(

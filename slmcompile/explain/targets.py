@@ -1,0 +1,58 @@
+"""Which targets there are, and what this machine can do with each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from slmcompile.inference.runs_here import runs_here
+from slmcompile.providers import PROVIDERS
+
+
+@dataclass(frozen=True)
+class TargetHere:
+    """A provider and a precision.
+
+    Attributes:
+        provider: as in ``target.NAME.execution_provider``.
+        precision: as in ``target.NAME.precision``.
+        word: ``verified`` where its provider runs it here; ``emulated`` where the CPU's runs the
+            very graph in its place, which measures answers and not speed.
+        why: why it is no more than that; empty where it is verified.
+        adapters: how an adapter ships in it.
+    """
+
+    provider: str
+    precision: str
+    word: str
+    why: str
+    adapters: tuple[str, ...]
+
+
+def targets_here() -> tuple[TargetHere, ...]:
+    """Every pair that a recipe can name."""
+    found: list[TargetHere] = []
+    for provider in PROVIDERS.values():
+        here = runs_here(provider.name)
+        why = "" if here else f"{provider.title} is not on this machine: {provider.install}"
+        adapters = ["merged"]
+        adapters += ["nodes of the graph"] if provider.inserts_into else []
+        adapters += ["inputs beside the base"] if provider.read_back else []
+        word = "verified" if here else "emulated"
+        precisions = get_args(provider.section.model_fields["precision"].annotation)
+        found += [
+            TargetHere(provider.name, each, word, why, tuple(adapters)) for each in precisions
+        ]
+    return tuple(found)
+
+
+def lines(found: Sequence[TargetHere]) -> list[str]:
+    """A table for people."""
+    rows = [["provider", "precision", "here", "adapters", ""]]
+    rows += [[t.provider, t.precision, t.word, ", ".join(t.adapters), t.why] for t in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[4]]).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,121 @@
+"""Graphics processors, by onnxruntime-genai: CUDA, DirectML, WebGPU and TensorRT for RTX.
+
+Each builds anywhere. Where its runtime is not here, the CPU's runs the very same graph, which
+measures its answers and not its speed; a pair that the CPU's cannot run has nothing that measures
+it and is not offered (bfloat16: no products of that type, onnxruntime 1.31).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, MADE_BY, PACKAGES, RUNS_ON
+from slmcompile.providers.keys import ProviderName, Target
+from slmcompile.providers.provider import Provider
+from slmcompile.shapes.architecture import Architecture
+
+_BITS = {"fp16": 16.0, "int8": 8.5, "int4": 4.5}
+"""Of a weight in a matrix; a block of 32 shares a scale of 16 bits."""
+
+
+class CudaTarget(Target):
+    """A folder for CUDA: weights in fp16, or quantised to 8 or 4 bits."""
+
+    execution_provider: ProviderName = "cuda"
+    precision: Literal["fp16", "int8", "int4"] = Field(description="Type of the exported weights.")
+
+
+class DmlTarget(Target):
+    """A folder for DirectML: weights in fp16, or quantised to 4 bits."""
+
+    execution_provider: ProviderName = "dml"
+    precision: Literal["fp16", "int4"] = Field(description="Type of the exported weights.")
+
+
+class WebGpuTarget(Target):
+    """A folder for WebGPU: weights in fp16, or quantised to 8 or 4 bits."""
+
+    execution_provider: ProviderName = "webgpu"
+    precision: Literal["fp16", "int8", "int4"] = Field(description="Type of the exported weights.")
+
+
+class TrtRtxTarget(Target):
+    """A folder for TensorRT for RTX: weights in fp16."""
+
+    execution_provider: ProviderName = "trt-rtx"
+    precision: Literal["fp16"] = Field("fp16", description="Type of the exported weights.")
+
+
+def export_bytes(target: Target, model: Architecture) -> float:
+    """Bytes of an ONNX folder's weights, as onnxruntime-genai 0.18 writes them.
+
+    What is no matrix is in fp16; an embedding that is tied to the head lies beside it in fp16,
+    but for int4, which shares it.
+    """
+    tables = sum(rows * width for rows, width in model.others.values())
+    matrices = model.linear_parameters + tables
+    beside = 2.0 * max((r * w for r, w in model.others.values()), default=0)
+    rest = 2.0 * (model.parameters - matrices)
+    whole = matrices * _BITS[target.precision] / 8 + rest
+    return whole + (beside if target.precision == "int8" else 0.0)
+
+
+def built_with(target: Target, model: Architecture) -> float:
+    """Bytes that the builder holds at once, beside what it is given; as for the CPU."""
+    opened = 4.0 * model.parameters
+    largest = 4.0 * max((rows * width for rows, width in model.layers.values()), default=0)
+    if target.precision == "fp16":
+        return opened + largest
+    tied = sum(4.0 * rows * width for rows, width in model.tied_head.values())
+    return 2 * opened + tied + export_bytes(target, model) + largest
+
+
+def _provider(
+    name: str, title: str, section: type[Target], runtime_name: str, install: str
+) -> Provider:
+    return Provider(
+        name=name,
+        title=title,
+        section=section,
+        builder="slmcompile.export.genai_builder:build",
+        made_by=MADE_BY,
+        packages=PACKAGES,
+        runs_on=RUNS_ON,
+        architectures=ARCHITECTURES,
+        families=FAMILIES,
+        bytes=export_bytes,
+        built_with=built_with,
+        runtime_name=runtime_name,
+        install=install,
+    )
+
+
+ENTRIES = (
+    _provider("cuda", "CUDA", CudaTarget, "CUDAExecutionProvider", "onnxruntime-genai-cuda"),
+    _provider("dml", "DirectML", DmlTarget, "DmlExecutionProvider", "onnxruntime-genai-directml"),
+    _provider(
+        "webgpu",
+        "WebGPU",
+        WebGpuTarget,
+        "WebGpuExecutionProvider",
+        "onnxruntime-genai with its WebGPU plug-in",
+    ),
+    _provider(
+        "trt-rtx",
+        "TensorRT for RTX",
+        TrtRtxTarget,
+        "NvTensorRTRTXExecutionProvider",
+        "onnxruntime-genai-winml",
+    ),
+)
+
+IN_CONFIG: Mapping[str, str] = {
+    "cuda": "cuda",
+    "dml": "dml",
+    "webgpu": "webgpu",
+    "NvTensorRtRtx": "trt-rtx",
+}
+"""Providers by what ``genai_config.json`` calls them."""

@@ -1,0 +1,48 @@
+"""Which targets there are, and what this machine can do with each."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slmcompile.cli.main import main
+from slmcompile.inference import runs_here as asking
+from slmcompile.inference.runs_here import runs_here
+from tests.projects import REPOSITORY
+
+GROUPS = sorted(path.stem for path in (REPOSITORY / "conf/target").glob("*.yaml"))
+
+
+def listed(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    assert main(["targets", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["targets"]
+    return {f"{each['provider']}-{each['precision']}": each for each in found}
+
+
+def test_every_option_of_the_group_is_a_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(GROUPS) <= set(listed(capsys))
+
+
+def test_the_word_says_what_runs_it_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime as ort
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "get_ep_devices", list)
+    found = listed(capsys)
+    assert found["cpu-int4"]["word"] == "verified"
+    assert found["cuda-fp16"]["word"] == "emulated"
+    assert "onnxruntime-genai-cuda" in found["cuda-fp16"]["why"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert runs_here("cuda")
+    assert listed(capsys)["cuda-int4"]["word"] == "verified"
+    assert asking.runs_here("of-nobody") is False
+
+
+def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["provider", "precision", "here", "adapters"]
+    assert len(rows) == len(listed(capsys))
