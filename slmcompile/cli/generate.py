@@ -35,7 +35,7 @@ from slmcompile.plans.definition import stage_name
 from slmcompile.recipe.project import Project, find_project, nearest
 
 if TYPE_CHECKING:
-    from slmcompile.inference.onnx_model import OnnxModel
+    from slmcompile.inference.protocol import ExportedModel
 
 _HELP = """\
 A line, then Enter, is answered; each by itself. Ctrl-D ends.
@@ -287,19 +287,25 @@ def _say(note: str) -> None:
     print("\n".join(printable(line) for line in note.split("\n")), file=sys.stderr)
 
 
-def _load(export: _Export, opened: OnnxModel | None = None) -> OnnxModel:
+def _load(export: _Export, opened: ExportedModel | None = None) -> ExportedModel:
     """The model; one of the same folder that is open takes another adapter."""
-    from slmcompile.inference import onnx_model
+    from slmcompile.inference.exported import open_exported, provider_of
     from slmcompile.inference.onnx_adapters import chosen
 
     adapter = chosen(export.folder, export.chosen)
     if opened is not None:
         return opened.with_adapter(adapter)
-    return onnx_model.load(export.folder, adapter=adapter)
+    provider = provider_of(artifact.read_manifest(export.folder), export.folder)
+    return open_exported(provider, export.folder, adapter=adapter)
 
 
 def _answer(
-    export: _Export, model: OnnxModel, values: Values, max_new_tokens: int, *, as_json: bool = False
+    export: _Export,
+    model: ExportedModel,
+    values: Values,
+    max_new_tokens: int,
+    *,
+    as_json: bool = False,
 ) -> None:
     from slmcompile.data.prompt import prompt_pieces
     from slmcompile.inference.streamed_answer import Answer

@@ -26,6 +26,7 @@ from slmcompile.export.built import sizes
 from slmcompile.export.parity import proved
 from slmcompile.files.artifact import MANIFEST
 from slmcompile.inference import onnx_model
+from slmcompile.inference.exported import open_exported
 from slmcompile.inference.onnx_adapters import chosen
 from slmcompile.models.adapter_file import write_adapter_file
 from slmcompile.models.bottleneck import adapters_of
@@ -107,9 +108,8 @@ def export_beside(
         model = model or load_merged(base, each.trained, over)
         told = Prefixed(progress, each.name) if each.name else progress
         asked = chosen(out, each.name)
-        figures = proved(
-            *(target, model, onnx_model.load(out, spinning=False, adapter=asked)), each.rows, told
-        )
+        exported = open_exported(target.execution_provider, out, spinning=False, adapter=asked)
+        figures = proved(target, model, exported, each.rows, told)
         found[each.name] = {"parity": figures}
         model = None  # one at a time is in memory
     named = {each.name: {**_served(each), **found[each.name]} for each in standing}

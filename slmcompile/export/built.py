@@ -41,10 +41,13 @@ def build_plain(
     shutil.rmtree(cache, ignore_errors=True)
 
 
+_WEIGHTS = (".onnx", ".safetensors", ".gguf")
+
+
 def sizes(out: Path) -> dict[str, int]:
     """Bytes of a finished folder, and of the weights in it."""
     found = {path: path.stat().st_size for path in out.rglob("*") if path.is_file()}
-    weights = sum(size for path, size in found.items() if ".onnx" in path.name)
+    weights = sum(size for path, size in found.items() if any(s in path.name for s in _WEIGHTS))
     return {"size_bytes": sum(found.values()), "weights_bytes": weights}
 
 

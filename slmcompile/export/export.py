@@ -12,7 +12,7 @@ from slmcompile.console.progress import Progress
 from slmcompile.data.store import Row
 from slmcompile.export.built import build_plain, sizes
 from slmcompile.export.parity import proved
-from slmcompile.inference import onnx_model
+from slmcompile.inference.exported import open_exported
 from slmcompile.models.bottleneck import adapters_of, own_weights
 from slmcompile.models.merge import load_merged, merges
 from slmcompile.models.tokenizer_files import write_tokenizer
@@ -60,7 +60,7 @@ def export(
     _build(target, model, base, out, scratch, progress)
     write_tokenizer(base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
-    exported = onnx_model.load(out, spinning=False)
+    exported = open_exported(target.execution_provider, out, spinning=False)
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,

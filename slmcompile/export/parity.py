@@ -15,7 +15,7 @@ from slmcompile.data.control_tokens import split_at
 from slmcompile.data.same_ids import read_as_token
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.inference.batching import padded_right, similar_length
-from slmcompile.inference.onnx_model import OnnxModel
+from slmcompile.inference.protocol import ExportedModel
 from slmcompile.providers.keys import Target
 
 TOP1_AGREEMENT = {"fp32": 0.99, "fp16": 0.97}
@@ -24,7 +24,11 @@ Half precision turns near ties."""
 
 
 def proved(
-    target: Target, torch_model: Any, exported: OnnxModel, rows: Sequence[Row], progress: Progress
+    target: Target,
+    torch_model: Any,
+    exported: ExportedModel,
+    rows: Sequence[Row],
+    progress: Progress,
 ) -> dict[str, float | int]:
     """The figures of ``measure``, where the export passes.
 
@@ -47,7 +51,10 @@ def proved(
 
 
 def measure(
-    torch_model: Any, exported: OnnxModel, rows: Sequence[Row], on_progress: Callable[[int], None]
+    torch_model: Any,
+    exported: ExportedModel,
+    rows: Sequence[Row],
+    on_progress: Callable[[int], None],
 ) -> dict[str, float | int]:
     """Compares logits on ``rows``.
 
@@ -111,7 +118,7 @@ def require_float(figures: dict[str, float | int], name: str, precision: str = "
         )
 
 
-def require_tokenizer(exported: OnnxModel, rows: Sequence[Row], name: str) -> None:
+def require_tokenizer(exported: ExportedModel, rows: Sequence[Row], name: str) -> None:
     """Refuses an artifact whose own tokenizer gives other ids than the model was trained on.
 
     Or that lets a user's text become a control token, or an answer with one not come back.
@@ -145,7 +152,7 @@ def require_tokenizer(exported: OnnxModel, rows: Sequence[Row], name: str) -> No
             )
 
 
-def _require_document(exported: OnnxModel, row: Row, name: str) -> None:
+def _require_document(exported: ExportedModel, row: Row, name: str) -> None:
     """The same of plain text that is in one piece, which its first and last tokens tell."""
     ids, known = exported.encode(row.completion), row.input_ids[:-1]
     starts = row.prompt_ids == exported.encode("")

@@ -118,11 +118,7 @@ def _prompt(path: Path) -> tuple[tuple[int, ...], ControlTokens]:
 
 
 class OnnxModel:
-    """``LanguageModel`` over onnxruntime-genai.
-
-    Attributes:
-        ran: whether the provider that the folder was built for runs it.
-    """
+    """``ExportedModel`` over onnxruntime-genai."""
 
     def __init__(
         self,
@@ -136,7 +132,7 @@ class OnnxModel:
         ran: Ran,
     ) -> None:
         """See ``load``, which opens what this takes."""
-        self.ran = ran
+        self.ran: Ran = ran
         self._model = model
         self._stops = stops
         self._context = context
@@ -146,7 +142,9 @@ class OnnxModel:
         # How a prompt begins is the adapter's: each may have been trained behind another template.
         rendered = folder / prompt_file(adapter.stem if adapter else "")
         self._prefix, self.controls = _prompt(rendered)
-        self.control_texts = {token: text for text, token in self.controls.ids.items()}
+        self.control_texts: Mapping[int, str] = {
+            token: text for text, token in self.controls.ids.items()
+        }
         self._tokenizer: Any = None
         self._decoder: Any = None
 
@@ -205,6 +203,11 @@ class OnnxModel:
 
             self._decoder = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
         return str(self._decoder.decode(list(ids), skip_special_tokens=False))
+
+    def pieces(self) -> Callable[[int], str]:
+        """See ``ExportedModel.pieces``."""
+        stream = self.tokenizer.create_stream()
+        return lambda token: str(stream.decode(token))
 
     def generate(
         self,

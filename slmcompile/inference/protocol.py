@@ -6,10 +6,12 @@ so that a difference between two artifacts is a difference of their weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
+from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.store import Row
 
 
@@ -60,3 +62,45 @@ class LanguageModel(Protocol):
 
     def stream(self, prompt_ids: Sequence[int], max_new_tokens: int) -> Iterator[int]:
         """Greedy answer to one prompt, token by token, without the stop token."""
+
+
+class ExportedModel(LanguageModel, Protocol):
+    """An exported folder, open in the runtime that it ships with: it reads and writes texts too.
+
+    Attributes:
+        ran: whether the provider that the folder was built for runs it.
+        controls: texts of a prompt that are control tokens.
+        control_texts: the same by id.
+    """
+
+    ran: Ran
+    controls: ControlTokens
+    control_texts: Mapping[int, str]
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Ids that end an answer."""
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and answer may have together."""
+
+    def encode(self, prompt: str | Sequence[str]) -> list[int]:
+        """Token ids of a prompt, whole or in pieces, behind the prefix, which is not doubled."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, control tokens by their texts, as the torch model's answers are."""
+
+    def pieces(self) -> Callable[[int], str]:
+        """What turns the tokens of one answer, one after the other, into pieces of its text."""
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> Any:
+        """Logits at every position of sequences of one length, float32 [rows, positions, vocab]."""
+
+    def with_adapter(self, adapter: Path | None) -> ExportedModel:
+        """The same model, open once, with another adapter or with what it has by itself.
+
+        Raises:
+            CorruptError: the adapter is damaged (exit 74).
+            BadRecipeError: it is none of this folder's (exit 78).
+        """

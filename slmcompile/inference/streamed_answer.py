@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from slmcompile.console.errors import UsageError
-from slmcompile.inference.onnx_model import OnnxModel
+from slmcompile.inference.protocol import ExportedModel
 
 
 class Answer:
@@ -16,7 +16,7 @@ class Answer:
         cut_off: whether it has ended at a limit and not with a stop token; known at its end.
     """
 
-    def __init__(self, model: OnnxModel, prompt: Sequence[str], max_new_tokens: int) -> None:
+    def __init__(self, model: ExportedModel, prompt: Sequence[str], max_new_tokens: int) -> None:
         """Encodes the prompt.
 
         Raises:
@@ -33,14 +33,14 @@ class Answer:
         self.cut_off = False
 
     def __iter__(self) -> Iterator[str]:
-        pieces = self._model.tokenizer.create_stream()
+        text_of = self._model.pieces()
         # One more than the limit, as evaluations do: it tells whether the answer had ended there.
         for token in self._model.stream(self._ids, self._limit + 1):
             if self.tokens == self._limit:
                 self.cut_off = True
                 return
             self.tokens += 1
-            piece = self._model.control_texts.get(token) or str(pieces.decode(token))
+            piece = self._model.control_texts.get(token) or text_of(token)
             if piece:
                 yield piece
         self.cut_off = self.tokens == self._room

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, MADE_BY, PACKAGES, RUNS_ON
+from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, MADE_BY, OPENER, PACKAGES, RUNS_ON
 from slmcompile.providers.keys import ProviderName, Target
 from slmcompile.providers.provider import Provider
 from slmcompile.shapes.architecture import Architecture
@@ -81,6 +81,7 @@ def _provider(
         title=title,
         section=section,
         builder="slmcompile.export.genai_builder:build",
+        opener=OPENER,
         made_by=MADE_BY,
         packages=PACKAGES,
         runs_on=RUNS_ON,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+OPENER = "slmcompile.inference.onnx_model:load"
 PACKAGES = ("onnxruntime", "onnxruntime-genai", "onnx", "onnx-ir")
 RUNS_ON = ("onnxruntime", "onnxruntime-genai")
 MADE_BY = "onnxruntime-genai 0.18"

@@ -22,6 +22,8 @@ class Provider:
         section: its keys of a target, and no others.
         builder: ``package.module:name`` of ``(target, model folder, out, cache)``, which writes a
             folder that onnxruntime-genai opens.
+        opener: ``package.module:name`` of ``(folder, threads, spinning=, adapter=)``, which opens
+            an exported folder as an ``ExportedModel``.
         made_by: the builder, for messages.
         packages: installed packages that an export depends on, beside torch's.
         runs_on: installed packages that its answers depend on.
@@ -45,6 +47,7 @@ class Provider:
     title: str
     section: type[Target]
     builder: str
+    opener: str
     made_by: str
     packages: tuple[str, ...]
     runs_on: tuple[str, ...]

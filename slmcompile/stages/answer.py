@@ -90,12 +90,14 @@ def _load(context: Context, threads: int) -> tuple[LanguageModel, Decode, int]:
     """The model, its own decoder, and its size on disk in bytes."""
     config, inputs = context.config, context.inputs
     if "export" in inputs:
-        from slmcompile.inference import onnx_model
+        from slmcompile.inference.exported import open_exported, provider_of
         from slmcompile.inference.onnx_adapters import chosen
 
-        adapter = chosen(inputs["export"], config.get("adapter", ""))
-        exported = onnx_model.load(inputs["export"], threads=threads, adapter=adapter)
-        return exported, exported.decode, _size(inputs["export"])
+        folder = inputs["export"]
+        provider = provider_of(context.manifests["export"], folder)
+        adapter = chosen(folder, config.get("adapter", ""))
+        exported = open_exported(provider, folder, threads, adapter=adapter)
+        return exported, exported.decode, _size(folder)
     from slmcompile.inference import torch_model
     from slmcompile.models.merge import is_adapter
 
