@@ -126,10 +126,12 @@ class Forge:
 
     def job(
         self, *words: str, event: tuple[str, dict[str, object]] | None = None, code: int = 0,
-        at: str = "origin/main", **variables: str,
+        at: str = "origin/main", fetching: str = "", **variables: str,
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Runs a command as a job of the host, in a clone of its own."""
         clone, shell = self._runner(event, at, variables)
+        if fetching:
+            command(clone, "git", "fetch", "-q", "origin", fetching)
         done = subprocess.run(
             [sys.executable, "-m", "slmcompile", *words],
             cwd=clone, env=shell, text=True, capture_output=True, stdin=subprocess.DEVNULL,
@@ -201,6 +203,13 @@ class Forge:
         self.job("ci", "comment", "--post", event=("workflow_run", event))
         (comment,) = [each for each in self.fake.thread(number) if "slmcompile plan" in each]
         return comment
+
+    def queued(self, number: int, code: int = 0) -> None:
+        """The plan of a merge queue, which has to find all trained."""
+        head = self.fake.pulls[number].head
+        words = ("ci", "plan", "--against", "origin/main", "--head", head)
+        ref = f"refs/pull/{number}/head"
+        self.job(*words, event=("merge_group", {}), code=code, fetching=ref)
 
     def approve(self, number: int, who: str = ANN, digest: str | None = None) -> Said:
         """Comments what the plan's comment says to."""

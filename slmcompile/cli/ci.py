@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slmcompile.ci.outputs import disarmed, disarmed_error, disarmed_json, write_outputs
 from slmcompile.cli import ci_jobs
-from slmcompile.console.errors import Exit, SlmcompileError, UsageError
+from slmcompile.console.errors import Exit, SlmcompileError, StaleError, UsageError
 from slmcompile.console.terminal import tell
 
 
@@ -57,6 +57,13 @@ def plan(arguments: Namespace) -> int:
         first = proposal.problems[0]
         problem = SlmcompileError(first.what, first.hint, code=Exit(first.code))
         return tell(disarmed_error(problem))
+    untrained = [each.recipe for each in proposal.forecast if not each.stated]
+    if untrained and os.environ.get("GITHUB_EVENT_NAME") == "merge_group":
+        # A merge queue's commit is merged as it is, so that all of it has to be there already.
+        raise StaleError(
+            f"{', '.join(untrained)}: what would be merged is not what was trained",
+            "have the pull request follow the target, plan and train anew",
+        )
     return Exit.CHANGES if arguments.detailed_exitcode and proposal.recipes else Exit.DONE
 
 

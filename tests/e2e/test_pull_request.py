@@ -18,6 +18,8 @@ from tests.fake_github import serving
 from tests.forge import Forge
 from tests.projects import command, commit, slmcompile
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
@@ -41,10 +43,12 @@ def test_a_first_version_is_planned_trained_merged_and_tagged(forge: Forge) -> N
     assert "changes a bar" in comment
     assert "**1 to train.**" in comment or "to train" in comment
     said = forge.approve(1)
+    forge.queued(1, code=4)
     told = forge.train(said)
     result = forge.push(said, told)
     assert "every bar met" in result
     forge.take_over(1, clone)
+    forge.queued(1)
     changed = command(clone, "git", "diff", "--name-only", head, "HEAD").stdout.split()
     assert changed
     assert all(path.startswith("pipelines/") for path in changed)

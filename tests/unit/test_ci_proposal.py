@@ -407,6 +407,11 @@ def test_the_command_writes_the_document_and_then_tells_what_is_wrong(
     found = proposed(project)
     assert main(words) == 2
     assert read(out.read_bytes(), "x") == found
+    # In a merge queue nothing is left to be trained.
+    monkeypatch.setenv("GITHUB_EVENT_NAME", "merge_group")
+    assert main(words) == 4
+    assert "is not what was trained" in capsys.readouterr().err
+    monkeypatch.delenv("GITHUB_EVENT_NAME")
     assert main(["ci", "comment", str(out)]) == 0
     assert comment(found) in capsys.readouterr().out
     write(project, ".dvcignore", "*\n")
