@@ -401,6 +401,7 @@ BOX = Provider(
     title="factory box",
     section=BoxTarget,
     builder="tests.toys:build_for_box",
+    opener="slmcompile.inference.onnx_model:load",
     made_by="the box's builder",
     packages=("onnxruntime", "onnxruntime-genai", "onnx"),
     runs_on=("onnxruntime", "onnxruntime-genai"),

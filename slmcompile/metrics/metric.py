@@ -17,6 +17,7 @@ RESERVED = frozenset(
             "peak_memory_bytes",
             "size_bytes",
             "machine",
+            "ran",
             "format_version",
         ),
     }

@@ -263,7 +263,8 @@ def test_zero_points_of_an_odd_number_of_blocks_are_refused(
     ("override", "said"),
     [
         ("target.cpu-fp32.precision=fp16", "must be 'fp32', 'int8' or 'int4'"),
-        ("target.cpu-fp32.execution_provider=dml", "must be 'cpu'"),
+        ("target.cpu-fp32.execution_provider=dml", "must be 'fp16' or 'int4'"),
+        ("target.cpu-fp32.execution_provider=dmx", "must be 'cpu', 'cuda'"),
     ],
 )
 def test_a_provider_or_a_precision_that_it_does_not_have_is_refused_while_composing(
