@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from slmcompile.ci.promoted import Promoted
+from slmcompile.ci.promoted import Merged
 from slmcompile.ci.result import Record
 from slmcompile.console.printable import printable
 from slmcompile.metrics import METRICS
@@ -50,24 +50,19 @@ def refused(what: str) -> str:
     return _joined([MARKER, "## slmcompile result", f"❌ Nothing was trained: {_value(what)}"])
 
 
-def promoted(versions: Sequence[Promoted]) -> str:
-    """The comment of a merge that made versions."""
+def merged(made: Merged) -> str:
+    """The comment of a merge: the versions that it made, and why it made others not."""
     parts = [MARKER_OF_MERGE, "## slmcompile versions"]
-    for each in versions:
+    for each in made.done:
         use = f"`slmcompile fetch {each.recipe}@{each.stage or each.version.partition('@')[2]}`"
         if each.stage:
             parts.append(f"- {_value(each.version)} is {_value(each.stage)}: {use}")
         else:
             parts.append(f"- {_value(each.version)}: {use}. Its stage is for an owner to give.")
+    for error in made.wrong:
+        hint = f" Mend: {_value(error.mend)}" if error.mend else ""
+        parts.append(f"- ❌ No version was made: {_value(error.what)}{hint}")
     return _joined(parts)
-
-
-def not_promoted(what: str, mend: str) -> str:
-    """The comment of a merge that made none."""
-    hint = f" Mend: {_value(mend)}" if mend else ""
-    return _joined(
-        [MARKER_OF_MERGE, "## slmcompile versions", f"❌ No version was made: {_value(what)}{hint}"]
-    )
 
 
 def failed(record: Record) -> str:

@@ -1,95 +1,133 @@
 """``ci promote``: what was trained for a pull request becomes a version, without training again.
 
 Of every recipe whose statement came to the target with a commit: the work that the commit plans
-must be the work that is stated, to the fingerprint; its objects are taken from the pull request's
-folder or from what was promoted before, compared by SHA-256 with the statement, and put where the
-target's lie. Nothing that lies there is written over. Then the commit is tagged.
+must be the work that is stated, to the fingerprint; it is found by that, as a training finds it,
+in the pull request's folder or in what was promoted before, and must be what is stated to the
+byte; and the bars are judged once more. Then its objects are put where the target's lie, of which
+none is written over, and the commit is tagged.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from slmcompile.ci.commit import EMAIL, FOLDER, NAME, STATEMENT
-from slmcompile.ci.promoted import Promoted
-from slmcompile.ci.reuse import Say, read_record, write_record
-from slmcompile.ci.store import MAIN, Store
+from slmcompile.ci.promoted import Merged, Promoted
+from slmcompile.ci.reuse import Found, Say, bring, read_record, write_record
+from slmcompile.ci.store import MAIN, PULL_REQUESTS, Store
+from slmcompile.ci.target import missed_bars
 from slmcompile.ci.tree import tree
-from slmcompile.console.errors import (
-    CorruptError,
-    MissingError,
-    StaleError,
-)
-from slmcompile.files.artifact import MANIFEST, read_manifest, sha256_file, verify
+from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, StaleError
 from slmcompile.files.revision import Revision
-from slmcompile.files.second_name import link_or_copy
 from slmcompile.plans.definition import Plan
+from slmcompile.plans.kinds import KINDS
 from slmcompile.provenance.envelope import open_sealed
-from slmcompile.provenance.statement import StageResult, Statement
+from slmcompile.provenance.make import measured
+from slmcompile.provenance.statement import Statement
 from slmcompile.recipe.project import Project
-from slmcompile.state.state import Cache
+from slmcompile.state import finished
+from slmcompile.versions.history import History, Version
 from slmcompile.versions.publish import promote as give_stage
 from slmcompile.versions.publish import register, shared_history
 from slmcompile.versions.tag_objects import Tagger
 
 ORIGIN = "origin"
+_WHO = Tagger(NAME, EMAIL)  # a runner's git names nobody
 
 
 def promote(
     project: Project, target: Revision, trusted: Sequence[bytes], stage: str, say: Say
-) -> tuple[Promoted, ...]:
+) -> Merged:
     """Promotes every recipe whose statement, at a commit of the target, is no version yet.
+
+    Each for itself: one that is wrong keeps no other from it, and is told beside them. What a
+    killed job has left undone is done by the next one.
 
     Args:
         project: of the repository.
         target: the commit.
         trusted: public keys, one of which must have signed; none where nothing is signed.
-        stage: what a version is given, ``production``; a recipe's first version is not.
+        stage: what a version is given, ``production``, where one that came before it has it.
         say: told what goes on.
 
-    Raises:
-        StaleError: what was merged is not what was trained (exit 4).
-        CorruptError: a statement or an object is not what it should be (exit 74).
-        MissingError: an object is nowhere (exit 69).
-        LockedError: somebody else made the version meanwhile (exit 5).
+    Returns:
+        What became a version, and what did not: what was merged is not what was trained (exit 4),
+        a statement or an object is not what it should be (74), an object is nowhere (69), somebody
+        else made the version meanwhile (5).
     """
-    stated = {
-        name: _opened(data, name, trusted)
-        for name, data in _statements(target).items()
-        if not _is_newest(project, name, data)
-    }
-    if not stated:
+    done: list[Promoted] = []
+    wrong: list[SlmcompileError] = []
+    for name in _stated(target):
+        try:
+            made = _one(project, target, name, trusted, stage, say)
+        except SlmcompileError as error:
+            say(f"{name}: {error.what}")
+            wrong.append(error)
+        else:
+            done += [made] if made else []
+    if not done and not wrong:
         say("no statement is new: nothing to promote")
-        return ()
-    with _planned(project, target, tuple(stated)) as (made, plans):
-        for name, statement in stated.items():
-            _require_same(name, plans.get(name), statement)
-        for statement in stated.values():
-            _copy(made, statement, say)
-    return tuple(_tagged(project, target, each, stage, say) for each in stated.values())
+    return Merged(tuple(done), tuple(wrong))
 
 
-def _is_newest(project: Project, recipe: str, data: bytes) -> bool:
-    """Whether a statement is that of a recipe's newest version, whatever became of it since."""
-    newest = shared_history(project, recipe, ORIGIN).versions[-1:]
-    return bool(newest) and newest[0].statement == hashlib.sha256(data).hexdigest()
+def _one(
+    project: Project, target: Revision, name: str, trusted: Sequence[bytes], stage: str, say: Say
+) -> Promoted | None:
+    """A recipe that became a version; None of one whose newest version this is already."""
+    path = f"{FOLDER}/{name}/{STATEMENT}"
+    text = target.text(path)
+    if text is None:
+        raise CorruptError(f"{path}@{target.shown}: cannot be read", "train anew")
+    data = text.encode("utf-8")
+    history = shared_history(project, name, ORIGIN)
+    newest = history.versions[-1] if history.versions else None
+    if newest is not None and newest.statement == hashlib.sha256(data).hexdigest():
+        if not _is_owed(history, newest, stage):
+            return None
+        statement = _opened(data, name, trusted)
+    else:
+        statement = _opened(data, name, trusted)
+        _have_promoted(project, target, statement, say)
+        newest = register(project, name, target.commit, remote=ORIGIN, who=_WHO)
+    # The first one is for an owner to give it to; so is the next, once he has taken it away.
+    given = stage if stage and history.had(stage) else ""
+    if given:
+        give_stage(project, name, str(newest.number), given, remote=ORIGIN, who=_WHO)
+    elif stage:
+        say(f"{name}: `slmcompile promote {name} --to {stage}` is for an owner to say")
+    return Promoted(name, newest.shown, given, statement.pull_request)
 
 
-def _statements(at: Revision) -> dict[str, bytes]:
-    """Files of statements by recipe."""
-    found = {}
+def _have_promoted(project: Project, target: Revision, statement: Statement, say: Say) -> None:
+    """Verifies the work of a statement, and has it where the target's lies."""
+    with _planned(project, target, statement.recipe) as (made, planned):
+        plan = _require_same(statement.recipe, planned, statement)
+        found = bring(made, plan, _stores(made, statement), say)
+        _require_stated(plan, found, statement, say)
+        _require_good(made, plan, found, statement, say)
+        _copy(made, plan, found, say)
+
+
+def _is_owed(history: History, newest: Version, stage: str) -> bool:
+    """Whether a job that made a version was killed before it gave the stage to it.
+
+    Nobody has said anything about the stage since the version is there.
+    """
+    said = [each.when for each in history.assignments if each.stage == stage]
+    ours = newest.who == f"{NAME} <{EMAIL}>" and not newest.revoked
+    return ours and bool(history.had(stage)) and all(when < newest.when for when in said)
+
+
+def _stated(at: Revision) -> Iterator[str]:
+    """Names of the recipes that have a statement."""
     for path in at.entries(FOLDER):
         parts = path.split("/")
         if len(parts) == 3 and parts[2] == STATEMENT:
-            text = at.text(path)
-            if text is None:
-                raise CorruptError(f"{path}@{at.shown}: cannot be read", "train anew")
-            found[parts[1]] = text.encode("utf-8")
-    return found
+            yield parts[1]
 
 
 def _opened(data: bytes, recipe: str, trusted: Sequence[bytes]) -> Statement:
@@ -104,18 +142,17 @@ def _opened(data: bytes, recipe: str, trusted: Sequence[bytes]) -> Statement:
 
 @contextmanager
 def _planned(
-    project: Project, target: Revision, names: tuple[str, ...]
-) -> Iterator[tuple[Project, Mapping[str, Plan]]]:
-    there = target.entries("recipes")
-    known = tuple(name for name in names if f"recipes/{name}.yaml" in there)
+    project: Project, target: Revision, name: str
+) -> Iterator[tuple[Project, Plan | None]]:
+    known = (name,) if f"recipes/{name}.yaml" in target.entries("recipes") else ()
     with (
         tempfile.TemporaryDirectory(prefix="slmcompile-") as folder,
         tree(project, target, target, known, Path(folder) / "run") as made,
     ):
-        yield made.project, made.plans
+        yield made.project, made.plans.get(name)
 
 
-def _require_same(name: str, plan: Plan | None, statement: Statement) -> None:
+def _require_same(name: str, plan: Plan | None, statement: Statement) -> Plan:
     """That the work which a commit plans is the work that is stated.
 
     Raises:
@@ -129,67 +166,77 @@ def _require_same(name: str, plan: Plan | None, statement: Statement) -> None:
     for address in dict.fromkeys((*planned, *stated)):
         if planned.get(address) != stated.get(address):
             raise StaleError(f"{address}: what was merged is not what was trained", again)
+    return plan
 
 
-def _copy(made: Project, statement: Statement, say: Say) -> None:
-    """Puts the objects of a statement, and what is known of its work, where the target's lie."""
-    main = Store(made, MAIN)
-    own = Store(made, "pr", str(statement.pull_request)) if statement.pull_request else None
-    for each in statement.stages:
-        if not each.object or not each.manifest:
+def _stores(made: Project, statement: Statement) -> tuple[Store, ...]:
+    """Where the work of a statement is looked for; what the pull request made comes first."""
+    main, number = Store(made, MAIN), statement.pull_request
+    return (Store(made, PULL_REQUESTS, str(number)), main) if number else (main,)
+
+
+def _require_stated(plan: Plan, found: Found, statement: Statement, say: Say) -> None:
+    """That what was found of a plan's work is what is stated, to the byte.
+
+    Raises:
+        MissingError: some of it is nowhere (exit 69).
+        CorruptError: it is another (exit 74).
+    """
+    for stage in plan.stages():
+        if KINDS[stage.kind].constant:
             continue
-        # What is there already is compared, too: it is never written over.
-        store = next(
-            (store for store in (main, own) if store and not store.pull([each.object])), None
-        )
-        if store is None:
+        stated, store = statement.stage(stage.address), found.stores.get(stage.address)
+        record = read_record(store, found.fingerprints[stage.address], say) if store else None
+        if store is None or record is None:
             raise MissingError(
-                f"{each.stage}: its objects are neither promoted nor with the pull request",
+                f"{stage.address}: is neither promoted nor with the pull request, or damaged there",
                 "train anew",
             )
-        fingerprint = _verified(made, each, store)
-        record = read_record(store, fingerprint, say)
-        if record is None or record["manifest"] != each.manifest:
-            raise CorruptError(f"{store.shown}: {each.stage}: no record of it", "train anew")
-        if store is not main:
-            main.push([each.object])
-            write_record(main, fingerprint, record, each.manifest)
-        say(f"{each.stage}: {'is there' if store is main else 'promoted'}")
-
-
-def _verified(made: Project, each: StageResult, store: Store) -> str:
-    """Fingerprint of the work that an object is of, which is what is stated to the byte."""
-    cache = Cache(made)
-    with tempfile.TemporaryDirectory(prefix="slmcompile-", dir=made.root) as folder:
-        for name, md5 in (cache.folder(each.object) or {}).items():
-            to = Path(folder) / name
-            to.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(str(cache.blob(md5)), to)
-        try:
-            verify(Path(folder))
-            same = sha256_file(Path(folder) / MANIFEST) == each.manifest
-            fingerprint = read_manifest(Path(folder)).get("fingerprint")
-        except (CorruptError, OSError):
-            same, fingerprint = False, None
-        if not same or not isinstance(fingerprint, str):
+        if (record["manifest"], record["object"]) != (stated.manifest, stated.object):
             raise CorruptError(
-                f"{store.shown}: {each.object} of {each.stage} is not what is stated",
+                f"{store.shown}: {stage.address} is not what is stated",
                 "look who wrote it; then train anew",
             )
-        return fingerprint
 
 
-def _tagged(
-    project: Project, target: Revision, statement: Statement, stage: str, say: Say
-) -> Promoted:
-    who = Tagger(NAME, EMAIL)  # a runner's git names nobody
-    first = not shared_history(project, statement.recipe, ORIGIN).versions
-    version = register(project, statement.recipe, target.commit, remote=ORIGIN, who=who)
-    if stage and not first:
-        give_stage(project, statement.recipe, str(version.number), stage, remote=ORIGIN, who=who)
-    elif stage:
-        say(
-            f"{statement.recipe}: its first version; `slmcompile promote {statement.recipe}"
-            f" --to {stage}` is for an owner to say"
-        )
-    return Promoted(statement.recipe, version.shown, "" if first else stage, statement.pull_request)
+def _require_good(made: Project, plan: Plan, found: Found, statement: Statement, say: Say) -> None:
+    """That the recipe's bars are met, and its figures those that are stated.
+
+    Raises:
+        CorruptError: they are not (exit 74).
+    """
+    scored = plan.stage("score")
+    with finished.found(made, scored.kind, found.fingerprints[scored.address], say) as done:
+        missed = [*missed_bars(plan, done.folder)] if done else ["nothing is measured"]
+        same = done is not None and measured(plan, done.folder) == statement.metrics
+    if missed:
+        raise CorruptError(f"{plan.recipe}: was stated to meet its bars: {missed[0]}", "train anew")
+    if not same:
+        raise CorruptError(f"{plan.recipe}: other figures were measured than stated", "train anew")
+
+
+def _copy(made: Project, plan: Plan, found: Found, say: Say) -> None:
+    """Puts the objects of a plan's work, and what is known of it, where the target's lie.
+
+    Raises:
+        CorruptError: other bytes lie there under the name of one (exit 74).
+        MissingError: the remote does not take it (exit 69).
+    """
+    main = Store(made, MAIN)
+    for stage in plan.stages():
+        store = found.stores.get(stage.address)
+        if store is None:
+            continue
+        fingerprint = found.fingerprints[stage.address]
+        record = read_record(store, fingerprint, say)
+        if record is None:
+            raise CorruptError(f"{store.shown}: {stage.address}: no record of it", "train anew")
+        if store.shown != main.shown:
+            if other := main.others([record["object"]]):
+                raise CorruptError(
+                    f"{main.shown}: {stage.address}: other bytes lie there as {other[0]}",
+                    "look who wrote them; nothing is written over",
+                )
+            main.push([record["object"]])
+            write_record(main, fingerprint, record, record["manifest"])
+        say(f"{stage.address}: {'is there' if store.shown == main.shown else 'promoted'}")

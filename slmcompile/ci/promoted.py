@@ -1,8 +1,10 @@
-"""A recipe that became a version, as it is told."""
+"""What a merge has made, as it is told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from slmcompile.console.errors import SlmcompileError
 
 
 @dataclass(frozen=True)
@@ -20,3 +22,16 @@ class Promoted:
     version: str
     stage: str
     number: int | None
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a commit of the target has made.
+
+    Attributes:
+        done: recipes that became versions.
+        wrong: why others did not.
+    """
+
+    done: tuple[Promoted, ...]
+    wrong: tuple[SlmcompileError, ...]

@@ -8,15 +8,17 @@ nothing by its name: callers compare SHA-256.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError
 from slmcompile.console.printable import printable, shortened
+from slmcompile.files.artifact import sha256_file
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import Cache, md5_file
 from slmcompile.versions.objects import AbsentError, copy_out
@@ -35,6 +37,7 @@ PULL_REQUESTS = "pr"
 """The remote below which each pull request has a folder, by its number."""
 
 _FOLDER = "slmcompile"
+_CHUNK = 1 << 20
 
 
 class Store:
@@ -75,9 +78,7 @@ class Store:
             MissingError: the remote does not take it (exit 69).
         """
         with self._told():
-            fs, path = self._remote.fs, self._path(name)
-            fs.makedirs(fs.parent(path))
-            fs.upload_fobj(io.BytesIO(data), path, size=len(data))
+            self._write(io.BytesIO(data), name, len(data))
 
     def put(self, path: Path, name: str) -> None:
         """Copies a file of this machine, of any size.
@@ -87,9 +88,17 @@ class Store:
             MissingError: the remote does not take it (exit 69).
         """
         with path.open("rb") as stream, self._told():
-            fs, to = self._remote.fs, self._path(name)
+            self._write(stream, name, path.stat().st_size)
+
+    def _write(self, stream: IO[bytes], name: str, size: int) -> None:
+        fs, to = self._remote.fs, self._path(name)
+        try:
             fs.makedirs(fs.parent(to))
-            fs.upload_fobj(stream, to, size=path.stat().st_size)
+            fs.upload_fobj(stream, to, size=size)
+        except FileNotFoundError as error:
+            # dvc_objects 5 removes what it could not even begin, and says that alone.
+            why = error.__context__ or error
+            raise OSError(str(why)) from error
 
     def get(self, name: str, path: Path) -> bool:
         """Copies a file to this machine, of any size; False where there is none."""
@@ -131,6 +140,28 @@ class Store:
             raise MissingError(
                 f"{self.shown}: {len(failed)} objects were not taken", "try again, or free room"
             )
+
+    def others(self, objects: Sequence[str]) -> tuple[str, ...]:
+        """Names under which other bytes lie there than in the project's cache.
+
+        Of objects that the cache has, with all their files; what is not there is none.
+        """
+        cache = Cache(Project(self._root))
+        files = [md5 for each in objects for md5 in (cache.folder(each) or {}).values()]
+        with self._told():
+            return tuple(
+                each for each in dict.fromkeys([*objects, *files]) if not self._agrees(each, cache)
+            )
+
+    def _agrees(self, name: str, cache: Cache) -> bool:
+        found = hashlib.sha256()
+        try:
+            with self._remote.fs.open(self._remote.odb.oid_to_path(name), "rb") as stream:
+                while chunk := stream.read(_CHUNK):
+                    found.update(chunk)
+        except FileNotFoundError:
+            return True
+        return found.hexdigest() == sha256_file(cache.blob(name))
 
     def pull(self, objects: Sequence[str]) -> tuple[str, ...]:
         """Copies objects into the project's cache; returns those that are not there, or damaged.

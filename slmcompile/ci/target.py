@@ -96,18 +96,19 @@ def held(
     before = of.plans.get(name)
     if before is None or not any(_bars(before)):
         return RecipeResult(name, 0)
-    if _same_measure(before, plan):
-        return _said(name, _judged(before, _scored(made, plan)))
+    elsewhere = [*learned_elsewhere(before, plan, plan)]
+    if not elsewhere and _same_measure(before, plan):
+        return _said(name, missed_bars(before, _scored(made, plan)))
     ended = call(of.project, ("run", name, "--select", "+data"), name, environ)
     if ended.code:
         return ended
-    rows = _rows(before)
-    if _same_rows(of.project, rows, made, _rows(plan)) and _same_asking(before, plan):
-        return _said(name, _judged(before, _scored(made, plan)))
-    asked = {}
+    rows, own = _rows(before), _rows(plan)
+    asked: dict[str, str] = {}
+    told: list[str] = []
+    seen = False
     for role, path in rows.items():
-        trained = made.root / _rows(plan).get(role, path)
         asked[role] = f"outputs/{_BESIDE}/{role}"
+        trained = [made.root / each for each in _learned(before, plan, role)]
         kept, every = _untrained(of.project.root / path, trained, of.project.root / asked[role])
         if kept < min(_LEAST, every):
             return RecipeResult(
@@ -116,10 +117,15 @@ def held(
                 f"{every - kept} of the target's {every} test rows are trained on",
                 "keep test rows apart: a source of their own, or a split by a column",
             )
-        say(f"{name}: not comparable: held on {kept} of the target's {every} test rows")
+        seen = seen or kept < every
+        told.append(f"{kept} of the target's {every} test rows")
+    if not seen and _same_rows(of.project, rows, made, own) and _same_asking(before, plan):
+        return _said(name, missed_bars(before, _scored(made, plan)))
+    for each in told:
+        say(f"{name}: not comparable: held on {each}")
     beside = of.project.root / "outputs" / _BESIDE / "score"
     wrong = _measured(of.project, before, made, plan, asked, environ)
-    return wrong or _said(name, _judged(before, beside))
+    return wrong or _said(name, missed_bars(before, beside))
 
 
 def _rows(plan: Plan) -> dict[str, str]:
@@ -128,14 +134,42 @@ def _rows(plan: Plan) -> dict[str, str]:
     return {role: path for role, path in inputs.items() if role.partition("--")[0] == "data"}
 
 
-def _untrained(rows: Path, trained: Path, to: Path) -> tuple[int, int]:
+def learned_elsewhere(before: Plan, now: Plan, view: Plan) -> Iterator[str]:
+    """Folders of rows that weights learned from in trainings of other recipes.
+
+    Those that they go on from, and those whose adapters are taken, however far back; but for what
+    the target has learned there as well.
+
+    Args:
+        before: the target's plan.
+        now: of the recipe.
+        view: of the adapter whose weights they are; ``now`` itself of a plain recipe.
+    """
+    known, found = {*before.fingerprints().values()}, now.fingerprints()
+    for stage in view.stages():
+        other = stage.kind == "train" and stage.pipeline != now.recipe
+        if other and found[stage.address] not in known:
+            data = {each.out for each in view.stages() if each.kind == "data"}
+            yield from (path for path in stage.inputs.values() if path in data)
+
+
+def _learned(before: Plan, now: Plan, role: str) -> Iterator[str]:
+    """Folders of rows that what answers a role's rows has learned from; all, if none has it."""
+    views, own, member = now.views, _rows(now), role.partition("--")[2]
+    yield from [own[role]] if role in own else own.values()
+    for view in [views[member]] if member in views else views.values():
+        yield from learned_elsewhere(before, now, view)
+
+
+def _untrained(rows: Path, trained: Iterable[Path], to: Path) -> tuple[int, int]:
     """Writes rows whose test rows are those that another model was not trained on.
 
     Prompts are told apart as the leak check does. Returns how many there are, and of how many.
     """
     known: set[str] = set()
-    if split_file(trained, "train").is_file():
-        known = {normalised(row.prompt) for row in read_split(trained, "train")}
+    for folder in trained:
+        if split_file(folder, "train").is_file():
+            known |= {normalised(row.prompt) for row in read_split(folder, "train")}
     every = read_split(rows, "test")
     kept = [row for row in every if normalised(row.prompt) not in known]
     manifest = read_manifest(rows)
@@ -264,9 +298,9 @@ def _bars(plan: Plan) -> Iterator[tuple[str, Gate]]:
         yield from ((member, Gate(**gate)) for gate in own.get("gates", ()))
 
 
-def _judged(before: Plan, scored: Path) -> Iterator[str]:
-    """Every bar of the target that is not met, in a sentence."""
-    for member, gate in _bars(before):
+def missed_bars(plan: Plan, scored: Path) -> Iterator[str]:
+    """Every bar of a recipe that is not met, in a sentence."""
+    for member, gate in _bars(plan):
         folder = scored / member if member else scored
         try:
             verdicts = judge([gate], read_metrics(folder), read_comparisons(folder))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmcompile.ci.outputs import disarmed, write_outputs
-from slmcompile.console.errors import Exit, SlmcompileError, UsageError
+from slmcompile.console.errors import Exit, SlmcompileError, UsageError, all_of
 
 if TYPE_CHECKING:
     from slmcompile.ci.authorise import Asked
@@ -60,6 +60,7 @@ def promote(arguments: Namespace) -> int:
     """Makes versions of what a commit of the default branch brought, and trains nothing."""
     from slmcompile.ci import outcome
     from slmcompile.ci.promote import promote as run
+    from slmcompile.ci.promoted import Merged
     from slmcompile.files.revision import resolve
     from slmcompile.provenance.keys import trusted_keys
     from slmcompile.recipe.project import find_project
@@ -68,14 +69,15 @@ def promote(arguments: Namespace) -> int:
     target = resolve(project.root, arguments.commit)
     trusted = tuple(trusted_keys(project, target.commit).values())
     try:
-        done = run(project, target, trusted, arguments.to, _say)
-    except SlmcompileError as error:
-        _tell_merged(target.commit, outcome.not_promoted(error.what, error.mend))
-        raise
-    for each in done:
+        made = run(project, target, trusted, arguments.to, _say)
+    except SlmcompileError as error:  # before any recipe was looked at
+        made = Merged((), (error,))
+    for each in made.done:
         print(f"{each.version} is {each.stage}" if each.stage else each.version)
-    if done:
-        _tell_merged(target.commit, outcome.promoted(done))
+    if made.done or made.wrong:
+        _tell_merged(target.commit, outcome.merged(made))
+    if made.wrong:
+        raise all_of(made.wrong)
     return Exit.DONE
 
 

@@ -110,7 +110,7 @@ def attest(
         stages=tuple(stages),
         subjects=subjects,
         gates=gates,
-        metrics=_metrics(project, plan),
+        metrics=measured(plan, project.root / plan.stage("score").out),
     )
     try:
         return checked(statement)
@@ -194,14 +194,19 @@ def _scored(project: Project, view: Plan, member: str) -> Path:
     return project.root / view.stage("score").out / member
 
 
-def _metrics(project: Project, plan: Plan) -> dict[str, dict[str, Any]]:
-    """What was measured of answers, and nothing of the machine that gave them."""
+def measured(plan: Plan, scored: Path) -> dict[str, dict[str, Any]]:
+    """What was measured of answers, and nothing of the machine that gave them.
+
+    Args:
+        plan: of the whole recipe.
+        scored: the folder that its ``score`` made.
+    """
     return {
         f"{member}/{name}".removeprefix("/"): {
             metric: values[metric] for metric in METRICS if values.get(metric) is not None
         }
-        for member, view in plan.views.items()
-        for name, values in read_metrics(_scored(project, view, member)).items()
+        for member in plan.views
+        for name, values in read_metrics(scored / member).items()
     }
 
 
