@@ -16,7 +16,7 @@ from slmcompile.console.printable import json_text, printable, shortened
 
 _NAME = re.compile(r"[a-z][a-z_]{0,39}")
 _LONGEST = 500
-_BEGINS = re.compile(r"^\s*::")
+_BEGINS = re.compile(r"^\s*::", re.MULTILINE)
 _OLD = "##["
 
 
@@ -54,7 +54,7 @@ def _value(value: bool | int | str) -> str:
 
 
 def disarmed(text: str) -> str:
-    """One line that is no command wherever it is printed; reads nearly the same."""
+    """A text no line of which is a command wherever it is printed; reads nearly the same."""
     return _BEGINS.sub(": :", text.replace(_OLD, "## ["))
 
 

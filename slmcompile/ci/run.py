@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from threading import Timer
 
 from slmcompile.ci.outputs import disarmed
 from slmcompile.ci.result import RecipeResult
@@ -36,6 +37,8 @@ MOST_HOURS = "SLMCOMPILE_MOST_HOURS"
 _MOST = 10_000.0
 _LONGEST = 500
 _LAST = 200
+_GRACE = 60.0
+"""Seconds that a command has to end by itself."""
 
 
 def most_seconds(environ: Mapping[str, str]) -> float | None:
@@ -81,16 +84,13 @@ def call(
     )
     assert running.stdout is not None  # noqa: S101
     most = most_seconds(environ)
-    late = threading.Timer(most or threading.TIMEOUT_MAX, running.terminate)
-    late.daemon = True
-    late.start()
     began = time.monotonic()
     told: deque[str] = deque(maxlen=_LAST)
-    for said in running.stdout:
-        told.append(said.rstrip())
-        print(disarmed(told[-1]), flush=True)
-    code = running.wait()
-    late.cancel()
+    with _ending(running, most):
+        for said in running.stdout:
+            told.append(said.rstrip())
+            print(disarmed(told[-1]), flush=True)
+        code = running.wait()
     if code and most and time.monotonic() - began >= most:
         return RecipeResult(
             recipe,
@@ -102,6 +102,30 @@ def call(
         return RecipeResult(recipe, 0)
     what, mend = _error(told)
     return RecipeResult(recipe, code if code > 0 else 128 - code, what, mend)
+
+
+@contextmanager
+def _ending(running: subprocess.Popen[str], most: float | None) -> Iterator[None]:
+    """Has a command end after so many seconds, and behind the block whatever ended that.
+
+    It is asked first, for a training to leave a checkpoint; then all of it ends.
+    """
+    late = [Timer(most, running.terminate), Timer(most + _GRACE, running.kill)] if most else []
+    for each in late:
+        each.daemon = True
+        each.start()
+    try:
+        yield
+    finally:
+        for each in late:
+            each.cancel()
+        if running.poll() is None:
+            running.terminate()
+            try:
+                running.wait(_GRACE)
+            finally:
+                running.kill()
+                running.wait()
 
 
 def _error(lines: Iterable[str]) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from argparse import Namespace
@@ -103,10 +104,16 @@ def _job(arguments: Namespace) -> Iterator[Job]:
     ask = _asked()
     project = find_project()
     target = resolve(project.root, arguments.against)
+    # A host that cancels a job asks first: what runs then leaves a checkpoint, which is kept.
+    signal.signal(signal.SIGTERM, _terminated)
     with tempfile.TemporaryDirectory(prefix="slmcompile-ci-") as own:
         folder = Path(arguments.workspace or own)
         every = getattr(arguments, "every", EVERY)
         yield Job(project, connect(os.environ), ask, target, folder, os.environ, _say, every)
+
+
+def _terminated(*_: object) -> None:
+    raise SystemExit(int(Exit.TERMINATED))
 
 
 def _asked() -> Asked:
