@@ -115,8 +115,8 @@ def require_approved(ask: Asked, proposal: Proposal) -> None:
     """
     if proposal.digest != ask.digest:
         raise StaleError(
-            f"approved of {ask.digest[:12]}, but {proposal.head[:10]} against"
-            f" {proposal.base[:10]} is {proposal.digest[:12]}",
+            f"the plan has changed: approved was {ask.digest[:12]}, and that of"
+            f" {proposal.head[:10]} against {proposal.base[:10]} is {proposal.digest[:12]}",
             _AGAIN,
         )
     for problem in proposal.problems:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from slmcompile.ci.approval import command
 from slmcompile.ci.proposal import (
+    NO_BAR,
     CodeEntry,
     Forecast,
     KeyEntry,
@@ -39,6 +40,9 @@ _ENOUGH = 2_000
 _BETWEEN = 8
 """Characters around a line or a heading, at most."""
 
+_OPEN = 3
+"""Recipes that are shown unfolded: nobody should approve of what he has not seen."""
+
 _ARROW = " &lrm;→&lrm; "
 """Marks of direction, for two texts that are written from the right not to change places."""
 
@@ -48,6 +52,7 @@ _ALONE = {
     "removed": "Nothing of it is left.",
     "refused": "It does not compile.",
 }
+_UNLESS = ", unless it is trained already as it says below"
 _STATUSES = ("changed", "added", "removed", "refused")
 
 
@@ -55,11 +60,12 @@ def comment(proposal: Proposal, largest: int = LARGEST) -> str:
     """The comment, of at most ``largest`` characters."""
     parts = [MARKER, "## slmcompile plan", _headline(proposal)]
     room = largest - _ENOUGH - sum(map(len, parts))
+    few = len(proposal.recipes) <= _OPEN
     left_out = 0
     for heading, lines in (
         ("Cannot be trained as it is", _problems(proposal)),
         ("Read before you approve", _warned(proposal)),
-        ("Recipes", [_recipe(entry) for entry in proposal.recipes]),
+        ("Recipes", [_recipe(entry, few) for entry in proposal.recipes]),
     ):
         text, more = _fitted(heading, lines, room)
         parts += text
@@ -130,13 +136,20 @@ def _warned(proposal: Proposal) -> list[str]:
     for entry in proposal.recipes:
         of = _named(entry)
         lines += [f"- {of}: code that would be executed: {_file(each)}" for each in entry.executes]
-        verb = "has the bar" if entry.status == "added" else "changes a bar:"
-        lines += [f"- {of} {verb} {_pair(each)}" for each in entry.bars]
+        lines += [f"- {of} {_bar(each, new=entry.status == 'added')}" for each in entry.bars]
         if entry.rows or entry.measured:
             said = (("rows", entry.rows), ("evaluation", entry.measured))
             what = " and ".join(word for word, so in said if so)
             lines.append(f"- {of}: other {what}: figures do not compare with the target's.")
     return lines
+
+
+def _bar(each: KeyEntry, *, new: bool) -> str:
+    if each.old == NO_BAR:
+        return f"{'has' if new else 'adds'} the bar {_value(each.new)}"
+    if each.new == NO_BAR:
+        return f"**takes the bar** {_value(each.old)} **away**; it holds until this is merged"
+    return f"changes a bar: {_pair(each)}"
 
 
 def _file(each: CodeEntry) -> str:
@@ -148,7 +161,10 @@ def _forecast(each: Forecast) -> str:
     """What is known of a recipe's cost, which is no part of what is approved."""
     of = f"- <code>{each.recipe}</code>:"
     if each.stated:
-        return f"{of} trained already: it brings the statement of this very work."
+        return (
+            f"{of} trained already: it brings the statement of this very work. Merging makes a"
+            " version of it, and nothing has to be approved again."
+        )
     left = each.stages - each.finished
     if each.finished:
         said = [f"{left} of {each.stages} stages to run; the others are finished at the target"]
@@ -166,26 +182,30 @@ def _forecast(each: Forecast) -> str:
 def _judged(proposal: Proposal) -> list[str]:
     return [
         f"- {'❌' if each.code else '⚠️'} <code>{each.recipe}</code> <code>{each.check}</code>:"
-        f" {_value(each.evidence)}" + (f" Mend: {_value(each.hint)}" if each.hint else "")
+        f" {_value(each.evidence)}" + (f". Mend: {_value(each.hint)}" if each.hint else "")
         for each in proposal.judged
     ]
 
 
-def _recipe(entry: RecipeEntry) -> str:
-    """A recipe, folded: what it comes to, its keys, and the stages where a change begins."""
+def _recipe(entry: RecipeEntry, unfolded: bool) -> str:
+    """A recipe to fold: what it comes to, its keys, and the stages where a change begins."""
     told = {f"{key.key} {key.old} → {key.new}" for key in entry.keys}
     begin = [stage for stage in entry.stages if stage.reasons]
-    lines = [f"- {_value(key.key)} {_pair(key)}{_where(key)}" for key in entry.keys]
+    lines = [f"- {_value(key.key)}: {_pair(key)}{_where(key)}" for key in entry.keys]
+    alike: dict[tuple[str, ...], list[str]] = {}
     for stage in begin:
-        others = [_value(reason) for reason in stage.reasons if reason not in told]
+        others = tuple(reason for reason in stage.reasons if reason not in told)
         if others:
-            lines.append(f"- <code>{stage.stage}</code>: {'; '.join(others)}")
+            alike.setdefault(others, []).append(f"<code>{stage.stage}</code>")
+    for reasons, stages in alike.items():
+        lines.append(f"- {', '.join(stages)}: {'; '.join(map(_value, reasons))}")
     if entry.status == "changed" and begin:
         names = ", ".join(f"<code>{stage.stage}</code>" for stage in begin)
         lines.append(f"- It begins at {names}; the others read what comes out.")
     summary = f"{_named(entry)} {entry.status}{_counts(entry.stages)}"
     body = "\n".join(lines) or _ALONE[entry.status]
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+    opened = "<details open>" if unfolded else "<details>"
+    return f"{opened}<summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
 def _counts(stages: Sequence[StageEntry]) -> str:
@@ -219,8 +239,11 @@ def _end(proposal: Proposal, left_out: int) -> Iterator[str]:
     elif proposal.problems:
         yield "Nothing can be approved before this is mended."
     elif any(entry.status != "removed" for entry in proposal.recipes):
+        done = {each.recipe for each in proposal.forecast if each.stated}
+        left = [each for each in proposal.recipes if each.status != "removed"]
+        unless = "" if any(each.recipe not in done for each in left) else _UNLESS
         yield (
-            "To train it, somebody with write access comments this line and nothing else. It holds"
-            " for these two commits alone."
+            f"To train it{unless}, somebody with write access comments this line and nothing else."
+            " It holds for these two commits alone."
         )
         yield f"```\n{command(proposal.digest)}\n```"

@@ -1,6 +1,8 @@
-"""What came of an approved training, as a comment: figures beside the target's, bars, what next.
+"""What came of an approval, as comments: the answer, figures beside the target's, bars, what next.
 
-Values are inert text as in the plan's comment. Figures are those of the run alone.
+An answer and a result are two comments: anybody can be refused, and must not write over what came
+of somebody's training. Values are inert text as in the plan's comment. Figures are those of the
+run alone.
 """
 
 from __future__ import annotations
@@ -10,12 +12,15 @@ from dataclasses import dataclass
 
 from slmcompile.ci.promoted import Merged
 from slmcompile.ci.result import Record
+from slmcompile.console.errors import GateFailedError
 from slmcompile.console.printable import printable
 from slmcompile.metrics import METRICS
+from slmcompile.plans.artifacts import place
 from slmcompile.provenance.statement import Statement
 from slmcompile.report.inert import code
 
 MARKER = "<!-- slmcompile result -->"
+MARKER_OF_ANSWER = "<!-- slmcompile answer -->"
 MARKER_OF_MERGE = "<!-- slmcompile versions -->"
 _SHORT = 12
 _MOST_ROWS = 60
@@ -46,8 +51,41 @@ class Outcome:
 
 
 def refused(what: str) -> str:
-    """The comment of an approval that nothing was trained for."""
-    return _joined([MARKER, "## slmcompile result", f"❌ Nothing was trained: {_value(what)}"])
+    """The answer to an approval that does not count."""
+    return _joined(
+        [
+            MARKER_OF_ANSWER,
+            "## slmcompile answer",
+            f"❌ Not trained: {_value(what)}",
+            "The plan's comment has the line to approve by, and who may.",
+        ]
+    )
+
+
+def started(login: str, page: str) -> str:
+    """The answer to one that does."""
+    run = f"[This run]({page})" if page else "A run"
+    return _joined(
+        [
+            MARKER_OF_ANSWER,
+            "## slmcompile answer",
+            f"⏳ Approved by {_value(login)}. {run} trains it; what comes out is said here, in a"
+            " comment of its own. A push before that voids the approval.",
+        ]
+    )
+
+
+def unfinished(what: str, page: str) -> str:
+    """The comment of a training that has left no result."""
+    log = f" [Its log]({page}) says more." if page else ""
+    return _joined(
+        [
+            MARKER,
+            "## slmcompile result",
+            f"❌ Nothing was trained: {_value(what)}.{log}",
+            "What was finished is kept: approved again by the plan's line, it goes on from there.",
+        ]
+    )
 
 
 def merged(made: Merged) -> str:
@@ -55,8 +93,17 @@ def merged(made: Merged) -> str:
     parts = [MARKER_OF_MERGE, "## slmcompile versions"]
     for each in made.done:
         use = f"`slmcompile fetch {each.recipe}@{each.stage or each.version.partition('@')[2]}`"
+
+
+def promoted(versions: Sequence[Promoted]) -> str:
+    """The comment of a merge that made versions."""
+    lines = []
+    for each in versions:
+        number = each.version.partition("@")[2]
+        use = f"`slmcompile fetch {each.recipe}@{each.stage or number}`"
         if each.stage:
-            parts.append(f"- {_value(each.version)} is {_value(each.stage)}: {use}")
+            back = f"`slmcompile rollback {each.recipe}`"
+            lines.append(f"- {_value(each.version)} is {_value(each.stage)}: {use}; back: {back}")
         else:
             parts.append(f"- {_value(each.version)}: {use}. Its stage is for an owner to give.")
     for error in made.wrong:
@@ -65,20 +112,52 @@ def merged(made: Merged) -> str:
     return _joined(parts)
 
 
+            give = f"`slmcompile promote {each.recipe} {number} --to production`"
+            lines.append(
+                f"- {_value(each.version)}: {use}. It is in no stage yet; an owner gives it one by"
+                f" {give}, and later versions follow when they are merged."
+            )
+    return _joined([MARKER_OF_MERGE, "## slmcompile versions", "\n".join(lines)])
+
+
+def not_promoted(what: str, mend: str) -> str:
+    """The comment of a merge that made none."""
+    hint = f". Mend: {_value(mend)}" if mend else ""
+    return _joined(
+        [MARKER_OF_MERGE, "## slmcompile versions", f"❌ No version was made: {_value(what)}{hint}"]
+    )
+
+
 def failed(record: Record) -> str:
     """The comment of a training that did not end well."""
-    parts = [MARKER, "## slmcompile result", f"❌ {_of(record)} was not trained to its end."]
+    missed = record.code == GateFailedError.code
+    said = "is trained, and misses a bar" if missed else "was not trained to its end"
+    lines = []
     for each in record.recipes:
         if each.code:
-            hint = f" Mend: {_value(each.mend)}" if each.mend else ""
-            kind = "bars are missed" if each.code == 3 else f"exit {each.code}"
-            parts.append(f"- <code>{each.recipe}</code>: {kind}: {_value(each.what)}{hint}")
+            at_gate = each.code == GateFailedError.code
+            # Of a gate it names a report that nobody has here, and a way that is closed.
+            hint = f". Mend: {_value(each.mend)}" if each.mend and not at_gate else ""
+            kind = "bars are missed" if at_gate else f"exit {each.code}"
+            lines.append(f"- ❌ <code>{each.recipe}</code>: {kind}: {_value(each.what)}{hint}")
         else:
-            parts.append(f"- <code>{each.recipe}</code>: done, every bar met.")
-    parts.append(
-        "Nothing was committed. What was finished is kept: what does not change is not done again."
+            lines.append(f"- ✅ <code>{each.recipe}</code>: done, every bar met.")
+    if missed:
+        lines.append(
+            "- The target's bars hold as well as those of the pull request: one is lowered by a"
+            " pull request of its own."
+        )
+    return _joined(
+        [
+            MARKER,
+            "## slmcompile result",
+            f"❌ {_of(record)} {said}.",
+            "\n".join(lines),
+            "Nothing was committed, and merging it makes no version. Push a change: it is planned"
+            " anew and wants an approval of its own. What is finished and does not change by it is"
+            " not done again.",
+        ]
     )
-    return _joined(parts)
 
 
 def passed(outcome: Outcome) -> str:
@@ -97,7 +176,7 @@ def passed(outcome: Outcome) -> str:
     if outcome.ref.startswith(_BRANCH):
         parts.append(
             f"Locks, figures and statement: <code>{short}</code> on {where}. Merging promotes it"
-            " without training again."
+            " without training again; pull it before you push more, which would void it."
         )
     else:
         parts.append(
@@ -121,7 +200,8 @@ def _table(statement: Statement, before: Statement | None, outcome: Outcome) -> 
         "| artifact | " + " | ".join(METRICS[name].title for name in names) + " |",
         "|---|" + "--:|" * len(names),
     ]
-    for artifact, values in list(statement.metrics.items())[:_MOST_ROWS]:
+    for artifact in sorted(statement.metrics, key=place)[:_MOST_ROWS]:
+        values = statement.metrics[artifact]
         cells = []
         for name in names:
             old = before.metrics.get(artifact, {}).get(name) if before and comparable else None

@@ -27,6 +27,8 @@ LARGEST = 4 << 20
 _ANEW = "plan anew with `slmcompile ci plan`"
 MOST_RECIPES = 1000
 """Recipes of a document."""
+NO_BAR = "none"
+"""In the place of a bar that was not there, or is not there any more."""
 
 _DEEPEST = 12
 _MOST_VALUES = 150_000

@@ -16,6 +16,7 @@ from slmcompile import __version__
 from slmcompile.checks.judge import judge_all, sentence
 from slmcompile.ci.proposal import (
     MOST_RECIPES,
+    NO_BAR,
     CodeEntry,
     Forecast,
     Judged,
@@ -207,10 +208,10 @@ def _bars(old: Sequence[object], new: Sequence[object], where: str) -> Iterator[
     """A line for each bar that is no more, and for each that is new."""
     for bar in old:
         if bar not in new:
-            yield KeyEntry("gates", _line(short_pair([bar], [])[0]), "none", where)
+            yield KeyEntry("gates", _line(short_pair([bar], [])[0]), NO_BAR, where)
     for bar in new:
         if bar not in old:
-            yield KeyEntry("gates", "none", _line(short_pair([], [bar])[1]), where)
+            yield KeyEntry("gates", NO_BAR, _line(short_pair([], [bar])[1]), where)
 
 
 def _where(key: KeyDifference) -> str:

@@ -78,9 +78,9 @@ def push(job: Job, sha256: str, key: bytes | None) -> int:
     return 0
 
 
-def refuse(job: Job, what: str) -> None:
+def refuse(job: Job, what: str, page: str) -> None:
     """Says in the thread why nothing was trained, in one line that proves nothing."""
-    say_there(job.host, job.ask.number, outcome.refused(what), None)
+    say_there(job.host, job.ask.number, outcome.unfinished(what, page), None)
 
 
 def _finish(job: Job, of: Target, made: Tree, record: Record) -> None:

@@ -146,11 +146,15 @@ def authorise(arguments: Namespace) -> int:
         target = resolve(project.root, arguments.against)
         found = approved(ask, connect(os.environ), project, target)
     except SlmcompileError as error:
-        write_outputs(os.environ, asked=False, number=ask.number, refused=error.what)
+        write_outputs(os.environ, asked=False, number=ask.number, refused=_refusal(error))
         raise
     head, digest = found.proposal.head, found.proposal.digest
     write_outputs(os.environ, asked=True, number=ask.number, head=head, digest=digest)
     return Exit.DONE
+
+
+def _refusal(error: SlmcompileError) -> str:
+    return f"{error.what}; {error.mend}" if error.mend else error.what
 
 
 def drift(arguments: Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import re
 import sys
 import tempfile
 from argparse import Namespace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _REFUSED, _CODE = "SLMCOMPILE_REFUSED", "SLMCOMPILE_CODE"
 _KEY = "SLMCOMPILE_SIGNING_KEY"
+_RUN = "GITHUB_RUN_ID"
+_DIGITS = re.compile(r"[0-9]{1,19}")
 
 
 def train(arguments: Namespace) -> int:
@@ -34,13 +37,14 @@ def train(arguments: Namespace) -> int:
 
 
 def answer(_: Namespace) -> int:
-    """Says why nothing is trained, in one line that proves nothing."""
+    """Says that it is trained, or why it is not, in one line that proves nothing."""
     from slmcompile.ci import outcome
     from slmcompile.ci.connect import connect
     from slmcompile.ci.posting import say
 
-    number = _asked().number
-    say(connect(os.environ), number, outcome.refused(os.environ.get(_REFUSED) or "no reason told"))
+    ask, refused = _asked(), os.environ.get(_REFUSED)
+    body = outcome.refused(refused) if refused else outcome.started(ask.login, _page())
+    say(connect(os.environ), ask.number, body)
     return Exit.DONE
 
 
@@ -51,7 +55,9 @@ def push(arguments: Namespace) -> int:
 
     with _job(arguments) as job:
         if not arguments.record:
-            refuse(job, f"the training ended with {os.environ.get(_CODE) or 'no result'}")
+            code = os.environ.get(_CODE)
+            what = f"the training ended with {f'exit {code}' if code else 'no result'}"
+            refuse(job, what, _page())
             return Exit.DONE
         key = os.environ.get(_KEY, "").encode() or None
         return run(job, arguments.record, key)
@@ -125,6 +131,14 @@ def _asked() -> Asked:
     if ask is None:
         raise UsageError("the event's comment asks for nothing", "comment as the plan says")
     return ask
+
+
+def _page() -> str:
+    """Address of this run's page, where it is a job's."""
+    from slmcompile.ci.event import run_page
+
+    number = os.environ.get(_RUN, "")
+    return run_page(os.environ, int(number)) if _DIGITS.fullmatch(number) else ""
 
 
 def _say(text: str) -> None:

@@ -284,11 +284,12 @@ def _note(each: _Shown) -> str:
 def _measured(shown: Sequence[_Shown]) -> str:
     """What was measured of every version, as ``show`` has it."""
     from slmcompile.explain.results import ArtifactResult, results_table
+    from slmcompile.plans.artifacts import place
 
     results = [
-        ArtifactResult(f"{each.version.number} {name}", values, None)
+        ArtifactResult(f"{each.version.number} {name}", each.metrics[name], None)
         for each in shown
-        for name, values in each.metrics.items()
+        for name in sorted(each.metrics, key=place)
     ]
     return results_table(results) if results else ""
 

@@ -25,6 +25,19 @@ GRAPH_FILE = "model.onnx"
 RESERVED = frozenset({TUNED, BASE, BASELINES, NEAREST, LINEAR})
 
 
+_FIRST = (NEAREST, LINEAR, BASE, TUNED)
+
+
+def place(name: str) -> tuple[str, int, str]:
+    """Sorts what is measured: what a model is held against, the base, what was trained, exports.
+
+    Args:
+        name: of an artifact; of one adapter of several ``adapter/artifact``.
+    """
+    adapter, _, artifact = name.rpartition("/")
+    return adapter, _FIRST.index(artifact) if artifact in _FIRST else len(_FIRST), artifact
+
+
 def prompt_file(adapter: str = "") -> str:
     """In an export's folder, how a prompt is rendered for one of its adapters, or for its only."""
     return f"prompt/{adapter}.json" if adapter else "prompt.json"

@@ -40,7 +40,7 @@ def test_a_first_version_is_planned_trained_merged_and_tagged(forge: Forge) -> N
     forge.edit(clone, "a bar", tiny=with_gate(clone, 0.5))
     head = forge.open(1, clone)
     comment = forge.plan(1)
-    assert "changes a bar" in comment
+    assert "adds the bar" in comment
     assert "**1 to train.**" in comment or "to train" in comment
     said = forge.approve(1)
     forge.queued(1, code=4)
@@ -127,7 +127,7 @@ def test_a_bar_that_is_taken_away_is_held_all_the_same(forge: Forge) -> None:
     poison(clone)
     commit(clone, "as if it had run")
     forge.open(3, clone, fork=True)
-    assert "changes a bar" in forge.plan(3)
+    assert "takes the bar" in forge.plan(3)
     said = forge.approve(3)
     told = forge.train(said, code=3)
     result = forge.push(said, told, code=3)

@@ -14,6 +14,7 @@ import pytest
 
 from slmcompile.ci.approval import command as approve
 from slmcompile.ci.comment import MARKER
+from slmcompile.ci.outcome import MARKER
 from slmcompile.ci.propose import propose
 from slmcompile.cli.main import main
 from slmcompile.files.revision import resolve
@@ -152,6 +153,26 @@ def test_comment_by_a_stranger(place: Place, role: tuple[str, str]) -> None:
     place.fake.permissions["bob"] = role
     said = place.fake.say(7, "bob", approve(place.digest()))
     assert "bob" in refused(place, said, 77)
+
+
+def test_whoever_asks_is_answered_and_no_result_is_written_over(place: Place) -> None:
+    """Anybody can be refused: what came of a training stays as it was said."""
+    result = place.fake.say(7, BOT, f"{MARKER}\n\nwhat came out")
+    digest = place.digest()
+    why = refused(place, place.fake.say(7, "bob", approve(digest)), 77)
+    place.monkeypatch.setenv("SLMCOMPILE_REFUSED", why)
+    assert main(["ci", "answer"]) == 0
+    answer = place.fake.thread(7)[-1]
+    assert "Not trained" in answer
+    assert "ask somebody who may to approve" in answer
+    assert place.authorise(place.fake.say(7, "ann", approve(digest))) == 0
+    place.monkeypatch.setenv("SLMCOMPILE_REFUSED", "")
+    assert main(["ci", "answer"]) == 0
+    answers = [each for each in place.fake.thread(7) if "slmcompile answer" in each]
+    assert len(answers) == 1
+    assert "Approved by <code>ann</code>" in answers[0]
+    assert "(https://github.example/owner/here/actions/runs/1)" in answers[0]
+    assert place.fake.comments[result.number].body == result.body
 
 
 @pytest.mark.parametrize("role", [("write", "write"), ("write", "maintain"), ("admin", "admin")])

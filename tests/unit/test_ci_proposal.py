@@ -158,7 +158,7 @@ def test_each_bar_that_goes_or_comes_is_told(project: Project) -> None:
         ("none", "exact_match of torch ≥ 0.3"),
     ]
     shown = comment(found)
-    assert shown.index("changes a bar") < shown.index("<details>")
+    assert shown.index("**takes the bar**") < shown.index("adds the bar") < shown.index("<details")
 
 
 def test_a_new_recipe_tells_its_bars(project: Project) -> None:

@@ -220,7 +220,7 @@ def test_one_training_of_a_pull_request_at_a_time_which_nothing_cancels() -> Non
 
 
 ASKED = "needs.authorise.outputs.asked == 'true'"
-REFUSED = "needs.authorise.outputs.refused != ''"
+ANSWERED = "needs.authorise.outputs.number != ''"
 
 
 NOT_REFUSED = "needs.authorise.outputs.refused == ''"
@@ -230,8 +230,8 @@ def test_push_follows_what_was_approved_even_where_it_failed() -> None:
     push, train = JOBS["push"][0], JOBS["train"][0]
     assert push["needs"] == ["authorise", "train"]
     assert push["if"] == f"${{{{ !cancelled() && {ASKED} && {NOT_REFUSED} }}}}"
-    # A refusal is answered where nothing can be taken.
-    assert JOBS["answer"][0]["if"] == f"${{{{ !cancelled() && {REFUSED} }}}}"
+    # Whoever asks, also who is refused, is answered where nothing can be taken.
+    assert JOBS["answer"][0]["if"] == f"${{{{ !cancelled() && {ANSWERED} }}}}"
     assert train["needs"] == "authorise"
     assert train["if"] == f"{ASKED} && {NOT_REFUSED}"
 
