@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from typing import IO, TYPE_CHECKING, Any
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError
 from slmcompile.console.printable import printable, shortened
 from slmcompile.files.artifact import sha256_file
+from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import Cache, md5_file
-from slmcompile.versions.objects import AbsentError, copy_out
+from slmcompile.versions.objects import AbsentError, answering, copy_out
 
 if TYPE_CHECKING:
     from dvc.data_cloud import Remote
@@ -61,7 +62,7 @@ class Store:
             CorruptError: it is larger than any (exit 74).
             MissingError: the remote does not answer (exit 69).
         """
-        with self._told():
+        with answering(self.shown):
             try:
                 with self._remote.fs.open(self._path(name), "rb") as stream:
                     data: bytes = stream.read(LARGEST + 1)
@@ -79,6 +80,10 @@ class Store:
         """
         with self._told():
             self._write(io.BytesIO(data), name, len(data))
+        with answering(self.shown):
+            fs, path = self._remote.fs, self._path(name)
+            fs.makedirs(fs.parent(path))
+            fs.upload_fobj(io.BytesIO(data), path, size=len(data))
 
     def put(self, path: Path, name: str) -> None:
         """Copies a file of this machine, of any size.
@@ -99,10 +104,14 @@ class Store:
             # dvc_objects 5 removes what it could not even begin, and says that alone.
             why = error.__context__ or error
             raise OSError(str(why)) from error
+        with path.open("rb") as stream, answering(self.shown):
+            fs, to = self._remote.fs, self._path(name)
+            fs.makedirs(fs.parent(to))
+            fs.upload_fobj(stream, to, size=os.fstat(stream.fileno()).st_size)
 
     def get(self, name: str, path: Path) -> bool:
         """Copies a file to this machine, of any size; False where there is none."""
-        with self._told():
+        with answering(self.shown):
             try:
                 self._remote.fs.get_file(self._path(name), str(path))
             except FileNotFoundError:
@@ -111,7 +120,7 @@ class Store:
 
     def names(self, folder: str) -> tuple[str, ...]:
         """Names of the files and folders in a folder of ours, sorted."""
-        with self._told():
+        with answering(self.shown):
             fs, path = self._remote.fs, self._path(folder)
             try:
                 found = [fs.name(each.rstrip("/")) for each in fs.ls(path, detail=False)]
@@ -121,7 +130,7 @@ class Store:
 
     def remove(self, folder: str) -> None:
         """Removes a folder of ours, if it is there."""
-        with self._told():
+        with answering(self.shown):
             fs, path = self._remote.fs, self._path(folder)
             if fs.exists(path):
                 fs.rm(path, recursive=True)
@@ -134,7 +143,7 @@ class Store:
         Raises:
             MissingError: one is not in the cache, or the remote does not take it (exit 69).
         """
-        with self._told():
+        with answering(self.shown):
             failed = self._not_taken(objects)
         if failed:
             raise MissingError(
@@ -168,7 +177,7 @@ class Store:
 
         Nothing is written to the remote, nor removed there.
         """
-        with self._told():
+        with answering(self.shown, Cache(Project(self._root)).root):
             return tuple(each for each in objects if not self._copied(each))
 
     def _copied(self, name: str) -> bool:
@@ -245,16 +254,3 @@ class Store:
     def _path(self, name: str) -> str:
         fs = self._remote.fs
         return str(fs.join(self._remote.path, _FOLDER, *name.split("/")))
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turns whatever a remote answers into exit 69: a library for each has its own errors."""
-        try:
-            yield
-        except (SlmcompileError, FileNotFoundError):
-            raise
-        except Exception as error:
-            what = shortened(printable(" ".join(str(error).split())), 200) or type(error).__name__
-            raise MissingError(
-                f"{self.shown}: {what}", "look at `dvc remote list` and at its credentials"
-            ) from error

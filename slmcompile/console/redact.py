@@ -13,7 +13,8 @@ from typing import Any
 
 HIDDEN = "[redacted]"
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|SIGNING_?KEY|CREDENTIALS?)(?:_|$)",
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|CONNECTION_?STRING"
+    r"|(?:API|ACCESS|ACCOUNT|PRIVATE|SIGNING)_?KEY)(?:_|$)",
     re.IGNORECASE,
 )
 # Shorter values ("1", "test") occur in harmless text too often to be hidden by value.

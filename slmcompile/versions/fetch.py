@@ -21,8 +21,9 @@ from slmcompile.files.safe_read import read_or_none
 from slmcompile.files.second_name import link_or_copy
 from slmcompile.recipe.project import Project, nearest
 from slmcompile.state.locks import work_lock
+from slmcompile.state.state import object_path
 from slmcompile.versions.history import History, Version, read_history, statement_bytes
-from slmcompile.versions.objects import object_place, pull
+from slmcompile.versions.objects import pull
 from slmcompile.versions.publish import shared_history
 from slmcompile.versions.statements import read_statement, require_good
 from slmcompile.versions.tags import number, require_recipe
@@ -194,7 +195,7 @@ def _assemble(sealed: Sealed, name: str, place: Path, files: dict[str, str], cac
 
     place.mkdir(exist_ok=True)
     for path, md5 in files.items():
-        link_or_copy(object_place(cache, md5), place / path)
+        link_or_copy(cache / object_path(md5), place / path)
         (place / path).chmod(0o644)
     check_folder(sealed, name, place, f"{sealed.statement.recipe}: {name} of the remote")
 

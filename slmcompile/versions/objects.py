@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, UsageError
+from slmcompile.console.printable import printable, shortened
+from slmcompile.console.redact import redact, secrets_of
 from slmcompile.files.artifact import as_missing, write_bytes
 from slmcompile.files.safe_read import leads_out
+from slmcompile.state.state import object_path
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _SCHEME = re.compile(r"\w+://")
@@ -40,7 +43,8 @@ _PATHS = frozenset(
 """Settings of a remote that are paths (``dvc/config.py``, ``Config._map_dirs``)."""
 _LARGEST_LIST = 16 << 20
 _MOST_FILES = 100_000
-_LOGIN = "check the remote's settings and its login"
+_LOGIN = "check the remote's settings (`dvc remote list`) and its login"
+_LONGEST = 200
 
 
 class AbsentError(MissingError):
@@ -74,7 +78,7 @@ def pull(
         CorruptError: a folder's list is none (exit 74).
     """
     shown = f"DVC remote {remote_name!r}"
-    with _of_dvc(shown, cache_folder):
+    with answering(shown, cache_folder):
         source = _remote(project_root, remote_name, config, cache_folder)
         return copy_out(source, shown, objects, cache_folder)
 
@@ -106,14 +110,18 @@ def copy_out(
     return listed
 
 
-def object_place(cache_folder: Path, name: str) -> Path:
-    """Where an object lies in a cache."""
-    return cache_folder / "files" / "md5" / name[:2] / name[2:]
-
-
 @contextmanager
-def _of_dvc(shown: str, cache_folder: Path) -> Iterator[None]:
-    """Says in a line what DVC and the libraries below it say in a traceback."""
+def answering(shown: str, cache_folder: Path | None = None) -> Iterator[None]:
+    """Says in a line what DVC and the libraries below it say in a traceback, and no secret.
+
+    Args:
+        shown: what messages call the remote.
+        cache_folder: where it is copied to, so that a full disk there is told from one of the
+            remote's.
+
+    Raises:
+        MissingError: whatever the remote's library raises: each has errors of its own (exit 69).
+    """
     logger = logging.getLogger("dvc_data")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -122,16 +130,17 @@ def _of_dvc(shown: str, cache_folder: Path) -> Iterator[None]:
     except SlmcompileError:
         raise
     except Exception as error:
-        missing = as_missing(error, cache_folder)
-        if missing is not None and isinstance(error, OSError) and error.filename is None:
-            raise missing from error
+        full = as_missing(error, cache_folder) if cache_folder is not None else None
+        if full is not None and isinstance(error, OSError) and error.filename is None:
+            raise full from error
         raise MissingError(f"{shown}: {_said(error)}", _LOGIN) from error
     finally:
         logger.setLevel(level)
 
 
 def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    told = redact(" ".join(str(error).split()), secrets_of(os.environ))
+    return shortened(printable(told), _LONGEST) or type(error).__name__
 
 
 def _remote(root: Path, name: str, config: bytes | None, cache_folder: Path) -> Any:
@@ -185,7 +194,7 @@ def _inside(folder: str, path: str) -> str:
 
 
 def _list(source: Any, shown: str, name: str, cache_folder: Path) -> dict[str, str]:
-    place = object_place(cache_folder, name)
+    place = cache_folder / object_path(name)
     if place.is_file():
         with suppress(CorruptError):  # of another's making, and fetched anew
             return folder_list(place.read_bytes(), name)
