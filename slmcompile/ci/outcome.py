@@ -90,42 +90,23 @@ def unfinished(what: str, page: str) -> str:
 
 def merged(made: Merged) -> str:
     """The comment of a merge: the versions that it made, and why it made others not."""
-    parts = [MARKER_OF_MERGE, "## slmcompile versions"]
-    for each in made.done:
-        use = f"`slmcompile fetch {each.recipe}@{each.stage or each.version.partition('@')[2]}`"
-
-
-def promoted(versions: Sequence[Promoted]) -> str:
-    """The comment of a merge that made versions."""
     lines = []
-    for each in versions:
+    for each in made.done:
         number = each.version.partition("@")[2]
         use = f"`slmcompile fetch {each.recipe}@{each.stage or number}`"
         if each.stage:
             back = f"`slmcompile rollback {each.recipe}`"
             lines.append(f"- {_value(each.version)} is {_value(each.stage)}: {use}; back: {back}")
         else:
-            parts.append(f"- {_value(each.version)}: {use}. Its stage is for an owner to give.")
-    for error in made.wrong:
-        hint = f" Mend: {_value(error.mend)}" if error.mend else ""
-        parts.append(f"- ❌ No version was made: {_value(error.what)}{hint}")
-    return _joined(parts)
-
-
             give = f"`slmcompile promote {each.recipe} {number} --to production`"
             lines.append(
                 f"- {_value(each.version)}: {use}. It is in no stage yet; an owner gives it one by"
                 f" {give}, and later versions follow when they are merged."
             )
+    for error in made.wrong:
+        hint = f". Mend: {_value(error.mend)}" if error.mend else ""
+        lines.append(f"- ❌ No version was made: {_value(error.what)}{hint}")
     return _joined([MARKER_OF_MERGE, "## slmcompile versions", "\n".join(lines)])
-
-
-def not_promoted(what: str, mend: str) -> str:
-    """The comment of a merge that made none."""
-    hint = f". Mend: {_value(mend)}" if mend else ""
-    return _joined(
-        [MARKER_OF_MERGE, "## slmcompile versions", f"❌ No version was made: {_value(what)}{hint}"]
-    )
 
 
 def failed(record: Record) -> str:

@@ -16,10 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError
-from slmcompile.console.printable import printable, shortened
-from slmcompile.files.artifact import sha256_file
 from slmcompile.console.errors import CorruptError, MissingError
+from slmcompile.files.artifact import sha256_file
 from slmcompile.recipe.project import Project
 from slmcompile.state.state import Cache, md5_file
 from slmcompile.versions.objects import AbsentError, answering, copy_out
@@ -78,12 +76,8 @@ class Store:
         Raises:
             MissingError: the remote does not take it (exit 69).
         """
-        with self._told():
-            self._write(io.BytesIO(data), name, len(data))
         with answering(self.shown):
-            fs, path = self._remote.fs, self._path(name)
-            fs.makedirs(fs.parent(path))
-            fs.upload_fobj(io.BytesIO(data), path, size=len(data))
+            self._write(io.BytesIO(data), name, len(data))
 
     def put(self, path: Path, name: str) -> None:
         """Copies a file of this machine, of any size.
@@ -92,8 +86,8 @@ class Store:
             FileNotFoundError: it is no more.
             MissingError: the remote does not take it (exit 69).
         """
-        with path.open("rb") as stream, self._told():
-            self._write(stream, name, path.stat().st_size)
+        with path.open("rb") as stream, answering(self.shown):
+            self._write(stream, name, os.fstat(stream.fileno()).st_size)
 
     def _write(self, stream: IO[bytes], name: str, size: int) -> None:
         fs, to = self._remote.fs, self._path(name)
@@ -104,10 +98,6 @@ class Store:
             # dvc_objects 5 removes what it could not even begin, and says that alone.
             why = error.__context__ or error
             raise OSError(str(why)) from error
-        with path.open("rb") as stream, answering(self.shown):
-            fs, to = self._remote.fs, self._path(name)
-            fs.makedirs(fs.parent(to))
-            fs.upload_fobj(stream, to, size=os.fstat(stream.fileno()).st_size)
 
     def get(self, name: str, path: Path) -> bool:
         """Copies a file to this machine, of any size; False where there is none."""
@@ -157,7 +147,7 @@ class Store:
         """
         cache = Cache(Project(self._root))
         files = [md5 for each in objects for md5 in (cache.folder(each) or {}).values()]
-        with self._told():
+        with answering(self.shown):
             return tuple(
                 each for each in dict.fromkeys([*objects, *files]) if not self._agrees(each, cache)
             )

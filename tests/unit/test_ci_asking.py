@@ -14,7 +14,7 @@ import pytest
 
 from slmcompile.ci.approval import command as approve
 from slmcompile.ci.comment import MARKER
-from slmcompile.ci.outcome import MARKER
+from slmcompile.ci.outcome import MARKER as OF_RESULT
 from slmcompile.ci.propose import propose
 from slmcompile.cli.main import main
 from slmcompile.files.revision import resolve
@@ -157,7 +157,7 @@ def test_comment_by_a_stranger(place: Place, role: tuple[str, str]) -> None:
 
 def test_whoever_asks_is_answered_and_no_result_is_written_over(place: Place) -> None:
     """Anybody can be refused: what came of a training stays as it was said."""
-    result = place.fake.say(7, BOT, f"{MARKER}\n\nwhat came out")
+    result = place.fake.say(7, BOT, f"{OF_RESULT}\n\nwhat came out")
     digest = place.digest()
     why = refused(place, place.fake.say(7, "bob", approve(digest)), 77)
     place.monkeypatch.setenv("SLMCOMPILE_REFUSED", why)

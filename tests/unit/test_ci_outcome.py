@@ -9,8 +9,9 @@ import pytest
 
 from slmcompile.ci import comment, outcome
 from slmcompile.ci.outcome import Outcome
-from slmcompile.ci.promoted import Promoted
+from slmcompile.ci.promoted import Merged, Promoted
 from slmcompile.ci.result import RecipeResult, Record
+from slmcompile.console.errors import StaleError
 from slmcompile.provenance.statement import GateResult, Statement
 from tests.unit.test_ci_comment import BASE, HEAD, HOSTILE, SHA, TIP, rendered
 
@@ -72,10 +73,14 @@ def everything() -> list[str]:
         outcome.failed(record(MISSED)),
         outcome.failed(record(FAILED, RecipeResult("quickstart", 0))),
         outcome.unfinished("the training ended with exit 130", PAGE),
-        outcome.promoted(
-            [Promoted("a", "a@v1.0.0", "", 7), Promoted("b", "b@v1.1.0", "production", 7)]
+        outcome.merged(
+            Merged(
+                (Promoted("a", "a@v1.0.0", "", 7), Promoted("b", "b@v1.1.0", "production", 7)), ()
+            )
         ),
-        outcome.not_promoted("quickstart/train: what was merged is not what was trained", "plan"),
+        outcome.merged(
+            Merged((), (StaleError("quickstart/train: what was merged is not trained", "plan"),))
+        ),
     ]
 
 
@@ -119,7 +124,7 @@ def test_values_do_nothing(text: str) -> None:
         outcome.unfinished(text, ""),
         outcome.failed(record(RecipeResult("other", 65, text[:500], text[:500]))),
         outcome.passed(done(statements=(statement(gates=(GateResult(text[:500], passed=True),)),))),
-        outcome.not_promoted(text, text),
+        outcome.merged(Merged((), (StaleError(text, text),))),
     ]
     for each in shown:
         assert {tag for tag, _ in rendered(each).tags} <= {
