@@ -237,3 +237,17 @@ class Forge:
         self.job(*words, event=self.comment_event(said), code=code, **variables)
         (comment,) = [each for each in self.fake.thread(said.pull) if "slmcompile result" in each]
         return comment
+
+
+def with_gate(clone: Path, minimum: float, **train: object) -> str:
+    text = (clone / "recipes/tiny.yaml").read_text(encoding="utf-8").split("gates:")[0]
+    keys = "".join(f"  {key}: {value}\n" for key, value in train.items())
+    text = text.split("\n# Learning")[0]
+    text += f"\n# Learning.\n#\n#\ntrain:\n{keys or '  seed: 0'}\n\n# Bars.\n#\n#\n"
+    return f"{text}gates:\n  - {{metric: exact_match, artifact: cpu-fp32, min: {minimum}}}\n"
+
+
+def changed_text(clone: Path, old: str, new: str) -> str:
+    text = (clone / "recipes/tiny.yaml").read_text(encoding="utf-8")
+    assert old in text
+    return text.replace(old, new)

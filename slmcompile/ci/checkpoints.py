@@ -8,11 +8,12 @@ learnt, and by the manifest's own SHA-256.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 
 from slmcompile.ci.store import Store
-from slmcompile.console.errors import MissingError
+from slmcompile.console.errors import CorruptError, MissingError
 from slmcompile.files.artifact import MANIFEST, json_text, sha256_file
 from slmcompile.files.foreign import opened_below
 from slmcompile.files.safe_read import leads_out
@@ -42,11 +43,15 @@ class Checkpoints:
 
     def bring(self, say: Callable[[str], None]) -> None:
         """Puts those of earlier attempts in place; ``say`` is told of what is damaged."""
-        for work in self._store.names(_FOLDER):
-            if _WORK.fullmatch(work):
-                files = self._listed(work)
-                if not files or not self._brought(work, files):
-                    say(f"{self._store.shown}: checkpoints of {work}: damaged; begun anew")
+        for work in filter(_WORK.fullmatch, self._store.names(_FOLDER)):
+            files = self._listed(work)
+            try:
+                whole = bool(files) and self._brought(work, files)
+            except (OSError, ValueError):
+                whole = False  # a name is no file's, or that of a file and of a folder
+            if not whole:
+                shutil.rmtree(self._folder / work, ignore_errors=True)
+                say(f"{self._store.shown}: checkpoints of {work}: damaged; begun anew")
 
     def send(self) -> None:
         """Stores those that are whole and differ from what is stored; forgets what is done."""
@@ -101,13 +106,13 @@ class Checkpoints:
 
     def _listed(self, work: str) -> dict[str, str]:
         """SHA-256 of files by path; empty where there is no list that can be used."""
-        data = self._store.read(f"{_FOLDER}/{work}/{_LIST}")
         try:
+            data = self._store.read(f"{_FOLDER}/{work}/{_LIST}")
             files = decoder().decode((data or b"").decode("utf-8"))
             good = len(files) <= _MOST_FILES and all(
                 _SHA.fullmatch(sha) and not leads_out(name) for name, sha in files.items()
             )
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (CorruptError, ValueError, TypeError, AttributeError, RecursionError):
             return {}
         return dict(files) if good else {}
 

@@ -143,8 +143,11 @@ def _pushed(job: Job, found: Approved, commit: str) -> str:
     else:
         ref, expected = f"refs/heads/{found.request.branch}", found.request.head
     if commit != found.request.head:
-        with suppress(LockedError):  # of that name it is this commit
+        try:
             push_git(job.project.root, commit, ref, expected)
+        except LockedError:
+            # It is there from before: if somebody else has put another there, this is refused.
+            push_git(job.project.root, commit, ref, commit)
     return ref
 
 

@@ -118,15 +118,16 @@ def _taken(
 
 def read_record(store: Store, fingerprint: str, say: Say) -> dict[str, Any] | None:
     """What a store says of a piece of work; None where it says nothing that can be used."""
-    data = store.read(name_of(fingerprint))
-    if data is None:
-        return None
     try:
+        data = store.read(name_of(fingerprint))
+        if data is None:
+            return None
         record = decoder().decode(data.decode("utf-8"))
+        json_text(record).encode("utf-8")  # a lone surrogate is no text
         named = record["fingerprint"] == fingerprint and isinstance(record["manifest"], str)
         if named and is_folder_object(record["object"]):
             return dict(record)
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (CorruptError, ValueError, LookupError, TypeError, RecursionError):
         pass
     say(f"{store.shown}: {name_of(fingerprint)}: not a record; it is not used")
     return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmcompile.ci.outputs import disarmed, write_outputs
-from slmcompile.console.errors import Exit, SlmcompileError, UsageError, all_of
+from slmcompile.console.errors import Exit, RefusedError, SlmcompileError, UsageError, all_of
 
 if TYPE_CHECKING:
     from slmcompile.ci.authorise import Asked
@@ -24,6 +24,7 @@ _REFUSED, _CODE = "SLMCOMPILE_REFUSED", "SLMCOMPILE_CODE"
 _KEY = "SLMCOMPILE_SIGNING_KEY"
 _RUN = "GITHUB_RUN_ID"
 _DIGITS = re.compile(r"[0-9]{1,19}")
+_ALONE = "give each job a folder of its own"
 
 
 def train(arguments: Namespace) -> int:
@@ -113,9 +114,18 @@ def _job(arguments: Namespace) -> Iterator[Job]:
     # A host that cancels a job asks first: what runs then leaves a checkpoint, which is kept.
     signal.signal(signal.SIGTERM, _terminated)
     with tempfile.TemporaryDirectory(prefix="slmcompile-ci-") as own:
-        folder = Path(arguments.workspace or own)
+        folder = _empty(Path(arguments.workspace or own))
         every = getattr(arguments, "every", EVERY)
         yield Job(project, connect(os.environ), ask, target, folder, os.environ, _say, every)
+
+
+def _empty(folder: Path) -> Path:
+    """The folder, in which nothing of another job may lie."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RefusedError(f"--workspace {folder}: is no folder", _ALONE)
+    if folder.exists() and any(folder.iterdir()):
+        raise RefusedError(f"--workspace {folder}: is not empty", _ALONE)
+    return folder
 
 
 def _terminated(*_: object) -> None:

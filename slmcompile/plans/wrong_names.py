@@ -13,6 +13,7 @@ from slmcompile.metrics import AGAINST_FORGETTING, METRICS
 from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.beside import bases_of
 from slmcompile.plans.definition import OF_MEMBER
+from slmcompile.plans.kinds import KINDS
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.members import ADAPTERS, TAKEN_FROM
 from slmcompile.recipe.overrides import shown
@@ -27,10 +28,21 @@ _WHOLE = "the full-precision base"
 _AROUND_A_BASE = len("quantize--12345678")
 """Characters beside a target's name in that of the pipeline that makes its base."""
 
+_FOLDERS = frozenset({"beside", "checks", "gates"})
+"""Folders below ``outputs/`` that are no recipe's."""
+
+_SHARED = re.compile(rf"({'|'.join(KINDS)})(-[a-z0-9_-]+)?-[0-9a-f]{{8}}")
+"""What pipelines are called that recipes share; a recipe of that name would take its place."""
+
 
 def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
     """Targets, adapters and gates that cannot be; one error a gate."""
     recipe = composed.whole
+    if composed.name in _FOLDERS or _SHARED.fullmatch(composed.name):
+        yield BadRecipeError(
+            f"recipes/{composed.name}.yaml: the recipe's name is that of another folder of outputs",
+            "rename the file",
+        )
     if not recipe.target:
         yield BadRecipeError(
             f"{composed.origin(('target',))}: target: no target is named",

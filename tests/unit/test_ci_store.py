@@ -108,6 +108,33 @@ def test_an_object_that_is_there_is_left_as_it_is(project: Project, tmp_path: Pa
     assert (blob.stat().st_mtime_ns, blob.stat().st_ino) == before
 
 
+def test_other_bytes_under_a_name_are_told(project: Project, tmp_path: Path) -> None:
+    """Case same-md5: what is there by its name is compared with what would have gone there."""
+    name = cached(project, a="1", b="2")
+    main = Store(project, MAIN)
+    assert main.others([name]) == ()
+    main.push([name])
+    assert main.others([name]) == ()
+    (blob, _) = blobs(tmp_path / "there/main")
+    blob.chmod(0o644)
+    blob.write_text("other")
+    assert main.others([name]) == (blob.parent.name + blob.name,)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(project: Project, tmp_path: Path) -> None:
+    """Nothing is half there, and what is done again is done."""
+    own = Store(project, PULL_REQUESTS, "7")
+    work = tmp_path / "there/pr/7/slmcompile/work"
+    work.parent.mkdir(parents=True)
+    work.symlink_to(tmp_path / "nowhere/at/all")
+    with pytest.raises(MissingError, match="remote pr/7: "):
+        own.write("work/x.json", b"1")
+    assert own.names("work") == ()
+    work.unlink()
+    own.write("work/x.json", b"1")
+    assert own.read("work/x.json") == b"1"
+
+
 def test_run_cache_entries_are_neither_read_nor_written(project: Project, tmp_path: Path) -> None:
     """Case poisoned-run-cache."""
     name = cached(project, a="1")
@@ -146,6 +173,15 @@ def test_a_file_of_ours_is_bounded(project: Project, tmp_path: Path) -> None:
         json.dumps({"fingerprint": "f" * 64, "manifest": "a", "object": "0" * 32}),
         json.dumps({"fingerprint": "e" * 64, "manifest": "a", "object": f"{'0' * 32}.dir"}),
         json.dumps({"fingerprint": "f" * 64, "manifest": 1, "object": f"{'0' * 32}.dir"}),
+        json.dumps(
+            {
+                "fingerprint": "f" * 64,
+                "manifest": "a",
+                "object": f"{'0' * 32}.dir",
+                "metrics": "\ud800",
+            }
+        ),
+        " " * (LARGEST + 1),
     ],
 )
 def test_a_record_that_is_none_is_said_and_not_used(project: Project, text: str) -> None:
