@@ -13,7 +13,11 @@ from slmcompile.ci.proposal import Problem, Proposal, RecipeEntry, read
 from slmcompile.ci.propose import propose
 from slmcompile.cli.main import main
 from slmcompile.console.errors import MissingError
+from slmcompile.execution.sync import compile_recipe
 from slmcompile.files.revision import resolve
+from slmcompile.plans.kinds import KINDS
+from slmcompile.provenance.envelope import open_sealed, seal
+from slmcompile.provenance.statement import StageResult, Statement
 from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_repository, slmcompile
 from tests.unit.test_revision import hostile, snapshot
@@ -138,6 +142,78 @@ def test_every_push_makes_another_digest(project: Project) -> None:
     assert of_head(project).digest == first.digest
 
 
+def test_what_was_approved_fits_one_state_alone(project: Project) -> None:
+    """Case digest-replayed: the same files upon another commit are another thing to approve."""
+    faster(project)
+    first = proposed(project)
+    head = command(project.root, "git", "rev-parse", "HEAD").stdout.strip()
+    command(project.root, "git", "checkout", "-q", "target")
+    write(project, "README.md", "nothing of a recipe\n")
+    commit(project.root, "another base")
+    command(project.root, "git", "checkout", "-q", "-b", "again")
+    ann = ("-c", "user.name=ann", "-c", "user.email=ann@localhost")
+    command(project.root, "git", *ann, "cherry-pick", head)
+    again = of_head(project)
+    assert first.recipes == again.recipes
+    assert first.digest != again.digest
+    command(project.root, "git", "checkout", "-q", head)
+    assert of_head(project).digest == first.digest
+
+
+def forged(project: Project) -> Statement:
+    """A statement of the very work that the recipe plans, of which nothing was ever done."""
+    plan = compile_recipe(project, "tiny")
+    found = plan.fingerprints()
+    return Statement(
+        recipe="tiny",
+        effective="0" * 64,
+        digest=None,
+        head=None,
+        base=None,
+        pull_request=7,
+        approver="ann",
+        tool="1.0.0",
+        packages={},
+        materials={},
+        stages=tuple(
+            StageResult(
+                each.address,
+                each.kind,
+                found[each.address],
+                "" if KINDS[each.kind].constant else "0" * 64,
+                f"{'0' * 32}.dir",
+                1,
+            )
+            for each in plan.stages()
+        ),
+        subjects={"train/a": "0" * 64},
+        gates=(),
+        metrics={},
+    )
+
+
+def test_what_a_head_says_of_its_cost_is_not_forecast(project: Project) -> None:
+    """Cases index-edited and journal-edited: two minutes, all in the cache, trained already."""
+    faster(project)
+    honest = proposed(project).forecast
+    write(project, "pipelines/tiny/plots/train.json", '{"wall_seconds": 120}')
+    path = project.pipelines / "tiny/statement.json"
+    path.write_bytes(seal(forged(project), None))
+    assert open_sealed(path.read_bytes(), "statement").statement.recipe == "tiny"
+    told = proposed(project).forecast
+    assert honest == told
+    ((finished, seconds, stated),) = [(it.finished, it.seconds, it.stated) for it in told]
+    assert (finished, seconds, stated) == (0, None, False)
+
+
+@pytest.mark.parametrize("name", ["base-e0fb534b", "answer-base-01234567", "checks", "gates"])
+def test_a_recipe_takes_no_name_that_others_write_to(project: Project, name: str) -> None:
+    write(project, f"recipes/{name}.yaml", (project.root / RECIPE).read_text(encoding="utf-8"))
+    (problem,) = proposed(project).problems
+    assert problem.what.startswith(f"recipes/{name}.yaml: the recipe's name is that of another")
+    assert problem.code == 78
+
+
 def test_overrides_that_a_run_has_left_count_for_nothing(project: Project) -> None:
     faster(project)
     found = proposed(project)
@@ -187,6 +263,7 @@ def test_other_test_rows_and_another_way_to_measure_are_told(
 
 
 def test_a_recipe_renamed_over_another_is_a_change_and_a_removal(project: Project) -> None:
+    """Case renamed-over."""
     (project.recipes / "quickstart.yaml").rename(project.root / RECIPE)
     found = proposed(project)
     assert [(entry.recipe, entry.status) for entry in found.recipes] == [
@@ -313,6 +390,8 @@ BESIDE = {
     "outputs/tiny/train/x": "x",
     ".slmcompile/checkpoints/x": "x",
     "conf/policy/default.yaml": "allow_unlocked: true\n",
+    "conf/policy/keys/mine.pem": "x",  # whose statements would be believed
+    "plugins/mine/measure.py": "x",  # case metric-edited: what measures is the target's
 }  # fmt: skip
 
 
