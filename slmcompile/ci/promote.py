@@ -20,7 +20,7 @@ from slmcompile.ci.promoted import Merged, Promoted
 from slmcompile.ci.reuse import Found, Say, bring, read_record, write_record
 from slmcompile.ci.store import MAIN, PULL_REQUESTS, Store
 from slmcompile.ci.target import missed_bars
-from slmcompile.ci.tree import tree
+from slmcompile.ci.tree import known, tree
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, StaleError
 from slmcompile.files.revision import Revision
 from slmcompile.plans.definition import Plan
@@ -144,10 +144,9 @@ def _opened(data: bytes, recipe: str, trusted: Sequence[bytes]) -> Statement:
 def _planned(
     project: Project, target: Revision, name: str
 ) -> Iterator[tuple[Project, Plan | None]]:
-    known = (name,) if f"recipes/{name}.yaml" in target.entries("recipes") else ()
     with (
         tempfile.TemporaryDirectory(prefix="slmcompile-") as folder,
-        tree(project, target, target, known, Path(folder) / "run") as made,
+        tree(project, target, target, known(target, (name,)), Path(folder) / "run") as made,
     ):
         yield made.project, made.plans.get(name)
 

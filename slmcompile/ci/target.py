@@ -16,7 +16,7 @@ from slmcompile.ci.result import RecipeResult
 from slmcompile.ci.reuse import Say, bring
 from slmcompile.ci.run import call, line
 from slmcompile.ci.store import MAIN, Store
-from slmcompile.ci.tree import tree
+from slmcompile.ci.tree import known, tree
 from slmcompile.console.errors import Exit
 from slmcompile.data.normalise import normalised
 from slmcompile.data.store import read_split, split_file, write_split
@@ -69,9 +69,7 @@ def target_of(
         folder: an empty one.
         say: told of what cannot be used.
     """
-    there = target.entries("recipes")
-    known = tuple(name for name in recipes if f"recipes/{name}.yaml" in there)
-    with tree(project, target, target, known, folder) as made:
+    with tree(project, target, target, known(target, recipes), folder) as made:
         for plan in made.plans.values():
             bring(made.project, plan, (Store(made.project, MAIN),), say, kinds=_OF_ROWS)
         return Target(made.project, made.plans)

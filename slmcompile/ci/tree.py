@@ -10,7 +10,7 @@ from __future__ import annotations
 import configparser
 import io
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,12 @@ class Tree:
 def wanted(proposal: Proposal) -> tuple[str, ...]:
     """Names of the recipes that are to be run."""
     return tuple(each.recipe for each in proposal.recipes if each.status in {"added", "changed"})
+
+
+def known(at: Revision, recipes: Iterable[str]) -> tuple[str, ...]:
+    """Those of the names that are recipes of a commit."""
+    there = at.entries("recipes")
+    return tuple(name for name in recipes if f"recipes/{name}.yaml" in there)
 
 
 @contextmanager

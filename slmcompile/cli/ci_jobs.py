@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from slmcompile.ci.job import Job
 
 _REFUSED, _CODE = "SLMCOMPILE_REFUSED", "SLMCOMPILE_CODE"
-_KEY = "SLMCOMPILE_SIGNING_KEY"
 _RUN = "GITHUB_RUN_ID"
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _ALONE = "give each job a folder of its own"
@@ -53,6 +52,7 @@ def push(arguments: Namespace) -> int:
     """Commits what was trained, and says in the thread what came out, also where nothing did."""
     from slmcompile.ci.push import push as run
     from slmcompile.ci.push import refuse
+    from slmcompile.provenance.keys import key_of_environment
 
     with _job(arguments) as job:
         if not arguments.record:
@@ -60,7 +60,7 @@ def push(arguments: Namespace) -> int:
             what = f"the training ended with {f'exit {code}' if code else 'no result'}"
             refuse(job, what, _page())
             return Exit.DONE
-        key = os.environ.get(_KEY, "").encode() or None
+        key = key_of_environment()
         return run(job, arguments.record, key)
 
 

@@ -5,7 +5,6 @@ All is looked for before anything is written. Knows nothing of what the files sa
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from slmcompile.ci import workflow_files
 from slmcompile.ci.own_lock import own_lock
 from slmcompile.console.errors import UsageError
 from slmcompile.files.artifact import write_text
+from slmcompile.files.git import ask
 from slmcompile.files.revision import in_git, prefix
 from slmcompile.files.safe_read import read_regular
 
@@ -97,14 +97,7 @@ def _default_branch(root: Path) -> str:
     if not (root.is_dir() and in_git(root)):
         return "main"  # as ``init`` calls it
     for reference in ("refs/remotes/origin/HEAD", "HEAD"):
-        done = subprocess.run(
-            ["git", "symbolic-ref", "--quiet", "--short", reference],
-            cwd=root,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        if done.returncode == 0:
-            return done.stdout.strip().removeprefix("origin/")
+        found = ask(root, "symbolic-ref", "--quiet", "--short", reference)
+        if found.code == 0:
+            return found.output.decode("utf-8", "replace").strip().removeprefix("origin/")
     return "main"

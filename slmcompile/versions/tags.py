@@ -107,12 +107,7 @@ def require_recipe(name: str) -> str:
     Raises:
         UsageError: they cannot (exit 64).
     """
-    if not _OWN_NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} is no recipe that can have versions",
-            "lower-case letters, digits, - and _, of which a letter or a digit is the last",
-        )
-    return name
+    return _own_name(name, f"{name!r} is no recipe that can have versions")
 
 
 def require_stage(name: str) -> str:
@@ -121,10 +116,13 @@ def require_stage(name: str) -> str:
     Raises:
         UsageError: it has another form (exit 64).
     """
+    return _own_name(name, f"{name!r} is no stage's name")
+
+
+def _own_name(name: str, wrong: str) -> str:
     if not _OWN_NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no stage's name",
-            "lower-case letters, digits, - and _, of which a letter or a digit is the last",
+            wrong, "lower-case letters, digits, - and _, of which a letter or a digit is the last"
         )
     return name
 
