@@ -168,3 +168,6 @@ def test_the_second_of_two_for_one_recipe_is_told_that_it_is_stale(forge: Forge)
     forge.job("ci", "promote", at=merged, code=4)
     assert "what was merged is not what was trained" in forge.fake.thread(6)[-1]
     assert "tiny@v1.3.0" not in forge.tags()
+    # Case status-forged: nobody has asked what anybody says of a commit.
+    asked = forge.fake.asked()
+    assert not [line for line in asked if "status" in line or "check" in line]

@@ -16,10 +16,11 @@ from slmcompile.files.revision import resolve
 from slmcompile.provenance.envelope import open_sealed, seal
 from slmcompile.provenance.statement import Statement
 from slmcompile.recipe.project import Project
-from tests.e2e.test_pull_request import with_gate
 from tests.fake_github import serving
-from tests.forge import Forge
+from tests.forge import Forge, with_gate
 from tests.projects import command, commit, slmcompile
+
+pytestmark = pytest.mark.long
 
 STATEMENT = "pipelines/tiny/statement.json"
 

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,21 @@ def test_who_may_write_has_the_head_trained(place: Place) -> None:
     refs = command(place.here, "git", "for-each-ref", "--format=%(refname)").stdout.split()
     assert refs == ["refs/heads/main"]
     assert place.fake.asked(writing=True) == []
+
+
+def test_plan_workflow_edited(place: Place) -> None:
+    """Row 1: the plan's job uploads what it likes; whoever approves of that approves of nothing."""
+    root = place.fork
+    found = propose(Project(root), resolve(root, "HEAD"), resolve(root, "origin/main"))
+    for shown in (
+        replace(found, recipes=()),
+        replace(found, tool="9.9"),
+        replace(found, refused=()),
+    ):
+        if shown.digest != found.digest:
+            assert place.authorise(place.fake.say(7, "ann", approve(shown.digest))) == 4
+            assert place.told()["asked"] == "false"
+    assert replace(found, recipes=()).digest != found.digest
 
 
 @pytest.mark.parametrize(
