@@ -18,9 +18,6 @@ from slmcompile.recipe.project import Project
 
 FOLDER = "pipelines"
 
-STATEMENT = "statement.json"
-"""What a recipe's statement is called in its folder there."""
-
 _LARGEST = 8 << 20
 NAME, EMAIL = "slmcompile", "slmcompile@users.noreply.github.com"
 """Who commits and tags in a job."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from slmcompile.ci.commit import EMAIL, FOLDER, NAME, STATEMENT
+from slmcompile.ci.commit import EMAIL, NAME
 from slmcompile.ci.promoted import Merged, Promoted
 from slmcompile.ci.reuse import Found, Say, bring, read_record, write_record
 from slmcompile.ci.store import MAIN, PULL_REQUESTS, Store
@@ -25,6 +25,7 @@ from slmcompile.console.errors import CorruptError, MissingError, SlmcompileErro
 from slmcompile.files.revision import Revision
 from slmcompile.plans.definition import Plan
 from slmcompile.plans.kinds import KINDS
+from slmcompile.provenance.committed import stated_recipes, statement_bytes, statement_path
 from slmcompile.provenance.envelope import open_sealed
 from slmcompile.provenance.make import measured
 from slmcompile.provenance.statement import Statement
@@ -61,7 +62,7 @@ def promote(
     """
     done: list[Promoted] = []
     wrong: list[SlmcompileError] = []
-    for name in _stated(target):
+    for name in stated_recipes(target):
         try:
             made = _one(project, target, name, trusted, stage, say)
         except SlmcompileError as error:
@@ -78,11 +79,7 @@ def _one(
     project: Project, target: Revision, name: str, trusted: Sequence[bytes], stage: str, say: Say
 ) -> Promoted | None:
     """A recipe that became a version; None of one whose newest version this is already."""
-    path = f"{FOLDER}/{name}/{STATEMENT}"
-    text = target.text(path)
-    if text is None:
-        raise CorruptError(f"{path}@{target.shown}: cannot be read", "train anew")
-    data = text.encode("utf-8")
+    data = statement_bytes(project.root, name, target.commit)
     history = shared_history(project, name, ORIGIN)
     newest = history.versions[-1] if history.versions else None
     if newest is not None and newest.statement == hashlib.sha256(data).hexdigest():
@@ -122,16 +119,8 @@ def _is_owed(history: History, newest: Version, stage: str) -> bool:
     return ours and bool(history.had(stage)) and all(when < newest.when for when in said)
 
 
-def _stated(at: Revision) -> Iterator[str]:
-    """Names of the recipes that have a statement."""
-    for path in at.entries(FOLDER):
-        parts = path.split("/")
-        if len(parts) == 3 and parts[2] == STATEMENT:
-            yield parts[1]
-
-
 def _opened(data: bytes, recipe: str, trusted: Sequence[bytes]) -> Statement:
-    shown = f"{FOLDER}/{recipe}/{STATEMENT}"
+    shown = statement_path(recipe)
     statement = open_sealed(data, shown, trusted).statement
     if statement.recipe != recipe:
         raise CorruptError(f"{shown}: is of {statement.recipe}", "train anew")

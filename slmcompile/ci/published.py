@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from slmcompile.ci.commit import FOLDER, STATEMENT
+from slmcompile.ci.commit import FOLDER
 from slmcompile.console.errors import SlmcompileError
 from slmcompile.files.revision import Revision
+from slmcompile.provenance.committed import stated_recipes, statement_path
 from slmcompile.provenance.envelope import open_sealed
 from slmcompile.provenance.keys import trusted_keys
 from slmcompile.provenance.statement import Statement
@@ -43,10 +44,9 @@ class Published:
     def finished(self) -> frozenset[str]:
         """Fingerprints of the work of all statements."""
         found: set[str] = set()
-        for path in self.target.entries(FOLDER):
-            if path.endswith(f"/{STATEMENT}") and path.count("/") == 2:
-                statement = self.statement(self.target, path.split("/")[1])
-                found |= {each.fingerprint for each in statement.stages} if statement else set()
+        for recipe in stated_recipes(self.target):
+            statement = self.statement(self.target, recipe)
+            found |= {each.fingerprint for each in statement.stages} if statement else set()
         return frozenset(found)
 
     def seconds(self, recipe: str) -> float | None:
@@ -60,7 +60,7 @@ class Published:
 
     def statement(self, at: Revision, recipe: str) -> Statement | None:
         """A recipe's statement, if there is one that holds; signed where the target has keys."""
-        text = at.text(f"{FOLDER}/{recipe}/{STATEMENT}")
+        text = at.text(statement_path(recipe))
         if text is None:
             return None
         with suppress(SlmcompileError):

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from slmcompile.ci import outcome, result
 from slmcompile.ci.authorise import require_still
-from slmcompile.ci.commit import FOLDER, STATEMENT, result_commit
+from slmcompile.ci.commit import FOLDER, result_commit
 from slmcompile.ci.derived import Approved, approved
 from slmcompile.ci.git_remote import push as push_git
 from slmcompile.ci.job import Job
@@ -28,6 +28,7 @@ from slmcompile.explain.at_revision import tree_at
 from slmcompile.files.artifact import write_bytes
 from slmcompile.files.revision import Revision
 from slmcompile.plans.kinds import KINDS
+from slmcompile.provenance.committed import statement_path
 from slmcompile.provenance.envelope import open_sealed, seal
 from slmcompile.provenance.make import Asked as ApprovedAs
 from slmcompile.provenance.make import attest
@@ -109,7 +110,7 @@ def _stated(job: Job, found: Approved, made: Tree, name: str, key: bytes | None)
         approver=job.ask.login,
     )
     statement = attest(made.project, made.plans[name], asked)
-    write_bytes(made.project.pipelines / name / STATEMENT, seal(statement, key))
+    write_bytes(made.project.root / statement_path(name), seal(statement, key))
     return statement
 
 
@@ -154,7 +155,7 @@ def _pushed(job: Job, found: Approved, commit: str) -> str:
 def _stated_before(target: Revision, names: tuple[str, ...]) -> Iterator[tuple[str, Statement]]:
     """What is stated of the target's recipes, as far as there is something."""
     for name in names:
-        text = target.text(f"{FOLDER}/{name}/{STATEMENT}")
+        text = target.text(statement_path(name))
         if text is not None:
             with suppress(SlmcompileError):
                 yield name, open_sealed(text.encode(), name).statement

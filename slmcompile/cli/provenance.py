@@ -25,7 +25,8 @@ def attest(arguments: Namespace) -> int:
     from slmcompile.execution.sync import compile_recipe
     from slmcompile.files.artifact import write_bytes
     from slmcompile.files.safe_read import check_inside
-    from slmcompile.provenance.envelope import seal, statement_path
+    from slmcompile.provenance.committed import statement_path
+    from slmcompile.provenance.envelope import seal
     from slmcompile.provenance.keys import KEY_VARIABLE, private_key
     from slmcompile.provenance.make import attest as make
 
@@ -99,7 +100,8 @@ def _recipe_of(project: Project | None, text: str) -> str | None:
 
 def _of_recipe(project: Project, recipe: str) -> tuple[bytes, str]:
     from slmcompile.files.safe_read import read_regular
-    from slmcompile.provenance.envelope import LARGEST, statement_path
+    from slmcompile.provenance.committed import statement_path
+    from slmcompile.provenance.envelope import LARGEST
 
     project.recipe_file(recipe)
     shown = statement_path(recipe)

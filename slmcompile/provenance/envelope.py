@@ -69,11 +69,6 @@ class Sealed:
     sha256: str
 
 
-def statement_path(recipe: str) -> str:
-    """Where the statement of a recipe is committed."""
-    return f"pipelines/{recipe}/statement.json"
-
-
 def pae(payload: bytes) -> bytes:
     """The bytes that are signed, DSSE's pre-authentication encoding."""
     kind = PAYLOAD_TYPE.encode()

@@ -19,10 +19,11 @@ from slmcompile.files.artifact import appearing, write_bytes, write_text
 from slmcompile.files.revision import Revision, read_blob
 from slmcompile.files.safe_read import read_or_none
 from slmcompile.files.second_name import link_or_copy
+from slmcompile.provenance.committed import STATEMENT, statement_bytes
 from slmcompile.recipe.project import Project, nearest
 from slmcompile.state.locks import work_lock
 from slmcompile.state.state import object_path
-from slmcompile.versions.history import History, Version, read_history, statement_bytes
+from slmcompile.versions.history import History, Version, read_history
 from slmcompile.versions.objects import pull
 from slmcompile.versions.publish import shared_history
 from slmcompile.versions.statements import read_statement, require_good
@@ -31,7 +32,6 @@ from slmcompile.versions.tags import number, require_recipe
 if TYPE_CHECKING:
     from slmcompile.provenance.envelope import Sealed
 
-STATEMENT = "statement.json"
 FOLDER = "fetched"
 _LARGEST = 8 << 20
 

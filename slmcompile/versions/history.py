@@ -14,13 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError
-from slmcompile.files.git import ask
-from slmcompile.files.revision import Revision, read_blob
+from slmcompile.provenance.committed import statement_bytes, statement_path
 from slmcompile.versions.tag_objects import Tag, read_tags, subjects
 from slmcompile.versions.tags import FIRST, Bump, Number, number
-
-_LARGEST = 4 << 20
-"""Bytes of a statement."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +232,7 @@ class _Reading:
         found = self._found[tag.commit]
         if found == tag.statement:
             return ""
-        path = f"pipelines/{self.recipe}/statement.json"
+        path = statement_path(self.recipe)
         if not found:
             return f"its commit {tag.commit[:10]} has no {path}"
         return f"{path} of its commit is {found[:10]}… and not {tag.statement[:10]}…, as it says"
@@ -291,21 +287,3 @@ class _Reading:
 
 def _person(tag: Tag) -> str:
     return f"{tag.who.name} <{tag.who.email}>"
-
-
-def statement_bytes(root: Path, recipe: str, commit: str) -> bytes:
-    """The bytes of a recipe's statement in a commit.
-
-    Raises:
-        MissingError: there is none, or the commit is not here (exit 69).
-        CorruptError: it is too large to be one (exit 74).
-    """
-    path = f"pipelines/{recipe}/statement.json"
-    if ask(root, "cat-file", "-e", f"{commit}^{{commit}}").code != 0:
-        raise MissingError(f"commit {commit[:10]} is not here", "fetch the whole history")
-    entry = Revision(root, commit[:10], commit).file(path)
-    if entry is None:
-        raise MissingError(f"{path}@{commit[:10]}: there is none", "retrain and merge its result")
-    if not 0 <= entry.size <= _LARGEST:
-        raise CorruptError(f"{path}@{commit[:10]}: is no statement by its size", "run `git fsck`")
-    return read_blob(root, entry.blob)

@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 
 from slmcompile.console.errors import UsageError
+from slmcompile.provenance.committed import statement_bytes
 from slmcompile.recipe.project import Project
-from slmcompile.versions.history import History, Version, read_history, statement_bytes
+from slmcompile.versions.history import History, Version, read_history
 from slmcompile.versions.remote_tags import Remote
 from slmcompile.versions.statements import require_good
 from slmcompile.versions.tag_objects import Tagger, make_tag, tagger

@@ -6,8 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from slmcompile.console.errors import CorruptError, RefusedError
+from slmcompile.provenance.committed import statement_bytes
 from slmcompile.recipe.project import Project
-from slmcompile.versions.history import History, Version, statement_bytes
+from slmcompile.versions.history import History, Version
 
 if TYPE_CHECKING:
     from slmcompile.provenance.envelope import Sealed

@@ -23,6 +23,7 @@ from slmcompile.console.errors import (
     StaleError,
     UsageError,
 )
+from slmcompile.files.git import MAX_ANSWER
 from slmcompile.provenance import keys
 from slmcompile.provenance.envelope import LARGEST, open_sealed, pae, seal
 from slmcompile.provenance.keys import FOLDER, key_id, private_key, public_key, trusted_keys
@@ -312,3 +313,7 @@ def test_a_key_that_is_a_link_too_large_or_one_of_many_is_refused(project: Proje
         (folder / f"{number}.pem").write_bytes(public_pem())
     with pytest.raises(RefusedError):
         trusted_keys(project)
+
+
+def test_what_may_be_sealed_can_be_read_out_of_a_commit() -> None:
+    assert LARGEST <= MAX_ANSWER
