@@ -254,11 +254,9 @@ def _measured(
                 "keep it, or change the bar in a pull request of its own",
             )
         (role,) = [role for role, path in stage.inputs.items() if path in _rows(before).values()]
-        inputs = {**same.inputs, role: rows[_role_of(before, stage.inputs[role])]}
-        for path in inputs.values():
-            if not (there.root / path).exists():
-                with appearing(there.root / path) as copy:
-                    link(made.root / path, copy)
+        inputs = {role: rows[_role_of(before, stage.inputs[role])]}
+        its_own = {each: path for each, path in same.inputs.items() if each != role}
+        inputs |= {each: _beside(there, made, path) for each, path in its_own.items()}
         (wanted,) = [each for each, path in by_role.items() if path == stage.out]
         answers[wanted] = f"outputs/{_BESIDE}/{stage.name}"
         ended = _executed(there, stage, inputs, environ)
@@ -266,6 +264,18 @@ def _measured(
             return ended
     ended = _executed(there, scored, {**others, **rows, **answers}, environ)
     return ended if ended.code else None
+
+
+def _beside(there: Project, made: Project, path: str) -> str:
+    """Where the target's tree has an input of the new model.
+
+    Under a name of its own: a base whose files differ has the same one in both trees.
+    """
+    to = f"outputs/{_BESIDE}/of/{path.removeprefix('outputs/')}"
+    if not (there.root / to).exists():
+        with appearing(there.root / to) as copy:
+            link(made.root / path, copy)
+    return to
 
 
 def _role_of(plan: Plan, path: str) -> str:
