@@ -22,8 +22,19 @@ _HEAD = f"""\
 # what measures. Renew it by a pull request of its own. Without hashes pip trusts its index.
 """
 _FROM_FOLDER = """\
-# It was installed from a folder here. Name a version, or a commit, that the runners can reach.
+# It was installed from a folder here, which no runner has: put in its place a version that the
+# runners' index has, or the address of a wheel: {named} @ https://…
 """
+_FROM_GIT = """\
+# pip takes no git+ address beside hashes. To have them, put in its place a version that the
+# runners' index has, or the address of a wheel: {named} @ https://…
+"""
+_NO_STORAGE = """\
+# No driver of a bucket is installed here. If a remote of yours is one: pip install '{tool}[s3]'
+# (gs, azure, ssh), remove this file and have it written again.
+"""
+_STORAGES = frozenset({"azure", "gs", "s3", "ssh"})
+"""Extras that are drivers of remotes."""
 
 
 def own_lock(needed: Collection[str] = ()) -> str:
@@ -48,8 +59,10 @@ def own_lock(needed: Collection[str] = ()) -> str:
     origin = json.loads(tool.read_text("direct_url.json") or "{}")
     commit = origin.get("vcs_info", {}).get("commit_id")
     line = f"{named} @ git+{origin['url']}@{commit}" if commit else f"{named}=={tool.version}"
-    note = _FROM_FOLDER if "dir_info" in origin else ""
-    return "".join(f"{part}\n" for part in [f"{_HEAD}{note}{line}", *found])
+    note = _FROM_GIT if commit else _FROM_FOLDER if "dir_info" in origin else ""
+    bucket = "" if _STORAGES & whole else _NO_STORAGE
+    head = _HEAD + note.format(named=named) + bucket.format(tool=_TOOL)
+    return "".join(f"{part}\n" for part in [f"{head}{line}", *found])
 
 
 def _needed(extras: tuple[str, ...]) -> list[str]:

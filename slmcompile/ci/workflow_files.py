@@ -19,6 +19,17 @@ EXTRAS = ("attest", "github")
 FROM_CHECKOUT = f"-c constraints.txt '.[{','.join(EXTRAS)}]'"
 """In the repository of slmcompile itself."""
 
+FLOW_ON_GITHUB = (
+    "A pull request that changes a recipe or its rows is planned in a comment. Somebody who may"
+    " write to the repository reads it and comments its last line, `/train` and a digest: it is"
+    " trained, held to its bars, and what came out is said in a comment. Merged, it is a version:"
+    " `slmcompile versions`, `promote`, `fetch` and `rollback`."
+)
+FLOW_ON_GITLAB = (
+    "A merge request that changes a recipe or its rows is planned, and the comment printed in the"
+    " job's log. What is merged is trained by a manual job of the default branch."
+)
+
 _TEMPLATES = Path(__file__).parent / "workflows"
 _GITHUB = ("plan", "comment", "train", "promote", "drift")
 _OF_ITS_COMMIT = "promote"
@@ -61,7 +72,9 @@ def to_set_on_github(branch: str) -> tuple[str, ...]:
     """What an owner sets, since no file of a repository can: a sentence or two each."""
     return (
         "Storage: `dvc remote add --default main URL/main`, `dvc remote add pr URL/pr`; promoted"
-        " objects lie in the first, those of pull request N in pr/N of the second.",
+        " objects lie in the first, those of pull request N in pr/N of the second. A bucket takes"
+        " its driver, `pip install 'slmcompile[s3]'` (gs, azure, ssh), before this, for"
+        f" {LOCK} to have it.",
         "Settings, Environments: make `train`, `push` and `promote`, each with the branch"
         f" {branch} as its only deployment branch, and with reviewers where two are to agree."
         " Secrets belong to them alone: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (train reads"
@@ -89,7 +102,8 @@ def to_set_on_gitlab() -> tuple[str, ...]:
 
 
 _HASHES = (
-    f"`uv pip compile {LOCK} --generate-hashes -o {LOCK}`: pip then takes nothing but those files."
+    f"Do what the first lines of {LOCK} say. Then `uv pip compile {LOCK} --generate-hashes"
+    f" -o {LOCK}` (`pip install uv`): pip then takes nothing but those files."
 )
 
 

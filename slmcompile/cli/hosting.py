@@ -29,11 +29,13 @@ class Hosting:
         host: ``GitHub`` or ``GitLab``.
         texts: by project-relative path.
         to_set: what an owner sets on the host.
+        flow: what goes on in a pull request then.
     """
 
     host: str
     texts: dict[str, str]
     to_set: tuple[str, ...]
+    flow: str
 
     def write(self, root: Path) -> list[str]:
         """Writes them; returns their paths."""
@@ -48,7 +50,10 @@ class Hosting:
     def readme(self) -> str:
         """A section of a project's README."""
         steps = "\n".join(self.lines())
-        return f"\n## Pull requests\n\nWhat an owner sets on {self.host}, once:\n\n{steps}\n"
+        return (
+            f"\n## Pull requests\n\n{self.flow}\n\nWhat an owner sets on {self.host}, once:\n\n"
+            f"{steps}\n"
+        )
 
 
 def hosting(root: Path, host: str) -> Hosting:
@@ -78,7 +83,8 @@ def hosting(root: Path, host: str) -> Hosting:
         workflow_files.to_set_on_github(branch) if github else workflow_files.to_set_on_gitlab()
     )
     lacking = {path: text for path, text in texts.items() if _lacks(root, path, text)}
-    return Hosting(_NAMES[host], lacking, to_set)
+    flow = workflow_files.FLOW_ON_GITHUB if github else workflow_files.FLOW_ON_GITLAB
+    return Hosting(_NAMES[host], lacking, to_set, flow)
 
 
 def _lacks(root: Path, path: str, text: str) -> bool:

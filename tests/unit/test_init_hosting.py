@@ -134,6 +134,46 @@ def test_the_lock_lacks_nothing_that_one_of_its_packages_needs(lock: str) -> Non
                 assert re.sub(r"[-_.]+", "-", below.name).lower() in names
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_driver_of_a_bucket_is_in_the_lock_and_else_asked_for(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that cannot reach the remote would find out when it has trained."""
+    need = "Requires-Dist: below-s3; extra == 's3'\n"
+    extra = f"Provides-Extra: s3\n{need}" if there else ""
+    head = f"Name: slmcompile\nVersion: 9.0\n{extra}"
+    for name, text in (("slmcompile", head), ("below_s3", "Name: below-s3\nVersion: 3.2\n")):
+        made = tmp_path / f"{name}-9.0.dist-info"
+        made.mkdir()
+        (made / "METADATA").write_text(f"Metadata-Version: 2.1\n{text}", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = own_lock()
+    assert ("below-s3==3.2" in found.splitlines()) == there
+    assert ("pip install 'slmcompile[s3]'" in found) != there
+
+
+def test_a_lock_says_what_is_left_to_do_to_what_no_index_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside hashes pip takes no address of git, and a folder no runner has."""
+    made = tmp_path / "slmcompile-9.0.dist-info"
+    made.mkdir()
+    head = "Metadata-Version: 2.1\nName: slmcompile\nVersion: 9.0\n"
+    (made / "METADATA").write_text(head, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    origin = made / "direct_url.json"
+    origin.write_text('{"url": "file:///x", "dir_info": {}}', encoding="utf-8")
+    assert "from a folder here, which no runner has" in own_lock()
+    commit = "a" * 40
+    text = f'{{"url": "https://e.example/x", "vcs_info": {{"commit_id": "{commit}"}}}}'
+    origin.write_text(text, encoding="utf-8")
+    found = own_lock()
+    assert "pip takes no git+ address beside hashes" in found
+    assert f"slmcompile @ git+https://e.example/x@{commit}\n" in found
+    origin.unlink()
+    assert "in its place" not in own_lock()
+
+
 def test_a_lock_without_what_the_jobs_need_is_not_made() -> None:
     with pytest.raises(MissingError, match=r"slmcompile\[unheard-of\] is not installed") as raised:
         own_lock(["unheard-of"])
