@@ -176,7 +176,11 @@ def own_data(root: Path, options: Options) -> OwnData:
         if each.read.format == "csv":
             _require_header(each)
     rows = [row for each in files for row in each.read.rows]
-    return OwnData(files, _splits(files), guess(rows, options.chosen, options.data[0]), options)
+    try:
+        guessed = guess(rows, options.chosen, options.data[0])
+    except BadDataError as error:
+        raise _as_named(error, files, options.data) from error
+    return OwnData(files, _splits(files), guessed, options)
 
 
 def _own_file(root: Path, name: str, source: FileData) -> OwnFile:
@@ -219,6 +223,15 @@ def _in_options(error: BadDataError) -> SlmcompileError:
     for said, instead in _IN_OPTIONS:
         hint = hint.replace(said, instead)
     return BadDataError(error.what, hint, also=error.also)
+
+
+def _as_named(error: BadDataError, files: Sequence[OwnFile], names: Sequence[str]) -> BadDataError:
+    """An error in a row whose file is called as it was given: its copy was not made."""
+    for file, name in zip(files, dict.fromkeys(names), strict=True):
+        if file.copied and error.what.startswith(f"{file.path}:"):
+            what = name + error.what.removeprefix(file.path)
+            return BadDataError(what, error.mend, also=error.also)
+    return error
 
 
 def _require_header(file: OwnFile) -> None:

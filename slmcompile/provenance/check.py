@@ -66,7 +66,16 @@ def stage_of(sealed: Sealed, folder: Path, shown: str = "") -> StageResult:
         RefusedError: its manifest is a link (exit 77).
     """
     shown = shown or folder.as_posix()
-    sha256 = read_listed(folder, shown).sha256
+    try:
+        sha256 = read_listed(folder, shown).sha256
+    except CorruptError as error:
+        # As ``fetch`` leaves them, side by side.
+        names = {folder_name(sealed.statement.recipe, e.stage) for e in sealed.statement.stages}
+        there = sorted(name for name in names if (folder / name / MANIFEST).is_file())
+        if not there:
+            raise
+        hint = f"name one of those in it: --folder {shown}/{there[0]}"
+        raise CorruptError(error.what, hint) from error
     for each in sealed.statement.stages:
         if each.manifest == sha256:
             return each

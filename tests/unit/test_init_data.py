@@ -181,3 +181,16 @@ def test_a_wrong_command_line_ends_with_64(
     assert main(words) == Exit.USAGE
     assert said in capsys.readouterr().err
     assert not (project / "conf").exists()
+
+
+def test_a_row_that_is_wrong_is_named_in_the_file_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was copied, so there is no data/rows.jsonl to look into."""
+    rows = [f'{{"question": "q{at}", "answer": "a{at % 3}"}}' for at in range(9)]
+    text = "\n".join([*rows, '{"question": "q", "answer": null}']) + "\n"
+    (tmp_path / "rows.jsonl").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "bot", "--data", "rows.jsonl"]) == 65
+    assert capsys.readouterr().err.startswith("error: rows.jsonl:10: column 'answer' is null")
+    assert not (tmp_path / "bot").exists()

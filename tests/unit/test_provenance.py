@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from slmcompile.cli.main import main
-from slmcompile.console.errors import Exit, SlmcompileError
+from slmcompile.console.errors import CorruptError, Exit, SlmcompileError
 from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.files import artifact
 from slmcompile.plans.definition import Plan
@@ -416,6 +416,16 @@ def test_of_which_stage_a_folder_is_says_its_manifest(project: Project, sealed: 
     artifact.write_manifest(fetched, "export", {"info": 1}, "f" * 64)
     assert code_of(lambda: stage_of(sealed, fetched)) == Exit.CORRUPT
     assert code_of(lambda: stage_of(sealed, project.root)) == Exit.CORRUPT
+
+
+def test_above_the_folders_that_fetch_has_brought_one_of_them_is_named(
+    project: Project, sealed: Sealed
+) -> None:
+    brought = project.root / "brought"
+    shutil.copytree(project.root / "outputs/tiny/export-cpu-fp32", brought / "export-cpu-fp32")
+    with pytest.raises(CorruptError) as raised:
+        stage_of(sealed, brought, "model")
+    assert raised.value.mend == "name one of those in it: --folder model/export-cpu-fp32"
 
 
 def test_a_second_name_is_refused_where_none_may_be(
