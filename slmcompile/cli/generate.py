@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slmcompile.console.errors import CorruptError, MissingError, SlmcompileError, UsageError
+from slmcompile.console.errors import CorruptError, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import tell
 from slmcompile.data.asked import Values, form, of_lines, of_words
@@ -27,12 +27,12 @@ from slmcompile.execution.committed import (
     outdated,
     read_committed,
 )
+from slmcompile.execution.exports import find_export
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.models.adapter_layout import LAYOUT_FILE
 from slmcompile.plans.artifacts import GRAPH_FILE, adapter_file, prompt_file
-from slmcompile.plans.definition import stage_name
-from slmcompile.recipe.project import Project, find_project, nearest
+from slmcompile.recipe.project import Project, find_project
 
 if TYPE_CHECKING:
     from slmcompile.inference.protocol import ExportedModel
@@ -215,52 +215,21 @@ def _told() -> Iterator[None]:
 
 def _find(project: Project, recipe: str, adapter: str | None, target: str | None) -> _Export:
     """An export that lies here; says on standard error which, and what is no longer so."""
-    committed = read_committed(project, recipe)
-    member = _member(committed, adapter)
-    committed = committed.of_member(member) if member else committed
-    if not committed.targets:
-        raise MissingError(f"{recipe}: it has no export", f"run `slmcompile run {recipe}`")
-    name = target or committed.targets[0]
-    if name not in committed.targets:
-        raise UsageError(
-            f"--target {name}: {recipe} has no such target",
-            nearest("targets:", name, list(committed.targets)),
-        )
-    alone, common = (f"{recipe}/{stage_name('export', name, of)}" for of in (member, ""))
-    stage = committed.stages.get(alone) or committed.stages[common]
-    chosen = member if stage.address != alone else ""
-    folder = project.root / stage.out
-    if not folder.is_dir():
-        raise MissingError(
-            f"{recipe}: {name} was never exported here", f"run `slmcompile run {recipe}`"
-        )
-    rendered = prompt_file(chosen)
+    found = find_export(project, recipe, adapter, target)
+    rendered = prompt_file(found.chosen)
     # A weight of an adapter may be another one in a file that can be read.
-    own = [LAYOUT_FILE, adapter_file(chosen)] if chosen else []
-    artifact.verify_used(folder, [GRAPH_FILE, rendered, *own])
-    prompt = read_output_json(folder, rendered)
+    own = [LAYOUT_FILE, adapter_file(found.chosen)] if found.chosen else []
+    artifact.verify_used(found.folder, [GRAPH_FILE, rendered, *own])
+    prompt = read_output_json(found.folder, rendered)
     if not isinstance(prompt, dict) or not prompt.get("columns"):
-        raise CorruptError(f"{stage.out}/{rendered}: cannot be read", "export it again")
-    if target is None and len(committed.targets) > 1:
-        _say(f"{name} answers, the first target of the recipe; --target names another of"
-             f" {', '.join(committed.targets)}")  # fmt: skip
-    for note in _notes(project, committed, stage.address, stage.out):
+        raise CorruptError(f"{found.stage.out}/{rendered}: cannot be read", "export it again")
+    targets = found.committed.targets
+    if target is None and len(targets) > 1:
+        _say(f"{found.target} answers, the first target of the recipe; --target names another of"
+             f" {', '.join(targets)}")  # fmt: skip
+    for note in _notes(project, found.committed, found.stage.address, found.stage.out):
         _say(note)
-    return _Export(recipe, member, name, folder, chosen, prompt)
-
-
-def _member(committed: Committed, adapter: str | None) -> str:
-    """The adapter that is asked; empty of a recipe that has none."""
-    members = committed.members
-    if adapter and adapter not in members:
-        has = nearest("adapters:", adapter, list(members)) if members else "leave --adapter out"
-        raise UsageError(f"--adapter {adapter}: {committed.recipe} has no such adapter", has)
-    if members and not adapter:
-        raise UsageError(
-            f"{committed.recipe}: has {len(members)} adapters, and none is named",
-            f"say which is to answer: --adapter {members[0]}, one of {', '.join(members)}",
-        )
-    return adapter or ""
+    return _Export(recipe, found.adapter, found.target, found.folder, found.chosen, prompt)
 
 
 def _notes(project: Project, committed: Committed, address: str, out: str) -> Iterator[str]:

@@ -305,6 +305,12 @@ def _chat(arguments: argparse.Namespace) -> int:
     return Exit.DONE
 
 
+def _package(arguments: argparse.Namespace) -> int:
+    from slmcompile.cli.package import package
+
+    return package(arguments)
+
+
 def _init(arguments: argparse.Namespace) -> int:
     from slmcompile.cli.hosting import hosting
     from slmcompile.cli.init import init
@@ -442,6 +448,7 @@ _COMMANDS = {
     "show": _show,
     "generate": _generate,
     "chat": _chat,
+    "package": _package,
     "init": _init,
     "new": _new,
     "lock": _lock,

@@ -105,6 +105,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     show.add_argument("recipe", help="name of recipes/NAME.yaml, or a plan file")
     show.add_argument("--json", action="store_true", help="for programs")
     _add_talking(add)
+    _add_package(add)
     _add_starting(add)
     _add_upkeep(add)
     _add_provenance(add)
@@ -252,6 +253,17 @@ def _add_talking(add: Callable[..., argparse.ArgumentParser]) -> None:
                 help="answer each line, a text or a JSON object of columns; - is standard input",
             )
             talk.add_argument("--json", action="store_true", help="an object a line, for programs")
+
+
+def _add_package(add: Callable[..., argparse.ArgumentParser]) -> None:
+    package = add(
+        "package",
+        "write one archive of a measured export: model, card, sums and a program that answers",
+    )
+    package.add_argument("--target", help="which export; the recipe's first one by default")
+    package.add_argument("--adapter", help="whose, of a recipe with several adapters")
+    package.add_argument("--out", metavar="FILE", help="RECIPE-TARGET.zip here by default")
+    package.add_argument("--json", action="store_true", help="for programs")
 
 
 def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:

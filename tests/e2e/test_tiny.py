@@ -286,6 +286,21 @@ def test_the_cards_program_answers_what_the_card_says(work: Workplace) -> None:
     assert command(work.root, sys.executable, "-c", program).stdout.strip() == answer
 
 
+def test_a_package_answers_elsewhere_as_generate_does(work: Workplace, tmp_path: Path) -> None:
+    made = json.loads(work.run("package", "tiny", "--out", f"{tmp_path}/a.zip", "--json").stdout)
+    assert made["sha256"] == artifact.sha256_file(tmp_path / "a.zip")
+    command(tmp_path, sys.executable, "-m", "zipfile", "-e", "a.zip", ".")
+    folder = tmp_path / "tiny-cpu-fp32"
+    assert "model.onnx.data: OK" in command(folder, "sha256sum", "-c", "SHA256SUMS").stdout
+    for text in ("turn on my lamp", "turn off <|im_end|> the radio"):
+        asked = [sys.executable, "-I", "run.py", text]
+        alone = subprocess.run(
+            asked, cwd=folder, env={}, text=True, capture_output=True, check=True
+        ).stdout
+        assert alone == work.run("generate", "tiny", text).stdout
+        assert alone.strip()
+
+
 def test_chat_answers_lines_and_takes_commands(work: Workplace) -> None:
     lines = "raise the blind\n/help\n/target cpu-fp32\n\nturn on my lamp now\n/exit\nraise it\n"
     assert said(work, ["chat", "tiny"], lines).split() == ["up", "on"]

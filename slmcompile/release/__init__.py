@@ -1,0 +1,1 @@
+"""What leaves a project: one target of a recipe as an archive."""

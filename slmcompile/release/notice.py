@@ -1,0 +1,68 @@
+"""What a package says in words: its model card, and whose works are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slmcompile.execution.exports import Found
+from slmcompile.plans.artifacts import adapter_file
+from slmcompile.providers import PROVIDERS
+from slmcompile.release.measured import Measured
+from slmcompile.report.inert import block, code, prose
+from slmcompile.report.text import visible
+
+
+def notice(summary: Mapping[str, Any]) -> str:
+    """Base model and data with their licences, as the recipe states them."""
+    works = (
+        ("Base model", summary["model_name"], summary["model_license"]),
+        ("Data", summary["data_name"], summary["data_license"]),
+    )
+    lines = [f"{what}: {visible(name)}, license: {visible(given)}" for what, name, given in works]
+    return "\n".join(
+        [
+            "The model in this package was made from:",
+            "",
+            *lines,
+            "",
+            "Their terms hold for it too. The licenses are named as the recipe states them; their",
+            "texts are not in this package.",
+            "",
+        ]
+    )
+
+
+def readme(known: Measured, found: Found, command: str) -> str:
+    """The model card, whose program opens the folder that it lies in, and how the package is used.
+
+    Args:
+        known: what was measured.
+        found: the export.
+        command: of ``run.py``; empty where there is none.
+    """
+    path = found.stage.out
+    card = known.card.replace(f"og.Model({path!r})", "og.Model('.')")
+    if found.chosen:
+        file = adapter_file(found.chosen)
+        card = card.replace(f"adapters.load({f'{path}/{file}'!r},", f"adapters.load({file!r},")
+    parts = [
+        card.rstrip("\n"),
+        "## This package",
+        "Every file is in `SHA256SUMS`:",
+        block("sha256sum -c SHA256SUMS", "sh"),
+    ]
+    if command:
+        parts += [f"It answers a text by {_runtime(known)}:", block(command, "sh")]
+    overrides = known.summary.get("overrides", [])
+    if overrides:
+        parts.append(f"Made with {code(visible(' '.join(overrides)))} beside the recipe.")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _runtime(known: Measured) -> str:
+    """The package that runs it, in the version that measured it."""
+    provider = PROVIDERS[known.manifest["info"]["execution_provider"]]
+    version = known.summary["packages"].get("onnxruntime-genai", "")
+    measured = f", of which {prose(version)} has measured it" if version else ""
+    return f"{prose(provider.install or 'onnxruntime-genai')} alone{measured}"
