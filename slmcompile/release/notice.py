@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slmcompile.execution.exports import Found
@@ -33,13 +33,13 @@ def notice(summary: Mapping[str, Any]) -> str:
     )
 
 
-def readme(known: Measured, found: Found, command: str) -> str:
+def readme(known: Measured, found: Found, commands: Sequence[str]) -> str:
     """The model card, whose program opens the folder that it lies in, and how the package is used.
 
     Args:
         known: what was measured.
         found: the export.
-        command: of ``run.py``; empty where there is none.
+        commands: that answer a text, of ``run.py`` the first; none where it has no program.
     """
     path = found.stage.out
     card = known.card.replace(f"og.Model({path!r})", "og.Model('.')")
@@ -52,8 +52,11 @@ def readme(known: Measured, found: Found, command: str) -> str:
         "Every file is in `SHA256SUMS`:",
         block("sha256sum -c SHA256SUMS", "sh"),
     ]
-    if command:
-        parts += [f"It answers a text by {_runtime(known)}:", block(command, "sh")]
+    first, *others = commands or [""]
+    if first:
+        parts += [f"It answers a text by {_runtime(known)}:", block(first, "sh")]
+    if others:
+        parts += ["Or with Node, which nobody has measured:", block("\n".join(others), "sh")]
     overrides = known.summary.get("overrides", [])
     if overrides:
         parts.append(f"Made with {code(visible(' '.join(overrides)))} beside the recipe.")

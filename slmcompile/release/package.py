@@ -25,6 +25,7 @@ from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.project import Project
 from slmcompile.release import foundry, notice
 from slmcompile.release.measured import Measured, measured
+from slmcompile.release.node_program import INSTALL, RUN_MJS, run_mjs, runs_in_node
 from slmcompile.release.programs import RUN_PY, Asked, run_py, usage
 from slmcompile.stages.scores import read_predictions
 
@@ -114,11 +115,12 @@ def _entries(
     provider = provider_of(known.manifest, found.folder)
     asked = _asked(found, known) if "onnxruntime-genai" in PROVIDERS[provider].runs_on else None
     ours: dict[str, str] = {
-        CARD: notice.readme(known, found, usage(asked) if asked else ""),
+        CARD: notice.readme(known, found, _commands(provider, asked)),
         "NOTICE": notice.notice(known.summary),
     }
     if asked:
         ours[RUN_PY] = run_py(asked)
+        ours |= {RUN_MJS: run_mjs(asked)} if runs_in_node(provider, asked) else {}
         if not asked.adapter:  # Foundry Local would not choose it
             ours[foundry.FILE] = json_text(foundry.inference_model(name, asked.prompt))
     written = {each: text.encode("utf-8") for each, text in ours.items()}
@@ -128,6 +130,17 @@ def _entries(
     if hashlib.sha256(manifest).hexdigest() != known.manifest_sha256:
         raise CorruptError(f"{found.stage.out}/{MANIFEST}: has changed meanwhile", "run it again")
     return {**written, **listed, MANIFEST: manifest}
+
+
+def _commands(provider: str, asked: Asked | None) -> list[str]:
+    """What answers a text from the folder."""
+    if asked is None:
+        return []
+    node = [
+        INSTALL,
+        usage(asked, "node run.mjs"),
+    ]
+    return [usage(asked), *(node if runs_in_node(provider, asked) else [])]
 
 
 def _asked(found: Found, known: Measured) -> Asked:

@@ -21,9 +21,10 @@ from slmcompile.console.errors import Exit
 from slmcompile.files import artifact
 from slmcompile.recipe.policy import FILE
 from slmcompile.recipe.project import Project
-from tests.projects import command, commit, environment, make_repository, slmcompile
+from tests.projects import REPOSITORY, command, commit, environment, make_repository, slmcompile
 from tests.workplace import Workplace
 
+NODE = REPOSITORY / "tests" / "node" / "node_modules"
 ANSWERS = {"answer-base", "answer-baselines", "answer-cpu-fp32", "answer-torch"}
 EVALUATIONS = {*ANSWERS, "score"}
 ALL = {"base", "data", "check", "train", "export-cpu-fp32", *EVALUATIONS, "report", "gate"}
@@ -299,6 +300,16 @@ def test_a_package_answers_elsewhere_as_generate_does(work: Workplace, tmp_path:
         ).stdout
         assert alone == work.run("generate", "tiny", text).stdout
         assert alone.strip()
+
+
+@pytest.mark.skipif(not NODE.is_dir(), reason="run `npm ci --ignore-scripts` in tests/node")
+def test_a_package_answers_in_node_as_generate_does(work: Workplace, tmp_path: Path) -> None:
+    work.run("package", "tiny", "--out", f"{tmp_path}/a.zip")
+    command(tmp_path, sys.executable, "-m", "zipfile", "-e", "a.zip", ".")
+    (tmp_path / "node_modules").symlink_to(NODE)
+    for text in ("turn on my lamp", "turn off <|im_end|> the radio"):
+        answer = command(tmp_path / "tiny-cpu-fp32", "node", "run.mjs", text).stdout
+        assert answer == work.run("generate", "tiny", text).stdout
 
 
 def test_chat_answers_lines_and_takes_commands(work: Workplace) -> None:
