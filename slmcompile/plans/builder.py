@@ -12,6 +12,7 @@ from typing import Any
 from slmcompile.console.errors import Exit, SlmcompileError, all_of
 from slmcompile.files.file_hash import file_hash
 from slmcompile.plans.data_files import followed, glob_folders
+from slmcompile.plans.default_gates import with_default_gates
 from slmcompile.plans.definition import Pipeline, Plan
 from slmcompile.plans.earlier import origins_of, with_earlier
 from slmcompile.plans.installed import versions
@@ -91,7 +92,7 @@ def _looked_over(project: Project, composed: Composed) -> Making:
     except SlmcompileError as error:
         wrong.append(error)
     try:
-        making.composed = _with_files_followed(project, composed)
+        making.composed = with_default_gates(_with_files_followed(project, composed))
     except SlmcompileError as error:
         wrong.insert(len(wrong) - (not making.stages), error)
     if wrong:

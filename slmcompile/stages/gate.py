@@ -21,7 +21,8 @@ def run(context: Context) -> Result:
     if failed:
         raise GateFailedError(
             f"{len(failed)} of {len(verdicts)} gates failed: {'; '.join(failed)}",
-            "everything was written; look at the report, then train better or lower the bar",
+            "everything was written; look at the report, then train better or lower the bar; one"
+            " that the recipe does not have is of default_gates",
         )
     write_text(context.out / "passed", "all gates passed\n")
     return Result()

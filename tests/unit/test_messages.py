@@ -175,7 +175,7 @@ TABLE = [
         ON + "whatever_this_is: x\n",
         "",
         "recipes/r.yaml:2: whatever_this_is: unknown key",
-        "keys here: adapters, data, description…",
+        "keys here: adapters, data, default_gates…",
     ),
     (
         ON + "data:\n  cutoff_len: 64\n",

@@ -19,6 +19,7 @@ from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.explain.shipped import shipped_lines
 from slmcompile.files.artifact import write_manifest
 from slmcompile.lock.file import write_lock
+from slmcompile.plans.default_gates import with_default_gates
 from slmcompile.plans.definition import Plan, shared_stage
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.members import typed
@@ -143,7 +144,7 @@ def test_it_stands_beside_adapters_that_the_recipe_trains(project: Project) -> N
 
 def test_a_dumped_recipe_reads_back(project: Project) -> None:
     pair = plan(project, "pair")
-    assert typed(dict(pair.effective)) == compose(project, "pair").whole
+    assert typed(dict(pair.effective)) == with_default_gates(compose(project, "pair")).whole
     findings = api.plan("pair", project=project.root).findings
     assert {finding.check.number for finding in findings} >= {1, 25}
     assert not [finding for finding in findings if finding.blocks]

@@ -100,6 +100,9 @@ def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: st
         # trains may have its own either way.
         trains = [stage for stage in plan.own.stages if stage.kind == "train"]
         return plan.effective["train"].get("together", True) or all(each.member for each in trains)
+    if key == "default_gates":
+        # Said where there are none; what there are otherwise the gates say.
+        return plan.effective[key] is False
     if key in _NAMES:
         # A name, which is in no config; what it names is an input.
         trains = [stage for stage in plan.own.stages if stage.kind == "train"]

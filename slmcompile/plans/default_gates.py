@@ -1,0 +1,56 @@
+"""The bar of a target that no gate of the recipe is about, so that no broken model ships unseen.
+
+Weights in floating point need none: an export of them that predicts other tokens than torch fails.
+Quantised ones are judged by the task, which nobody may have thought of: the first metric of
+``eval.metrics`` that tells that answers are right may fall by three points of its span. Where none
+does, as of plain text, there is no bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from slmcompile.console.errors import BadRecipeError
+from slmcompile.metrics import METRICS
+from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.schema import MOST_GATES, Gate
+
+DROP = 0.03
+"""Share of a metric's span."""
+
+_FLOAT = ("fp", "bf")
+
+
+def with_default_gates(composed: Composed) -> Composed:
+    """The recipe with a gate on every quantised target that has none, unless it wants none.
+
+    Raises:
+        BadRecipeError: there would be too many (exit 78).
+    """
+    whole = composed.whole
+    gates = (*whole.gates, *_missing(composed)) if whole.default_gates else whole.gates
+    if len(gates) > MOST_GATES:
+        raise BadRecipeError(
+            f"{composed.name}: {len(gates)} gates with those of targets that have none, of at most"
+            f" {MOST_GATES}",
+            "name fewer adapters or targets, or write default_gates: false",
+        )
+    return replace(composed, whole=whole.model_copy(update={"gates": gates}))
+
+
+def _missing(composed: Composed) -> Iterator[Gate]:
+    for member, view in composed.members.items():
+        gated = {gate.artifact for gate in view.recipe.gates}
+        leading = next((METRICS[name] for name in view.recipe.eval.metrics if _leads(name)), None)
+        for name, target in view.recipe.target.items():
+            if leading and name not in gated and not target.precision.startswith(_FLOAT):
+                drop = round(DROP * (leading.span or 0.0), 4)
+                yield Gate(
+                    adapter=member or None, metric=leading.name, artifact=name, max_drop=drop
+                )
+
+
+def _leads(name: str) -> bool:
+    metric = METRICS[name]
+    return metric.of_task and metric.higher_is_better and metric.bounded
