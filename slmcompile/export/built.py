@@ -41,6 +41,13 @@ def build_plain(
     shutil.rmtree(cache, ignore_errors=True)
 
 
+def write_tokenizer(target: Target, base: Path, out: Path) -> None:
+    """Puts the base model's tokenizer into ``out``, as the target's runtime reads it."""
+    write = PROVIDERS[target.execution_provider].tokenizer_writer
+    if write:
+        program(write)(base, out)
+
+
 _WEIGHTS = (".onnx", ".safetensors", ".gguf")
 
 

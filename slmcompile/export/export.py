@@ -10,12 +10,11 @@ from typing import Any
 from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.data.store import Row
-from slmcompile.export.built import build_plain, sizes
+from slmcompile.export.built import build_plain, sizes, write_tokenizer
 from slmcompile.export.parity import proved
 from slmcompile.inference.exported import open_exported
 from slmcompile.models.bottleneck import adapters_of, own_weights
 from slmcompile.models.merge import load_merged, merges
-from slmcompile.models.tokenizer_files import write_tokenizer
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
 from slmcompile.registry.table import program
@@ -31,7 +30,7 @@ def export(
     scratch: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Writes into ``out`` a folder that ``onnxruntime_genai.Model`` opens, and proves it right.
+    """Writes into ``out`` a folder that the target's runtime opens, and proves it right.
 
     Args:
         target: execution provider and precision.
@@ -56,9 +55,9 @@ def export(
     if merges(trained):
         progress.say("merging the adapter into the base model in fp32")
     model = load_merged(base, trained)
-    progress.say(f"building ONNX for {target.execution_provider} {target.precision}")
+    progress.say(f"building for {target.execution_provider} {target.precision}")
     _build(target, model, base, out, scratch, progress)
-    write_tokenizer(base, out)
+    write_tokenizer(target, base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
     exported = open_exported(target.execution_provider, out, spinning=False)
     return {

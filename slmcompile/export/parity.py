@@ -16,11 +16,12 @@ from slmcompile.data.same_ids import read_as_token
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.inference.batching import padded_right, similar_length
 from slmcompile.inference.protocol import ExportedModel
+from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
 
-TOP1_AGREEMENT = {"fp32": 0.99, "fp16": 0.97}
+TOP1_AGREEMENT = {"fp32": 0.99, "fp16": 0.97, "bf16": 0.9}
 """Least share of trained positions where weights that are not quantised must predict torch's token.
-Half precision turns near ties."""
+16 bits turn near ties."""
 
 
 def proved(
@@ -36,7 +37,7 @@ def proved(
         StageFailedError: its tokenizer gives other ids, or in floating point it predicts other
             tokens than torch (exit 1).
     """
-    name = f"{target.execution_provider} {target.precision}"
+    name = name_of(target)
     require_tokenizer(exported, rows, name)
     progress.begin("parity with torch", len(rows))
     figures = measure(torch_model, exported, rows, progress.step)
@@ -48,6 +49,12 @@ def proved(
         f" {figures['top1_agreement']:.1%}"
     )
     return figures
+
+
+def name_of(target: Target) -> str:
+    """What messages call an artifact: its target, and who opens it."""
+    maker = PROVIDERS[target.execution_provider].made_by
+    return f"{target.execution_provider} {target.precision} by {maker}"
 
 
 def measure(
@@ -112,7 +119,7 @@ def require_float(figures: dict[str, float | int], name: str, precision: str = "
     least = TOP1_AGREEMENT[precision]
     if figures["top1_agreement"] < least:
         raise StageFailedError(
-            f"{name}: {precision} ONNX agrees with torch on {figures['top1_agreement']:.1%} of"
+            f"{name}: the export agrees with torch on {figures['top1_agreement']:.1%} of"
             f" tokens, {least:.0%} are required",
             "report it with the model's architecture: the export is wrong, not the recipe",
         )
@@ -135,7 +142,7 @@ def require_tokenizer(exported: ExportedModel, rows: Sequence[Row], name: str) -
             decoded = exported.decode(answer)
             if decoded.strip() != row.completion.strip():
                 raise StageFailedError(
-                    f"{name}: onnxruntime-genai's tokenizer gives {decoded[:60]!r} back for the"
+                    f"{name}: its tokenizer gives {decoded[:60]!r} back for the"
                     f" answer {row.completion[:60]!r} of row {row.id}",
                     "leave control tokens out of the answers",
                 )
@@ -146,7 +153,7 @@ def require_tokenizer(exported: ExportedModel, rows: Sequence[Row], name: str) -
                 min(len(ids), len(row.prompt_ids)),
             )
             raise StageFailedError(
-                f"{name}: onnxruntime-genai's tokenizer differs from training at token {place}"
+                f"{name}: its tokenizer differs from training at token {place}"
                 f" of row {row.id}'s prompt ({len(ids)} tokens against {len(row.prompt_ids)})",
                 "report it with the tokenizer's name: deployed prompts would be misread",
             )
@@ -158,7 +165,7 @@ def _require_document(exported: ExportedModel, row: Row, name: str) -> None:
     starts = row.prompt_ids == exported.encode("")
     if starts and row.input_ids[-1] in exported.stops and ids != known:
         raise StageFailedError(
-            f"{name}: onnxruntime-genai's tokenizer differs from training in row {row.id}"
+            f"{name}: its tokenizer differs from training in row {row.id}"
             f" ({len(ids)} tokens against {len(known)})",
             "report it with the tokenizer's name: deployed prompts would be misread",
         )

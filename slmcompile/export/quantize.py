@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.progress import Progress
-from slmcompile.export.built import build_plain, sizes
+from slmcompile.export.built import build_plain, sizes, write_tokenizer
 from slmcompile.models.dequantised import put_into
 from slmcompile.models.merge import load_merged
-from slmcompile.models.tokenizer_files import write_tokenizer
 from slmcompile.providers.keys import Target
 
 
@@ -36,7 +35,7 @@ def quantize(
     progress.say(f"building ONNX for {target.execution_provider} {target.precision}, base alone")
     model = load_merged(base, None, over)
     build_plain(target, model, base, out, scratch)
-    write_tokenizer(base, out)
+    write_tokenizer(target, base, out)
     lost = put_into(model, out)
     made_from = "the base's" if over is None else "those that are trained over"
     progress.say(f"its weights are {lost:.2%} off {made_from}")

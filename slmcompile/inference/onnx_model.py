@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError
-from slmcompile.data.control_tokens import ControlTokens
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.inference.batching import (
     decoded_together,
@@ -18,6 +17,7 @@ from slmcompile.inference.batching import (
     similar_length,
     until_stop,
 )
+from slmcompile.inference.exported_prompt import read_prompt
 from slmcompile.inference.onnx_adapters import setter
 from slmcompile.inference.protocol import Generated, Ran
 from slmcompile.inference.runs_here import runs_here
@@ -101,22 +101,6 @@ def _ran(wanted: Sequence[Mapping[str, Any]]) -> Ran:
     return "verified" if all(runs_here(IN_CONFIG.get(name, name)) for name in named) else "emulated"
 
 
-def _prompt(path: Path) -> tuple[tuple[int, ...], ControlTokens]:
-    """What stands before a prompt, and the texts that are control tokens; of no file neither.
-
-    onnxruntime-genai 0.18 itself puts no BOS before a text.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        prefix = tuple(map(int, found.get("prefix_ids", ())))
-        controls = {str(t): int(token) for t, token in found.get("control_tokens", {}).items()}
-    except FileNotFoundError:
-        return (), ControlTokens({})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CorruptError(f"{path}: unreadable ({error})", "export it again") from error
-    return prefix, ControlTokens(controls)
-
-
 class OnnxModel:
     """``ExportedModel`` over onnxruntime-genai."""
 
@@ -141,10 +125,9 @@ class OnnxModel:
         self._set_adapter = setter(model, folder, adapter) if adapter else None
         # How a prompt begins is the adapter's: each may have been trained behind another template.
         rendered = folder / prompt_file(adapter.stem if adapter else "")
-        self._prefix, self.controls = _prompt(rendered)
-        self.control_texts: Mapping[int, str] = {
-            token: text for text, token in self.controls.ids.items()
-        }
+        self._prompt = read_prompt(rendered)
+        self.controls = self._prompt.controls
+        self.control_texts: Mapping[int, str] = self._prompt.control_texts
         self._tokenizer: Any = None
         self._decoder: Any = None
 
@@ -188,8 +171,7 @@ class OnnxModel:
         """Token ids of a prompt, whole or in pieces, behind the prefix, which is not doubled."""
         pieces = (prompt,) if isinstance(prompt, str) else prompt
         ids = [int(token) for piece in pieces for token in self.tokenizer.encode(piece)]
-        prefix = list(self._prefix)
-        return ids if ids[: len(prefix)] == prefix else prefix + ids
+        return self._prompt.behind_prefix(ids)  # onnxruntime-genai 0.18 itself puts no BOS there
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, control tokens by their texts, as the torch model's answers are read.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,22 @@ _COPIED = (
 
 def write_tokenizer(base: Path, out: Path) -> None:
     """Puts the base model's tokenizer files into ``out``, readable by both libraries."""
-    for name in _COPIED:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, out / name)
+    _copy(base, out, _COPIED)
     tokenizer = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer["pre_tokenizer"] = portable(tokenizer.get("pre_tokenizer"))
     text = json.dumps(tokenizer, ensure_ascii=False, indent=2)
     (out / "tokenizer.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def copy_tokenizer(base: Path, out: Path) -> None:
+    """Puts the base model's tokenizer files into ``out`` as they are, for Hugging Face alone."""
+    _copy(base, out, ("tokenizer.json", *_COPIED))
+
+
+def _copy(base: Path, out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, out / name)
 
 
 def portable(pre_tokenizer: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -11,12 +11,14 @@ from slmcompile.registry.markers import NameIn
 from slmcompile.registry.section import Section
 
 ProviderName = Annotated[
-    str, NameIn(PROVIDERS), Field(description="ONNX Runtime execution provider it is built for.")
+    str,
+    NameIn(PROVIDERS),
+    Field(description="What runs it: a provider of ONNX Runtime, or hf."),
 ]
 
 
 class Target(Section):
-    """One exported artifact: an execution provider and a precision of onnxruntime-genai."""
+    """One exported artifact: what runs it, and a precision."""
 
     execution_provider: ProviderName
     precision: str = Field(description="Type of the exported weights.")

@@ -13,15 +13,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a model card says of the runtime that opens an export.
+
+    Attributes:
+        library: ``library_name`` of the Hugging Face hub.
+        tags: of the hub.
+        form: what became of the model, as in "… on these data, exported to X".
+        usage: ``package.module:name`` of what writes how it is run there.
+    """
+
+    library: str
+    tags: tuple[str, ...]
+    form: str
+    usage: str
+
+
+GENAI = Shown(
+    library="onnxruntime-genai",
+    tags=("onnx", "onnxruntime-genai"),
+    form="exported to ONNX for onnxruntime-genai",
+    usage="slmcompile.report.snippets:genai",
+)
+
+
+@dataclass(frozen=True)
 class Provider:
-    """One execution provider of ONNX Runtime.
+    """What an export is made for: an execution provider of ONNX Runtime, or another runtime.
 
     Attributes:
         name: as in ``target.NAME.execution_provider``.
         title: as in a model card.
         section: its keys of a target, and no others.
         builder: ``package.module:name`` of ``(target, model folder, out, cache)``, which writes a
-            folder that onnxruntime-genai opens.
+            folder that its runtime opens.
         opener: ``package.module:name`` of ``(folder, threads, spinning=, adapter=)``, which opens
             an exported folder as an ``ExportedModel``.
         made_by: the builder, for messages.
@@ -30,6 +55,8 @@ class Provider:
         architectures: ``model_type`` → the class that transformers opens, of those that the
             builder knows.
         families: a sentence's worth of them.
+        tokenizer_writer: ``package.module:name`` of ``(base, out)``, which puts the tokenizer's
+            files beside the weights; empty where they are in one file.
         inserter: ``package.module:name`` of ``(built folder, adapters, out)``, which puts adapters
             that do not merge into a built graph; empty where there is none.
         inserts_into: ``model_type`` of those in whose graph it finds the places; a test each.
@@ -40,6 +67,7 @@ class Provider:
         fault: what keeps a target from being built of a model, by its shapes: key and reason.
         runtime_name: what onnxruntime calls it; empty of the CPU's, which every machine has.
         install: the package that runs it on its device; empty where the installed one does.
+        shown: what a model card says of it.
         epoch: raised when its numbers change.
     """
 
@@ -55,10 +83,12 @@ class Provider:
     families: str
     bytes: Callable[[Any, Architecture], float]
     built_with: Callable[[Any, Architecture], float]
+    tokenizer_writer: str = "slmcompile.models.tokenizer_files:write_tokenizer"
     inserter: str = ""
     inserts_into: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()
     fault: Callable[[Any, Architecture], tuple[str, str] | None] = lambda _target, _model: None
     runtime_name: str = ""
     install: str = ""
+    shown: Shown = GENAI
     epoch: int = 1

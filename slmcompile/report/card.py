@@ -7,15 +7,16 @@ The header follows https://huggingface.co/docs/hub/model-cards: ``license``, ``b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
 
 from slmcompile.data.asked import example, written
-from slmcompile.data.template import parse
 from slmcompile.metrics import METRICS
 from slmcompile.providers import PROVIDERS
+from slmcompile.providers.provider import Shown
+from slmcompile.registry.table import program
 from slmcompile.report.facts import Artifact, ReportFacts, measured_on
 from slmcompile.report.findings import (
     baseline_sentences,
@@ -29,9 +30,11 @@ from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
 from slmcompile.report.method import fine_tuned, licence, made_one, trained_by
 from slmcompile.report.shown_data import shown_data
+from slmcompile.report.snippets import Ask, Snippet
 from slmcompile.report.text import count, is_number, number, scientific, visible
 
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
+_FLOATS = {"fp32", "bf16", "fp16", "f16"}
 _LICENSE = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
 
 
@@ -61,6 +64,12 @@ def _provider(target: Mapping[str, Any]) -> str:
     return PROVIDERS[name].title if name in PROVIDERS else name
 
 
+def _shown(facts: ReportFacts, export: Artifact) -> Shown:
+    """What its runtime says of itself; onnxruntime-genai's of a provider that is gone."""
+    name = str(_target(facts, export).get("execution_provider", ""))
+    return PROVIDERS[name if name in PROVIDERS else "cpu"].shown
+
+
 def _header(facts: ReportFacts, export: Artifact) -> str:
     target, train = _target(facts, export), facts.recipe.get("train", {})
     precision = str(target.get("precision", ""))
@@ -68,11 +77,12 @@ def _header(facts: ReportFacts, export: Artifact) -> str:
     base = _base_repository(facts)
     if base:
         header["base_model"] = base
-        header["base_model_relation"] = "quantized" if "int" in precision else "finetune"
-    tags = ["onnx", "onnxruntime-genai", facts.task, train.get("method"), precision]
+        header["base_model_relation"] = "finetune" if precision in _FLOATS else "quantized"
+    shown = _shown(facts, export)
+    tags = [*shown.tags, facts.task, train.get("method"), precision]
     header |= {
         "pipeline_tag": "text-generation",
-        "library_name": "onnxruntime-genai",
+        "library_name": shown.library,
         "tags": [tag for tag in [*tags, target.get("execution_provider")] if tag],
         "model-index": [{"name": visible(facts.title), "results": [_results(facts, export)]}],
     }
@@ -117,14 +127,14 @@ def _about(facts: ReportFacts, export: Artifact) -> str:
     became = made_one(train, export.name, target)
     sentence = (
         f"{prose(facts.model_name)} {prose(fine_tuned(train))} on {prose(facts.data_name)} for "
-        f"{prose(facts.task)}, {became}exported to ONNX for onnxruntime-genai{detail}."
+        f"{prose(facts.task)}, {became}{_shown(facts, export).form}{detail}."
     )
     told = (prose(facts.description), sentence, prose(trained_by(facts.trained_by)))
     return "\n\n".join(filter(None, told))
 
 
 def _usage(facts: ReportFacts, export: Artifact) -> str:
-    """How it is asked: in the command's words where a person can type them, and from Python."""
+    """How it is asked: by the command where a person can type values, and by its own runtime."""
     rows = sorted(facts.predictions.get(export.name, ()), key=lambda row: not row.correct)
     typed = facts.prompt.get("text") is not None
     found = example(facts.prompt, [row.prompt for row in rows]) if typed else None
@@ -136,10 +146,8 @@ def _usage(facts: ReportFacts, export: Artifact) -> str:
         asked = f"{facts.name}{whose} --target {export.name}"
         command = f"slmcompile generate {asked} {written(values)}"
         parts.append(block(command, "sh"))
-    parts += [
-        "From Python, without slmcompile:",
-        block(_snippet(facts, export, values if typed else None, whole), "python"),
-    ]
+    snippet = _snippet(facts, export, values if typed else None, whole)
+    parts += [snippet.lead, block(snippet.text, snippet.language)]
     if found or (rows and not typed):
         parts.append(f"It answers {code(rows[found[0] if found else 0].prediction)}.")
     controls = facts.prompt.get("control_tokens", {})
@@ -154,53 +162,20 @@ def _usage(facts: ReportFacts, export: Artifact) -> str:
 
 def _snippet(
     facts: ReportFacts, export: Artifact, values: Mapping[str, str] | None, whole: str
-) -> str:
-    """A whole program; the prompt is spelt out as the model was trained on it.
-
-    ``values`` are of the prompt's columns; None where only the chat template can write a prompt,
-    which is ``whole``.
-    """
-    spelt = [f"prompt = {whole!r}  # as the model's chat template writes it"]
-    if values is not None:
-        terms = []
-        for piece in parse(facts.prompt["text"], "prompt.json: text"):
-            terms += [repr(piece.literal)] if piece.literal else []
-            terms += [f"values[{piece.field!r}]"] if piece.field is not None else []
-        spelt = [f"values = {dict(values)!r}", f"prompt = {' + '.join(terms)}"]
-    lines = "\n".join(spelt)
-    prefix = "".join(f"{token}, " for token in _prefix_ids(facts.prompt))
-    tokens = f"[{prefix}*tokenizer.encode(prompt)]" if prefix else "tokenizer.encode(prompt)"
-    longest = facts.recipe.get("eval", {}).get("max_new_tokens", 256)
-    folder, name = export.path or export.name, facts.member or "adapter"
-    load = choose = ""
-    if export.adapter:
-        file = f"{folder}/{export.adapter}"
-        load = f"adapters = og.Adapters(model)\nadapters.load({file!r}, {name!r})\n"
-        choose = f"generator.set_active_adapter(adapters, {name!r})\n"
-    return f"""import onnxruntime_genai as og
-
-model = og.Model({folder!r})
-{load}tokenizer = og.Tokenizer(model)
-{lines}
-tokens = {tokens}
-
-params = og.GeneratorParams(model)
-params.set_search_options(do_sample=False, max_length=len(tokens) + {longest})
-generator = og.Generator(model, params)
-{choose}generator.append_tokens(tokens)
-stream = tokenizer.create_stream()
-while not generator.is_done():
-    generator.generate_next_token()
-    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
-print()"""
-
-
-def _prefix_ids(prompt: Mapping[str, Any]) -> Sequence[int]:
-    """Ids before the prompt's own; none where its text begins with them."""
-    texts = {token: text for text, token in prompt.get("control_tokens", {}).items()}
-    prefix = prompt.get("prefix_ids", ())
-    begins = "".join(texts.get(token, "") for token in prefix)
-    return () if begins and str(prompt["text"]).startswith(begins) else prefix
+) -> Snippet:
+    """How it is run by its own runtime; ``values`` as in ``Ask``."""
+    write: Callable[[Ask], Snippet] = program(_shown(facts, export).usage)
+    return write(
+        Ask(
+            prompt=facts.prompt,
+            values=values,
+            whole=whole,
+            folder=export.path or export.name,
+            adapter=export.adapter or "",
+            name=facts.member or "adapter",
+            longest=facts.recipe.get("eval", {}).get("max_new_tokens", 256),
+        )
+    )
 
 
 def _figures(facts: ReportFacts, export: Artifact) -> str:

@@ -1,4 +1,4 @@
-"""``export``: base and what was trained become a folder that onnxruntime-genai opens."""
+"""``export``: base and what was trained become a folder that its runtime opens."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""How an export is run without slmcompile, in the words of its own runtime: one function a runtime.
+
+The prompt is spelt out as the model was trained on it. Which function is whose, a provider says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from slmcompile.data.template import parse
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a model is asked in a card.
+
+    Attributes:
+        prompt: content of ``prompt.json``.
+        values: of the prompt's columns; None where only the chat template can write a prompt.
+        whole: the prompt, with these values in it.
+        folder: the export's.
+        adapter: file of an adapter in it; empty where there is none.
+        name: what the adapter is called.
+        longest: tokens of an answer.
+    """
+
+    prompt: Mapping[str, Any]
+    values: Mapping[str, str] | None
+    whole: str
+    folder: str
+    adapter: str
+    name: str
+    longest: int
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A program or commands, with a sentence before them."""
+
+    lead: str
+    text: str
+    language: str
+
+
+def genai(ask: Ask) -> Snippet:
+    """onnxruntime-genai."""
+    prefix = "".join(f"{token}, " for token in prefix_ids(ask.prompt))
+    tokens = f"[{prefix}*tokenizer.encode(prompt)]" if prefix else "tokenizer.encode(prompt)"
+    load = choose = ""
+    if ask.adapter:
+        file = f"{ask.folder}/{ask.adapter}"
+        load = f"adapters = og.Adapters(model)\nadapters.load({file!r}, {ask.name!r})\n"
+        choose = f"generator.set_active_adapter(adapters, {ask.name!r})\n"
+    text = f"""import onnxruntime_genai as og
+
+model = og.Model({ask.folder!r})
+{load}tokenizer = og.Tokenizer(model)
+{_spelt(ask)}
+tokens = {tokens}
+
+params = og.GeneratorParams(model)
+params.set_search_options(do_sample=False, max_length=len(tokens) + {ask.longest})
+generator = og.Generator(model, params)
+{choose}generator.append_tokens(tokens)
+stream = tokenizer.create_stream()
+while not generator.is_done():
+    generator.generate_next_token()
+    print(stream.decode(generator.get_next_tokens()[0]), end="", flush=True)
+print()"""
+    return Snippet("From Python, without slmcompile:", text, "python")
+
+
+def transformers(ask: Ask) -> Snippet:
+    """Transformers."""
+    prefix = "".join(f"{token}, " for token in prefix_ids(ask.prompt))
+    encoded = "tokenizer.encode(prompt, add_special_tokens=False)"
+    text = f"""import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({ask.folder!r}, dtype="auto")
+tokenizer = AutoTokenizer.from_pretrained({ask.folder!r})
+{_spelt(ask)}
+tokens = torch.tensor([{f"[{prefix}*{encoded}]" if prefix else encoded}])
+
+answer = model.generate(tokens, max_new_tokens={ask.longest}, do_sample=False)
+print(tokenizer.decode(answer[0, tokens.shape[1] :], skip_special_tokens=True))"""
+    return Snippet("From Python, without slmcompile:", text, "python")
+
+
+def _spelt(ask: Ask) -> str:
+    """Lines of Python that make the prompt."""
+    if ask.values is None:
+        return f"prompt = {ask.whole!r}  # as the model's chat template writes it"
+    terms = []
+    for piece in parse(ask.prompt["text"], "prompt.json: text"):
+        terms += [repr(piece.literal)] if piece.literal else []
+        terms += [f"values[{piece.field!r}]"] if piece.field is not None else []
+    return f"values = {dict(ask.values)!r}\nprompt = {' + '.join(terms)}"
+
+
+def prefix_ids(prompt: Mapping[str, Any]) -> Sequence[int]:
+    """Ids before the prompt's own; none where its text begins with them."""
+    texts = {token: text for text, token in prompt.get("control_tokens", {}).items()}
+    prefix = prompt.get("prefix_ids", ())
+    begins = "".join(texts.get(token, "") for token in prefix)
+    return () if begins and str(prompt["text"]).startswith(begins) else prefix
