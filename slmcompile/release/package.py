@@ -20,7 +20,8 @@ from slmcompile.files.safe_read import read_output_json, read_regular
 from slmcompile.files.stored_zip import FileEntry, write_zip
 from slmcompile.inference.exported import provider_of
 from slmcompile.plans.artifacts import prompt_file
-from slmcompile.provenance.envelope import LARGEST, open_sealed, statement_path
+from slmcompile.provenance.committed import statement_path
+from slmcompile.provenance.envelope import LARGEST, open_sealed
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.project import Project
 from slmcompile.release import foundry, notice
