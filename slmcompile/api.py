@@ -224,6 +224,11 @@ def _run(
             finished.release(found)
             with suppress(SlmcompileError):
                 remove_orphans(found, compiled)
+    if any(each.stage.kind == "gate" and each.action != "run" for each in planned.changes):
+        # Its output says nothing but that it passed, so its lock alone could say that, too.
+        from slmcompile.provenance.make import passed
+
+        passed(found, compiled)
     ran = compiled if only is None else replace(compiled, own=replace(compiled.own, stages=only))
     scored = any(stage.kind == "score" for stage in ran.own.stages)
     reported = any(stage.kind == "report" for stage in ran.own.stages)

@@ -94,7 +94,7 @@ def attest(
         if output.listed and output.stage.kind in SUBJECTS:
             folder = folder_name(plan.recipe, address)
             subjects |= {f"{folder}/{name}": sha for name, sha in output.listed.files.items()}
-    gates = _gates(project, plan)
+    gates = passed(project, plan)
     _require_finished(plan, happening)
     statement = Statement(
         recipe=plan.recipe,
@@ -168,8 +168,12 @@ def _stage(project: Project, output: Output, fingerprint: str) -> StageResult:
     return StageResult(stage.address, stage.kind, fingerprint, listed.sha256, found, listed.size)
 
 
-def _gates(project: Project, plan: Plan) -> tuple[GateResult, ...]:
-    """Every bar, judged on what was measured."""
+def passed(project: Project, plan: Plan) -> tuple[GateResult, ...]:
+    """Every bar of a recipe, judged on what was measured, whatever its gate's lock says.
+
+    Raises:
+        GateFailedError: one was missed (exit 3).
+    """
     verdicts = [
         (f"{member}: " if member else "", verdict)
         for member, view in plan.views.items()
@@ -179,7 +183,7 @@ def _gates(project: Project, plan: Plan) -> tuple[GateResult, ...]:
     if failed:
         raise GateFailedError(
             f"{len(failed)} of {len(verdicts)} gates failed: {'; '.join(failed)}",
-            "only what has passed is attested",
+            "look at the report, then train better or lower the bar",
         )
     return tuple(GateResult(f"{of}{verdict.text}", verdict.passed) for of, verdict in verdicts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import yaml
@@ -156,3 +157,26 @@ def test_two_recipes_started_at_once_both_end_well(work: Workplace) -> None:
         ]  # fmt: skip
         told = [run.communicate(timeout=120)[0] for run in runs]
         assert [run.returncode for run in runs] == [0, 0], "\n".join(told)
+
+
+def test_a_gate_is_judged_again_where_its_lock_says_that_it_has_passed(work: Workplace) -> None:
+    lock = work.root / "pipelines/tiny/dvc.lock"
+
+    def entries() -> dict[str, Any]:
+        content: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))
+        return content
+
+    work.run("run", "tiny", *MOVED)
+    passed = entries()["stages"]["gate"]
+    bars = [*MOVED, "gates=[{metric: perplexity, max: 1.00001}]"]
+    work.run("run", "tiny", *bars, code=3)
+    content = entries()
+    made = {out["path"]: out for each in content["stages"].values() for out in each["outs"]}
+    for dep in passed["deps"]:
+        file = work.root / dep["path"]
+        now = made.get(dep["path"]) or {"md5": md5_file(file), "size": file.stat().st_size}
+        dep.update(now)
+    content["stages"]["gate"] = passed
+    lock.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    assert work.plan(*bars)["gate"] in {"unchanged", "restore"}
+    assert "gates failed" in work.run("run", "tiny", *bars, code=3).stderr
