@@ -48,6 +48,13 @@ def write_tokenizer(target: Target, base: Path, out: Path) -> None:
         program(write)(base, out)
 
 
+def finish(target: Target, base: Path, out: Path) -> None:
+    """Writes what the target's runtime wants beside a model whose prompt is told."""
+    write = PROVIDERS[target.execution_provider].finisher
+    if write:
+        program(write)(base, out)
+
+
 _WEIGHTS = (".onnx", ".safetensors", ".gguf")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.data.store import Row
-from slmcompile.export.built import build_plain, sizes, write_tokenizer
+from slmcompile.export.built import build_plain, finish, sizes, write_tokenizer
 from slmcompile.export.parity import proved
 from slmcompile.inference.exported import open_exported
 from slmcompile.models.bottleneck import adapters_of, own_weights
@@ -59,6 +59,7 @@ def export(
     _build(target, model, base, out, scratch, progress)
     write_tokenizer(target, base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
+    finish(target, base, out)
     exported = open_exported(target.execution_provider, out, spinning=False)
     return {
         "execution_provider": target.execution_provider,

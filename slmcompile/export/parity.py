@@ -19,7 +19,7 @@ from slmcompile.inference.protocol import ExportedModel
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
 
-TOP1_AGREEMENT = {"fp32": 0.99, "fp16": 0.97, "bf16": 0.9}
+TOP1_AGREEMENT = {"fp32": 0.99, "fp16": 0.97, "f16": 0.97, "bf16": 0.9}
 """Least share of trained positions where weights that are not quantised must predict torch's token.
 16 bits turn near ties."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError
-from slmcompile.data.store import IGNORED, Row
+from slmcompile.data.store import Row
 from slmcompile.inference.batching import (
     decoded_together,
     padded_right,
@@ -18,6 +18,7 @@ from slmcompile.inference.batching import (
     until_stop,
 )
 from slmcompile.inference.exported_prompt import read_prompt
+from slmcompile.inference.likelihood import log_likelihood
 from slmcompile.inference.onnx_adapters import setter
 from slmcompile.inference.protocol import Generated, Ran
 from slmcompile.inference.runs_here import runs_here
@@ -266,17 +267,9 @@ class OnnxModel:
         return found
 
     def _score(self, rows: Sequence[Row]) -> Iterator[tuple[float, int]]:
-        import numpy as np
-
         logits = self.logits(padded_right([row.input_ids for row in rows], 0))
         for place, row in enumerate(rows):
-            labels = np.asarray(row.labels[1:])
-            (trained,) = np.nonzero(labels != IGNORED)
-            scores = logits[place, trained]
-            top = scores.max(axis=-1)
-            norm = top + np.log(np.exp(scores - top[:, None]).sum(axis=-1))
-            chosen = scores[np.arange(len(trained)), labels[trained]]
-            yield float((chosen - norm).sum(dtype=np.float64)), len(trained)
+            yield log_likelihood(logits[place], row.labels)
 
     def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""

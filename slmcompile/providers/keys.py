@@ -13,7 +13,7 @@ from slmcompile.registry.section import Section
 ProviderName = Annotated[
     str,
     NameIn(PROVIDERS),
-    Field(description="What runs it: a provider of ONNX Runtime, or hf."),
+    Field(description="What runs it: a provider of ONNX Runtime, hf or gguf."),
 ]
 
 

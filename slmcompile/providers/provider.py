@@ -57,6 +57,8 @@ class Provider:
         families: a sentence's worth of them.
         tokenizer_writer: ``package.module:name`` of ``(base, out)``, which puts the tokenizer's
             files beside the weights; empty where they are in one file.
+        finisher: ``package.module:name`` of ``(base, out)``, which writes what needs all else to be
+            there, ``prompt.json`` too; empty where there is nothing.
         inserter: ``package.module:name`` of ``(built folder, adapters, out)``, which puts adapters
             that do not merge into a built graph; empty where there is none.
         inserts_into: ``model_type`` of those in whose graph it finds the places; a test each.
@@ -84,6 +86,7 @@ class Provider:
     bytes: Callable[[Any, Architecture], float]
     built_with: Callable[[Any, Architecture], float]
     tokenizer_writer: str = "slmcompile.models.tokenizer_files:write_tokenizer"
+    finisher: str = ""
     inserter: str = ""
     inserts_into: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()

@@ -172,7 +172,7 @@ def _snippet(
             whole=whole,
             folder=export.path or export.name,
             adapter=export.adapter or "",
-            name=facts.member or "adapter",
+            name=facts.member or ("adapter" if export.adapter else facts.name),
             longest=facts.recipe.get("eval", {}).get("max_new_tokens", 256),
         )
     )

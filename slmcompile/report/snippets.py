@@ -5,6 +5,8 @@ The prompt is spelt out as the model was trained on it. Which function is whose,
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +24,7 @@ class Ask:
         whole: the prompt, with these values in it.
         folder: the export's.
         adapter: file of an adapter in it; empty where there is none.
-        name: what the adapter is called.
+        name: what the model, or the adapter in it, is called.
         longest: tokens of an answer.
     """
 
@@ -106,3 +108,18 @@ def prefix_ids(prompt: Mapping[str, Any]) -> Sequence[int]:
     prefix = prompt.get("prefix_ids", ())
     begins = "".join(texts.get(token, "") for token in prefix)
     return () if begins and str(prompt["text"]).startswith(begins) else prefix
+
+
+def llama_cpp(ask: Ask) -> Snippet:
+    """llama.cpp's server, and Ollama by the Modelfile."""
+    sent = {"prompt": ask.whole or "hello", "n_predict": ask.longest, "temperature": 0}
+    body = shlex.quote(json.dumps(sent, ensure_ascii=False))
+    values = list((ask.values or {}).values())
+    typed = shlex.quote(values[0] if len(values) == 1 else ask.whole or "hello")
+    name = shlex.quote(ask.name)
+    text = f"""llama-server --model {shlex.quote(ask.folder)}/model.gguf &
+curl --silent --retry 9 --retry-connrefused http://127.0.0.1:8080/completion --data {body}
+
+ollama create {name} --file {shlex.quote(ask.folder)}/Modelfile
+ollama run {name} {typed}"""
+    return Snippet("With llama.cpp, and with Ollama, without slmcompile:", text, "sh")

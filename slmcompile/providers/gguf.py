@@ -1,0 +1,84 @@
+"""One file for llama.cpp and what is built on it (Ollama, LM Studio)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from slmcompile.providers.keys import ProviderName, Target
+from slmcompile.providers.provider import Provider, Shown
+from slmcompile.shapes.architecture import Architecture
+
+ARCHITECTURES: Mapping[str, str] = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""``model_type`` of those whose tensors and settings ``export/gguf_builder.py`` knows; a test
+compares each with torch."""
+
+
+class GgufTarget(Target):
+    """A GGUF file: F16, Q8_0 or Q4_K_M, as llama.cpp names them."""
+
+    execution_provider: ProviderName = "gguf"
+    precision: Literal["f16", "q8_0", "q4_k_m"] = Field(
+        description="Type of the exported weights, as llama.cpp names it."
+    )
+
+
+def export_bytes(target: GgufTarget, model: Architecture) -> float:
+    """Bytes of the file's weights: of Q4_K_M also by whether blocks of 256 fit a row."""
+    matrices = [*model.linears.values()]
+    tables = [*model.others.values()]
+    rest = model.parameters - sum(rows * width for rows, width in [*matrices, *tables])
+    return (
+        sum(rows * width * _bits(target, width, table=False) for rows, width in matrices)
+        + sum(rows * width * _bits(target, width, table=True) for rows, width in tables)
+    ) / 8 + 4.0 * rest
+
+
+def _bits(target: GgufTarget, width: int, *, table: bool) -> float:
+    if target.precision == "f16" or width % 32:
+        return 16.0
+    if target.precision == "q8_0":
+        return 8.5
+    if width % 256:
+        return 8.5 if table else 6.2
+    return 6.5625 if table else 4.85
+
+
+def built_with(_target: GgufTarget, model: Architecture) -> float:
+    """Bytes that the builder holds at once: one tensor, put in order and as it is rounded."""
+    shapes = [*model.layers.values(), *model.others.values()]
+    return 10.0 * max((rows * width for rows, width in shapes), default=0)
+
+
+ENTRIES = (
+    Provider(
+        name="gguf",
+        title="llama.cpp",
+        section=GgufTarget,
+        builder="slmcompile.export.gguf_builder:build",
+        opener="slmcompile.inference.gguf_file:load",
+        made_by="llama.cpp",
+        packages=("gguf", "xllamacpp"),
+        runs_on=("xllamacpp",),
+        architectures=ARCHITECTURES,
+        families="Llama, Mistral, Qwen 2 or Qwen 3",
+        bytes=export_bytes,
+        built_with=built_with,
+        tokenizer_writer="",
+        finisher="slmcompile.export.modelfile:write",
+        install="pip install 'slmcompile[gguf]'",
+        shown=Shown(
+            library="gguf",
+            tags=("gguf", "llama.cpp", "ollama"),
+            form="exported to GGUF for llama.cpp",
+            usage="slmcompile.report.snippets:llama_cpp",
+        ),
+    ),
+)
