@@ -18,7 +18,8 @@ class TargetHere:
         provider: as in ``target.NAME.execution_provider``.
         precision: as in ``target.NAME.precision``.
         word: ``verified`` where its provider runs it here; ``emulated`` where the CPU's runs the
-            very graph in its place, which measures answers and not speed.
+            very graph in its place, which measures answers and not speed; ``missing`` where it can
+            not be built either, as its runtime is not installed.
         why: why it is no more than that; empty where it is verified.
         adapters: how an adapter ships in it.
     """
@@ -39,7 +40,7 @@ def targets_here() -> tuple[TargetHere, ...]:
         adapters = ["merged"]
         adapters += ["nodes of the graph"] if provider.inserts_into else []
         adapters += ["inputs beside the base"] if provider.read_back else []
-        word = "verified" if here else "emulated"
+        word = "verified" if here else "emulated" if provider.runtime_name else "missing"
         precisions = get_args(provider.section.model_fields["precision"].annotation)
         found += [
             TargetHere(provider.name, each, word, why, tuple(adapters)) for each in precisions

@@ -83,9 +83,8 @@ _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 _LOG = ctypes.CFUNCTYPE(None, c_int32, c_char_p, pointer)
 
 
-@_LOG
-def _silent(_level: int, _text: bytes, _data: object) -> None:
-    """llama.cpp writes hundreds of lines of what it opens."""
+_SILENT = _LOG(lambda _level, _text, _data: None)
+"""llama.cpp writes hundreds of lines of what it opens."""
 
 
 @lru_cache(maxsize=1)
@@ -110,6 +109,6 @@ def library() -> Any:
     told = loaded.llama_context_default_params()
     if (told.n_ctx, told.n_batch, told.n_ubatch, told.n_seq_max) != _CONTEXT_DEFAULTS:
         raise MissingError("llama.cpp of xllamacpp is of a version that is not known", _INSTALL)
-    loaded.llama_log_set(ctypes.cast(_silent, pointer), None)
+    loaded.llama_log_set(ctypes.cast(_SILENT, pointer), None)
     loaded.llama_backend_init()
     return loaded

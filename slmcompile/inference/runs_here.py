@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from slmcompile.console.errors import MissingError
+from slmcompile.plans.installed import versions
 from slmcompile.providers import PROVIDERS
 
 
 def runs_here(provider: str) -> bool:
-    """Asked of onnxruntime: onnxruntime-genai 0.18 also says yes of what it could load elsewhere.
+    """By what is installed, and of a provider of onnxruntime's asked of that.
+
+    onnxruntime-genai 0.18 also says yes of what it could load elsewhere.
 
     Args:
         provider: as in ``target.NAME.execution_provider``; of one that is not known, no.
@@ -15,7 +19,10 @@ def runs_here(provider: str) -> bool:
         return False
     name = PROVIDERS[provider].runtime_name
     if not name:
-        return True
+        try:
+            return bool(versions(*PROVIDERS[provider].runs_on))
+        except MissingError:
+            return False
     import onnxruntime as ort
 
     here = {*ort.get_available_providers(), *(each.ep_name for each in ort.get_ep_devices())}

@@ -19,7 +19,7 @@ from slmcompile.recipe.schema import MOST_GATES, Gate
 DROP = 0.03
 """Share of a metric's span."""
 
-_FLOAT = ("fp", "bf")
+_FLOAT = ("fp", "bf", "f16")
 
 
 def with_default_gates(composed: Composed) -> Composed:

@@ -11,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 
 from slmcompile.console.errors import MissingError
 
+_EXTRAS = {"xllamacpp": "gguf"}
+"""Packages that no plain installation brings, and the extra that does."""
+
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)
 
 
@@ -41,6 +44,10 @@ def _version(name: str, _installed: tuple[int, ...]) -> str:
         found = _VERSION.search(distribution(name).read_text("METADATA") or "")
         return (found[1] if found else version(name)).split("+")[0]
     except PackageNotFoundError as error:
-        raise MissingError(
-            f"the package {name} is not installed", "install slmcompile with its lock file"
-        ) from error
+        extra = _EXTRAS.get(name)
+        hint = (
+            f"pip install 'slmcompile[{extra}]'"
+            if extra
+            else "install slmcompile with its lock file"
+        )
+        raise MissingError(f"the package {name} is not installed", hint) from error

@@ -199,7 +199,7 @@ def test_a_tokenizer_that_llama_cpp_has_no_name_for_is_refused(
     told = json.loads((other / "tokenizer.json").read_text("utf-8"))
     told["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}
     (other / "tokenizer.json").write_text(json.dumps(told), "utf-8")
-    with pytest.raises(StageFailedError, match="no known name in llama.cpp"):
+    with pytest.raises(StageFailedError, match=r"no known name in llama\.cpp"):
         _export(other, adapter, tmp_path / "made", "f16")
 
 
@@ -226,7 +226,7 @@ def test_a_damaged_or_missing_file_is_corrupt(made: dict[str, Made], tmp_path: P
         file = folder / "model.gguf"
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2] if damage is None else damage)
-        with pytest.raises(CorruptError, match="llama.cpp cannot open it"):
+        with pytest.raises(CorruptError, match=r"llama\.cpp cannot open it"):
             gguf_file.load(folder, 1)
     with pytest.raises(CorruptError, match="no adapters"):
         gguf_file.load(made["q8_0"][0], 1, adapter=tmp_path / "a")

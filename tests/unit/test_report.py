@@ -888,6 +888,38 @@ def test_of_many_labels_the_most_frequent_are_shown_and_it_is_said() -> None:
     assert "label 30<" not in made["report.md"]
 
 
+@pytest.mark.parametrize(
+    ("provider", "precision", "library", "relation", "said"),
+    [
+        ("hf", "bf16", "transformers", "finetune", "AutoModelForCausalLM.from_pretrained("),
+        ("gguf", "q4_k_m", "gguf", "quantized", "ollama create tone --file "),
+        ("gguf", "f16", "gguf", "finetune", "/model.gguf &"),
+    ],
+)
+def test_a_card_says_how_its_own_runtime_asks(
+    provider: str, precision: str, library: str, relation: str, said: str
+) -> None:
+    facts = sample()
+    targets = {"cpu-int8": {"execution_provider": provider, "precision": precision}}
+    recipe = {**facts.recipe, "target": targets}
+    card = build(dataclasses.replace(facts, recipe=recipe))[CARD]
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["library_name"] == library
+    assert header["base_model_relation"] == relation
+    assert {library, provider, precision} & set(header["tags"])
+    assert "onnx" not in header["tags"]
+    assert said in card
+    assert "onnxruntime_genai" not in card
+    if provider == "hf":
+        (snippet,) = re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
+        compile(snippet, "snippet", "exec")
+        assert spelt(snippet) == facts.predictions["cpu-int8"][0].prompt
+    else:
+        asked = re.search(r"--data '(.*)'", card)
+        assert asked
+        assert json.loads(asked[1])["prompt"] == facts.predictions["cpu-int8"][0].prompt
+
+
 def test_documents_say_whose_weights_an_export_holds() -> None:
     facts, base = sample(), "9f" * 32
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from slmcompile.cli.main import main
+from slmcompile.console.errors import MissingError
 from slmcompile.inference import runs_here as asking
 from slmcompile.inference.runs_here import runs_here
 from tests.projects import REPOSITORY
@@ -21,7 +22,8 @@ def listed(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
 
 
 def test_every_option_of_the_group_is_a_target(capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(GROUPS) <= set(listed(capsys))
+    pairs = {name.replace("_", "-") for name in listed(capsys)}
+    assert set(GROUPS) <= pairs
 
 
 def test_the_word_says_what_runs_it_here(
@@ -46,3 +48,15 @@ def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["provider", "precision", "here", "adapters"]
     assert len(rows) == len(listed(capsys))
+
+
+def test_a_target_whose_runtime_is_not_installed_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_of(*names: str) -> dict[str, str]:
+        raise MissingError(f"the package {names[0]} is not installed", "install it")
+
+    monkeypatch.setattr(asking, "versions", none_of)
+    found = listed(capsys)["gguf-q8_0"]
+    assert found["word"] == "missing"
+    assert "slmcompile[gguf]" in found["why"]
