@@ -200,6 +200,11 @@ def _wrong_gate(composed: Composed, gate: Gate, where: str) -> BadRecipeError | 
         return error
     if gate.min is None and gate.max is None and gate.max_drop is None:
         return BadRecipeError(f"{where}: it has no bar", "give min, max or max_drop")
+    if gate.beyond_chance and (gate.max_drop is None or gate.source):
+        return BadRecipeError(
+            f"{where}: beyond_chance compares all rows of an export with torch's",
+            "give max_drop, and no source, or take beyond_chance out",
+        )
     if gate.max_drop is not None and gate.artifact == TUNED:
         return BadRecipeError(
             f"{where}: max_drop compares an export with the torch model",

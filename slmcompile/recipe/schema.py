@@ -305,6 +305,11 @@ class Gate(Section):
     max_drop: float | None = Field(
         None, ge=0, description="Largest loss against the torch model, in the metric's own unit."
     )
+    beyond_chance: bool = Field(
+        False,
+        description="max_drop only: whether a loss that chance explains passes, by the rows on"
+        " which the two differ; a bar that holds on few rows too.",
+    )
     source: Identifier | None = Field(
         None,
         description="The name of one of data.sources, of whose test rows alone the bar is; null is"
@@ -315,6 +320,7 @@ class Gate(Section):
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without an adapter or a source where there are none."""
         absent = {key for key in ("adapter", "source") if getattr(self, key) is None}
+        absent |= set() if self.beyond_chance else {"beyond_chance"}
         found: dict[str, Any] = rest(self)
         return {key: value for key, value in found.items() if key not in absent}
 
@@ -477,7 +483,7 @@ class Recipe(Section):
         True,
         description="Whether a quantised target that no gate is about gets one: the first of"
         " eval.metrics that tells that answers are right may not fall by more than 3 points"
-        " (max_drop 0.03; of a metric of 0 to 100, 3) from the torch model.",
+        " (max_drop 0.03; of a metric of 0 to 100, 3) from the torch model, beyond chance.",
     )
     track: Track = Field(Track(), description="Experiment tracking.")
     device: StatedDevice = Field(
@@ -496,7 +502,7 @@ class Recipe(Section):
         for key in ("data", "eval") if self.adapters else ("adapters",):
             found.pop(key, None)
         for key in self.said_if_other:
-            if found[key] == type(self).model_fields[key].default:
+            if key in found and found[key] == type(self).model_fields[key].default:
                 del found[key]
         return found
 

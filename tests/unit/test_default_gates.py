@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from slmcompile.plans import default_gates
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Gate
+from slmcompile.scoring.compared import comparisons
 from slmcompile.scoring.gates import judge
 from tests.projects import REPOSITORY, make_project
 
@@ -59,18 +59,48 @@ def test_every_quantised_target_has_a_bar_on_what_the_recipe_measures_first(
     assert bars(compile_recipe(project, "tiny", overrides)) == wanted
 
 
-def test_a_broken_int4_does_not_pass_by_default(project: Project) -> None:
+def test_a_broken_int4_does_not_pass_by_default_and_chance_does(project: Project) -> None:
     plan = compile_recipe(project, "tiny", ["target=[cpu-int4]"])
     gates = [Gate(**gate) for gate in plan.stage("gate").config["gates"]]
 
-    def passed(value: float) -> list[bool]:
-        measured: dict[str, dict[str, Any]] = {
-            "torch": {"exact_match": 0.9},
-            "cpu-int4": {"exact_match": value},
+    def passed(rows: int, wrong: int) -> bool:
+        """Of an export that is wrong in these rows, where torch is right in all."""
+        answers = {
+            name: [
+                {
+                    "id": at,
+                    "compared": "no" if at < bad else "yes",
+                    "prediction": "no" if at < bad else "yes",
+                    "reference": "yes",
+                    "correct": at >= bad,
+                }
+                for at in range(rows)
+            ]
+            for name, bad in (("torch", 0), ("cpu-int4", wrong))
         }
-        return [verdict.passed for verdict in judge(gates, measured)]
+        measured = {
+            name: {"exact_match": sum(bool(row["correct"]) for row in listed) / rows}
+            for name, listed in answers.items()
+        }
+        found = comparisons(measured, answers, ["cpu-int4"])
+        (verdict,) = judge(gates, measured, found)
+        assert verdict.difference is not None
+        assert "within 0.03 of torch's 1, or by chance" in verdict.text
+        # Without the rows there is nothing that chance could explain.
+        (alone,) = judge(gates, measured)
+        assert alone.passed == (wrong / rows <= 0.03)
+        return verdict.passed
 
-    assert (passed(0.875), passed(0.86)) == ([True], [False])
+    assert passed(1000, 30)
+    assert not passed(1000, 31)
+    assert passed(20, 1), "one row of twenty is five points"
+    assert not passed(20, 8)
+
+
+def test_a_gate_beyond_chance_is_of_all_rows_against_torch(project: Project) -> None:
+    gate = "{metric: exact_match, artifact: cpu-fp32, min: 0.5, beyond_chance: true}"
+    with pytest.raises(BadRecipeError, match="compares all rows of an export"):
+        compile_recipe(project, "tiny", [f"+gates=[{gate}]"])
 
 
 def test_it_asks_no_model_again(project: Project) -> None:
