@@ -41,13 +41,13 @@ CARD = "---\nlicense: mit\n---\n\n# tiny\n\nmodel = og.Model('outputs/tiny/expor
 EXPORT, REPORT = "outputs/tiny/export-cpu-fp32", "outputs/tiny/report"
 
 
-def finished(root: Path, gates: tuple[dict[str, Any], ...] = ()) -> Project:
+def finished(root: Path, gates: tuple[dict[str, Any], ...] = (), provider: str = "cpu") -> Project:
     """A project that has run, whose export and report are small files of their form."""
     project = Project(make_project(root, data=("tiny",)))
     (root / "recipes/quickstart.yaml").unlink()
     finish(project, compile_recipe(project, "tiny"))
     with artifact.replacing(
-        root / EXPORT, "export", {"execution_provider": "cpu", "precision": "fp32"}
+        root / EXPORT, "export", {"execution_provider": provider, "precision": "fp32"}
     ) as out:
         (out / "model.onnx").write_bytes(bytes(range(256)) * 64)
         artifact.write_json(out / "prompt.json", PROMPT)
@@ -142,6 +142,18 @@ def test_its_card_opens_the_folder_that_it_lies_in_and_its_notice_names_the_lice
     assert "python run.py 'text'" in card
     assert "Base model: tiny-llama, license: Apache-2.0" in notice
     assert "Data: tiny-commands, license: MIT" in notice
+
+
+def test_what_another_runtime_opens_has_no_program_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished(tmp_path.resolve(), provider="hf").root)
+    assert main(["package", "tiny"]) == Exit.DONE
+    with ZipFile("tiny-cpu-fp32.zip") as archive:
+        names = {name.removeprefix("tiny-cpu-fp32/") for name in archive.namelist()}
+        assert "run.py" not in archive.read("tiny-cpu-fp32/README.md").decode()
+    assert {"model.onnx", "manifest.json", "README.md", "NOTICE", "SHA256SUMS"} <= names
+    assert not {"run.py", "run.mjs", "inference_model.json"} & names
 
 
 def turned(path: Path) -> None:
