@@ -31,7 +31,8 @@ from slmcompile.execution.exports import find_export
 from slmcompile.files import artifact
 from slmcompile.files.safe_read import read_output_json
 from slmcompile.models.adapter_layout import LAYOUT_FILE
-from slmcompile.plans.artifacts import GRAPH_FILE, adapter_file, prompt_file
+from slmcompile.plans.artifacts import adapter_file, prompt_file
+from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.project import Project, find_project
 
 if TYPE_CHECKING:
@@ -215,11 +216,15 @@ def _told() -> Iterator[None]:
 
 def _find(project: Project, recipe: str, adapter: str | None, target: str | None) -> _Export:
     """An export that lies here; says on standard error which, and what is no longer so."""
+    from slmcompile.inference.exported import provider_of
+
     found = find_export(project, recipe, adapter, target)
     rendered = prompt_file(found.chosen)
     # A weight of an adapter may be another one in a file that can be read.
     own = [LAYOUT_FILE, adapter_file(found.chosen)] if found.chosen else []
-    artifact.verify_used(found.folder, [GRAPH_FILE, rendered, *own])
+    provider = provider_of(artifact.read_manifest(found.folder), found.folder)
+    computed = PROVIDERS[provider].computed_by
+    artifact.verify_used(found.folder, [computed, rendered, *own])
     prompt = read_output_json(found.folder, rendered)
     if not isinstance(prompt, dict) or not prompt.get("columns"):
         raise CorruptError(f"{found.stage.out}/{rendered}: cannot be read", "export it again")

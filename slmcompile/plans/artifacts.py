@@ -18,10 +18,6 @@ ASKED_BY = {BASE: "eval.base_model", BASELINES: "eval.baselines"}
 ADAPTERS = "adapters"
 """Folder in a train stage's output in which each of several adapters has its own."""
 
-GRAPH_FILE = "model.onnx"
-"""In an export's folder, what is computed, a plain recipe's adapter in it; not the base's weights.
-"""
-
 RESERVED = frozenset({TUNED, BASE, BASELINES, NEAREST, LINEAR})
 
 

@@ -73,6 +73,7 @@ ENTRIES = (
         built_with=built_with,
         tokenizer_writer="",
         finisher="slmcompile.export.modelfile:write",
+        computed_by="model.gguf",
         install="pip install 'slmcompile[gguf]'",
         shown=Shown(
             library="gguf",

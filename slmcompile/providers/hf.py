@@ -77,6 +77,7 @@ ENTRIES = (
         families="causal language",
         bytes=export_bytes,
         built_with=built_with,
+        computed_by="config.json",
         shown=Shown(
             library="transformers",
             tags=("safetensors", "transformers"),

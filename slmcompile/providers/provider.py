@@ -59,6 +59,8 @@ class Provider:
             files beside the weights; empty where they are in one file.
         finisher: ``package.module:name`` of ``(base, out)``, which writes what needs all else to be
             there, ``prompt.json`` too; empty where there is nothing.
+        computed_by: file of an export that says what is computed, whose bytes are compared before
+            it is asked anything.
         inserter: ``package.module:name`` of ``(built folder, adapters, out)``, which puts adapters
             that do not merge into a built graph; empty where there is none.
         inserts_into: ``model_type`` of those in whose graph it finds the places; a test each.
@@ -87,6 +89,7 @@ class Provider:
     built_with: Callable[[Any, Architecture], float]
     tokenizer_writer: str = "slmcompile.models.tokenizer_files:write_tokenizer"
     finisher: str = ""
+    computed_by: str = "model.onnx"
     inserter: str = ""
     inserts_into: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()

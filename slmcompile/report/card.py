@@ -79,11 +79,12 @@ def _header(facts: ReportFacts, export: Artifact) -> str:
         header["base_model"] = base
         header["base_model_relation"] = "finetune" if precision in _FLOATS else "quantized"
     shown = _shown(facts, export)
-    tags = [*shown.tags, facts.task, train.get("method"), precision]
+    provider = target.get("execution_provider")
+    named = [*shown.tags, facts.task, train.get("method"), precision, provider]
     header |= {
         "pipeline_tag": "text-generation",
         "library_name": shown.library,
-        "tags": [tag for tag in [*tags, target.get("execution_provider")] if tag],
+        "tags": list(dict.fromkeys(tag for tag in named if tag)),
         "model-index": [{"name": visible(facts.title), "results": [_results(facts, export)]}],
     }
     text = yaml.safe_dump(header, sort_keys=False, allow_unicode=False, width=96)

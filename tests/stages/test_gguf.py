@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from slmcompile.console.errors import CorruptError, MissingError, StageFailedError
 from slmcompile.console.progress import Silent
+from slmcompile.export import built
 from slmcompile.export.export import export
 from slmcompile.export.parity import require_tokenizer
 from slmcompile.files.artifact import sha256_file
@@ -121,6 +123,82 @@ def test_texts_beside_those_of_the_rows_are_split_as_in_training(
         ids = own.encode(text, add_special_tokens=False).ids
         assert model.encode(text) == ids, text
         assert model.decode(ids) == own.decode(ids, skip_special_tokens=False), text
+
+
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPLITTERS: dict[str, list[dict[str, Any]]] = {
+    "smollm": [{"type": "Digits", "individual_digits": True}, {**BYTES, "use_regex": True}],
+    **{
+        name: [
+            {
+                "type": "Split",
+                "pattern": {"Regex": pattern},
+                "behavior": "Isolated",
+                "invert": False,
+            },
+            BYTES,
+        ]
+        for name, pattern in {
+            "qwen2": QWEN,
+            "llama-bpe": QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|"),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("name", SPLITTERS)
+def test_splitters_that_are_known_by_name_split_as_in_training(tmp_path: Path, name: str) -> None:
+    """Merges over digits, newlines and words show which splitter is at work."""
+    from tokenizers import Tokenizer
+
+    base = make_base(tmp_path / "model")
+    told = json.loads((base / "tokenizer.json").read_text("utf-8"))
+    vocabulary = told["model"]["vocab"]
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    # Two tokens at the end make room for merges that only some splitters leave possible.
+    pairs = [("4", "2"), ("Ċ", "Ċ"), ("Ġ", "Ġ"), ("!", "Ċ")]
+    for number, (left, right) in enumerate(pairs):
+        gone = next(t for t, i in vocabulary.items() if i == len(vocabulary) - 1 - number)
+        told["model"]["merges"] = [
+            pair for pair in told["model"]["merges"] if "".join(pair).replace(" ", "") != gone
+        ]
+        vocabulary[left + right] = vocabulary.pop(gone)
+        told["model"]["merges"].insert(0, [left, right])
+    assert last not in vocabulary
+    told["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": SPLITTERS[name]}
+    (base / "tokenizer.json").write_text(json.dumps(told), "utf-8")
+    own = Tokenizer.from_file(str(base / "tokenizer.json"))
+    out = tmp_path / "out"
+    out.mkdir()
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    target = GgufTarget(precision="f16")
+    built.build_plain(target, model, base, out, tmp_path / "scratch")
+    opened = gguf_file.load(out, 1)
+    chooser = random.Random(0)
+    parts = [
+        "a",
+        "it",
+        "'s",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "42",
+        "4242",
+        "é",
+        "!",
+        "...",
+        "{",
+        "中",
+    ]
+    for _ in range(200):
+        text = "".join(chooser.choices(parts, k=8))
+        assert opened.encode(text) == own.encode(text, add_special_tokens=False).ids, repr(text)
 
 
 @pytest.mark.parametrize("precision", ["f16", "q4_k_m"])
