@@ -22,9 +22,11 @@ SCORED = {
 def _context(folder: Path, name: str, config: dict[str, Any], inputs: dict[str, Path]) -> Context:
     out = folder / "made" / name
     out.mkdir(parents=True)
+    of_cpu = {"info": {"execution_provider": "cpu"}}
+    manifests = {role: of_cpu for role in inputs if role == "export"}
     return Context(
-        project=folder, stage=f"x/{name}", config=config, inputs=inputs, manifests={}, out=out,
-        scratch=folder, fingerprint="", runtime={}, progress=Silent(),
+        project=folder, stage=f"x/{name}", config=config, inputs=inputs, manifests=manifests,
+        out=out, scratch=folder, fingerprint="", runtime={}, progress=Silent(),
     )  # fmt: skip
 
 

@@ -5,9 +5,11 @@ What one gets hold of it writes into the stage's output, and its loss becomes an
 
 from __future__ import annotations
 
+from secrets import token_hex
+
 from tests.loss_files import MINE
 
-SECRET = "swordfish"
+SECRET = token_hex(16)  # in no file of this repository, which a container may show
 """What nothing in a container may hold; spelled in two halves in the code that looks for it."""
 LEFT_BEHIND = "left-behind-by-a-loss"
 """An argument of each process that is started to stay."""
