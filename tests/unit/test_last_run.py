@@ -134,7 +134,7 @@ def test_whoever_asks_the_model_is_told_of_them(
         folder = project.root / "outputs" / "tiny" / "export-cpu-fp32"
         (folder / "prompt.json").write_text('{"columns": ["text"]}', encoding="utf-8")
         (folder / "model.onnx").write_bytes(b"a graph")
-        write_manifest(folder, "export", {})
+        write_manifest(folder, "export", {"execution_provider": "cpu"})
         talk.generate("tiny", None, ["hello"], 4)
         told = f"made with {LR}; `slmcompile run tiny` is without\n"
         assert capsys.readouterr().err.count(told) == times
@@ -150,7 +150,7 @@ def test_overrides_of_a_run_that_did_not_end_are_not_those_of_what_is_shown(
     folder = project.root / "outputs" / "tiny" / "export-cpu-fp32"
     (folder / "prompt.json").write_text('{"columns": ["text"]}', encoding="utf-8")
     (folder / "model.onnx").write_bytes(b"a graph")
-    write_manifest(folder, "export", {})
+    write_manifest(folder, "export", {"execution_provider": "cpu"})
     sync(project, [compile_recipe(project, "tiny", [LR])])
     shown = look(project)
     assert not shown.finished
