@@ -21,9 +21,7 @@ from slmcompile.console.errors import Exit, UsageError
 from slmcompile.console.printable import printable, shortened
 from slmcompile.machine.process import python_module, signal_on_parent_death
 from slmcompile.recipe.project import Project
-
-ISOLATE = "SLMCOMPILE_ISOLATE"
-"""Has stages run code of the project in a container."""
+from slmcompile.stages.isolated import SWITCH
 
 _KEPT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LD_LIBRARY_PATH", "PYTHONPATH"),
@@ -74,7 +72,7 @@ def call(
     running = subprocess.Popen(
         python_module("slmcompile", *words),
         cwd=project.root,
-        env=kept | {ISOLATE: "1", "DVC_NO_ANALYTICS": "1"},
+        env=kept | {SWITCH: "1", "DVC_NO_ANALYTICS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
