@@ -62,13 +62,16 @@ class _Side:
 _NOT_THERE = _Side(None)
 
 
-def propose(project: Project, head: Revision, target: Revision) -> Proposal:
+def propose(
+    project: Project, head: Revision, target: Revision, *, queued: bool = False
+) -> Proposal:
     """What a head would change, against its merge base with a target.
 
     Args:
         project: a project of the repository that holds the commits; nothing of its files is read.
         head: what is proposed.
         target: the tip of the branch that it is proposed to, whose policy holds.
+        queued: whether the head is a merge queue's.
 
     Raises:
         SlmcompileError: a commit cannot be read as a project, or they have none in common.
@@ -81,7 +84,7 @@ def propose(project: Project, head: Revision, target: Revision) -> Proposal:
     entries: list[RecipeEntry] = []
     judged: list[Judged] = []
     forecast: list[Forecast] = []
-    published = Published(project, target)
+    published = Published(project, target, queued)
     plans: list[Plan] = []
     with tree_at(project, head, policy=target, lends=False) as tree:
         names = sorted(before.keys() | {*tree.recipes})

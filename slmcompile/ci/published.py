@@ -31,10 +31,14 @@ class Published:
     Args:
         project: of the repository.
         target: the commit.
+        queued: whether it is asked for a merge queue, behind people who let it in. There the word
+            of a head is taken where the target trusts no key: as without a queue, a promotion
+            finds out.
     """
 
     project: Project
     target: Revision
+    queued: bool = False
 
     @cached_property
     def _keys(self) -> tuple[bytes, ...]:
@@ -70,9 +74,10 @@ class Published:
     def states(self, head: Revision, recipe: str, fingerprints: Mapping[str, str]) -> bool:
         """Whether a commit brings the statement of the very work that it plans.
 
-        Never where the target trusts no key: anybody could have written it.
+        Never of a pull request where the target trusts no key: anybody could have written it.
         """
-        statement = self.statement(head, recipe) if self._keys else None
+        believed = self._keys or self.queued
+        statement = self.statement(head, recipe) if believed else None
         if statement is None or statement.recipe != recipe:
             return False
         return {each.stage: each.fingerprint for each in statement.stages} == dict(fingerprints)

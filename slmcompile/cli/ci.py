@@ -44,7 +44,8 @@ def plan(arguments: Namespace) -> int:
 
     project = find_project()
     head, target = (resolve(project.root, name) for name in (arguments.head, arguments.against))
-    proposal = propose(project, head, target)
+    queued = os.environ.get("GITHUB_EVENT_NAME") == "merge_group"
+    proposal = propose(project, head, target, queued=queued)
     if arguments.out:
         to = Path(arguments.out)
         if to.suffix != ".json" or to.is_dir():
@@ -58,7 +59,7 @@ def plan(arguments: Namespace) -> int:
         problem = SlmcompileError(first.what, first.hint, code=Exit(first.code))
         return tell(disarmed_error(problem))
     untrained = [each.recipe for each in proposal.forecast if not each.stated]
-    if untrained and os.environ.get("GITHUB_EVENT_NAME") == "merge_group":
+    if untrained and queued:
         # A merge queue's commit is merged as it is, so that all of it has to be there already.
         raise StaleError(
             f"{', '.join(untrained)}: what would be merged is not what was trained",

@@ -37,7 +37,7 @@ def test_a_first_version_is_planned_trained_merged_and_tagged(forge: Forge) -> N
     result = forge.push(said, told)
     assert "every bar met" in result
     forge.take_over(1, clone)
-    forge.queued(1, code=4)  # no key is trusted here, so nobody can tell that it was trained
+    forge.queued(1)
     changed = command(clone, "git", "diff", "--name-only", head, "HEAD").stdout.split()
     assert changed
     assert all(path.startswith("pipelines/") for path in changed)

@@ -20,6 +20,7 @@ from slmcompile.provenance.envelope import open_sealed, seal
 from slmcompile.provenance.statement import StageResult, Statement
 from slmcompile.recipe.project import Project
 from tests.projects import command, commit, make_repository, slmcompile
+from tests.statements import private_pem, public_pem
 from tests.unit.test_revision import hostile, snapshot
 
 RECIPE = "recipes/tiny.yaml"
@@ -502,6 +503,31 @@ def test_the_command_writes_the_document_and_then_tells_what_is_wrong(
     capsys.readouterr()
     assert main(words[:4]) == 77
     assert json.loads(capsys.readouterr().out)["digest"] == found.digest
+
+
+@pytest.mark.parametrize(
+    ("trusted", "signed", "code"), [(0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 0, 4), (1, 2, 4)]
+)
+def test_a_merge_queue_wants_the_statement_of_the_very_work(
+    project: Project, monkeypatch: pytest.MonkeyPatch, trusted: int, signed: int, code: int
+) -> None:
+    monkeypatch.chdir(project.root)
+    if trusted:
+        write(project, "conf/policy/keys/ci.pem", public_pem(trusted).decode())
+        commit(project.root, "trusts")
+        command(project.root, "git", "branch", "-f", "target")
+    faster(project)
+    path = project.pipelines / "tiny/statement.json"
+    path.write_bytes(seal(forged(project), private_pem(signed) if signed else None))
+    commit(project.root, "proposed")
+    words = ["ci", "plan", "--against", "target", "--out", str(project.root.parent / "it.json")]
+    assert main(words) == 0
+    monkeypatch.setenv("GITHUB_EVENT_NAME", "merge_group")
+    assert main(words) == code
+    # What is stated is other work than what would be merged.
+    append(project.root, DATA, (project.root / DATA).read_text().splitlines()[0] + "\n")
+    commit(project.root, "one more row")
+    assert main(words) == 4
 
 
 def test_a_problem_is_one_line(project: Project) -> None:
