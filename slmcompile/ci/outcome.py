@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from slmcompile.ci.promoted import Merged
 from slmcompile.ci.result import Record
-from slmcompile.console.errors import GateFailedError
+from slmcompile.console.errors import GateFailedError, SlmcompileError
 from slmcompile.console.printable import printable
 from slmcompile.metrics import METRICS
 from slmcompile.plans.artifacts import place
@@ -58,6 +58,20 @@ def refused(what: str) -> str:
             "## slmcompile answer",
             f"❌ Not trained: {_value(what)}",
             "The plan's comment has the line to approve by, and who may.",
+        ]
+    )
+
+
+def unpushed(error: SlmcompileError, page: str) -> str:
+    """The answer where what was trained could not be stated, committed or pushed."""
+    log = f" [Its log]({page}) says more." if page else ""
+    hint = f" Mend: {_value(error.mend)}." if error.mend else ""
+    return _joined(
+        [
+            MARKER_OF_ANSWER,
+            "## slmcompile answer",
+            f"❌ Trained, and not pushed: {_value(error.what)}.{hint}{log}",
+            "What was finished is kept: approved again by the plan's line, it is taken from there.",
         ]
     )
 

@@ -81,7 +81,13 @@ def push(job: Job, sha256: str, key: bytes | None) -> int:
 
 def refuse(job: Job, what: str, page: str) -> None:
     """Says in the thread why nothing was trained, in one line that proves nothing."""
-    say_there(job.host, job.ask.number, outcome.unfinished(what, page), None)
+    say_there(job.host, job.ask.number, outcome.unfinished(what, page))
+
+
+def fail(job: Job, error: SlmcompileError, page: str) -> None:
+    """Says in the thread why what was trained is not pushed, as far as the host takes it."""
+    with suppress(SlmcompileError):
+        say_there(job.host, job.ask.number, outcome.unpushed(error, page))
 
 
 def _finish(job: Job, of: Target, made: Tree, record: Record) -> None:

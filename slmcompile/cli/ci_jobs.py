@@ -50,8 +50,8 @@ def answer(_: Namespace) -> int:
 
 def push(arguments: Namespace) -> int:
     """Commits what was trained, and says in the thread what came out, also where nothing did."""
+    from slmcompile.ci.push import fail, refuse
     from slmcompile.ci.push import push as run
-    from slmcompile.ci.push import refuse
     from slmcompile.provenance.keys import key_of_environment
 
     with _job(arguments) as job:
@@ -60,8 +60,11 @@ def push(arguments: Namespace) -> int:
             what = f"the training ended with {f'exit {code}' if code else 'no result'}"
             refuse(job, what, _page())
             return Exit.DONE
-        key = key_of_environment()
-        return run(job, arguments.record, key)
+        try:
+            return run(job, arguments.record, key_of_environment())
+        except SlmcompileError as error:
+            fail(job, error, _page())
+            raise
 
 
 def promote(arguments: Namespace) -> int:

@@ -118,6 +118,8 @@ def test_who_measures_otherwise_is_measured_as_the_target_does_too(forge: Forge)
     told = forge.outputs()
     # Case artifact-replaced: another record than the training's own.
     forge.job("ci", "push", "--record", "0" * 64, event=event, code=74)
+    (answer,) = [each for each in forge.fake.thread(6) if "slmcompile answer" in each]
+    assert "Trained, and not pushed" in answer
     # Case right-withdrawn: between the two jobs.
     forge.fake.permissions["ann"] = ("read", "read")
     forge.job("ci", "push", "--record", told["record"], event=event, code=77)

@@ -11,7 +11,7 @@ from slmcompile.ci import comment, outcome
 from slmcompile.ci.outcome import Outcome
 from slmcompile.ci.promoted import Merged, Promoted
 from slmcompile.ci.result import RecipeResult, Record
-from slmcompile.console.errors import StaleError
+from slmcompile.console.errors import MissingError, StaleError
 from slmcompile.provenance.statement import GateResult, Statement
 from tests.unit.test_ci_comment import BASE, HEAD, HOSTILE, SHA, TIP, rendered
 
@@ -81,6 +81,7 @@ def everything() -> list[str]:
         outcome.merged(
             Merged((), (StaleError("quickstart/train: what was merged is not trained", "plan"),))
         ),
+        outcome.unpushed(MissingError("remote pr/7: does not answer", "try again"), PAGE),
     ]
 
 
@@ -92,7 +93,7 @@ def test_an_answer_does_not_take_the_place_of_a_result() -> None:
     """Anybody can be refused; what came of a training is not to be lost by it."""
     markers = [text.partition("\n")[0] for text in everything()]
     assert len({markers[0], markers[2], markers[7], comment.MARKER}) == 4
-    assert markers[0] == markers[1]
+    assert markers[0] == markers[1] == markers[9]
     assert markers[2] == markers[4] == markers[6]
 
 
@@ -125,6 +126,7 @@ def test_values_do_nothing(text: str) -> None:
         outcome.failed(record(RecipeResult("other", 65, text[:500], text[:500]))),
         outcome.passed(done(statements=(statement(gates=(GateResult(text[:500], passed=True),)),))),
         outcome.merged(Merged((), (StaleError(text, text),))),
+        outcome.unpushed(StaleError(text, text), ""),
     ]
     for each in shown:
         assert {tag for tag, _ in rendered(each).tags} <= {
