@@ -53,7 +53,7 @@ class Record:
     head: Commit
     target: Commit
     recipes: Annotated[tuple[RecipeResult, ...], Field(max_length=1000)]
-    format_version: str = FORMAT_VERSION
+    format_version: Annotated[str, Field(pattern=r"^1\.\d+$")] = FORMAT_VERSION
 
     @property
     def code(self) -> int:

@@ -7,6 +7,7 @@ manifest names that work and all files have its SHA-256. No lock and no run-cach
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from slmcompile.state.scratch import alone, work_fingerprint
 from slmcompile.state.state import is_folder_object
 
 _FORMAT_VERSION = "1.0"
+_READABLE = re.compile(r"1\.\d+")
 Say = Callable[[str], None]
 
 
@@ -124,8 +126,9 @@ def read_record(store: Store, fingerprint: str, say: Say) -> dict[str, Any] | No
             return None
         record = decoder().decode(data.decode("utf-8"))
         json_text(record).encode("utf-8")  # a lone surrogate is no text
+        known = _READABLE.fullmatch(record["format_version"])
         named = record["fingerprint"] == fingerprint and isinstance(record["manifest"], str)
-        if named and is_folder_object(record["object"]):
+        if known and named and is_folder_object(record["object"]):
             return dict(record)
     except (CorruptError, ValueError, LookupError, TypeError, RecursionError):
         pass

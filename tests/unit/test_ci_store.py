@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from slmcompile.ci import result
 from slmcompile.ci.reuse import name_of, read_record
 from slmcompile.ci.store import LARGEST, MAIN, PULL_REQUESTS, Store
 from slmcompile.console.errors import CorruptError, MissingError
@@ -199,3 +201,18 @@ def test_what_is_wrong_with_a_remote_is_one_line(project: Project, tmp_path: Pat
     (tmp_path / "there/pr").write_text("a file")
     with pytest.raises(MissingError):
         Store(project, PULL_REQUESTS, "7").write("x", b"1")
+
+
+def test_what_a_later_version_wrote_is_not_read(project: Project) -> None:
+    """Of another major version of its form, whose keys may say something else."""
+    store, said = Store(project, PULL_REQUESTS, "7"), list[str]()
+    work = {"object": f"{'0' * 32}.dir", "fingerprint": "a" * 64, "manifest": "b" * 64}
+    for version, readable in (("1.9", True), ("2.0", False)):
+        data = json.dumps({**work, "format_version": version}).encode()
+        store.write(name_of("a" * 64), data)
+        assert bool(read_record(store, "a" * 64, said.append)) == readable
+    ended = result.Record("c" * 64, "1" * 40, "2" * 40, (), format_version="1.9")
+    assert result.read(store, ended.digest, result.write(store, ended)) == ended
+    sha256 = result.write(store, replace(ended, format_version="2.0"))
+    with pytest.raises(CorruptError, match="no record"):
+        result.read(store, ended.digest, sha256)
