@@ -49,7 +49,9 @@ class Work:
 Entries = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def seconds_of(entries: Entries, stage: Stage, work: Work | None) -> Interval | None:
+def seconds_of(
+    entries: Entries, stage: Stage, work: Work | None, base: str = ""
+) -> Interval | None:
     """Wall time of a stage by earlier runs of it here, or of ones like it; None if there are none.
 
     Of a training run part is start-up and part grows with the work, and how much is which is not
@@ -57,12 +59,23 @@ def seconds_of(entries: Entries, stage: Stage, work: Work | None) -> Interval | 
     scaled by the work. Where either amount is not known, only the same stage's own times count. A
     run whose validations generate answers is like no run whose do not; between two that do, the
     time grows by no more than whichever of steps and answers grows more.
-    Another stage is like one of the same kind and name in another recipe.
+    Another stage is like one of the same kind and name in another recipe. Where only its own times
+    count, and of what is no training, those with another base model do not; of a base no other is
+    like it.
+
+    Args:
+        entries: of the journal.
+        stage: of a plan.
+        work: what it has to do, of a training.
+        base: output folder of the plan's base model; empty to ask for none.
     """
-    own = entries.get(stage.address, ())
-    like = own or entries.get(stage.name, ())
+    own, same = (
+        [each for each in entries.get(name, ()) if not base or each.get("base", base) == base]
+        for name in (stage.address, stage.name)
+    )
     if stage.kind != "train":
-        return _usual(like)
+        return _usual(own if stage.kind == "base" else own or same)
+    like = own or same or entries.get(stage.name, ())
     known = [(done, entry) for entry in like if (done := _work(entry))]
     if work is None or not work.size or not known:
         return _usual(own)
@@ -104,8 +117,14 @@ def earlier_runs(project: Project) -> Entries:
 def _read(project: Project, _changed: int, _size: int) -> Entries:
     """One journal serves a thousand recipes."""
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in journal.read(project):
-        address = str(entry["stage"])
+    bases: dict[str, str] = {}
+    for told in journal.read(project):
+        address = str(told["stage"])
+        # A stage that reads no base model works on what the one before it made of one.
+        pipeline = address.partition("/")[0]
+        if "base" in told:
+            bases[pipeline] = str(told["base"])
+        entry = {"base": bases[pipeline], **told} if pipeline in bases else told
         for name in dict.fromkeys((address, address.rpartition("/")[2])):
             found.setdefault(name, []).append(entry)
     return {name: entries[-_KEPT:] for name, entries in found.items()}

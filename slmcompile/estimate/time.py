@@ -229,12 +229,13 @@ def _time(
     Seconds are None where there are such stages alone.
     """
     entries = earlier_runs(context.project)
+    base = context.compiled.stage("base").out
     total, unmeasured = exactly(0.0), []
     for change in changes:
         stage = change.stage
         if change.action != "run" or {*stage.config.get("members", ())} == {*change.kept} != set():
             continue  # of a training that takes all of its adapters as they are
-        found = seconds_of(entries, stage, None if stage.artifact else work)
+        found = seconds_of(entries, stage, None if stage.artifact else work, base)
         if found is not None:
             total += found
         elif not KINDS[stage.kind].instant:

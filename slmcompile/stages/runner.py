@@ -76,7 +76,9 @@ def execute(project: Project, spec_path: str) -> None:
     seconds = round(time.monotonic() - began, 2)
     if work is not None:
         entry = {"stage": address, "kind": spec["kind"], "seconds": seconds, **journal.usage()}
-        journal.append(project, {**entry, **work})
+        # Of another base model a later plan knows that it tells nothing of this one's time.
+        base = {role: path for role, path in spec["inputs"].items() if role == "base"}
+        journal.append(project, {**entry, **base, **work})
 
 
 def read_spec(path: Path) -> dict[str, Any]:

@@ -62,6 +62,26 @@ def test_without_the_amounts_only_the_stages_own_times_count(project: Project) -
     assert train_time(project, FULL, ran(40, None, "other/train")) is None
 
 
+def test_times_with_another_base_model_tell_nothing(project: Project) -> None:
+    """As behind a trial with random weights, which a new project's README advises."""
+    trial = {**ran(2), "base": "outputs/base-1"}
+    answered = ran(3, name="tiny/answer-cpu-fp32")
+    journal = project.scratch / "journal.jsonl"
+    journal.parent.mkdir(exist_ok=True)
+    lines = [trial, answered, ran(4, name="tiny/score"), ran(5, name="base-1/base")]
+    journal.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    entries = earlier_runs(project)
+    names = ("train", "answer-cpu-fp32", "base")
+    for base, found in (("outputs/base-1", [2, 3]), ("outputs/base-2", [])):
+        times = [seconds_of(entries, stage(project, name), None, base) for name in names]
+        assert times == [*map(exactly, found), *[None] * (3 - len(found))]
+    # Of a training that is known to have so much more to do it is a range.
+    journal.write_text(json.dumps({**ran(2, SHORT), "base": "outputs/base-1"}), encoding="utf-8")
+    entries = earlier_runs(project)
+    told = seconds_of(entries, stage(project, "train"), FULL, "outputs/base-2")
+    assert told == Interval(2, 2 * 75)
+
+
 def test_a_range_is_shown_as_one(project: Project) -> None:
     cost = api.plan("tiny", project=project.root).cost
     for seconds, shown in (
