@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,38 +22,24 @@ from slmcompile.console.errors import (
     UsageError,
 )
 from slmcompile.console.redact import redact, secrets_of
+from slmcompile.files.git import Answer, ask
 from slmcompile.files.git_login import job_login
 from slmcompile.files.revision import resolve
 
 _SETTINGS = (
     "core.alternateRefsCommand=:",
-    "core.askPass=",
-    "core.fsmonitor=false",
-    "core.hooksPath=/dev/null",
     "core.sshCommand=ssh",
     "credential.helper=",
     "fetch.recurseSubmodules=false",
     "fetch.writeCommitGraph=false",
-    "gc.auto=0",
     "http.followRedirects=false",
-    "maintenance.auto=false",
     "push.followTags=false",
-    "push.gpgSign=false",
     "push.recurseSubmodules=no",
-    "safe.bareRepository=explicit",
 )
-_ENVIRONMENT = {
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_TERMINAL_PROMPT": "0",
-    "LC_ALL": "C",
-}
-_KEPT = ("GIT_CONFIG_", "GIT_SSH")
-"""Variables of git that are a user's own settings; others could lead to another repository."""
+_ASKS_NOBODY = {"GIT_ASKPASS": ""}
 
 _HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _REF = re.compile(r"refs/[A-Za-z0-9][\w./@#!-]{0,250}", re.ASCII)
-_SECONDS = 900
 _LOST = re.compile(
     r"stale info|fetch first|non-fast-forward|already exists|cannot lock ref|failed to update ref"
     r"|reference conflict|failed to lock"
@@ -92,8 +76,8 @@ def fetch(root: Path, ref: str, commit: str) -> None:
     _check(ref, commit)
     words = ("--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--quiet")
     done = _git(root, "fetch", *words, "--", _origin(root), ref)
-    if done.returncode != 0:
-        raise _failed(f"{ref} of origin", done.stderr)
+    if done.code != 0:
+        raise _failed(f"{ref} of origin", done.problem)
     if not is_here(root, commit):
         raise StaleError(f"{ref} of origin: {commit[:10]} was pushed over", "look at it anew")
 
@@ -117,14 +101,14 @@ def push(root: Path, commit: str, ref: str, expected: str | None) -> None:
     lease = f"--force-with-lease={ref}:{expected or ''}"
     words = ("--porcelain", "--atomic", "--no-verify", "--no-follow-tags", lease)
     done = _git(root, "push", *words, "--", _origin(root), f"{commit}:{ref}")
-    if done.returncode == 0:
+    if done.code == 0:
         return
-    answer = next((line for line in done.stdout.splitlines() if line.startswith("!\t")), "")
+    answer = next((line for line in done.text.splitlines() if line.startswith("!\t")), "")
     if _LOST.search(answer):
         if expected is None:
             raise LockedError(f"{ref} of origin: another was first", "run it again")
         raise StaleError(f"{ref} of origin: is no longer at {expected[:10]}", "look at it anew")
-    raise _failed(f"{ref} of origin", f"{answer} {done.stderr}")
+    raise _failed(f"{ref} of origin", f"{answer} {done.problem}")
 
 
 def _check(ref: str, *hashes: str) -> None:
@@ -136,8 +120,8 @@ def _check(ref: str, *hashes: str) -> None:
 
 def _origin(root: Path) -> str:
     done = _git(root, "config", "--get", _ORIGIN)
-    address = done.stdout.removesuffix("\n")
-    if done.returncode != 0 or not address:
+    address = done.text.removesuffix("\n")
+    if done.code != 0 or not address:
         raise MissingError("origin: the repository has no such remote", "git remote add origin …")
     if _scheme(address) is None:
         raise RefusedError(
@@ -159,38 +143,15 @@ def _scheme(address: str) -> str | None:
     return "ssh" if colon and "/" not in before else "file"
 
 
-def _git(root: Path, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+def _git(root: Path, *words: str) -> Answer:
+    """Git's answer, with the job's token if origin is of the host that the token is of."""
     address = words[words.index("--") + 1] if "--" in words else ""
-    settings = [part for each in _SETTINGS for part in ("-c", each)]
-    try:
-        return subprocess.run(
-            ["git", "--no-pager", *settings, verb, *words],
-            cwd=root,
-            env=_environment(os.environ, address),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_SECONDS,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise MissingError("git is not installed", "install git") from error
-    except subprocess.TimeoutExpired as error:
-        raise MissingError(f"git {verb}: no answer in {_SECONDS} s", "try again") from error
-
-
-def _environment(environ: Mapping[str, str], address: str) -> dict[str, str]:
-    """Git's, with the job's token if origin is of the host that the token is of."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("GIT_") or name.startswith(_KEPT)
-    }
-    kept.pop("SSH_ASKPASS", None)
     # Of all that could allow a transport this alone has the last word.
     allowed = {"GIT_ALLOW_PROTOCOL": (_scheme(address) if address else None) or ""}
-    return kept | job_login(environ, address) | _ENVIRONMENT | allowed
+    login = job_login(os.environ, address)
+    return ask(
+        root, *words, remotely=True, settings=_SETTINGS, environ=login | _ASKS_NOBODY | allowed
+    )
 
 
 def _failed(shown: str, said: str) -> SlmcompileError:

@@ -105,5 +105,5 @@ def _default_branch(root: Path) -> str:
     for reference in ("refs/remotes/origin/HEAD", "HEAD"):
         found = ask(root, "symbolic-ref", "--quiet", "--short", reference)
         if found.code == 0:
-            return found.output.decode("utf-8", "replace").strip().removeprefix("origin/")
+            return found.text.strip().removeprefix("origin/")
     return "main"

@@ -12,7 +12,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -43,7 +43,7 @@ _PROTOCOLS = "file:https:ssh"
 _LOGIN = frozenset({"GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_ASKPASS"})
 """What a user has set for git to log in with, which is no use where nobody is asked."""
 _SECONDS = 20
-_REMOTE_SECONDS = 300
+_REMOTE_SECONDS = 900
 _KILLED = -9  # by us, after so many seconds
 
 
@@ -54,6 +54,11 @@ class Answer:
     code: int
     output: bytes
     problem: str
+
+    @property
+    def text(self) -> str:
+        """The output, of whatever bytes."""
+        return self.output.decode("utf-8", "replace")
 
 
 def git(
@@ -82,6 +87,7 @@ def ask(
     given: IO[bytes] | None = None,
     to: IO[bytes] | None = None,
     remotely: bool = False,
+    settings: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Answer:
     """What git says in ``root``, whatever its exit code.
@@ -92,13 +98,13 @@ def ask(
         given: its standard input.
         to: where its output goes, of any length, in place of the answer.
         remotely: whether it may talk to another repository, over https, ssh or by path.
+        settings: of git, each ``KEY=VALUE``, which have the last word.
         environ: variables of git that are ours to set.
 
     Raises:
         MissingError: no git here, or no answer in time (exit 69).
         RefusedError: the answer is larger than any that is of use (exit 77).
     """
-    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     # A caller's GIT_DIR and the like must not lead elsewhere; GIT_CONFIG_* is the user's own.
     kept = {
         name: value
@@ -107,17 +113,17 @@ def ask(
         or name.startswith("GIT_CONFIG_")
         or (remotely and name in _LOGIN)
     }
-    environment = kept | _ENVIRONMENT | dict(environ or {})
-    if remotely:
-        settings += [part for setting in _REMOTELY for part in ("-c", setting)]
-        environment["GIT_ALLOW_PROTOCOL"] = _PROTOCOLS
+    allowed = {"GIT_ALLOW_PROTOCOL": _PROTOCOLS} if remotely else {}
+    environment = kept | _ENVIRONMENT | allowed | dict(environ or {})
+    given_settings = (*_SETTINGS, *(_REMOTELY if remotely else ()), *settings)
+    options = [part for setting in given_settings for part in ("-c", setting)]
     # It matches no patterns in paths, and refuses to be told so.
     literal = () if words[0] == "check-ignore" else ("--literal-pathspecs",)
     seconds = _REMOTE_SECONDS if remotely else _SECONDS
     with tempfile.TemporaryFile() as complaints:
         try:
             running = subprocess.Popen(
-                ["git", "--no-pager", *literal, *settings, *words],
+                ["git", "--no-pager", *literal, *options, *words],
                 cwd=root,
                 env=environment,
                 stdin=given if given is not None else subprocess.DEVNULL,

@@ -121,11 +121,7 @@ class Remote:
         return f"{who}, of commit {first.commit[:10] or first.object[:10]}"
 
     def _refused(self, name: TagName, pushed: Answer) -> RefusedError | MissingError:
-        told = [
-            line.split("\t")[-1]
-            for line in pushed.output.decode("utf-8", "replace").splitlines()
-            if line.startswith("!")
-        ]
+        told = [line.split("\t")[-1] for line in pushed.text.splitlines() if line.startswith("!")]
         if told:
             return RefusedError(
                 f"{name}: {self.name} does not take it: {_told(told[0])}",
@@ -153,7 +149,7 @@ class Remote:
             raise MissingError(
                 f"there is no git remote {self.name!r} here", f"git remote add {self.name} URL"
             )
-        first = known.output.decode("utf-8", "replace").split("\n")[0]
+        first = known.text.split("\n")[0]
         return ask(self.root, *words, remotely=True, environ=job_login(os.environ, first))
 
 

@@ -172,7 +172,7 @@ def tagger(root: Path) -> Tagger:
 
 def _setting(root: Path, name: str) -> str:
     answer = ask(root, "config", "--get", name)
-    return answer.output.decode("utf-8", "replace").strip() if answer.code == 0 else ""
+    return answer.text.strip() if answer.code == 0 else ""
 
 
 def _plain(text: str) -> str:

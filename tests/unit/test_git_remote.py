@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from slmcompile.ci import git_remote
 from slmcompile.ci.git_remote import fetch, is_here, push
 from slmcompile.console.errors import SlmcompileError
 from tests.projects import command
@@ -209,18 +210,15 @@ def test_a_commit_is_a_whole_hash(pair: Pair, name: str) -> None:
     assert code_of(caught) == 64
 
 
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
-    """What git is called with, from now on; it is not called."""
-    seen: list[tuple[list[str], dict[str, str]]] = []
-
-    def run(words: list[str], **more: object) -> subprocess.CompletedProcess[str]:
-        if "config" in words:
-            return subprocess.CompletedProcess(words, 0, os.environ["ORIGIN"] + "\n", "")
-        seen.append((words, more["env"]))  # type: ignore[arg-type]
-        return subprocess.CompletedProcess(words, 0, "", "")
-
-    monkeypatch.setattr(git_remote.subprocess, "run", run)
-    return seen
+GIT = """#!{python}
+import json, os, sys
+if "config" in sys.argv:
+    print({address!r})
+else:
+    with open({log!r}, "w") as stream:
+        json.dump([sys.argv, dict(os.environ)], stream)
+"""
+"""Says where origin is, and writes down what else it is asked for."""
 
 
 def header_for(address: str, environment: dict[str, str]) -> str:
@@ -245,7 +243,6 @@ def header_for(address: str, environment: dict[str, str]) -> str:
 def test_the_token_goes_to_its_own_host_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str, given: bool
 ) -> None:
-    monkeypatch.setenv("ORIGIN", address)
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example")
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
@@ -253,10 +250,15 @@ def test_the_token_goes_to_its_own_host_alone(
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "*")
     monkeypatch.setenv("GIT_DIR", "/elsewhere")
     monkeypatch.setenv("GIT_TRACE_CURL", "1")
+    log, program = tmp_path / "log.json", tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text(GIT.format(python=sys.executable, address=address, log=str(log)))
+    program.chmod(0o755)
     with monkeypatch.context() as instead:
-        seen = runs(instead)
+        instead.setenv("PATH", str(program.parent))
         push(tmp_path, "1" * 40, BRANCH, None)
-    ((words, environment),) = seen
+    words, environment = json.loads(log.read_text(encoding="utf-8"))
+    environment["PATH"] = os.environ["PATH"]
     secret = base64.b64encode(f"x-access-token:{TOKEN}".encode()).decode()
     assert TOKEN not in " ".join(words)
     assert secret not in " ".join(words)
