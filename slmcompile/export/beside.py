@@ -23,7 +23,7 @@ from slmcompile.console.progress import Prefixed, Progress
 from slmcompile.data.store import Row
 from slmcompile.export.adapter_inputs import graft
 from slmcompile.export.built import sizes
-from slmcompile.export.parity import proved
+from slmcompile.export.parity import Reference, proved
 from slmcompile.files.artifact import MANIFEST
 from slmcompile.inference import onnx_model
 from slmcompile.inference.exported import open_exported
@@ -107,11 +107,11 @@ def export_beside(
     for each in standing:
         model = model or load_merged(base, each.trained, over)
         told = Prefixed(progress, each.name) if each.name else progress
+        reference, model = Reference(model, each.rows), None  # one at a time is in memory
         asked = chosen(out, each.name)
         exported = open_exported(target.execution_provider, out, spinning=False, adapter=asked)
-        figures = proved(target, model, exported, each.rows, told)
+        figures = proved(target, reference, exported, told)
         found[each.name] = {"parity": figures}
-        model = None  # one at a time is in memory
     named = {each.name: {**_served(each), **found[each.name]} for each in standing}
     return {
         "execution_provider": target.execution_provider,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import shutil
 from collections.abc import Mapping
@@ -34,9 +36,18 @@ def build_plain(
         weights: by the names that the builder knows; None for all of the model's.
     """
     plain, cache = scratch / "plain", scratch / "cache"
-    _save(model, base, plain, weights)
-    build = program(PROVIDERS[target.execution_provider].builder)
-    build(target, plain, out, cache)
+    provider = PROVIDERS[target.execution_provider]
+    build = program(provider.builder)
+    if provider.builds_open and weights is None:
+        _save_config(model, plain)
+        _save_beside(base, plain)
+        build(target, plain, out, cache, model=model)
+        gc.collect()  # what a graph's circles hold of the weights
+    else:
+        with quiet():
+            model.save_pretrained(plain, state_dict=weights)
+        _save_beside(base, plain)
+        build(target, plain, out, cache)
     shutil.rmtree(plain)
     shutil.rmtree(cache, ignore_errors=True)
 
@@ -65,14 +76,19 @@ def sizes(out: Path) -> dict[str, int]:
     return {"size_bytes": sum(found.values()), "weights_bytes": weights}
 
 
-def _save(model: Any, base: Path, folder: Path, weights: Mapping[str, Any] | None) -> None:
-    """The model, or these weights of it, as the builder wants to read it: with a tokenizer.
+def _save_config(model: Any, folder: Path) -> None:
+    """What ``save_pretrained`` writes, without the weights."""
+    config = copy.deepcopy(model.config)
+    config.architectures, config.dtype = [type(model).__name__], str(model.dtype).split(".")[1]
+    config.save_pretrained(folder)
+
+
+def _save_beside(base: Path, folder: Path) -> None:
+    """What the builder wants to read beside the model: a tokenizer, and which tokens end a text.
 
     Of the base's generation settings only token ids stay: a sampling temperature or a repetition
     penalty in ``genai_config.json`` would make the shipped model answer otherwise than measured.
     """
-    with quiet():
-        model.save_pretrained(folder, state_dict=weights)
     for path in sorted(base.iterdir()):
         if path.is_file() and path.name.startswith(("tokenizer", "special", "chat_template")):
             shutil.copyfile(path, folder / path.name)

@@ -11,7 +11,7 @@ from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.data.store import Row
 from slmcompile.export.built import build_plain, finish, sizes, write_tokenizer
-from slmcompile.export.parity import proved
+from slmcompile.export.parity import Reference, proved
 from slmcompile.inference.exported import open_exported
 from slmcompile.models.bottleneck import adapters_of, own_weights
 from slmcompile.models.merge import load_merged, merges
@@ -60,12 +60,14 @@ def export(
     write_tokenizer(target, base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
     finish(target, base, out)
+    reference = Reference(model, sample_rows)
+    del model  # of both one is in memory
     exported = open_exported(target.execution_provider, out, spinning=False)
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
         **sizes(out),
-        "parity": proved(target, model, exported, sample_rows, progress),
+        "parity": proved(target, reference, exported, progress),
     }
 
 

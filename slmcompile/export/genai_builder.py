@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from slmcompile.console.errors import StageFailedError
 from slmcompile.console.quiet import quiet
 from slmcompile.export.genai_mended import mended
+from slmcompile.export.genai_streamed import streamed
 from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.keys import Target
 
 
-def build(target: Target, model: Path, out: Path, cache: Path) -> None:
+def build(target: Target, saved: Path, out: Path, cache: Path, model: Any = None) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
     The builder prints a line per layer, logs one per node and needs a cache folder even for a
     local model; ``create_model`` takes options that only ``parse_extra_options`` can prepare.
+
+    Args:
+        target: what for.
+        saved: folder of the model, with its tokenizer.
+        out: an empty folder.
+        cache: a folder that need not be there.
+        model: the open model, whose weights need not be saved then.
 
     Raises:
         StageFailedError: an architecture that the builder does not know.
@@ -23,10 +33,10 @@ def build(target: Target, model: Path, out: Path, cache: Path) -> None:
     with quiet():
         from onnxruntime_genai.models import builder
 
-        places = ("", str(model), str(out), target.precision, target.execution_provider, str(cache))
+        places = ("", str(saved), str(out), target.precision, target.execution_provider, str(cache))
         try:
             options = builder.parse_extra_options(*places, extra_options(target))
-            with mended(builder):
+            with mended(builder), streamed(builder, model) if model else nullcontext():
                 builder.create_model(*places, **options)
         except NotImplementedError as error:
             raise StageFailedError(

@@ -24,11 +24,45 @@ TOP1_AGREEMENT = {"fp32": 0.99, "fp16": 0.97, "f16": 0.97, "bf16": 0.9}
 16 bits turn near ties."""
 
 
+class Reference:
+    """Torch's logits of some rows: by now where they take less room than the model, which may go.
+
+    Args:
+        model: the transformers model.
+        rows: that are compared.
+    """
+
+    def __init__(self, model: Any, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        lengths = [len(row.input_ids) for row in rows]
+        vocabulary = model.config.get_text_config().vocab_size
+        batches = similar_length(lengths, vocabulary)
+        self.batches = [
+            ([*batch], padded_right([rows[i].input_ids for i in batch], 0)) for batch in batches
+        ]
+        logits = sum(len(ids) * len(ids[0]) for _, ids in self.batches) * vocabulary
+        keeps = logits < sum(weight.numel() for weight in model.parameters())
+        self._kept = [_logits(model, ids) for _, ids in self.batches] if keeps else None
+        self._model = None if keeps else model
+
+    def logits(self, number: int) -> Any:
+        """Of a batch, [rows, positions, vocabulary] in float32."""
+        if self._kept is not None:
+            return self._kept[number]
+        return _logits(self._model, self.batches[number][1])
+
+
+def _logits(model: Any, ids: Any) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor(ids), use_cache=False).logits.float()
+
+
 def proved(
     target: Target,
-    torch_model: Any,
+    reference: Reference,
     exported: ExportedModel,
-    rows: Sequence[Row],
     progress: Progress,
 ) -> dict[str, float | int]:
     """The figures of ``measure``, where the export passes.
@@ -38,9 +72,9 @@ def proved(
             tokens than torch (exit 1).
     """
     name = name_of(target)
-    require_tokenizer(exported, rows, name)
-    progress.begin("parity with torch", len(rows))
-    figures = measure(torch_model, exported, rows, progress.step)
+    require_tokenizer(exported, reference.rows, name)
+    progress.begin("parity with torch", len(reference.rows))
+    figures = measure(reference, exported, progress.step)
     progress.end()
     if target.precision in TOP1_AGREEMENT:
         require_float(figures, name, target.precision)
@@ -58,12 +92,9 @@ def name_of(target: Target) -> str:
 
 
 def measure(
-    torch_model: Any,
-    exported: ExportedModel,
-    rows: Sequence[Row],
-    on_progress: Callable[[int], None],
+    reference: Reference, exported: ExportedModel, on_progress: Callable[[int], None]
 ) -> dict[str, float | int]:
-    """Compares logits on ``rows``.
+    """Compares logits on the reference's rows.
 
     Returns:
         rows, trained_tokens; max_abs_logit_diff and mean_abs_logit_diff over all positions;
@@ -72,15 +103,12 @@ def measure(
     """
     import torch
 
-    total = _Sum()
-    lengths = [len(row.input_ids) for row in rows]
-    for batch in similar_length(lengths, torch_model.config.vocab_size):
-        ids = padded_right([rows[i].input_ids for i in batch], 0)
-        with torch.inference_mode():
-            expected = torch_model(input_ids=torch.tensor(ids), use_cache=False).logits.float()
+    total, rows = _Sum(), reference.rows
+    for number, (batch, ids) in enumerate(reference.batches):
+        expected = reference.logits(number)
         found = torch.from_numpy(exported.logits(ids))
         for place, index in enumerate(batch):
-            length = lengths[index]
+            length = len(rows[index].input_ids)
             total.add(expected[place, :length], found[place, :length], rows[index].labels)
         on_progress(total.rows)
     return {

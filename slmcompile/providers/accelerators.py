@@ -81,6 +81,7 @@ def _provider(
         title=title,
         section=section,
         builder="slmcompile.export.genai_builder:build",
+        builds_open=True,
         opener=OPENER,
         made_by=MADE_BY,
         packages=PACKAGES,

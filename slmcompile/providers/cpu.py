@@ -92,6 +92,7 @@ ENTRIES = (
         title="CPU",
         section=CpuTarget,
         builder="slmcompile.export.genai_builder:build",
+        builds_open=True,
         opener=OPENER,
         made_by=MADE_BY,
         packages=PACKAGES,

@@ -47,6 +47,8 @@ class Provider:
         section: its keys of a target, and no others.
         builder: ``package.module:name`` of ``(target, model folder, out, cache)``, which writes a
             folder that its runtime opens.
+        builds_open: whether the builder takes the open model too, as ``model=``, and no weights of
+            it in the folder.
         opener: ``package.module:name`` of ``(folder, threads, spinning=, adapter=)``, which opens
             an exported folder as an ``ExportedModel``.
         made_by: the builder, for messages.
@@ -87,6 +89,7 @@ class Provider:
     families: str
     bytes: Callable[[Any, Architecture], float]
     built_with: Callable[[Any, Architecture], float]
+    builds_open: bool = False
     tokenizer_writer: str = "slmcompile.models.tokenizer_files:write_tokenizer"
     finisher: str = ""
     computed_by: str = "model.onnx"

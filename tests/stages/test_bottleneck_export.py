@@ -13,7 +13,7 @@ from slmcompile.console.errors import StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export import graph_adapters
 from slmcompile.export.export import export
-from slmcompile.export.parity import measure, require_float
+from slmcompile.export.parity import Reference, measure, require_float
 from slmcompile.files.artifact import sha256_file, write_json
 from slmcompile.inference import onnx_model, torch_model
 from slmcompile.methods.bottleneck import Bottleneck
@@ -142,9 +142,8 @@ def test_an_export_without_the_nodes_is_refused(
 def test_the_untrained_base_is_another_model(
     llama: Path, fp32: tuple[Path, dict[str, Any]]
 ) -> None:
-    figures = measure(
-        load_merged(llama, None), onnx_model.load(fp32[0], 1), tiny_model.make_rows(llama), print
-    )
+    reference = Reference(load_merged(llama, None), tiny_model.make_rows(llama))
+    figures = measure(reference, onnx_model.load(fp32[0], 1), print)
     with pytest.raises(StageFailedError):
         require_float(figures, "cpu fp32")
 

@@ -13,7 +13,7 @@ import pytest
 from slmcompile.console.errors import BadDataError, CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.export import export
-from slmcompile.export.parity import measure, require_float, require_tokenizer
+from slmcompile.export.parity import Reference, measure, require_float, require_tokenizer
 from slmcompile.files.artifact import sha256_file
 from slmcompile.inference import onnx_model
 from slmcompile.inference.streamed_answer import Answer
@@ -83,7 +83,7 @@ def test_the_adapter_is_in_the_export(
 ) -> None:
     exported = onnx_model.load(fp32[0], 1)
     untrained = load_merged(base, None)
-    figures = measure(untrained, exported, make_rows(base), lambda _: None)
+    figures = measure(Reference(untrained, make_rows(base)), exported, lambda _: None)
     assert figures["max_abs_logit_diff"] > 0.1
 
 

@@ -7,6 +7,7 @@ without positions (SmolLM3), multipliers (Granite), biases (Qwen2).
 
 from __future__ import annotations
 
+import filecmp
 import json
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ from transformers import AutoModelForCausalLM
 
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, read_split
+from slmcompile.export.built import build_plain
 from slmcompile.export.export import export
 from slmcompile.inference import onnx_model
 from slmcompile.methods.keys import Train
 from slmcompile.methods.lora import Lora
 from slmcompile.models.merge import load_merged
+from slmcompile.providers.accelerators import CudaTarget
 from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.genai import ARCHITECTURES
+from slmcompile.providers.keys import Target
 from slmcompile.training.group import Member
 from slmcompile.training.loop import train
 from slmcompile.training.record import TrainingRecord, TrainRuntime
@@ -191,6 +195,34 @@ def test_a_family_is_exported_with_the_logits_of_torch(
         ids = torch.tensor([prompt])
         told = merged.generate(ids, max_new_tokens=8, do_sample=False)[0, len(prompt) :].tolist()
         assert answer.ids == told[: told.index(STOP) if STOP in told else 8]
+
+
+BUILT = [
+    *((CpuTarget(precision="fp32"), family) for family in EXPORTED),
+    *((CpuTarget(precision="int4"), family) for family in EXPORTED),
+    (CpuTarget(precision="int8"), "Llama"),
+    (CpuTarget(precision="int4", int4_algo_config="k_quant_mixed"), "Llama"),
+    (CpuTarget(precision="int4", int4_algo_config="rtn", int4_is_symmetric=False), "Phi3"),
+    (CudaTarget(precision="fp16"), "Qwen2"),
+    (CudaTarget(precision="int4"), "Gemma2"),
+]
+
+
+@pytest.mark.parametrize(("target", "family"), BUILT)
+def test_what_is_built_of_an_open_model_is_what_is_built_of_a_saved_one(
+    folders: dict[str, Path], tmp_path: Path, target: Target, family: str
+) -> None:
+    """To the byte, and the model is as it was."""
+    model = load_merged(folders[family], None)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    opened, saved, scratch = (tmp_path / name for name in ("opened", "saved", "scratch"))
+    for folder, weights in ((opened, None), (saved, model.state_dict())):
+        folder.mkdir()
+        build_plain(target, model, folders[family], folder, scratch, weights)
+    names = sorted(path.name for path in opened.iterdir())
+    assert {"model.onnx", "model.onnx.data", "genai_config.json"} <= {*names}
+    assert filecmp.cmpfiles(opened, saved, names, shallow=False) == (names, [], [])
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
 def test_the_families_that_are_not_exported_are_those_that_a_plan_refuses(
