@@ -67,7 +67,8 @@ def _quantized(building: Any, quantize: Any) -> Any:
         if all(node.op_type in kinds for node in weight.consumers()):
             del whole.graph.initializers[name]
     proto = ir.to_proto(whole)
-    nodes, behind = list(proto.graph.node), []
+    nodes = list(proto.graph.node)
+    behind: list[Any] = []
     del proto.graph.node[:]
     # Of the two quantisers behind it the default one keeps nodes in place and drops what is unused.
     in_place = building.quantization_algo == "default"
