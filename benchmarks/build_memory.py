@@ -7,6 +7,10 @@ Llama. What stands beside a base needs that quantised before it.
 
     python benchmarks/build_memory.py
     python benchmarks/build_memory.py --base FOLDER --only quantize/int4 beside/int4
+    python benchmarks/build_memory.py --random --only merged/int4 merged/int8 merged/fp32
+
+With ``--random`` it is a Llama of 1.13 billion random weights, of the size and form of TinyLlama.
+Times fp32 is the measured size over that of the base's weights in fp32.
 """
 
 from __future__ import annotations
@@ -45,6 +49,36 @@ config = LoraConfig(r={RANK}, target_modules="all-linear", init_lora_weights=Fal
 get_peft_model(model, config).save_pretrained(sys.argv[2])
 """
 """Random, so that merging it changes every layer."""
+
+
+RANDOM = """
+import sys, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+config = LlamaConfig(
+    vocab_size=49152, hidden_size=2048, intermediate_size=5632, num_hidden_layers=22,
+    num_attention_heads=32, num_key_value_heads=4, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+)
+torch.manual_seed(0)
+torch.set_default_dtype(torch.bfloat16)
+model = LlamaForCausalLM(config)
+model.save_pretrained(sys.argv[1])
+"""
+
+
+def at_random(like: Path, folder: Path) -> Path:
+    """A base model of random weights that has the tokenizer of another."""
+    subprocess.run([sys.executable, "-c", RANDOM, str(folder)], check=True)
+    for path in like.iterdir():
+        if path.name.startswith(("tokenizer", "special", "chat_template", "prompt")):
+            (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def fp32_bytes(base: Path) -> float:
+    """Size of the base's weights in fp32."""
+    facts = read_model_facts(base, base.name)
+    model = architecture(facts.config, facts.tensors, facts.dtypes) if facts else None
+    return 4.0 * model.parameters if model else float("nan")
 
 
 def predicted(what: str, target: CpuTarget, base: Path, length: int) -> Interval:
@@ -119,6 +153,7 @@ def main() -> None:
     every = [f"{w}/{p}" for p in ("int4", "int8", "fp32") for w in ("quantize", "beside", "merged")]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", type=Path, help="folder of a base model")
+    parser.add_argument("--random", action="store_true", help="1.13 billion random weights")
     parser.add_argument(
         "--only", nargs="+", default=every, help="(quantize|beside|merged)/PRECISION"
     )
@@ -127,11 +162,12 @@ def main() -> None:
     if args.child:
         child(args.child)
         return
-    print(f"{'stage':32}{'':12}{'predicted MB':>16}{'measured':>10}{'inside':>8}{'width':>8}")
+    print(f"{'stage':44}{'predicted MB':>16}{'measured':>10}{'inside':>8}{'width':>8}  × fp32")
     good = True
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         base = args.base or fetched(folder)
+        base = at_random(base, folder / "random") if args.random else base
         made = [sys.executable, "-c", ADAPTER, str(base), str(folder / "adapter")]
         subprocess.run(made, check=True)
         write_json(folder / "prompt.json", {"task": "generation", "template": {}})
@@ -140,7 +176,8 @@ def main() -> None:
             length = len(compared(base)[0].input_ids)
             interval = predicted(what, CpuTarget(precision=precision), base, length)
             peak = measured(what, precision, base, folder)
-            print(line(name, "", interval, peak), flush=True)
+            times = f"{peak / fp32_bytes(base):8.2f}"
+            print(f"{line(name, '', interval, peak)}{times}", flush=True)
             good = good and peak in interval
     sys.exit(0 if good else 1)
 

@@ -107,6 +107,7 @@ def predict(context: CheckContext) -> Memory | None:
             name: export_memory(
                 *(target, model, found.adapter, decoder.vocabulary, rows),
                 builds=not stands_beside(recipe, name),
+                again="nodes" in METHODS[recipe.train.method].forms,
             )
             for name, target in recipe.target.items()
         },

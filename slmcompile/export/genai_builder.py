@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def build(target: Target, saved: Path, out: Path, cache: Path, model: Any = None
         places = ("", str(saved), str(out), target.precision, target.execution_provider, str(cache))
         try:
             options = builder.parse_extra_options(*places, extra_options(target))
-            with mended(builder), streamed(builder, model) if model else nullcontext():
+            with mended(builder), streamed(builder, model):
                 builder.create_model(*places, **options)
         except NotImplementedError as error:
             raise StageFailedError(

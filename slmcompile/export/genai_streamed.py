@@ -8,7 +8,8 @@ comes out is the same to the byte; ``tests/stages/test_families.py`` tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -20,13 +21,15 @@ def streamed(builder: ModuleType, model: Any) -> Iterator[None]:
 
     Args:
         builder: ``onnxruntime_genai.models.builder``.
-        model: a transformers model, which is as it was afterwards.
+        model: a transformers model, which is as it was afterwards; None to have the saved one read.
     """
     base = next(each for each in builder.LlamaModel.__mro__ if each.__name__ == "Model")
     given = {name: getattr(base, name) for name in ("make_model", "to_nbits")}
 
     def make_model(self: Any, input_path: str) -> None:
-        if type(self).load_weights is base.load_weights:
+        if model is None:
+            pass
+        elif type(self).load_weights is base.load_weights:
             self.load_weights = lambda _path: model
         else:  # of a family that is read otherwise than it is opened
             model.save_pretrained(input_path)
@@ -37,7 +40,7 @@ def streamed(builder: ModuleType, model: Any) -> Iterator[None]:
         return _quantized(self, given["to_nbits"])
 
     base.make_model, base.to_nbits = make_model, to_nbits
-    parts = [(each, {*dict(each.named_children())}) for each in model.modules()]
+    parts = [(each, {*dict(each.named_children())}) for each in (model.modules() if model else ())]
     try:
         yield
     finally:
@@ -56,16 +59,14 @@ def _quantized(building: Any, quantize: Any) -> Any:
         quantize: its ``to_nbits``, which quantises all of ``building.model``.
     """
     import onnx_ir as ir
-    from onnxruntime.quantization.neural_compressor.onnx_model import ONNXModel as Sorted
-    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.quantization.neural_compressor.onnx_model import ONNXModel
 
     whole = building.model
     kinds = building.quant_attrs["op_types_to_quantize"]
-    places = {name: place for place, name in enumerate(whole.graph.initializers)}
-    weights = _weights(whole, kinds)
-    for name, weight in weights.items():
-        if all(node.op_type in kinds for node in weight.consumers()):
-            del whole.graph.initializers[name]
+    kept = dict(whole.graph.initializers)
+    weights = {_weight_of(node) for node in whole.graph if node.op_type in kinds}
+    readers = Counter(each.name for node in whole.graph for each in node.inputs if each)
+    whole.graph.initializers.clear()
     proto = ir.to_proto(whole)
     nodes = list(proto.graph.node)
     behind: list[Any] = []
@@ -73,34 +74,37 @@ def _quantized(building: Any, quantize: Any) -> Any:
     # Of the two quantisers behind it the default one keeps nodes in place and drops what is unused.
     in_place = building.quantization_algo == "default"
     for node in nodes:
-        name = next((each for each in node.input if each in weights), "")
+        name = next((each for each in node.input if each in kept and each in weights), "")
         if not name or node.op_type not in kinds:
             proto.graph.node.append(node)
             continue
-        building.model = _alone(proto, node, weights[name].const_value)
+        building.model = _alone(proto, node, kept[name])
         part = ir.to_proto(quantize(building)).graph
         (proto.graph.node if in_place else behind).extend(part.node)
-        there = {each.name for each in proto.graph.initializer}
-        proto.graph.initializer.extend(each for each in part.initializer if each.name not in there)
-    # What was left as it is stays where it was.
-    proto.graph.initializer.sort(key=lambda each: places.get(each.name, len(places)))
-    if in_place:
-        ONNXModel(proto).clean_initializers()
-    else:
-        proto.graph.node.extend(behind)
-        Sorted(proto).topological_sort()
+        made = [each for each in part.initializer if each.name not in kept]
+        proto.graph.initializer.extend(made)
+        if made and readers[name] == 1:
+            kept[name].const_value = None  # of a packed one nobody else holds the copy
     building.model = whole
-    return ir.from_proto(proto)
+    if not in_place:
+        proto.graph.node.extend(behind)
+        ONNXModel(proto).topological_sort()
+    return _with(ir.from_proto(proto), kept, unused=not in_place)
 
 
-def _weights(whole: Any, kinds: Any) -> dict[str, Any]:
-    """Values of the weights that are quantised, by name."""
-    found = {}
-    for node in whole.graph:
-        name = _weight_of(node)
-        if node.op_type in kinds and name in whole.graph.initializers:
-            found[name] = whole.graph.initializers[name]
-    return found
+def _with(model: Any, kept: Mapping[str, Any], *, unused: bool) -> Any:
+    """The model, with these initialisers first: those that nodes read, or unused ones too."""
+    there = model.graph.initializers
+    quantised = [there.pop(name) for name in [*there]]
+    read = {each.name: each for node in model.graph for each in node.inputs if each}
+    for name, value in kept.items():
+        if value.const_value is not None and (name in read or unused):
+            own = read.get(name, value)
+            own.const_value, own.dtype, own.shape = value.const_value, value.dtype, value.shape
+            model.graph.register_initializer(own)
+    for value in quantised:
+        model.graph.register_initializer(value)
+    return model
 
 
 def _weight_of(node: Any) -> str:
@@ -110,12 +114,15 @@ def _weight_of(node: Any) -> str:
 
 
 def _alone(whole: Any, node: Any, weight: Any) -> Any:
-    """A model of one node and its weight."""
+    """A model of one node and its weight, which is not copied."""
     import onnx
     import onnx_ir as ir
 
     graph = onnx.GraphProto(name=whole.graph.name, node=[node])
-    graph.initializer.append(ir.to_proto(weight))
-    return ir.from_proto(
+    alone = ir.from_proto(
         onnx.ModelProto(ir_version=whole.ir_version, opset_import=whole.opset_import, graph=graph)
     )
+    (value,) = {each for each in alone.graph.node(0).inputs if each and each.name == weight.name}
+    value.const_value, value.dtype, value.shape = weight.const_value, weight.dtype, weight.shape
+    alone.graph.register_initializer(value)
+    return alone

@@ -12,7 +12,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, MADE_BY, OPENER, PACKAGES, RUNS_ON
+from slmcompile.providers.genai import (
+    ARCHITECTURES,
+    FAMILIES,
+    MADE_BY,
+    OPENER,
+    PACKAGES,
+    RUNS_ON,
+    held,
+)
 from slmcompile.providers.keys import ProviderName, Target
 from slmcompile.providers.provider import Provider
 from slmcompile.shapes.architecture import Architecture
@@ -64,13 +72,8 @@ def export_bytes(target: Target, model: Architecture) -> float:
 
 
 def built_with(target: Target, model: Architecture) -> float:
-    """Bytes that the builder holds at once, beside what it is given; as for the CPU."""
-    opened = 4.0 * model.parameters
-    largest = 4.0 * max((rows * width for rows, width in model.layers.values()), default=0)
-    if target.precision == "fp16":
-        return opened + largest
-    tied = sum(4.0 * rows * width for rows, width in model.tied_head.values())
-    return 2 * opened + tied + export_bytes(target, model) + largest
+    """Bytes that the builder holds at once, beside the model; as for the CPU."""
+    return held(model, 0.0 if target.precision == "fp16" else export_bytes(target, model))
 
 
 def _provider(

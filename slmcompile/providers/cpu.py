@@ -16,6 +16,7 @@ from slmcompile.providers.genai import (
     READ_BACK,
     RUNS_ON,
     WITH_PLACES,
+    held,
 )
 from slmcompile.providers.keys import ProviderName, Target
 from slmcompile.providers.provider import Provider
@@ -55,19 +56,8 @@ def export_bytes(target: CpuTarget, model: Architecture) -> float:
 
 
 def built_with(target: CpuTarget, model: Architecture) -> float:
-    """Bytes that onnxruntime-genai 0.18's builder holds at once, beside what it is given.
-
-    It opens the saved model in fp32, and writes that matrix by matrix, each turned first. To
-    quantise it puts the whole into one ONNX message, in which for int8 a head that is the embedding
-    again is there twice, and keeps the quantised weights beside those until all are done.
-    """
-    opened = 4.0 * model.parameters
-    largest = 4.0 * max((rows * width for rows, width in model.layers.values()), default=0)
-    if target.precision == "fp32":
-        return opened + largest
-    tied = sum(4.0 * rows * width for rows, width in model.tied_head.values())
-    twice = tied if target.precision == "int8" else 0.0
-    return 2 * opened + twice + export_bytes(target, model) + largest
+    """Bytes that onnxruntime-genai 0.18's builder holds at once, beside the model."""
+    return held(model, 0.0 if target.precision == "fp32" else export_bytes(target, model))
 
 
 def fault(target: CpuTarget, model: Architecture) -> tuple[str, str] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from slmcompile.shapes.architecture import Architecture
+
 OPENER = "slmcompile.inference.onnx_model:load"
 PACKAGES = ("onnxruntime", "onnxruntime-genai", "onnx", "onnx-ir")
 RUNS_ON = ("onnxruntime", "onnxruntime-genai")
@@ -64,3 +66,25 @@ Nemotron have other graphs, and of the Gemma 3 of transformers 5.23 no graph is 
 READ_BACK = WITH_PLACES
 """``model_type`` of those in whose graphs ``models/graph_products.py`` finds every module; a test
 puts an adapter beside the base of each, over what its int4 graph holds. They are the same now."""
+
+
+def held(model: Architecture, quantised: float) -> float:
+    """Bytes that the builder holds at once, beside the open model that it reads.
+
+    Queries, keys and values are copied into one matrix. In floating point the rest is written
+    matrix by matrix, each turned first; a matrix that is quantised is turned, put into a message
+    and read from it, and what comes out is kept until all are done, when the copies are gone.
+
+    Args:
+        model: its shapes.
+        quantised: bytes of what comes out; 0 in floating point.
+    """
+    sizes = {name: 4.0 * rows * width for name, (rows, width) in model.layers.items()}
+    largest = max(sizes.values(), default=0.0)
+    if quantised:
+        return quantised + 3 * largest
+    packed = sum(size for name, size in sizes.items() if name.endswith(_PACKED))
+    return packed + largest
+
+
+_PACKED = ("q_proj", "k_proj", "v_proj")
