@@ -28,7 +28,7 @@ LIBRARIES = Interval(480 * MB, 760 * MB)
 """Python, torch, transformers, onnxruntime and its builder, with the pages that a build touches."""
 BUILT = Interval(0.85, 1.15)
 """Resident bytes for a byte that the builder holds."""
-IN_RUNTIME = Interval(1.6, 2.6)
+IN_RUNTIME = Interval(1.0, 2.6)
 """Resident bytes for a byte of the weights that ship."""
 COPIES = Interval(2.0, 4.5)
 """Copies of the fp32 logits of a batch at once, of torch and of the runtime together."""
