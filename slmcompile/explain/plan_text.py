@@ -27,6 +27,7 @@ def plan_text(planned: PlannedRun) -> str:
         *stage_lines(planned.plan, planned.changes),
         *executed_lines(planned.plan, planned.changes),
         *shipped_lines(planned.plan),
+        *planned.recommended_lines,
         summary(planned.changes),
         findings_summary(planned.findings),
         cost_line(planned.cost),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from slmcompile.checks.judge import judge_all, refusal
@@ -12,6 +12,7 @@ from slmcompile.checks.registry import Finding
 from slmcompile.estimate.time import Cost, cost_of
 from slmcompile.execution.last_overrides import last_overrides
 from slmcompile.explain.executed import executed
+from slmcompile.explain.recommended import Fit, recommended, recommended_lines
 from slmcompile.facts.gather import contexts_of
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
@@ -29,6 +30,8 @@ class PlannedRun:
         cost: of what will run.
         undone: what was asked of ``--deep`` and could not be done.
         last_overrides: those of the last run, which need not be this plan's.
+        recommended: targets for the device that the recipe says it ships to.
+        recommended_lines: the same for people.
     """
 
     plan: Plan
@@ -37,6 +40,8 @@ class PlannedRun:
     cost: Cost
     undone: str = ""
     last_overrides: tuple[str, ...] = ()
+    recommended: tuple[Fit, ...] = ()
+    recommended_lines: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         refuted = sum(finding.blocks for finding in self.findings)
@@ -70,7 +75,12 @@ def plan_compiled(
     cost = cost_of(tuple(contexts.values()), happening)
     undone = dict.fromkeys(context.deep for context in contexts.values() if context.deep)
     last = last_overrides(project, compiled.recipe)
-    return PlannedRun(compiled, happening, findings, cost, "; ".join(undone), last)
+    first = next(iter(contexts.values()))
+    return PlannedRun(
+        *(compiled, happening, findings, cost, "; ".join(undone), last),
+        recommended(first),
+        tuple(recommended_lines(first)),
+    )
 
 
 def to_json(planned: PlannedRun) -> dict[str, Any]:
@@ -107,6 +117,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
         ],
         "executes": list(executed(planned.changes)),
         "undone": planned.undone,
+        "recommended": [asdict(each) for each in planned.recommended],
         "checks": [
             {
                 "number": finding.check.number,

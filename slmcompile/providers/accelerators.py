@@ -22,7 +22,7 @@ from slmcompile.providers.genai import (
     held,
 )
 from slmcompile.providers.keys import ProviderName, Target
-from slmcompile.providers.provider import Provider
+from slmcompile.providers.provider import DeviceKind, Provider
 from slmcompile.shapes.architecture import Architecture
 
 _BITS = {"fp16": 16.0, "int8": 8.5, "int4": 4.5}
@@ -77,7 +77,12 @@ def built_with(target: Target, model: Architecture) -> float:
 
 
 def _provider(
-    name: str, title: str, section: type[Target], runtime_name: str, install: str
+    name: str,
+    title: str,
+    section: type[Target],
+    runtime_name: str,
+    install: str,
+    devices: frozenset[DeviceKind],
 ) -> Provider:
     return Provider(
         name=name,
@@ -95,25 +100,28 @@ def _provider(
         built_with=built_with,
         runtime_name=runtime_name,
         install=install,
+        devices=devices,
     )
 
 
 ENTRIES = (
-    _provider("cuda", "CUDA", CudaTarget, "CUDAExecutionProvider", "onnxruntime-genai-cuda"),
-    _provider("dml", "DirectML", DmlTarget, "DmlExecutionProvider", "onnxruntime-genai-directml"),
     _provider(
-        "webgpu",
-        "WebGPU",
-        WebGpuTarget,
-        "WebGpuExecutionProvider",
-        "onnxruntime-genai with its WebGPU plug-in",
+        *("cuda", "CUDA", CudaTarget, "CUDAExecutionProvider", "onnxruntime-genai-cuda"),
+        devices=frozenset({"nvidia"}),
     ),
     _provider(
-        "trt-rtx",
-        "TensorRT for RTX",
-        TrtRtxTarget,
-        "NvTensorRTRTXExecutionProvider",
+        *("dml", "DirectML", DmlTarget, "DmlExecutionProvider", "onnxruntime-genai-directml"),
+        devices=frozenset({"windows-gpu"}),
+    ),
+    _provider(
+        *("webgpu", "WebGPU", WebGpuTarget, "WebGpuExecutionProvider"),
+        "onnxruntime-genai with its WebGPU plug-in",
+        devices=frozenset({"windows-gpu", "apple"}),
+    ),
+    _provider(
+        *("trt-rtx", "TensorRT for RTX", TrtRtxTarget, "NvTensorRTRTXExecutionProvider"),
         "onnxruntime-genai-winml",
+        devices=frozenset({"nvidia"}),
     ),
 )
 

@@ -95,6 +95,7 @@ ENTRIES = (
         inserter=INSERTER,
         inserts_into=WITH_PLACES,
         read_back=READ_BACK,
+        devices=frozenset({"cpu", "nvidia", "windows-gpu", "intel", "qualcomm", "apple", "server"}),
         epoch=2,
     ),
 )

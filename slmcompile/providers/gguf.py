@@ -74,6 +74,7 @@ ENTRIES = (
         tokenizer_writer="",
         finisher="slmcompile.export.modelfile:write",
         computed_by="model.gguf",
+        devices=frozenset({"cpu", "apple", "nvidia"}),
         install="pip install 'slmcompile[gguf]'",
         shown=Shown(
             library="gguf",

@@ -78,6 +78,7 @@ ENTRIES = (
         bytes=export_bytes,
         built_with=built_with,
         computed_by="config.json",
+        devices=frozenset({"server"}),
         shown=Shown(
             library="transformers",
             tags=("safetensors", "transformers"),

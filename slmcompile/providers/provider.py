@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from slmcompile.shapes.architecture import Architecture
 
 if TYPE_CHECKING:
     from slmcompile.providers.keys import Target
+
+
+DeviceKind = Literal[
+    "cpu", "nvidia", "windows-gpu", "intel", "qualcomm", "apple", "browser", "server"
+]
+"""Kinds of devices that a model ships to."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ class Provider:
         runtime_name: what onnxruntime calls it; empty of the CPU's, which every machine has.
         install: the package that runs it on its device; empty where the installed one does.
         shown: what a model card says of it.
+        devices: kinds of devices that it runs on, one a ``DeviceKind``; none where no plan is to
+            recommend it.
         epoch: raised when its numbers change.
     """
 
@@ -100,4 +108,5 @@ class Provider:
     runtime_name: str = ""
     install: str = ""
     shown: Shown = GENAI
+    devices: frozenset[DeviceKind] = frozenset()
     epoch: int = 1

@@ -35,6 +35,7 @@ from slmcompile.metrics import METRICS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
+from slmcompile.providers.provider import DeviceKind
 from slmcompile.recipe.data_parts import (
     AnyDataSource,
     AnyStep,
@@ -407,13 +408,22 @@ class Track(Section):
 
 
 class StatedDevice(Section):
-    """The machine that will run it, where it is not this one. Nothing here can change a result."""
+    """The machine that runs the stages, if not this one. Nothing here can change a result."""
 
     memory_gb: float | None = cosmetic(
         None,
         "Memory of a process there, 10⁹ bytes; null takes what is detected here.",
         gt=0,
         le=1e6,
+    )
+
+
+class Deploy(Section):
+    """What the model ships to. Nothing here can change a result: a plan recommends targets."""
+
+    device: DeviceKind = cosmetic(..., "Kind of the device.")
+    memory_gb: float | None = cosmetic(
+        None, "Memory that the model may take there, 10⁹ bytes; null for any.", gt=0, le=1e6
     )
 
 
@@ -460,7 +470,7 @@ class Recipe(Section):
     Of one with adapters, ``data`` and ``eval`` are those of the first and not to be used.
     """
 
-    said_if_other: ClassVar[tuple[str, ...]] = ("default_gates",)
+    said_if_other: ClassVar[tuple[str, ...]] = ("default_gates", "deploy")
 
     description: str = cosmetic("", "One sentence for the report and the model card.")
     model: Model = Field(description="The base model.")
@@ -487,7 +497,10 @@ class Recipe(Section):
     )
     track: Track = Field(Track(), description="Experiment tracking.")
     device: StatedDevice = Field(
-        StatedDevice(), description="The machine that will run it, for the checks."
+        StatedDevice(), description="The machine that runs the stages, for the checks."
+    )
+    deploy: Deploy | None = cosmetic(
+        None, "What the model ships to: the plan says which targets fit there."
     )
 
     _default_metrics = field_validator("eval")(_metrics_by_task)

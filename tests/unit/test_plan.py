@@ -220,6 +220,7 @@ OTHER: dict[str, list[str]] = {
     "train.together": [],
     "train.isolated": [],
     "gates": ["gates=[]"],
+    "deploy": ["deploy={device: browser, memory_gb: 2}"],
 }
 """Overrides for leaves whose other value cannot be guessed from the type; [] = one value only."""
 

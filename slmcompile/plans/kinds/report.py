@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from slmcompile.plans.making import Making
 
 
+_SILENT = frozenset({"track", "device", "deploy"})
+"""Sections that can change no result."""
+
+
 def plan(making: Making) -> None:
     """One stage, which reads the whole recipe and tells of every other."""
     recipe, train = making.recipe, making.stage("train")
-    shown = {key: below for key, below in making.values.items() if key not in {"track", "device"}}
+    shown = {key: below for key, below in making.values.items() if key not in _SILENT}
     # A fact about the weights, which are the same with it or without.
     shown["model"] = {k: v for k, v in shown["model"].items() if k != "parameters"}
     exports = making.of("export")
@@ -58,7 +62,7 @@ def telling(overrides: tuple[str, ...]) -> list[str]:
     return [
         text
         for text, key in keys.items()
-        if key not in silent and key.partition(".")[0] not in {"track", "device"}
+        if key not in silent and key.partition(".")[0] not in _SILENT
     ]
 
 
