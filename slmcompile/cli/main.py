@@ -402,11 +402,16 @@ def _ci(arguments: argparse.Namespace) -> int:
 def _targets(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from slmcompile.explain.capabilities import markdown, matrix
     from slmcompile.explain.targets import lines, targets_here
 
+    if arguments.markdown:
+        print(markdown(), end="")
+        return Exit.DONE
     found = targets_here()
     if arguments.json:
-        print_json({"format_version": "1.0", "targets": [asdict(each) for each in found]})
+        listed = [asdict(each) for each in found]
+        print_json({"format_version": "1.1", "targets": listed, "families": matrix()})
     else:
         print("\n".join(lines(found)))
     return Exit.DONE

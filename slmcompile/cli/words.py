@@ -284,7 +284,11 @@ def _add_upkeep(add: Callable[..., argparse.ArgumentParser]) -> None:
     targets = add(
         "targets", "list the hardware targets and what this machine can do with each", recipe=False
     )
-    targets.add_argument("--json", action="store_true", help="for programs")
+    targets_form = targets.add_mutually_exclusive_group()
+    targets_form.add_argument("--json", action="store_true", help="for programs, with families")
+    targets_form.add_argument(
+        "--markdown", action="store_true", help="print what each builds of which family instead"
+    )
     schema = add("schema", "print the JSON Schema of recipes or of a group", recipe=False)
     form = schema.add_mutually_exclusive_group()
     form.add_argument("--recipe", action="store_true", help="of recipes (the default)")

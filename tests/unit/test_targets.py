@@ -8,8 +8,10 @@ import pytest
 
 from slmcompile.cli.main import main
 from slmcompile.console.errors import MissingError
+from slmcompile.explain.capabilities import markdown
 from slmcompile.inference import runs_here as asking
 from slmcompile.inference.runs_here import runs_here
+from slmcompile.providers import PROVIDERS
 from tests.projects import REPOSITORY
 
 GROUPS = sorted(path.stem for path in (REPOSITORY / "conf/target").glob("*.yaml"))
@@ -48,6 +50,24 @@ def test_the_table_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["provider", "precision", "here", "adapters"]
     assert len(rows) == len(listed(capsys))
+
+
+def test_the_page_says_what_each_builds_of_each_family() -> None:
+    """Written by ``slmcompile targets --markdown > docs/targets.md``."""
+    assert (REPOSITORY / "docs/targets.md").read_text(encoding="utf-8") == markdown()
+
+
+def test_a_cell_without_a_form_is_what_a_plan_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["families"]
+    assert found["cpu"]["llama"] == ["merged", "nodes", "inputs"]
+    assert found["gguf"]["gemma2"] == []
+    for provider, built in found.items():
+        for family, forms in built.items():
+            entry = PROVIDERS[provider]
+            assert bool(forms) == (family in entry.architectures)
+            assert ("nodes" in forms) == (bool(forms) and family in entry.inserts_into)
+            assert ("inputs" in forms) == (bool(forms) and family in entry.read_back)
 
 
 def test_a_target_whose_runtime_is_not_installed_is_missing(
