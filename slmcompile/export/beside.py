@@ -76,10 +76,11 @@ def export_beside(
         progress: told each step.
 
     Returns:
-        facts for the manifest: precision, execution_provider, size_bytes, weights_bytes and
-        ``parity`` (see ``slmcompile.export.parity.measure``), of several adapters by name in
-        ``members``, there with the task, the prompt's template and the two files of each, whose
-        hashes the manifest has; free of time and place.
+        facts for the manifest: precision, execution_provider, ``adapters`` (inputs of the graph, or
+        nodes), size_bytes, weights_bytes and ``parity`` (see
+        ``slmcompile.export.parity.measure``), of several adapters by name in ``members``, there
+        with the task, the prompt's template and the two files of each, whose hashes the manifest
+        has; free of time and place.
 
     Raises:
         CorruptError: an adapter's folder is damaged (exit 74).
@@ -92,7 +93,8 @@ def export_beside(
                 "export: no rows to compare torch and ONNX on", "add validation rows"
             )
     model: Any = load_merged(base, standing[0].trained, over)
-    if merges(standing[0].trained):
+    form = "inputs" if merges(standing[0].trained) else "nodes"
+    if form == "inputs":
         _as_inputs(model, quantized, standing, out, progress)
     else:
         progress.say("putting the adapter into the base's graph in fp32")
@@ -116,6 +118,7 @@ def export_beside(
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
+        "adapters": form,
         **sizes(out),
         **found.get("", {"members": named}),
     }

@@ -14,7 +14,7 @@ from slmcompile.export.built import build_plain, finish, sizes, write_tokenizer
 from slmcompile.export.parity import Reference, proved
 from slmcompile.inference.exported import open_exported
 from slmcompile.models.bottleneck import adapters_of, own_weights
-from slmcompile.models.merge import load_merged, merges
+from slmcompile.models.merge import is_adapter, load_merged, merges
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
 from slmcompile.registry.table import program
@@ -44,15 +44,17 @@ def export(
         progress: told each step.
 
     Returns:
-        facts for the manifest: precision, execution_provider, size_bytes, weights_bytes and
-        ``parity`` (see ``slmcompile.export.parity.measure``), free of time and place.
+        facts for the manifest: precision, execution_provider, ``adapters`` (merged, as nodes of the
+        graph, or none), size_bytes, weights_bytes and ``parity`` (see
+        ``slmcompile.export.parity.measure``), free of time and place.
 
     Raises:
         StageFailedError: the builder refuses, fp32 differs from torch, or the tokenizer does.
     """
     if not sample_rows:
         raise BadDataError("export: no rows to compare torch and ONNX on", "add validation rows")
-    if merges(trained):
+    adapters = "merged" if merges(trained) else "nodes" if is_adapter(trained) else "none"
+    if adapters == "merged":
         progress.say("merging the adapter into the base model in fp32")
     model = load_merged(base, trained)
     progress.say(f"building for {target.execution_provider} {target.precision}")
@@ -66,6 +68,7 @@ def export(
     return {
         "execution_provider": target.execution_provider,
         "precision": target.precision,
+        "adapters": adapters,
         **sizes(out),
         "parity": proved(target, reference, exported, progress),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from slmcompile.training.outputs import trained_weights
 def run(context: Context) -> Result:
     """Merges or inserts, exports and measures how far the export's logits lie from torch's."""
     if BASE_ALONE in context.inputs:
-        return Result(info=_beside(context))
+        return _told(context, _beside(context))
     from slmcompile.export.export import export
 
     require_trained_over(context)
@@ -34,7 +35,16 @@ def run(context: Context) -> Result:
         context.empty_scratch(),
         context.progress,
     )
-    return Result(info=info)
+    return _told(context, info)
+
+
+def _told(context: Context, info: Mapping[str, Any]) -> Result:
+    """With what whoever ships the folder has to know of it."""
+    from slmcompile.export.graphs import graphs
+
+    made_of = graphs(context.out)
+    packages = dict(context.spec["packages"])
+    return Result(info={**info, "packages": packages, **({"graphs": made_of} if made_of else {})})
 
 
 def _beside(context: Context) -> dict[str, Any]:

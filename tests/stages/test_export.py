@@ -13,6 +13,7 @@ import pytest
 from slmcompile.console.errors import BadDataError, CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.export import export
+from slmcompile.export.graphs import graphs
 from slmcompile.export.parity import Reference, measure, require_float, require_tokenizer
 from slmcompile.files.artifact import sha256_file
 from slmcompile.inference import onnx_model
@@ -165,6 +166,19 @@ def test_nothing_is_left_in_scratch_and_sizes_are_the_files(
     assert list((out.parent / "scratch").iterdir()) == []
     assert info["size_bytes"] == sum(path.stat().st_size for path in out.iterdir())
     assert 0 < info["weights_bytes"] < info["size_bytes"]
+
+
+def test_what_the_graph_is_made_of_is_counted(
+    base: Path, fp32: tuple[Path, dict[str, Any]]
+) -> None:
+    layers = load_merged(base, None).config.num_hidden_layers
+    (name, told), *others = graphs(fp32[0]).items()
+    assert (name, others) == ("model.onnx", [])
+    assert told["operators"]["com.microsoft"]["GroupQueryAttention"] == layers
+    assert told["operators"]["ai.onnx"]["MatMul"] >= 5 * layers
+    assert told["opset"]["com.microsoft"] == 1
+    assert told["opset"]["ai.onnx"] >= 18
+    assert fp32[1]["adapters"] == "merged"
 
 
 def test_an_fp32_export_that_differs_is_refused() -> None:

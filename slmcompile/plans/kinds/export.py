@@ -73,7 +73,7 @@ ENTRIES = (
         place=50,
         program="slmcompile.stages.export:run",
         plan=plan,
-        epoch=2,
+        epoch=3,
         outdated="of an earlier export",
     ),
 )
