@@ -14,7 +14,7 @@ from slmcompile.metrics.metric import Metric
 from slmcompile.plans.artifacts import BASELINES, prompt_file
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
-from slmcompile.scoring.compared import emulated_by_cpu, measured_by
+from slmcompile.scoring.compared import measured_by, not_on_its_device
 from slmcompile.stages.scores import METRICS_FILE, read_predictions
 
 
@@ -128,8 +128,7 @@ def results_table(
     speeds = {each.name: each.metrics.get("machine") for each in results if _is_timed(each)}
     if len(set(speeds.values())) > 1:
         lines.append(measured_by(speeds))
-    emulated = [each.name for each in results if each.metrics.get("ran") == "emulated"]
-    lines += filter(None, [emulated_by_cpu(list(dict.fromkeys(emulated)))])
+    lines += filter(None, [not_on_its_device({r.name: r.metrics.get("ran") for r in results})])
     return "\n".join(lines)
 
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from slmcompile.console.errors import MissingError
 from slmcompile.inference.runs_here import runs_here
+from slmcompile.plans.installed import versions
 from slmcompile.providers import PROVIDERS
+from slmcompile.providers.provider import Provider
 
 
 @dataclass(frozen=True)
@@ -17,9 +20,10 @@ class TargetHere:
     Attributes:
         provider: as in ``target.NAME.execution_provider``.
         precision: as in ``target.NAME.precision``.
-        word: ``verified`` where its provider runs it here; ``emulated`` where the CPU's runs the
-            very graph in its place, which measures answers and not speed; ``missing`` where it can
-            not be built either, as its runtime is not installed.
+        word: ``verified`` where its provider runs it here; ``simulated`` where a simulator of its
+            device can be asked, and ``emulated`` where the CPU's runs the very graph in its place,
+            both of which measure answers and not speed; ``missing`` where it can not be built
+            either, as its runtime is not installed.
         why: why it is no more than that; empty where it is verified.
         adapters: how an adapter ships in it.
     """
@@ -40,12 +44,25 @@ def targets_here() -> tuple[TargetHere, ...]:
         adapters = ["merged"]
         adapters += ["nodes of the graph"] if provider.inserts_into else []
         adapters += ["inputs beside the base"] if provider.read_back else []
-        word = "verified" if here else "emulated" if provider.runtime_name else "missing"
+        word = "verified" if here else _instead(provider)
+        if word == "simulated":
+            why = f"{provider.title} is not on this machine: {provider.simulator} simulates it"
         precisions = get_args(provider.section.model_fields["precision"].annotation)
         found += [
             TargetHere(provider.name, each, word, why, tuple(adapters)) for each in precisions
         ]
     return tuple(found)
+
+
+def _instead(provider: Provider) -> str:
+    """What there is of a provider that is not on this machine."""
+    if not provider.simulator:
+        return "emulated" if provider.runtime_name else "missing"
+    try:
+        versions(provider.simulator)
+    except MissingError:
+        return "missing"
+    return "simulated"
 
 
 def lines(found: Sequence[TargetHere]) -> list[str]:

@@ -6,11 +6,12 @@ import copy
 import gc
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from slmcompile.console.quiet import quiet
+from slmcompile.data.store import Row
 from slmcompile.files.artifact import write_json
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
@@ -24,7 +25,8 @@ def build_plain(
     out: Path,
     scratch: Path,
     weights: Mapping[str, Any] | None = None,
-) -> None:
+    calibration: Sequence[Row] = (),
+) -> Mapping[str, Any]:
     """Writes the builder's folder of a model, or of these weights of it, into ``out``.
 
     Args:
@@ -34,22 +36,29 @@ def build_plain(
         out: an empty folder.
         scratch: an existing folder; what is written there is removed.
         weights: by the names that the builder knows; None for all of the model's.
+        calibration: rows of training, for a builder that takes the ranges of values from them.
+
+    Returns:
+        what the builder has to say for the manifest.
     """
     plain, cache = scratch / "plain", scratch / "cache"
     provider = PROVIDERS[target.execution_provider]
     build = program(provider.builder)
+    facts: Mapping[str, Any] | None
     if provider.builds_open and weights is None:
         _save_config(model, plain)
         _save_beside(base, plain)
-        build(target, plain, out, cache, model=model)
+        facts = build(target, plain, out, cache, model=model)
         gc.collect()  # what a graph's circles hold of the weights
     else:
         with quiet():
             model.save_pretrained(plain, state_dict=weights)
         _save_beside(base, plain)
-        build(target, plain, out, cache)
+        also = [calibration] if provider.calibration_rows(target) else []
+        facts = build(target, plain, out, cache, *also)
     shutil.rmtree(plain)
     shutil.rmtree(cache, ignore_errors=True)
+    return facts or {}
 
 
 def write_tokenizer(target: Target, base: Path, out: Path) -> None:
@@ -66,7 +75,7 @@ def finish(target: Target, base: Path, out: Path) -> None:
         program(write)(base, out)
 
 
-_WEIGHTS = (".onnx", ".safetensors", ".gguf")
+_WEIGHTS = (".onnx", ".safetensors", ".gguf", "_qnn.bin", "weights.data")
 
 
 def sizes(out: Path) -> dict[str, int]:

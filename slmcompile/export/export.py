@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def export(
     out: Path,
     scratch: Path,
     progress: Progress,
+    calibration: Sequence[Row] = (),
 ) -> dict[str, Any]:
     """Writes into ``out`` a folder that the target's runtime opens, and proves it right.
 
@@ -42,11 +43,15 @@ def export(
         scratch: a folder for intermediate files, which are removed afterwards; made if it is not
             there, and a run that was killed may have left some.
         progress: told each step.
+        calibration: rows of training, for a builder that takes the ranges of values from them.
 
     Returns:
         facts for the manifest: precision, execution_provider, ``adapters`` (merged, as nodes of the
         graph, or none), size_bytes, weights_bytes and ``parity`` (see
         ``slmcompile.export.parity.measure``), free of time and place.
+        facts for the manifest: precision, execution_provider, size_bytes, weights_bytes, the
+        builder's own, and ``parity`` (see ``slmcompile.export.parity.measure``), free of time and
+        place.
 
     Raises:
         StageFailedError: the builder refuses, fp32 differs from torch, or the tokenizer does.
@@ -58,7 +63,7 @@ def export(
         progress.say("merging the adapter into the base model in fp32")
     model = load_merged(base, trained)
     progress.say(f"building for {target.execution_provider} {target.precision}")
-    _build(target, model, base, out, scratch, progress)
+    facts = _build(target, model, base, out, scratch, progress, calibration)
     write_tokenizer(target, base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
     finish(target, base, out)
@@ -70,22 +75,29 @@ def export(
         "precision": target.precision,
         "adapters": adapters,
         **sizes(out),
+        **facts,
         "parity": proved(target, reference, exported, progress),
     }
 
 
 def _build(
-    target: Target, model: Any, base: Path, out: Path, scratch: Path, progress: Progress
-) -> None:
+    target: Target,
+    model: Any,
+    base: Path,
+    out: Path,
+    scratch: Path,
+    progress: Progress,
+    calibration: Sequence[Row],
+) -> Mapping[str, Any]:
     """The builder's folder, of all of the model: what did not merge is put into the graph."""
     adapters = adapters_of(model)
     if not adapters:
-        build_plain(target, model, base, out, scratch)
-        return
+        return build_plain(target, model, base, out, scratch, calibration=calibration)
     built = scratch / "built"
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir(parents=True)
-    build_plain(target, model, base, built, scratch, own_weights(model))
+    facts = build_plain(target, model, base, built, scratch, own_weights(model), calibration)
     progress.say("putting the adapter into the graph in fp32")
     program(PROVIDERS[target.execution_provider].inserter)(built, adapters, out)
     shutil.rmtree(built)
+    return facts

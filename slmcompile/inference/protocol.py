@@ -28,8 +28,9 @@ class Generated:
     cut_off: bool
 
 
-Ran = Literal["verified", "emulated"]
-"""Whether the provider that an artifact was built for runs it, or the CPU's runs its graph."""
+Ran = Literal["verified", "simulated", "emulated"]
+"""Whether the provider that an artifact was built for runs it, or the simulator of its device, or
+the CPU's runs its graph."""
 
 
 class LanguageModel(Protocol):

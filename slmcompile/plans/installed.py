@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 
 from slmcompile.console.errors import MissingError
 
-_EXTRAS = {"xllamacpp": "gguf"}
+_EXTRAS = {"onnxruntime-qnn": "qnn", "xllamacpp": "gguf"}
 """Packages that no plain installation brings, and the extra that does."""
 
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)

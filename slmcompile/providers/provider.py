@@ -52,7 +52,7 @@ class Provider:
         title: as in a model card.
         section: its keys of a target, and no others.
         builder: ``package.module:name`` of ``(target, model folder, out, cache)``, which writes a
-            folder that its runtime opens.
+            folder that its runtime opens, and may give back facts for its manifest.
         builds_open: whether the builder takes the open model too, as ``model=``, and no weights of
             it in the folder.
         opener: ``package.module:name`` of ``(folder, threads, spinning=, adapter=)``, which opens
@@ -69,6 +69,8 @@ class Provider:
             there, ``prompt.json`` too; empty where there is nothing.
         computed_by: file of an export that says what is computed, whose bytes are compared before
             it is asked anything.
+        calibration_rows: how many rows of training its builder also takes, by which it finds in
+            what range each value lies; of others 0.
         inserter: ``package.module:name`` of ``(built folder, adapters, out)``, which puts adapters
             that do not merge into a built graph; empty where there is none.
         inserts_into: ``model_type`` of those in whose graph it finds the places; a test each.
@@ -77,6 +79,9 @@ class Provider:
         built_with: bytes that its builder holds at once, beside the model that it is given.
         bytes: size of the exported weights, given the target and the base model's shapes.
         fault: what keeps a target from being built of a model, by its shapes: key and reason.
+        room: tokens that prompt and answer may have together, of a target whose graph has fixed
+            shapes; None where the model's own context is all that bounds them.
+        simulator: the installed package that simulates its device; empty where none does.
         runtime_name: what onnxruntime calls it; empty of the CPU's, which every machine has.
         install: the package that runs it on its device; empty where the installed one does.
         shown: what a model card says of it.
@@ -101,10 +106,13 @@ class Provider:
     tokenizer_writer: str = "slmcompile.models.tokenizer_files:write_tokenizer"
     finisher: str = ""
     computed_by: str = "model.onnx"
+    calibration_rows: Callable[[Any], int] = lambda _target: 0
     inserter: str = ""
     inserts_into: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()
     fault: Callable[[Any, Architecture], tuple[str, str] | None] = lambda _target, _model: None
+    room: Callable[[Any], int | None] = lambda _target: None
+    simulator: str = ""
     runtime_name: str = ""
     install: str = ""
     shown: Shown = GENAI

@@ -211,6 +211,14 @@ def _limits(facts: ReportFacts, export: Artifact) -> str:
             f" {prose(provider.title)}; speed and memory there are not known. It runs there by"
             f" {prose(provider.install)}.",
         )
+    if export.ran == "simulated":
+        provider = PROVIDERS[_target(facts, export)["execution_provider"]]
+        limits.insert(
+            0,
+            f"Simulated: its answers were measured by the vendor's simulator of"
+            f" {prose(provider.title)} on what was compiled for it; speed and memory there are not"
+            " known.",
+        )
     length = facts.recipe.get("data", {}).get("max_length")
     if length:
         limits.append(f"Trained on rows of at most {count(length)} tokens.")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
 from slmcompile.scoring.classification import LabelScores
-from slmcompile.scoring.compared import Comparison, emulated_by_cpu, measured_by
+from slmcompile.scoring.compared import Comparison, measured_by, not_on_its_device
 from slmcompile.scoring.paired import Difference
 
 Kind = Literal["tuned", "base", "export", "baseline"]
@@ -59,7 +59,8 @@ class Artifact:
             has no choice.
         adapter_bytes: size of that file.
         adapters: how many the folder has to choose from.
-        ran: ``emulated`` where the CPU's provider has run a graph for another; None elsewhere.
+        ran: ``emulated`` where the CPU's provider has run a graph for another, ``simulated`` where
+            a simulator of its processor has; None elsewhere.
         sources: of several sources the same metrics of each alone, by its name, with ``rows``,
             ``test_rows`` and whether it is ``counted`` as of the task.
     """
@@ -258,8 +259,8 @@ def measured_on(artifact: Artifact) -> str:
 def machines(artifacts: Sequence[Artifact]) -> str:
     """What speeds and memory were measured on, in a sentence; empty where nobody says."""
     timed = {each.name: each.machine for each in artifacts if each.tokens_per_second is not None}
-    emulated = [each.name for each in artifacts if each.ran == "emulated"]
-    return " ".join(filter(None, (measured_by(timed), emulated_by_cpu(emulated))))
+    elsewhere = not_on_its_device({each.name: each.ran for each in artifacts})
+    return " ".join(filter(None, (measured_by(timed), elsewhere)))
 
 
 def _of(part: int, whole: int | None, what: str) -> str:

@@ -91,6 +91,68 @@ print(tokenizer.decode(answer[0, tokens.shape[1] :], skip_special_tokens=True))"
     return Snippet("From Python, without slmcompile:", text, "python")
 
 
+def qnn(ask: Ask) -> Snippet:
+    """Onnxruntime with its QNN provider, over both graphs of the folder.
+
+    Without the processor the provider simulates it, which takes seconds for a token.
+    """
+    prefix = "".join(f"{token}, " for token in prefix_ids(ask.prompt))
+    encoded = "tokenizer.encode(prompt, add_special_tokens=False).ids"
+    text = f"""import json
+
+import numpy as np
+import onnxruntime as ort
+import onnxruntime_qnn
+from tokenizers import Tokenizer
+
+folder = {ask.folder!r}
+told = json.load(open(f"{{folder}}/qnn.json"))
+ort.register_execution_provider_library("QNN", onnxruntime_qnn.get_library_path())
+devices = [each for each in ort.get_ep_devices() if each.ep_name == "QNNExecutionProvider"][:1]
+settings = {{"backend_type": "htp", "htp_arch": str(told["htp_arch"])}}
+
+
+def opened(name):
+    options = ort.SessionOptions()
+    options.add_provider_for_devices(devices, settings)
+    return ort.InferenceSession(f"{{folder}}/{{name}}.onnx", options)
+
+
+context, size = told["context_length"], told["sequence_length"]
+shape = (1, told["key_heads"], context, told["head"])
+names = [f"{{part}}.{{n}}" for n in range(told["layers"]) for part in ("key", "value")]
+kept = {{name: np.zeros(shape, np.int16) for name in names}}
+
+
+def follow(graph, ids, start, size):
+    mask = np.zeros((1, 1, size, context), np.uint16)
+    mask[..., :start], mask[..., context - size :] = 65535, 65535 * np.tri(size)
+    given = {{f"past.{{name}}": kept[name][:, :, : context - size] for name in names}}
+    given["input_ids"] = np.array([ids + [0] * (size - len(ids))], np.int32)
+    given["position_ids"] = np.arange(start, start + size, dtype=np.int32).clip(max=context - 1)
+    outputs = ["logits.integer", *(f"present.{{name}}.integer" for name in names)]
+    logits, *new = graph.run(outputs, {{**given, "attention_mask": mask}})
+    for name, part in zip(names, new):
+        kept[name][:, :, start : start + len(ids)] = part[:, :, : len(ids)]
+    return int(logits[0, len(ids) - 1].argmax())
+
+
+prefill, decode = opened("prefill"), opened("decode")
+tokenizer = Tokenizer.from_file(f"{{folder}}/tokenizer.json")
+{_spelt(ask)}
+tokens = [{prefix}*{encoded}]
+for start in range(0, len(tokens), size):
+    following = follow(prefill, tokens[start : start + size], start, size)
+answer = []
+while following not in told["stops"] and len(answer) < {ask.longest}:
+    answer.append(following)
+    if len(tokens) + len(answer) > context:
+        break
+    following = follow(decode, [following], len(tokens) + len(answer) - 1, 1)
+print(tokenizer.decode(answer, skip_special_tokens=False))"""
+    return Snippet("From Python, without slmcompile:", text, "python")
+
+
 def _spelt(ask: Ask) -> str:
     """Lines of Python that make the prompt."""
     if ask.values is None:

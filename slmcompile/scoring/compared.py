@@ -113,6 +113,26 @@ def emulated_by_cpu(names: Sequence[str]) -> str:
     )
 
 
+def not_on_its_device(ran: Mapping[str, str | None]) -> str:
+    """What answered artifacts whose processor is not here, in a sentence of each; else empty.
+
+    Args:
+        ran: by artifact ``emulated`` or ``simulated``; others say nothing.
+    """
+    emulated = [name for name, word in ran.items() if word == "emulated"]
+    simulated = [name for name, word in ran.items() if word == "simulated"]
+    return " ".join(filter(None, (emulated_by_cpu(emulated), _by_simulator(simulated))))
+
+
+def _by_simulator(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return (
+        f"Simulated: {', '.join(names)}: the vendor's simulator of the processor that it is for has"
+        " run what was compiled; speed and memory there are not known."
+    )
+
+
 def measured_by(machines: Mapping[str, str | None]) -> str:
     """What speeds and memory were measured on, in a sentence; empty where nobody says.
 

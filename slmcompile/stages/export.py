@@ -10,6 +10,8 @@ from typing import Any
 from slmcompile.data.store import Row, read_split
 from slmcompile.plans.definition import stage_name
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
+from slmcompile.providers import PROVIDERS
+from slmcompile.providers.keys import Target
 from slmcompile.recipe.schema import target_section
 from slmcompile.shapes.sizes import PARITY_ROWS
 from slmcompile.stages.context import Context, Result
@@ -34,6 +36,7 @@ def run(context: Context) -> Result:
         context.out,
         context.empty_scratch(),
         context.progress,
+        _calibration(target_section(context.config["target"]), data),
     )
     return _told(context, info)
 
@@ -45,6 +48,14 @@ def _told(context: Context, info: Mapping[str, Any]) -> Result:
     made_of = graphs(context.out)
     packages = dict(context.spec["packages"])
     return Result(info={**info, "packages": packages, **({"graphs": made_of} if made_of else {})})
+
+
+def _calibration(target: Target, data: Path) -> list[Row]:
+    """Rows of training, from all over the split, for a builder that takes ranges from them."""
+    wanted = PROVIDERS[target.execution_provider].calibration_rows(target)
+    rows = read_split(data, "train") if wanted else []
+    count = min(wanted, len(rows))
+    return [rows[number * len(rows) // count] for number in range(count)]
 
 
 def _beside(context: Context) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from slmcompile.checks.rules.undecided import needs_rows
 from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.metrics import METRICS
+from slmcompile.providers import PROVIDERS
 from slmcompile.templates import TEMPLATES
 
 DROPPED = 0.2
@@ -21,7 +22,7 @@ DROPPED = 0.2
     code=Exit.BAD_DATA,
 )
 def nothing_lost(context: CheckContext) -> Verdict:
-    """Rows fit the model's context, few are dropped, answers fit ``eval.max_new_tokens``."""
+    """Rows fit the context, few are dropped, answers fit ``eval.max_new_tokens``."""
     if context.data is None or context.model is None:
         return needs_rows(context)
     data, facts = context.data, context.data.facts
@@ -35,6 +36,8 @@ def nothing_lost(context: CheckContext) -> Verdict:
             f"set data.max_length={window}{',' * documents} {fit}, or shorten the rows",
             context.at("data.max_length"),
         )
+    if refusal := _no_room(context, longest):
+        return refusal
     if facts.labels_lost:
         return refuted(
             f"every row of the label {facts.labels_lost[0]!r} was longer than"
@@ -65,6 +68,21 @@ def nothing_lost(context: CheckContext) -> Verdict:
         f"longest row {longest} tokens, context {window or 'not stated'};"
         f" {dropped} of {read} rows dropped; longest answer measured {answer} of {limit}"
     )
+
+
+def _no_room(context: CheckContext, longest: int) -> Verdict | None:
+    """The refusal of a target whose graph, of fixed shapes, is shorter than a row."""
+    for name, target in context.recipe.target.items():
+        room = PROVIDERS[target.execution_provider].room(target)
+        if room is not None and longest > room:
+            return refuted(
+                f"the longest row has {longest} tokens, prompt and answer, and the graph of"
+                f" target.{name} room for {room}",
+                f"raise target.{name}.context_length, or shorten the rows",
+                context.at(f"target.{name}.context_length"),
+                Exit.BAD_RECIPE,
+            )
+    return None
 
 
 def _are_compared(context: CheckContext) -> bool:
