@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.inference.qnn_runtime import on_qnn
+from slmcompile.inference.qnn_runtime import PROVIDER, on_qnn
 from slmcompile.machine.process import signal_on_parent_death
 from slmcompile.providers.qnn import GRAPHS, ROUNDED
 
@@ -25,7 +25,9 @@ def main(asked: str, answer: str) -> int:
     signal_on_parent_death(signal.SIGKILL)
     request = json.loads(Path(asked).read_text(encoding="utf-8"))
     nodes = {name: _compile(name, request["htp_arch"]) for name in GRAPHS}
-    found = {"sdk": _sdk(), "nodes": nodes, "simulator": _simulated(request["rows"])}
+    whole = all(set(by_provider) == {PROVIDER} for by_provider in nodes.values())
+    simulated = _simulated(request["rows"]) if whole else None
+    found = {"sdk": _sdk(), "nodes": nodes, "simulator": simulated}
     Path(answer).write_text(json.dumps(found), encoding="utf-8")
     return 0
 
@@ -54,8 +56,8 @@ def _sdk() -> str:
     """The version of the vendor's compiler, which it writes into what it makes."""
     import onnx
 
-    (node,) = onnx.load(f"{GRAPHS[0]}.onnx", load_external_data=False).graph.node
-    told = {each.name: each.s for each in node.attribute}
+    compiled = onnx.load(f"{GRAPHS[0]}.onnx", load_external_data=False).graph.node
+    told = {each.name: each.s for node in compiled for each in node.attribute}
     return str(told.get("ep_sdk_version", b"").decode())
 
 

@@ -42,7 +42,7 @@ _FOLLOWS_LENGTH = frozenset({"dynamic", "longrope"})
 
 _ACTIVATIONS = frozenset({"silu", "gelu", "gelu_pytorch_tanh"})
 
-_NODES = 110_000
+_NODES = 33_000
 """Bytes of the three graphs' nodes for each linear layer, with what stands around it."""
 
 

@@ -107,8 +107,9 @@ from tokenizers import Tokenizer
 
 folder = {ask.folder!r}
 told = json.load(open(f"{{folder}}/qnn.json"))
-ort.register_execution_provider_library("QNN", onnxruntime_qnn.get_library_path())
-devices = [each for each in ort.get_ep_devices() if each.ep_name == "QNNExecutionProvider"][:1]
+provider = "QNNExecutionProvider"
+ort.register_execution_provider_library(provider, onnxruntime_qnn.get_library_path())
+devices = [each for each in ort.get_ep_devices() if each.ep_name == provider][:1]
 settings = {{"backend_type": "htp", "htp_arch": str(told["htp_arch"])}}
 
 
