@@ -113,11 +113,12 @@ def fault(target: QnnTarget, model: Architecture) -> tuple[str, str] | None:
     """What a graph of fixed shapes has no room for, and what its layers do not have."""
     config = model.config
     window = config.get("max_position_embeddings")
-    if target.context_length % target.sequence_length:
+    parts, left = divmod(target.context_length, target.sequence_length)
+    if left or parts < 2:
         return (
             "sequence_length",
             f"a sequence of {target.sequence_length} tokens does not divide a context of"
-            f" {target.context_length}",
+            f" {target.context_length} into two or more",
         )
     if isinstance(window, int) and target.context_length > window:
         return (

@@ -32,6 +32,12 @@ def model(**config: Any) -> Architecture:
     ("keys", "config", "key", "why"),
     [
         ({"sequence_length": 100}, {}, "sequence_length", "does not divide a context of 512"),
+        (
+            {"sequence_length": 64, "context_length": 64},
+            {},
+            "sequence_length",
+            "into two or more",
+        ),
         ({"context_length": 2048}, {}, "context_length", "longer than the model's, 1024"),
         ({}, {"model_type": "mistral", "sliding_window": 128}, "context_length", "window of 128"),
         ({}, {"hidden_act": "relu"}, "execution_provider", "activation 'relu'"),
