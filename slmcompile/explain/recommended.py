@@ -18,7 +18,7 @@ from slmcompile.providers.provider import Provider
 from slmcompile.shapes.architecture import Architecture
 
 GB = 1e9
-_BITS = {"fp32": 32, "f16": 16, "fp16": 16, "bf16": 16, "int8": 8, "q8_0": 8}
+_BITS = {"fp32": 32, "f16": 16, "fp16": 16, "bf16": 16, "int8": 8, "q8_0": 8, "w8a16": 8}
 """Bits of a weight; of all others 4."""
 _LARGE = 1e9
 """Weights from which on 4 bits cost a model little; README has what they cost a small one."""

@@ -179,6 +179,7 @@ ENTRIES = (
         simulator="onnxruntime-qnn",
         runtime_name="QNNExecutionProvider",
         install="pip install 'slmcompile[qnn]'",
+        devices=frozenset({"qualcomm"}),
         shown=Shown(
             library="onnx",
             tags=("onnx", "onnxruntime", "qnn", "qualcomm"),
