@@ -47,11 +47,8 @@ def export(
 
     Returns:
         facts for the manifest: precision, execution_provider, ``adapters`` (merged, as nodes of the
-        graph, or none), size_bytes, weights_bytes and ``parity`` (see
+        graph, or none), size_bytes, weights_bytes, the builder's own, and ``parity`` (see
         ``slmcompile.export.parity.measure``), free of time and place.
-        facts for the manifest: precision, execution_provider, size_bytes, weights_bytes, the
-        builder's own, and ``parity`` (see ``slmcompile.export.parity.measure``), free of time and
-        place.
 
     Raises:
         StageFailedError: the builder refuses, fp32 differs from torch, or the tokenizer does.
