@@ -42,12 +42,14 @@ class Memory:
         evaluation: of ``answer-torch``.
         quantizing: of ``quantize``, by target.
         exporting: of ``export``, by target.
+        choosing: of ``candidate``, by target whose precision is chosen.
     """
 
     training: Interval
     evaluation: Interval
     quantizing: Mapping[str, Interval] = field(default_factory=dict)
     exporting: Mapping[str, Interval] = field(default_factory=dict)
+    choosing: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def by_kind(self) -> dict[str, Interval]:
@@ -57,6 +59,8 @@ class Memory:
             "train": self.training,
             "answer": self.evaluation,
             **{kind: larger(*of.values()) for kind, of in building.items() if of},
+            **({"candidate": larger(*self.choosing.values())} if self.choosing else {}),
+            **({"measure": self.evaluation} if self.choosing else {}),
         }
 
     @property
@@ -110,6 +114,17 @@ def predict(context: CheckContext) -> Memory | None:
                 again="nodes" in METHODS[recipe.train.method].forms,
             )
             for name, target in recipe.target.items()
+            if not target.is_auto
+        },
+        {
+            name: larger(
+                *(
+                    export_memory(each, model, found.adapter, decoder.vocabulary, rows, builds=True)
+                    for each in target.among.values()
+                )
+            )
+            for name, target in recipe.target.items()
+            if target.is_auto
         },
     )
 

@@ -9,6 +9,7 @@ from slmcompile.checks.registry import Finding
 from slmcompile.console.printable import printable
 from slmcompile.estimate.time import cost_line
 from slmcompile.execution.last_overrides import without_last
+from slmcompile.explain.choices import choice_lines
 from slmcompile.explain.executed import executed_lines
 from slmcompile.explain.planned import PlannedRun
 from slmcompile.explain.shipped import shipped_lines
@@ -28,6 +29,7 @@ def plan_text(planned: PlannedRun) -> str:
         *executed_lines(planned.plan, planned.changes),
         *shipped_lines(planned.plan),
         *planned.recommended_lines,
+        *choice_lines(planned.choices),
         summary(planned.changes),
         findings_summary(planned.findings),
         cost_line(planned.cost),

@@ -11,6 +11,7 @@ from slmcompile.checks.judge import judge_all, refusal
 from slmcompile.checks.registry import Finding
 from slmcompile.estimate.time import Cost, cost_of
 from slmcompile.execution.last_overrides import last_overrides
+from slmcompile.explain.choices import Choice, choices_of
 from slmcompile.explain.executed import executed
 from slmcompile.explain.recommended import Fit, recommended, recommended_lines
 from slmcompile.facts.gather import contexts_of
@@ -32,6 +33,7 @@ class PlannedRun:
         last_overrides: those of the last run, which need not be this plan's.
         recommended: targets for the device that the recipe says it ships to.
         recommended_lines: the same for people.
+        choices: targets whose precision is going to be chosen.
     """
 
     plan: Plan
@@ -42,6 +44,7 @@ class PlannedRun:
     last_overrides: tuple[str, ...] = ()
     recommended: tuple[Fit, ...] = ()
     recommended_lines: tuple[str, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     def __repr__(self) -> str:
         refuted = sum(finding.blocks for finding in self.findings)
@@ -80,6 +83,7 @@ def plan_compiled(
         *(compiled, happening, findings, cost, "; ".join(undone), last),
         recommended(first),
         tuple(recommended_lines(first)),
+        choices_of(contexts),
     )
 
 
@@ -118,6 +122,7 @@ def to_json(planned: PlannedRun) -> dict[str, Any]:
         "executes": list(executed(planned.changes)),
         "undone": planned.undone,
         "recommended": [asdict(each) for each in planned.recommended],
+        **({"choices": [each.to_json() for each in planned.choices]} if planned.choices else {}),
         "checks": [
             {
                 "number": finding.check.number,

@@ -11,6 +11,7 @@ from slmcompile.inference.runs_here import runs_here
 from slmcompile.plans.installed import versions
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.provider import Provider
+from slmcompile.providers.keys import AUTO
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ def targets_here() -> tuple[TargetHere, ...]:
             why = f"{provider.title} is not on this machine: {provider.simulator} simulates it"
         precisions = get_args(provider.section.model_fields["precision"].annotation)
         found += [
-            TargetHere(provider.name, each, word, why, tuple(adapters)) for each in precisions
+            TargetHere(provider.name, each, word, why, tuple(adapters))
+            for each in precisions
+            if each != AUTO
         ]
     return tuple(found)
 

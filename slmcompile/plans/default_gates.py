@@ -4,7 +4,8 @@ Weights in floating point need none: an export of them that predicts other token
 Quantised ones are judged by the task, which nobody may have thought of: the first metric of
 ``eval.metrics`` that tells that answers are right may fall by three points of its span. On few rows
 one answer is more than that, so what chance explains passes: nobody has chosen this bar, and a
-broken model loses more. Where no metric tells, as of plain text, there is no bar.
+broken model loses more. Where no metric tells, as of plain text, there is no bar. A target that was
+chosen by a budget is held to that.
 """
 
 from __future__ import annotations
@@ -13,12 +14,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from slmcompile.console.errors import BadRecipeError
-from slmcompile.metrics import METRICS
+from slmcompile.plans.budgets import leading, resolved, usual_drop
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.schema import MOST_GATES, Gate
-
-DROP = 0.03
-"""Share of a metric's span."""
 
 _FLOAT = ("fp", "bf", "f16")
 
@@ -42,20 +40,20 @@ def with_default_gates(composed: Composed) -> Composed:
 
 def _missing(composed: Composed) -> Iterator[Gate]:
     for member, view in composed.members.items():
-        gated = {gate.artifact for gate in view.recipe.gates}
-        leading = next((METRICS[name] for name in view.recipe.eval.metrics if _leads(name)), None)
-        for name, target in view.recipe.target.items():
-            if leading and name not in gated and not target.precision.startswith(_FLOAT):
-                drop = round(DROP * (leading.span or 0.0), 4)
+        recipe = view.recipe
+        gated = {gate.artifact for gate in recipe.gates}
+        first = leading(recipe)
+        usual = (first.name, usual_drop(first)) if first else None
+        for name, target in recipe.target.items():
+            bar = usual
+            if target.is_auto and (budget := resolved(recipe, target)):
+                # What was chosen by on validation rows is confirmed on the others.
+                bar = str(budget.metric), float(budget.max_drop or 0.0)
+            if bar and name not in gated and not target.precision.startswith(_FLOAT):
                 yield Gate(
                     adapter=member or None,
-                    metric=leading.name,
+                    metric=bar[0],
                     artifact=name,
-                    max_drop=drop,
+                    max_drop=bar[1],
                     beyond_chance=True,
                 )
-
-
-def _leads(name: str) -> bool:
-    metric = METRICS[name]
-    return metric.of_task and metric.higher_is_better and metric.bounded

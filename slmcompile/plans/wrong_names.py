@@ -14,6 +14,7 @@ from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.beside import bases_of
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.plans.kinds import KINDS
+from slmcompile.plans.wrong_budgets import wrong_budgets
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.members import ADAPTERS, TAKEN_FROM
 from slmcompile.recipe.overrides import shown
@@ -51,6 +52,7 @@ def wrong_names(composed: Composed) -> Iterator[BadRecipeError]:
     yield from _names_taken(composed)
     wrong_over = [*_over_what(composed)]
     yield from wrong_over or _too_long_for_a_base(composed)
+    yield from wrong_budgets(composed)
     yield from _of_all_adapters(composed)
     yield from _of_adapters_alone(composed)
     for view in composed.members.values():

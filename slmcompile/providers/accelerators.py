@@ -8,7 +8,7 @@ it and is not offered (bfloat16: no products of that type, onnxruntime 1.31).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ from slmcompile.providers.genai import (
     RUNS_ON,
     held,
 )
-from slmcompile.providers.keys import ProviderName, Target
+from slmcompile.providers.keys import AUTO, ProviderName, Target
 from slmcompile.providers.provider import DeviceKind, Provider
 from slmcompile.shapes.architecture import Architecture
 
@@ -33,21 +33,27 @@ class CudaTarget(Target):
     """A folder for CUDA: weights in fp16, or quantised to 8 or 4 bits."""
 
     execution_provider: ProviderName = "cuda"
-    precision: Literal["fp16", "int8", "int4"] = Field(description="Type of the exported weights.")
+    precision: Literal["auto", "fp16", "int8", "int4"] = Field(
+        description="Type of the exported weights; auto chooses by budget."
+    )
 
 
 class DmlTarget(Target):
     """A folder for DirectML: weights in fp16, or quantised to 4 bits."""
 
     execution_provider: ProviderName = "dml"
-    precision: Literal["fp16", "int4"] = Field(description="Type of the exported weights.")
+    precision: Literal["auto", "fp16", "int4"] = Field(
+        description="Type of the exported weights; auto chooses by budget."
+    )
 
 
 class WebGpuTarget(Target):
     """A folder for WebGPU: weights in fp16, or quantised to 8 or 4 bits."""
 
     execution_provider: ProviderName = "webgpu"
-    precision: Literal["fp16", "int8", "int4"] = Field(description="Type of the exported weights.")
+    precision: Literal["auto", "fp16", "int8", "int4"] = Field(
+        description="Type of the exported weights; auto chooses by budget."
+    )
 
 
 class TrtRtxTarget(Target):
@@ -84,6 +90,7 @@ def _provider(
     install: str,
     devices: frozenset[DeviceKind],
 ) -> Provider:
+    precisions = get_args(section.model_fields["precision"].annotation)
     return Provider(
         name=name,
         title=title,
@@ -98,6 +105,9 @@ def _provider(
         families=FAMILIES,
         bytes=export_bytes,
         built_with=built_with,
+        candidates={each: {"precision": each} for each in reversed(precisions) if each != AUTO}
+        if AUTO in precisions
+        else {},
         runtime_name=runtime_name,
         install=install,
         devices=devices,

@@ -25,8 +25,8 @@ class GgufTarget(Target):
     """A GGUF file: F16, Q8_0 or Q4_K_M, as llama.cpp names them."""
 
     execution_provider: ProviderName = "gguf"
-    precision: Literal["f16", "q8_0", "q4_k_m"] = Field(
-        description="Type of the exported weights, as llama.cpp names it."
+    precision: Literal["auto", "f16", "q8_0", "q4_k_m"] = Field(
+        description="Type of the exported weights, as llama.cpp names it; auto chooses by budget."
     )
 
 
@@ -71,6 +71,9 @@ ENTRIES = (
         families="Llama, Mistral, Qwen 2 or Qwen 3",
         bytes=export_bytes,
         built_with=built_with,
+        candidates={
+            name.replace("_", "-"): {"precision": name} for name in ("q4_k_m", "q8_0", "f16")
+        },
         tokenizer_writer="",
         finisher="slmcompile.export.modelfile:write",
         computed_by="model.gguf",

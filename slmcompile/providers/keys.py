@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from slmcompile.metrics import METRICS
 from slmcompile.providers import PROVIDERS
 from slmcompile.registry.markers import NameIn
+from slmcompile.registry.scalars import Identifier
 from slmcompile.registry.section import Section
 
 ProviderName = Annotated[
@@ -15,6 +26,48 @@ ProviderName = Annotated[
     NameIn(PROVIDERS),
     Field(description="What runs it: a provider of ONNX Runtime, hf or gguf."),
 ]
+
+AUTO = "auto"
+"""The precision of a target that is chosen among candidates by its budget."""
+
+MOST_CANDIDATES = 8
+
+Candidate = dict[Identifier, bool | int | float | str]
+"""Keys of a target that a candidate gives; what runs it is the target's."""
+
+_OF_THE_CHOICE = frozenset({"execution_provider", "adapters", "budget", "candidates"})
+"""Keys that no candidate has of its own."""
+
+
+class Budget(Section):
+    """What the choice among a target's candidates must hold, on rows of the validation split."""
+
+    metric: Annotated[str, NameIn(METRICS)] | None = Field(
+        None,
+        description="By which a candidate is held against torch: one of eval.metrics. null is the"
+        " first of those that tells that answers are right.",
+    )
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        description="Largest loss against the torch model, in the metric's own unit; null is 3"
+        " points (0.03; of a metric of 0 to 100, 3).",
+    )
+    max_size: float | None = Field(
+        None, gt=0, description="Largest folder, in MB (10⁶ bytes); null is any size."
+    )
+    min_tokens_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="Least tokens a second of one answer at a time, on the machine that chooses:"
+        " another may choose otherwise. null measures no speed.",
+    )
+    limit: int | None = Field(
+        256,
+        ge=1,
+        description="Rows of the validation split that torch and every candidate answer, a sample"
+        " as of eval.limit; null takes all.",
+    )
 
 
 class Target(Section):
@@ -29,9 +82,96 @@ class Target(Section):
         " adapters share one base in one folder. null: beside where train.over is given, which"
         " allows no other, and otherwise merged.",
     )
+    budget: Budget | None = Field(
+        None,
+        description="precision auto only: what the smallest candidate that is chosen must hold.",
+    )
+    candidates: dict[Identifier, Candidate] = Field(
+        default_factory=dict,
+        max_length=MOST_CANDIDATES,
+        description="precision auto only: what is chosen among, by names of your own:"
+        " {small: {precision: int4, int4_block_size: 128}}. Left out, these are the provider's.",
+    )
 
     @model_serializer(mode="wrap")
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is not asked for: a spec that says nothing of it stays as it was."""
         found: dict[str, Any] = rest(self)
-        return {key: value for key, value in found.items() if key != "adapters" or value}
+        absent = {key for key in ("adapters", "budget", "candidates") if not getattr(self, key)}
+        return {key: value for key, value in found.items() if key not in absent}
+
+    @model_validator(mode="after")
+    def _chosen_or_given(self) -> Target:
+        wrong = [*self._wrong()]
+        if wrong:
+            raise ValidationError.from_exception_data(type(self).__name__, wrong)
+        return self
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether its precision is chosen."""
+        return self.precision == AUTO
+
+    @property
+    def among(self) -> dict[str, Target]:
+        """What is chosen among, by name; none of a target whose precision is given."""
+        if not self.is_auto:
+            return {}
+        listed = self.candidates or PROVIDERS[self.execution_provider].candidates
+        return {name: self._with(keys) for name, keys in listed.items()}
+
+    @property
+    def built(self) -> list[Target]:
+        """What is built of it: each candidate, or itself."""
+        return [*self.among.values()] or [self]
+
+    def _with(self, keys: Mapping[str, Any]) -> Target:
+        values = {"execution_provider": self.execution_provider, **keys}
+        return type(self).model_validate_json(json.dumps(values))
+
+    def _wrong(self) -> Iterator[InitErrorDetails]:
+        """What disagrees among the keys of a choice, each with its place."""
+        if not self.is_auto:
+            for key in ("budget", "candidates"):
+                if getattr(self, key):
+                    yield _disagrees(
+                        (key,),
+                        "is of a target whose precision is chosen, and it is given",
+                        f"set precision: auto, or take {key} out",
+                    )
+            return
+        if self.adapters == "beside":
+            yield _disagrees(
+                ("adapters",),
+                "is beside, and candidates of precision auto are merged",
+                "take adapters out, or give a precision",
+            )
+        for name, keys in self.candidates.items():
+            for key in sorted(_OF_THE_CHOICE & {*keys}):
+                mend = "say it once, in the target"
+                yield _disagrees(("candidates", name, key), "is the target's", mend)
+            if keys.get("precision") == AUTO:
+                mend = "give it a precision"
+                yield _disagrees(("candidates", name, "precision"), "is to be chosen", mend)
+            elif not _OF_THE_CHOICE & {*keys}:
+                try:
+                    self._with(keys)
+                except ValidationError as error:
+                    yield from _below(("candidates", name), error)
+
+
+def _disagrees(at: tuple[str | int, ...], what: str, mend: str) -> InitErrorDetails:
+    return InitErrorDetails(
+        type=PydanticCustomError("keys_disagree", what, {"mend": mend}), loc=at, input={}
+    )
+
+
+def _below(at: tuple[str | int, ...], error: ValidationError) -> Iterator[InitErrorDetails]:
+    """What is wrong in a section, as something wrong in the one that holds it."""
+    for each in error.errors():
+        yield InitErrorDetails(
+            type=each["type"],
+            loc=(*at, *each["loc"]),
+            input=each["input"],
+            ctx=each.get("ctx", {}),
+        )

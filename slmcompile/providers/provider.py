@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from slmcompile.shapes.architecture import Architecture
@@ -78,6 +78,8 @@ class Provider:
             found, so that it is trained over and adapters are put beside it; a test each.
         built_with: bytes that its builder holds at once, beside the model that it is given.
         bytes: size of the exported weights, given the target and the base model's shapes.
+        candidates: of what ``precision: auto`` is chosen among, eight at most: keys of its section
+            by name. None of a provider that has no such precision.
         fault: what keeps a target from being built of a model, by its shapes: key and reason.
         room: tokens that prompt and answer may have together, of a target whose graph has fixed
             shapes; None where the model's own context is all that bounds them.
@@ -110,6 +112,7 @@ class Provider:
     inserter: str = ""
     inserts_into: frozenset[str] = frozenset()
     read_back: frozenset[str] = frozenset()
+    candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fault: Callable[[Any, Architecture], tuple[str, str] | None] = lambda _target, _model: None
     room: Callable[[Any], int | None] = lambda _target: None
     simulator: str = ""

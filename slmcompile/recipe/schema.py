@@ -34,7 +34,7 @@ from slmcompile.methods.keys import Precision, Train
 from slmcompile.metrics import METRICS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.providers import PROVIDERS
-from slmcompile.providers.keys import Target
+from slmcompile.providers.keys import Budget, Target
 from slmcompile.providers.provider import DeviceKind
 from slmcompile.recipe.data_parts import (
     AnyDataSource,
@@ -523,6 +523,7 @@ class Recipe(Section):
 def _rebuild() -> None:
     """Makes the types again from the tables as they are now."""
     sections: list[type[Section]] = [
+        Budget,
         *(entry.section for entry in MODEL_SOURCES.values()),
         *(entry.section for entry in DATA_SOURCES.values()),
         *(entry.section for entry in DATA_STEPS.values()),

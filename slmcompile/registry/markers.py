@@ -16,7 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # as below: it may be a member of a union
 class NameIn:
     """A ``str`` that names an entry: ``Annotated[str, NameIn(METRICS)]``.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,22 @@ SPEED_TOKENS = 32
 ANSWERS = "answers.jsonl"
 MEASURED = "measured.json"
 
+LEFT_OUT = "left_out"
+"""Key under which it stands why a candidate was not built."""
+
 
 def run(context: Context) -> Result:
-    """Writes what ``config["artifact"]`` answers to the test split, or to ``limit`` rows of it."""
+    """Writes what ``config["artifact"]`` answers to the test split, or to ``limit`` rows of it.
+
+    A ``measure`` stage asks the validation split, and of a candidate that was left out nothing.
+    """
     config = context.config
-    test = read_split(context.inputs["data"], "test")
-    rows = sample(test, config["limit"], config["seed"], labelled=config["labelled"])
+    if (reason := left_out(context.manifests.get("export", {}))) is not None:
+        write_text(context.out / ANSWERS, "")
+        write_json(context.out / MEASURED, {"format_version": "1.0", LEFT_OUT: reason})
+        return Result()
+    every = read_split(context.inputs["data"], config.get("split", "test"))
+    rows = sample(every, config["limit"], config["seed"], labelled=config["labelled"])
     measured: dict[str, Any] = {}
     if config["artifact"] == BASELINES:
         answers = _baselines(context, rows)
@@ -49,6 +59,12 @@ def run(context: Context) -> Result:
     write_text(context.out / ANSWERS, "".join(written))
     write_json(context.out / MEASURED, {"format_version": "1.0", **measured})
     return Result()
+
+
+def left_out(manifest: Mapping[str, Any]) -> str | None:
+    """Why a candidate was not built, by its manifest; None of one that was, and of any export."""
+    reason: str | None = manifest.get("info", {}).get(LEFT_OUT)
+    return reason
 
 
 def _model(context: Context, rows: Sequence[Row]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -73,6 +89,8 @@ def _model(context: Context, rows: Sequence[Row]) -> tuple[list[dict[str, Any]],
     context.progress.end()
     told = lines(rows, answers, model.log_likelihood(rows))
     found = [{"artifact": config["artifact"], **line} for line in told]
+    if not config.get("timed", True):
+        return found, {"size_bytes": size}
     timed = (asked or rows)[0]
     ran = getattr(model, "ran", "verified")
     if ran != "verified":

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from slmcompile.data.store import Row, read_split
+from slmcompile.files.second_name import link_or_copy
+from slmcompile.plans.budgets import CHOICE, OF_CANDIDATE
 from slmcompile.plans.definition import stage_name
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
 from slmcompile.recipe.schema import target_section
 from slmcompile.shapes.sizes import PARITY_ROWS
+from slmcompile.stages.choice import read_choice
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.lineage import require_trained_over
 from slmcompile.training.outputs import trained_weights
@@ -23,6 +27,8 @@ def run(context: Context) -> Result:
     """Merges or inserts, exports and measures how far the export's logits lie from torch's."""
     if BASE_ALONE in context.inputs:
         return _told(context, _beside(context))
+    if CHOICE in context.inputs:
+        return Result(info=_chosen(context))
     from slmcompile.export.export import export
 
     require_trained_over(context)
@@ -56,6 +62,18 @@ def _calibration(target: Target, data: Path) -> list[Row]:
     rows = read_split(data, "train") if wanted else []
     count = min(wanted, len(rows))
     return [rows[number * len(rows) // count] for number in range(count)]
+
+
+def _chosen(context: Context) -> dict[str, Any]:
+    """The candidate that was chosen, by second names of its files; what its manifest says of it."""
+    name = read_choice(context.inputs[CHOICE])
+    role = f"{OF_CANDIDATE}{name}"
+    folder, manifest = context.inputs[role], context.manifests[role]
+    for file in manifest["files"]:
+        # DVC may have left a link into its cache.
+        link_or_copy(os.path.realpath(folder / file), context.out / file)
+    context.progress.say(f"{name} was chosen: taken from {folder.name}")
+    return {**manifest["info"], "chosen": name}
 
 
 def _beside(context: Context) -> dict[str, Any]:

@@ -51,6 +51,10 @@ def write_failure(project: Project, address: str, error: Exception) -> None:
                 "what": error.what if isinstance(error, SlmcompileError) else repr(error),
                 "mend": error.mend if isinstance(error, SlmcompileError) else _OURS,
                 "known": known,
+                "also": [
+                    each.to_json()
+                    for each in (error.also if isinstance(error, SlmcompileError) else ())
+                ],
                 "read": _read(project, address),
             },
         )
@@ -91,10 +95,14 @@ def failed_on(
 
 def _error(record: dict[str, Any], lead: str) -> SlmcompileError | None:
     try:
-        return SlmcompileError(
-            f"{lead}{record['what']}", str(record["mend"]), code=Exit(record["code"])
-        )
-    except (ValueError, KeyError):
+        code = Exit(record["code"])
+        also = [
+            SlmcompileError(str(each["what"]), str(each["hint"]), code=Exit(each["code"]))
+            for each in record.get("also", ())
+        ]
+        what = f"{lead}{record['what']}"
+        return SlmcompileError(what, str(record["mend"]), code=code, also=also)
+    except (ValueError, KeyError, TypeError):
         return None
 
 

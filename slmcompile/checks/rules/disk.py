@@ -60,13 +60,14 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
     unknown = context.plan is None
     base_is_there = unknown or context.idle("base")
     quantizes = not (unknown or context.idle("quantize"))
-    trains, exports = not context.idle("train"), not context.idle("export")
+    trains, exports = not context.idle("train"), not context.idle("export", "candidate")
     trainings = [each.recipe.train for each in (context, *context.trained_with)]
     found = [trainable(train, model) for train in trainings]
     copy = 4.0 * model.parameters
     targets = quantized = copied = 0.0
     for name, target in recipe.target.items():
-        weights = PROVIDERS[target.execution_provider].bytes(target, model)
+        # What is chosen is one of the candidates by a second name.
+        weights = sum(PROVIDERS[t.execution_provider].bytes(t, model) for t in target.built)
         if stands_beside(recipe, name):
             quantized += weights
             targets += weights + 4.0 * sum(each.adapter for each in found)
@@ -99,7 +100,7 @@ def _checkpoints(train: Train, found: Trainable) -> float:
 )
 def fits_disk(context: CheckContext) -> Verdict:
     """Free space against the least that a run writes."""
-    if context.idle("base", "quantize", "train", "export"):
+    if context.idle("base", "quantize", "train", "export", "candidate"):
         return proved("nothing is left to fetch, train or export")
     model = architecture_of(context)
     if model is None:

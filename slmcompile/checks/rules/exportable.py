@@ -78,13 +78,23 @@ def _fault(context: CheckContext) -> Verdict | None:
     if model is None:
         return None
     for name, target in context.recipe.target.items():
-        if found := PROVIDERS[target.execution_provider].fault(target, model):
-            key, why = found
-            return refuted(
-                why,
-                f"choose another target.{name}.{key}, or quantise without zero points",
-                context.at(f"target.{name}.{key}"),
-            )
+        provider, named = PROVIDERS[target.execution_provider], {f"target.{name}": target}
+        if target.is_auto:
+            # One that only the provider names is left out where it cannot be built.
+            listed = target.candidates
+            named = {
+                f"target.{name}.candidates.{label}": each
+                for label, each in target.among.items()
+                if label in listed
+            }
+        for where, each in named.items():
+            if found := provider.fault(each, model):
+                key, why = found
+                return refuted(
+                    why,
+                    f"choose another {where}.{key}, or quantise without zero points",
+                    context.at(f"{where}.{key}"),
+                )
     return None
 
 

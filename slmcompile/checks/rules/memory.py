@@ -50,6 +50,8 @@ _TOLD = {
     "answer": "evaluation",
     "quantize": "quantising the base",
     "export": "exporting",
+    "candidate": "building candidates",
+    "measure": "measuring candidates",
 }
 """Kinds of stages that hold the model, and what each does."""
 
@@ -60,10 +62,14 @@ def _mend_of(context: CheckContext, found: Memory, limit: int) -> tuple[str, str
     kind = next(over)
     if kind == "train":
         return _mend(context, limit), _where(context, "train")
-    if kind == "answer":
+    if kind in {"answer", "measure"}:
         mend = "set a smaller eval.batch_size, or take a smaller model"
         return mend, _where(context, "eval.batch_size")
-    building = found.quantizing if kind == "quantize" else found.exporting
+    building = {
+        "quantize": found.quantizing,
+        "export": found.exporting,
+        "candidate": found.choosing,
+    }[kind]
     target = max(building, key=lambda name: building[name].low)
     mend = f"export on a larger device, take a smaller model, or leave out target.{target}"
     return mend, _where(context, f"target.{target}")

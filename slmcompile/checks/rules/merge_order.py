@@ -10,6 +10,7 @@ from slmcompile.console.errors import Exit
 from slmcompile.facts.context import CheckContext
 from slmcompile.methods import METHODS
 from slmcompile.plans.artifacts import TUNED
+from slmcompile.plans.budgets import CHOICE
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 
@@ -39,7 +40,9 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
     plan = context.plan
     if plan is None:
         return proved("the base's weights are not quantised; the order was judged with the plan")
-    exports = plan.of("export")
+    # What is chosen is one of the candidates as it is.
+    exports = [each for each in plan.of("export") if CHOICE not in each.inputs]
+    exports += plan.of("candidate")
     for stage in (*exports, plan.stage("answer", TUNED)):
         if why := _out_of_order(plan, stage) or _over_another(plan, stage):
             return refuted(

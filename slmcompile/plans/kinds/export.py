@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmcompile.plans.beside import stands_beside
+from slmcompile.plans.budgets import CHOICE, OF_CANDIDATE, candidate_name
 from slmcompile.plans.definition import stage_name
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
@@ -14,6 +15,7 @@ from slmcompile.providers import PROVIDERS
 if TYPE_CHECKING:
     from slmcompile.plans.definition import Stage
     from slmcompile.plans.making import Making
+    from slmcompile.providers.keys import Target
 
 
 def plan(making: Making) -> None:
@@ -22,6 +24,9 @@ def plan(making: Making) -> None:
     for name, target in sorted(making.composed.whole.target.items()):
         if any(stands_beside(view.recipe, name) for view in members.values()):
             _beside(making, name)
+            continue
+        if target.is_auto:
+            _chosen(making, name, target)
             continue
         provider = PROVIDERS[target.execution_provider]
         for view in members.values():
@@ -35,6 +40,26 @@ def plan(making: Making) -> None:
                 files_of=view.trained(),
                 epochs=PROVIDERS.raised(target.execution_provider),
             )
+
+
+def _chosen(making: Making, name: str, target: Target) -> None:
+    """The candidate that is chosen, in the place where the target's export is looked for."""
+    provider = PROVIDERS[target.execution_provider]
+    for view in making.members.values():
+        view.add(
+            "export",
+            {"target": target_keys(making, name)},
+            {"target": f"target.{name}"},
+            versions("torch", "transformers", "peft", *provider.packages),
+            {
+                CHOICE: view.stage("choose", name),
+                **{
+                    f"{OF_CANDIDATE}{label}": view.stage("candidate", candidate_name(name, label))
+                    for label in target.among
+                },
+            },
+            artifact=name,
+        )
 
 
 def _beside(making: Making, name: str) -> None:

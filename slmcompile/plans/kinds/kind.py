@@ -36,6 +36,7 @@ class Kind:
             stage first.
         for_people: files that it writes and no stage behind it computes with, but for those that
             read the whole recipe.
+        plotted: what of its DVC plots file is drawn: the field of x, and those of y.
         outdated: what to call a result that was made from an earlier output of it.
     """
 
@@ -55,4 +56,5 @@ class Kind:
     instant: bool = False
     whole_recipe: bool = False
     for_people: frozenset[str] = frozenset()
+    plotted: tuple[str, tuple[str, ...]] = ("step", ("loss", "eval_loss"))
     outdated: str = ""

@@ -51,13 +51,13 @@ def trained_over(making: Making) -> dict[str, Stage]:
 
 
 def target_keys(making: Making, target: str) -> dict[str, Any]:
-    """What a target's stages read of its section: not how adapters come to it.
+    """What a target's stages read of its section: not how adapters come to it, or it is chosen.
 
-    That says which stages there are.
+    These say which stages there are.
     """
     recipe = making.composed.whole
     values = typed(recipe.target[target], making.values["target"][target])
-    return {key: value for key, value in values.items() if key != "adapters"}
+    return {k: v for k, v in values.items() if k not in {"adapters", "budget", "candidates"}}
 
 
 ENTRIES = (

@@ -1,0 +1,93 @@
+"""What is wrong with targets whose precision is chosen, in the recipe that names them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from slmcompile.console.errors import BadRecipeError
+from slmcompile.metrics import METRICS
+from slmcompile.metrics.metric import Metric
+from slmcompile.plans.budgets import auto_targets, candidate_name, resolved
+from slmcompile.plans.definition import OF_MEMBER
+from slmcompile.providers.keys import Budget, Target
+from slmcompile.recipe.compose import Composed
+from slmcompile.recipe.schema import Recipe
+
+_LONGEST_NAME = 64
+
+
+def wrong_budgets(composed: Composed) -> Iterator[BadRecipeError]:
+    """Choices that cannot be made; one error a target."""
+    yield from _wrong_candidates(composed)
+    for view in composed.members.values():
+        recipe = view.recipe
+        for name, target in auto_targets(recipe).items():
+            where = f"target.{name}"
+            if recipe.train.over:
+                yield BadRecipeError(
+                    f"{composed.origin(('target', name))}: {where}: its precision is chosen among"
+                    " merged candidates, and train.over merges nothing",
+                    f"give {where}.precision, or take train.over out",
+                )
+            elif wrong := _wrong_metric(recipe, target):
+                at = composed.origin(("target", name, "budget", "metric"))
+                what, mend = wrong
+                yield BadRecipeError(f"{at}: {where}.budget.metric: {what}", mend)
+
+
+def _wrong_candidates(composed: Composed) -> Iterator[BadRecipeError]:
+    """Names that stages cannot have, or of which two would be one."""
+    targets, members = auto_targets(composed.whole), [*composed.members]
+    names = Counter(candidate_name(t, c) for t, target in targets.items() for c in target.among)
+    longest = max((len(member) + len(OF_MEMBER) for member in members if member), default=0)
+    for name, target in targets.items():
+        for candidate in target.among:
+            at = composed.origin(("target", name, "candidates", candidate))
+            where = f"{at}: target.{name}.candidates.{candidate}"
+            joined = candidate_name(name, candidate)
+            if OF_MEMBER in joined:
+                yield BadRecipeError(
+                    f"{where}: a name with {OF_MEMBER} in it", "choose a name without it"
+                )
+            elif len(joined) + longest > _LONGEST_NAME:
+                yield BadRecipeError(
+                    f"{where}: {joined} is longer than {_LONGEST_NAME - longest} characters",
+                    "choose a shorter name for the target or the candidate",
+                )
+            elif names[joined] > 1:
+                yield BadRecipeError(
+                    f"{where}: two targets have a candidate that is called {joined}",
+                    "choose another name for one of the targets",
+                )
+
+
+def _wrong_metric(recipe: Recipe, target: Target) -> tuple[str, str] | None:
+    """What is wrong with the metric that candidates are held to, and the mend."""
+    budget = target.budget or Budget()
+    if budget.metric is None:
+        if resolved(recipe, target) is None:
+            return (
+                "no metric of eval.metrics tells that answers are right",
+                "name one of them, and max_drop in its own unit: {metric: perplexity, max_drop:"
+                " 0.1}",
+            )
+        return None
+    metric = METRICS[budget.metric]
+    if not (budget.metric in recipe.eval.metrics or metric.always_of(recipe.data.task)):
+        return f"{budget.metric} is not measured", f"add {budget.metric} to eval.metrics"
+    if budget.max_drop is None and not metric.bounded:
+        return (
+            f"{budget.metric} has no largest value of which 3 points were a share",
+            "give max_drop, in the metric's own unit",
+        )
+    return _unasked(recipe, metric)
+
+
+def _unasked(recipe: Recipe, metric: Metric) -> tuple[str, str] | None:
+    if metric.measures(asks=recipe.data.asks):
+        return None
+    return (
+        f"{metric.name} is of answers, and plain text (template completion) asks for none",
+        "name one of likelihoods: perplexity",
+    )
