@@ -49,11 +49,10 @@ def targets_here() -> tuple[TargetHere, ...]:
         if word == "simulated":
             why = f"{provider.title} is not on this machine: {provider.simulator} simulates it"
         precisions = get_args(provider.section.model_fields["precision"].annotation)
-        found += [
-            TargetHere(provider.name, each, word, why, tuple(adapters))
-            for each in precisions
-            if each != AUTO
-        ]
+        for each in precisions:
+            # What is chosen is chosen among merged ones.
+            how = tuple(adapters[:1]) if each == AUTO else tuple(adapters)
+            found.append(TargetHere(provider.name, each, word, why, how))
     return tuple(found)
 
 

@@ -82,6 +82,9 @@ def _union(marker: ByName, common: Any, path: str, told: set[type[BaseModel]]) -
         if choice:
             told.update(choice.sections().values())
             yield from _choice(choice, f"{path}.{key}")
+            continue
+        for inner in sections_within(field.annotation, field.metadata):
+            yield from _pages(inner, f"{path}.{key}", 3, told)
     for name, section in marker.sections().items():
         about = _one_line(section.__doc__ or "")
         yield f"\n### `{path}` with `{marker.key}: {name}`\n\n{about}\n"

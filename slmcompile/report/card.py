@@ -26,6 +26,7 @@ from slmcompile.report.findings import (
     rounding_sentence,
     same_reference_sentence,
 )
+from slmcompile.report.frontier import chosen_keys
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.markdown import artifact_rows, grid
 from slmcompile.report.method import fine_tuned, licence, made_one, trained_by
@@ -55,8 +56,7 @@ def card(facts: ReportFacts, export: Artifact) -> str:
 
 
 def _target(facts: ReportFacts, export: Artifact) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = facts.recipe.get("target", {}).get(export.name, {})
-    return found
+    return chosen_keys(facts, export.name)
 
 
 def _provider(target: Mapping[str, Any]) -> str:

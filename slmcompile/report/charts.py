@@ -13,10 +13,10 @@ from slmcompile.report.text import escape, number
 
 Point = tuple[float, float]
 
-_WIDTH = 460
+WIDTH = 460
 # More points than pixels only make the page large.
 _MOST_POINTS = 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +74,19 @@ def line_chart(
         return ""
     x_ticks = ticks(0.0, max(x for x, _ in points), 5)
     y_ticks = ticks(min(0.0, *(y for _, y in points)), max(y for _, y in points), height // 60)
-    plot_height = height - _TOP - _BOTTOM
+    plot_height = height - TOP - BOTTOM
 
     def at_x(x: float) -> float:
-        return _LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (_WIDTH - _LEFT - _RIGHT)
+        return LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
 
     def at_y(y: float) -> float:
-        return _TOP + (1 - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])) * plot_height
+        return TOP + (1 - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])) * plot_height
 
-    body = [_axes(x_ticks, y_ticks, at_x, at_y)]
+    body = [axes(x_ticks, y_ticks, at_x, at_y)]
     if mark is not None:
         body.append(_mark(mark, at_x, height))
     body += [_line(one, at_x, at_y) for one in finite]
-    return _svg(title, _describe(title, finite, mark), height, "".join(body))
+    return svg(title, _describe(title, finite, mark), height, "".join(body))
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
@@ -115,28 +115,30 @@ def _describe(title: str, series: Sequence[Series], mark: Mark | None) -> str:
     return f"{title}: {'; '.join(ends)}" + (f"; {mark.label}" if mark else "")
 
 
-def _svg(title: str, description: str, height: int, body: str) -> str:
+def svg(title: str, description: str, height: int, body: str) -> str:
+    """A chart of what is drawn in it."""
     return (
-        f'<svg class="chart" role="img" viewBox="0 0 {_WIDTH} {height}" '
+        f'<svg class="chart" role="img" viewBox="0 0 {WIDTH} {height}" '
         f'aria-label="{escape(description)}"><title>{escape(title)}</title>{body}</svg>'
     )
 
 
-def _axes(
+def axes(
     x_ticks: Sequence[float],
     y_ticks: Sequence[float],
     at_x: Callable[[float], float],
     at_y: Callable[[float], float],
 ) -> str:
+    """Lines at every tick of y, and what ticks of both are called."""
     parts = []
     bottom = at_y(y_ticks[0])
     for y in y_ticks:
         style = "axis" if y == y_ticks[0] else "grid"
         label = tick_label(y, y_ticks[1] - y_ticks[0])
         parts.append(
-            f'<line class="{style}" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" '
+            f'<line class="{style}" x1="{LEFT}" x2="{WIDTH - RIGHT}" '
             f'y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>'
-            f'<text class="tick" x="{_LEFT - 7}" y="{at_y(y) + 4:.1f}" '
+            f'<text class="tick" x="{LEFT - 7}" y="{at_y(y) + 4:.1f}" '
             f'text-anchor="end">{label}</text>'
         )
     for x in x_ticks:
@@ -150,10 +152,10 @@ def _axes(
 
 def _mark(mark: Mark, at_x: Callable[[float], float], height: int) -> str:
     x = at_x(mark.x)
-    right = x > _WIDTH * 0.7
+    right = x > WIDTH * 0.7
     return (
-        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{height - _BOTTOM}"/>'
-        f'<text class="note" x="{x - 5 if right else x + 5:.1f}" y="{_TOP + 10}" '
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
+        f'<text class="note" x="{x - 5 if right else x + 5:.1f}" y="{TOP + 10}" '
         f'text-anchor="{"end" if right else "start"}">{escape(mark.label)}</text>'
     )
 
@@ -174,13 +176,13 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], height:
     if not counts or len(edges) != len(counts) + 1 or not max(counts):
         return ""
     y_ticks = ticks(0.0, float(max(counts)), 3)
-    plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
+    plot_width, plot_height = WIDTH - LEFT - RIGHT, height - TOP - BOTTOM
 
     def at_x(x: float) -> float:
-        return _LEFT + (x - edges[0]) / ((edges[-1] - edges[0]) or 1.0) * plot_width
+        return LEFT + (x - edges[0]) / ((edges[-1] - edges[0]) or 1.0) * plot_width
 
     def at_y(y: float) -> float:
-        return _TOP + (1 - y / y_ticks[-1]) * plot_height
+        return TOP + (1 - y / y_ticks[-1]) * plot_height
 
     x_ticks = [x for x in ticks(edges[0], edges[-1], 6) if edges[0] <= x <= edges[-1]]
     if len(x_ticks) < 2:
@@ -192,7 +194,7 @@ def histogram(title: str, edges: Sequence[float], counts: Sequence[int], height:
         for low, high, n in zip(edges, edges[1:], counts, strict=False)
     )
     description = f"{title}: {sum(counts)} rows from {edges[0]:g} to {edges[-1]:g}"
-    return _svg(title, description, height, _axes(x_ticks, y_ticks, at_x, at_y) + bars)
+    return svg(title, description, height, axes(x_ticks, y_ticks, at_x, at_y) + bars)
 
 
 def interval(value: float, bounds: tuple[float, float] | None, style: str = "") -> str:

@@ -134,6 +134,7 @@ class ReportFacts:
         trained_over: fingerprint of the quantised base that was trained over; empty if none.
         rounding_error: what that base's weights have lost of the base model's, as a share of them
             (Frobenius norm); None if none.
+        frontiers: of a target whose precision was chosen, what the ``choose`` stage wrote.
     """
 
     name: str
@@ -153,6 +154,7 @@ class ReportFacts:
     comparisons: Sequence[Comparison] = ()
     labels: Mapping[str, Sequence[LabelScores]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    frontiers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     member: str = ""
     trained_by: str = ""

@@ -19,6 +19,7 @@ from slmcompile.report.facts import (
     shown_metrics,
 )
 from slmcompile.report.findings import all_findings, verdict
+from slmcompile.report.frontier import frontiers_markdown
 from slmcompile.report.headline import headline
 from slmcompile.report.inert import block, code, prose
 from slmcompile.report.method import fine_tuned, licence, overridden, trained_by
@@ -48,6 +49,7 @@ def markdown(facts: ReportFacts) -> str:
         _part("Results", _results(facts)),
         "\n".join(f"- {prose(sentence)}" for sentence in all_findings(facts)),
         _gates(facts),
+        _part("Choice", frontiers_markdown(facts)),
         _part("Sources", _sources(facts)),
         _labels(facts),
         _part("Data", _data(shown_data(facts.data_report))),

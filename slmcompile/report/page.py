@@ -22,6 +22,7 @@ from slmcompile.report.findings import (
     validation_sentence,
     verdict,
 )
+from slmcompile.report.frontier import frontiers
 from slmcompile.report.headline import headline
 from slmcompile.report.markup import Column, Group, Line, document, figure, section, table
 from slmcompile.report.method import fine_tuned, licence, overridden, trained_by
@@ -43,6 +44,7 @@ def page(facts: ReportFacts) -> str:
             section(
                 "Results", artifact_table(facts), _findings(facts), gate_table(list(facts.gates))
             ),
+            section("Choice", frontiers(facts)),
             section("Sources", _sources(facts)),
             section("Labels", _labels(facts)),
             section("Training", _training(facts.training)),

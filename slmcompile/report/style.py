@@ -84,6 +84,9 @@ figcaption { font-size: 13.5px; color: var(--soft); margin: 0 0 4px; }
 .line.train { stroke: var(--accent); opacity: .75; } .line.validation { stroke: var(--second); }
 .line.plain { stroke: var(--soft); }
 .dot.validation { fill: var(--second); }
+.reach { stroke: var(--soft); opacity: .45; } .reach.chosen { stroke: var(--accent); }
+.place { fill: var(--soft); stroke: var(--soft); } .place.misses { fill: var(--page); }
+.place.chosen { fill: var(--accent); stroke: var(--accent); }
 .bar { fill: var(--accent); opacity: .8; }
 .interval { width: 120px; height: 16px; display: inline-block; vertical-align: -3px; }
 .track { stroke: var(--line); stroke-width: 2; }

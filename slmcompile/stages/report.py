@@ -18,6 +18,7 @@ from slmcompile.report.overview import Told, overview
 from slmcompile.scoring.classification import LabelScores
 from slmcompile.scoring.compared import interval_text
 from slmcompile.scoring.gates import judge
+from slmcompile.stages.choice import read_frontier
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.scores import (
     read_comparisons,
@@ -94,6 +95,7 @@ def _facts(context: Context) -> dict[str, Any]:
         **{key: context.config[key] for key in ("trained_by",) if key in context.config},
         **_lineage(context),
         "rounding_error": _rounding_error(context),
+        **_frontiers(context),
         "artifacts": _artifacts(context, metrics),
         "comparisons": [asdict(each) for each in found],
         "labels": {
@@ -143,6 +145,16 @@ def _of_export(manifest: Mapping[str, Any], member: str) -> dict[str, Any]:
         "adapter_bytes": manifest["files"][own]["size"],
         "adapters": len(info["members"]),
     }
+
+
+def _frontiers(context: Context) -> dict[str, Any]:
+    """What every target was chosen on whose precision was chosen."""
+    found = {
+        role.removeprefix("choose-"): read_frontier(path)
+        for role, path in context.inputs.items()
+        if role.startswith("choose-")
+    }
+    return {"frontiers": found} if found else {}
 
 
 def _lineage(context: Context) -> dict[str, str]:

@@ -14,7 +14,7 @@ MB = 1e6
 
 
 @check(
-    42,
+    41,
     "budget-can-be-held",
     "hours of exports and answers, after which no candidate is small enough, or none has a speed",
     needs=("C", "H"),

@@ -31,7 +31,10 @@ def plan(making: Making) -> None:
         provider = PROVIDERS[recipe.target[export.artifact].execution_provider]
         used |= versions(*provider.runs_on)
     used |= {**train.packages, **making.stage("base").packages, **making.stage("data").packages}
-    read = {s.role: s for s in (making.stage("data"), *exports, making.stage("score"))}
+    read = {
+        s.role: s
+        for s in (making.stage("data"), *exports, *making.of("choose"), making.stage("score"))
+    }
     making.add(
         "report",
         {

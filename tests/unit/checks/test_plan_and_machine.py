@@ -262,8 +262,8 @@ def test_zero_points_of_an_odd_number_of_blocks_are_refused(
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("target.cpu-fp32.precision=fp16", "must be 'fp32', 'int8' or 'int4'"),
-        ("target.cpu-fp32.execution_provider=dml", "must be 'fp16' or 'int4'"),
+        ("target.cpu-fp32.precision=fp16", "must be 'auto', 'fp32', 'int8' or 'int4'"),
+        ("target.cpu-fp32.execution_provider=dml", "must be 'auto', 'fp16' or 'int4'"),
         ("target.cpu-fp32.execution_provider=dmx", "must be 'cpu', 'cuda'"),
     ],
 )
