@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from slmcompile.execution.sync import compile_recipe, sync
 from slmcompile.files import artifact
+from slmcompile.recipe.project import Project
 from slmcompile.stages.choice import read_frontier
 from tests.projects import environment, make_repository
 from tests.workplace import Workplace
@@ -109,7 +111,8 @@ def test_where_none_holds_each_says_what_it_misses_and_nothing_is_written(work: 
 
 
 def test_a_choice_that_is_killed_leaves_the_earlier_one_or_none(work: Workplace) -> None:
-    work.run("sync", "tiny", *_words(max_drop=0.5))
+    project = Project(work.root)
+    sync(project, [compile_recipe(project, "tiny", _words(max_drop=0.5))])
     folder = work.root / "outputs/tiny/choose-cpu-auto"
     before = _frontier(work)
     killed = subprocess.run(
