@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from slmcompile.plans.budgets import auto_targets, candidate_name, keys_of
 from slmcompile.plans.installed import versions
+from slmcompile.plans.kinds.export import EPOCH
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.providers import PROVIDERS
 
@@ -42,7 +43,7 @@ ENTRIES = (
         place=42,
         program="slmcompile.stages.candidate:run",
         plan=plan,
-        epoch=1,
+        epoch=EPOCH,
         outdated="of an earlier candidate",
     ),
 )

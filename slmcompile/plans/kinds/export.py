@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from slmcompile.plans.making import Making
     from slmcompile.providers.keys import Target
 
+EPOCH = 3
+"""Of a candidate too, which is built as an export is."""
+
 
 def plan(making: Making) -> None:
     """One stage a target, by its name; of several adapters that stand beside one base also one."""
@@ -98,7 +101,7 @@ ENTRIES = (
         place=50,
         program="slmcompile.stages.export:run",
         plan=plan,
-        epoch=3,
+        epoch=EPOCH,
         outdated="of an earlier export",
     ),
 )
