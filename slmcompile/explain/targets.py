@@ -10,8 +10,8 @@ from slmcompile.console.errors import MissingError
 from slmcompile.inference.runs_here import runs_here
 from slmcompile.plans.installed import versions
 from slmcompile.providers import PROVIDERS
-from slmcompile.providers.provider import Provider
 from slmcompile.providers.keys import AUTO
+from slmcompile.providers.provider import Provider
 
 
 @dataclass(frozen=True)
