@@ -89,6 +89,8 @@ class Provider:
         shown: what a model card says of it.
         devices: kinds of devices that it runs on, one a ``DeviceKind``; none where no plan is to
             recommend it.
+        packer: ``package.module:name`` of what gives the files that a package has beside the
+            export's; empty where those are programs for onnxruntime-genai, or none.
         epoch: raised when its numbers change.
     """
 
@@ -120,4 +122,5 @@ class Provider:
     install: str = ""
     shown: Shown = GENAI
     devices: frozenset[DeviceKind] = frozenset()
+    packer: str = ""
     epoch: int = 1

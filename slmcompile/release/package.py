@@ -7,7 +7,7 @@ manifest while it is copied.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from slmcompile.provenance.committed import statement_path
 from slmcompile.provenance.envelope import LARGEST, open_sealed
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.project import Project
+from slmcompile.registry.table import program
 from slmcompile.release import foundry, notice
 from slmcompile.release.measured import Measured, measured
 from slmcompile.release.node_program import INSTALL, RUN_MJS, run_mjs, runs_in_node
+from slmcompile.release.packed import Packed, Packing
 from slmcompile.release.programs import RUN_PY, Asked, run_py, usage
 from slmcompile.stages.scores import read_predictions
 
@@ -80,7 +82,7 @@ def package(
     _require_place(path, project)
     known = measured(project, found)
     statement, notes = _statement(project, found, known)
-    entries = _entries(found, known, name, statement)
+    entries = _entries(project, found, known, name, statement)
     hashes = {each: _sha256(entry) for each, entry in sorted(entries.items())}
     sums = "".join(f"{sha256}  {each}\n" for each, sha256 in hashes.items()).encode()
     files = {f"{name}/{each}": entry for each, entry in {**entries, SUMS: sums}.items()}
@@ -106,7 +108,7 @@ def _require_place(path: Path, project: Project) -> None:
 
 
 def _entries(
-    found: Found, known: Measured, name: str, statement: bytes | None
+    project: Project, found: Found, known: Measured, name: str, statement: bytes | None
 ) -> dict[str, bytes | FileEntry]:
     """By name. What the export has of the same name is not written over."""
     listed = {
@@ -114,23 +116,35 @@ def _entries(
         for each, entry in known.manifest["files"].items()
     }
     provider = provider_of(known.manifest, found.folder)
-    asked = _asked(found, known) if "onnxruntime-genai" in PROVIDERS[provider].runs_on else None
-    ours: dict[str, str] = {
-        CARD: notice.readme(known, found, _commands(provider, asked)),
-        "NOTICE": notice.notice(known.summary),
+    by_genai = "onnxruntime-genai" in PROVIDERS[provider].runs_on
+    asked = _asked(found, known) if by_genai else None
+    packer = PROVIDERS[provider].packer
+    pack: Callable[[Packing], Packed] = program(packer) if packer else _programs
+    packed = pack(Packing(project, found, known, asked, provider, name))
+    ours = {
+        CARD: notice.readme(known, found, packed.usage),
+        "NOTICE": notice.notice(known.summary, packed.works),
     }
-    if asked:
-        ours[RUN_PY] = run_py(asked)
-        ours |= {RUN_MJS: run_mjs(asked)} if runs_in_node(provider, asked) else {}
-        if not asked.adapter:  # Foundry Local would not choose it
-            ours[foundry.FILE] = json_text(foundry.inference_model(name, asked.prompt))
-    written = {each: text.encode("utf-8") for each, text in ours.items()}
+    written = {each: text.encode("utf-8") for each, text in ours.items()} | {**packed.files}
     if statement is not None:
         written[STATEMENT] = statement
     manifest = (found.folder / MANIFEST).read_bytes()
     if hashlib.sha256(manifest).hexdigest() != known.manifest_sha256:
         raise CorruptError(f"{found.stage.out}/{MANIFEST}: has changed meanwhile", "run it again")
     return {**written, **listed, MANIFEST: manifest}
+
+
+def _programs(packing: Packing) -> Packed:
+    """Programs that answer a text, where onnxruntime-genai opens the folder."""
+    asked = packing.asked
+    usage = notice.of_programs(packing.known, _commands(packing.provider, asked))
+    ours: dict[str, str] = {}
+    if asked:
+        ours[RUN_PY] = run_py(asked)
+        ours |= {RUN_MJS: run_mjs(asked)} if runs_in_node(packing.provider, asked) else {}
+        if not asked.adapter:  # Foundry Local would not choose it
+            ours[foundry.FILE] = json_text(foundry.inference_model(packing.name, asked.prompt))
+    return Packed({each: text.encode("utf-8") for each, text in ours.items()}, usage)
 
 
 def _commands(provider: str, asked: Asked | None) -> list[str]:

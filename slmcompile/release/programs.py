@@ -42,9 +42,7 @@ class Asked:
     @property
     def parts(self) -> list[tuple[str, str | None]]:
         """Of the prompt, each text with None, and each column's place with its name."""
-        pieces = parse(self.prompt["text"], "prompt.json: text")
-        texts = [[(piece.literal, None), ("", piece.field)] for piece in pieces]
-        return [part for each in texts for part in each if part != ("", None)]
+        return in_parts(self.prompt["text"])
 
     @property
     def prefix(self) -> list[int]:
@@ -55,6 +53,13 @@ class Asked:
     def controlled(self) -> bool:
         """Whether a value can spell a control token."""
         return bool(self.columns) and bool(self.prompt.get("control_tokens"))
+
+
+def in_parts(text: str) -> list[tuple[str, str | None]]:
+    """Each literal of a format string with None, and each column's place with its name."""
+    pieces = parse(text, "prompt.json: text")
+    texts = [[(piece.literal, None), ("", piece.field)] for piece in pieces]
+    return [part for each in texts for part in each if part != ("", None)]
 
 
 def usage(asked: Asked, program: str = "python run.py") -> str:

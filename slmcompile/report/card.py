@@ -152,7 +152,7 @@ def _usage(facts: ReportFacts, export: Artifact) -> str:
     if found or (rows and not typed):
         parts.append(f"It answers {code(rows[found[0] if found else 0].prediction)}.")
     controls = facts.prompt.get("control_tokens", {})
-    if typed and controls:
+    if typed and controls and not snippet.keeps_text:
         token = code(next(iter(controls)))
         parts.append(
             f"A value that spells a control token of the model (such as {token}) is read as one "

@@ -39,11 +39,19 @@ class Ask:
 
 @dataclass(frozen=True)
 class Snippet:
-    """A program or commands, with a sentence before them."""
+    """A program or commands, with a sentence before them.
+
+    Attributes:
+        lead: the sentence.
+        text: the program.
+        language: what it is written in.
+        keeps_text: whether a control token that a value spells stays text.
+    """
 
     lead: str
     text: str
     language: str
+    keeps_text: bool = False
 
 
 def genai(ask: Ask) -> Snippet:
@@ -186,3 +194,23 @@ curl --silent --retry 9 --retry-connrefused http://127.0.0.1:8080/completion --d
 ollama create {name} --file {shlex.quote(ask.folder)}/Modelfile
 ollama run {name} {typed}"""
     return Snippet("With llama.cpp, and with Ollama, without slmcompile:", text, "sh")
+
+
+def web(ask: Ask) -> Snippet:
+    """The modules that a package for a browser has."""
+    if ask.values is None:
+        whole = json.dumps([ask.whole])
+        told = f"""const tokens = [];
+for await (const token of model.tokens(model.encode({whole}), {ask.longest})) tokens.push(token);
+console.log(model.decode(tokens));"""
+    else:
+        values = json.dumps(dict(ask.values))
+        told = f"""let answer = "";
+for await (const text of model.answer({values}, {ask.longest})) answer = text;
+console.log(answer);"""
+    text = f"""import {{ open }} from "./model.mjs";
+
+const model = await open();
+{told}"""
+    lead = "In a page, beside the files of the package that `slmcompile package` makes of it:"
+    return Snippet(lead, text, "js", keeps_text=True)
