@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.keys import Target
 
 
-def build(target: Target, saved: Path, out: Path, cache: Path, model: Any = None) -> None:
+def build(
+    target: Target,
+    saved: Path,
+    out: Path,
+    cache: Path,
+    model: Any = None,
+    options: Sequence[str] = (),
+) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
     The builder prints a line per layer, logs one per node and needs a cache folder even for a
@@ -25,6 +33,7 @@ def build(target: Target, saved: Path, out: Path, cache: Path, model: Any = None
         out: an empty folder.
         cache: a folder that need not be there.
         model: the open model, whose weights need not be saved then.
+        options: of the builder beside the target's, as ``KEY=VALUE``.
 
     Raises:
         StageFailedError: an architecture that the builder does not know.
@@ -34,9 +43,10 @@ def build(target: Target, saved: Path, out: Path, cache: Path, model: Any = None
 
         places = ("", str(saved), str(out), target.precision, target.execution_provider, str(cache))
         try:
-            options = builder.parse_extra_options(*places, extra_options(target))
+            asked = [*extra_options(target), *options]
+            parsed = builder.parse_extra_options(*places, asked)
             with mended(builder), streamed(builder, model):
-                builder.create_model(*places, **options)
+                builder.create_model(*places, **parsed)
         except NotImplementedError as error:
             raise StageFailedError(
                 f"onnxruntime-genai cannot export this architecture: {error}",

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from slmcompile.export import genai_builder
 from slmcompile.export.integer_products import quantise
 from slmcompile.files.artifact import saying_what_is_missing
 from slmcompile.providers.web import WebTarget, as_for_cpu
 
+_AS_A_BROWSER = ("accuracy_level=0",)
+"""What comes in stays fp32, as WebAssembly and WebGPU have it whatever a graph allows: a CPU that
+quantised it would be measured in the place of a browser."""
 _GRAPH = ("model.onnx", "model.onnx.data")
 
 
-def build(target: WebTarget, model: Path, out: Path, cache: Path) -> None:
+def build(target: WebTarget, saved: Path, out: Path, cache: Path, model: Any = None) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
     Args:
         target: the precision.
-        model: a saved model in fp32.
+        saved: folder of the model, with its tokenizer.
         out: an empty folder.
         cache: a folder for what is removed again.
+        model: the open model, whose weights need not be saved then.
 
     Raises:
         StageFailedError: an architecture that the builder does not know.
     """
     if target.precision != "int8":
-        genai_builder.build(as_for_cpu(target), model, out, cache)
+        genai_builder.build(as_for_cpu(target), saved, out, cache, model, _AS_A_BROWSER)
         return
     whole = out.with_name(f"{out.name}-fp32")
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     try:
-        genai_builder.build(as_for_cpu(target), model, whole, cache)
+        genai_builder.build(as_for_cpu(target), saved, whole, cache, model)
         with saying_what_is_missing(out):
             quantise(whole, out)
         for path in sorted(whole.iterdir()):

@@ -8,6 +8,7 @@ by which the page finds a tokenizer that reads otherwise before it answers anyth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,12 @@ def entries(packing: Packing) -> Packed:
     runtime = web_runtime.runtime(packing.project, webgpu=webgpu)
     files = {name: (SITE / name).read_bytes() for name in _OWN}
     files |= {f"{_RUNTIME}/{name}": data for name, data in runtime.items()}
-    files[APP] = json_text(_app(packing, asked, webgpu=webgpu)).encode("utf-8")
+    listed = packing.known.manifest["files"]
+    sizes = {name: int(entry["size"]) for name, entry in listed.items()}
+    told = app(packing.name, asked, sizes, webgpu=webgpu)
+    talk = not told["columns"]
+    told["examples"] = list(_examples(packing, asked.prompt, talk=talk))
+    files[APP] = json_text(told).encode("utf-8")
     usage = (
         "Any server of static files serves it; this one is in the folder, and isolates the page, so"
         " that WebAssembly may have several threads:",
@@ -52,19 +58,25 @@ def entries(packing: Packing) -> Packed:
     return Packed(files, usage, web_runtime.works())
 
 
-def _app(packing: Packing, asked: Asked, *, webgpu: bool) -> dict[str, Any]:
-    """What the page's modules know of the model."""
+def app(name: str, asked: Asked, sizes: Mapping[str, int], *, webgpu: bool) -> dict[str, Any]:
+    """What the page's modules know of the model, without examples.
+
+    Args:
+        name: what the page is called.
+        asked: how the model is asked.
+        sizes: bytes of the export's files by name.
+        webgpu: whether a graphics processor may run it.
+    """
     model, prompt = asked.model, asked.prompt
     decoder = model["decoder"]
     stops = model["eos_token_id"]
     given, made = decoder["inputs"], decoder["outputs"]
-    listed = packing.known.manifest["files"]
-    weights = sorted(name for name in listed if name.startswith("model.onnx"))
+    weights = sorted(name for name in sizes if name.startswith("model.onnx"))
     talk = prompt["template"].get("type") == "messages"
     return {
         "format_version": "1.0",
-        "name": packing.found.committed.recipe,
-        "files": [{"path": name, "size": listed[name]["size"]} for name in weights],
+        "name": name,
+        "files": [{"path": each, "size": sizes[each]} for each in weights],
         "webgpu": webgpu,
         "columns": [] if talk else list(prompt["columns"]),
         "parts": None if talk or prompt["text"] is None else _parts(prompt["text"]),
@@ -85,7 +97,7 @@ def _app(packing: Packing, asked: Asked, *, webgpu: bool) -> dict[str, Any]:
         ],
         "past_shape": [1, int(decoder["num_key_value_heads"]), 0, int(decoder["head_size"])],
         "positions": "position_ids" in given,
-        "examples": list(_examples(packing, prompt, talk=talk)),
+        "examples": [],
     }
 
 
@@ -110,8 +122,8 @@ def _examples(
     rows = read_predictions(packing.known.scored).get(packing.found.target, [])
     tokenizer = Tokenizer.from_file(str(packing.found.folder / "tokenizer.json"))
     prefix = [int(token) for token in prompt.get("prefix_ids", ())]
-    chosen = _chosen([row for row in rows if not row.get("cut_off")], prompt)
-    for row, values in chosen:
+    whole = [row for row in rows if not row.get("cut_off")]
+    for row, values in islice(_chosen(whole, prompt), _EXAMPLES):
         ids: list[int] = tokenizer.encode(row["prompt"], add_special_tokens=False).ids
         yield {
             "values": {"message": next(iter(values.values()))} if talk and values else values,
@@ -124,8 +136,9 @@ def _examples(
 def _chosen(
     rows: Sequence[Mapping[str, Any]], prompt: Mapping[str, Any]
 ) -> Iterator[tuple[Mapping[str, Any], Mapping[str, str] | None]]:
-    """Some rows and what a person would type for each; such that one can, where there are any."""
-    typed = [(row, found[1]) for row in rows if (found := example(prompt, [row["prompt"]]))]
-    if not typed and prompt["text"] is None:
-        yield from ((row, None) for row in rows[:_EXAMPLES])
-    yield from typed[:_EXAMPLES]
+    """Some rows and what a person would type for each; as many answers as there are among them."""
+    first = {row["prediction"]: row["id"] for row in reversed(rows)}
+    for row in sorted(rows, key=lambda row: first[row["prediction"]] != row["id"]):
+        found = example(prompt, [row["prompt"]])
+        if found or prompt["text"] is None:
+            yield row, found[1] if found else None

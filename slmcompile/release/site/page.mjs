@@ -120,7 +120,8 @@ async function check() {
       button.title = right ? said.text : `here: ${said.text}\nmeasured: ${example.answer}`;
     }
     $("checked").textContent =
-      `${same} of ${app.examples.length} are answered as they were measured, ${(tokens / seconds).toFixed(1)} tokens/s.`;
+      `${same} of ${app.examples.length} are answered as they were measured` +
+      (tokens ? `, at ${(tokens / seconds).toFixed(1)} tokens/s.` : ".");
   } catch (error) {
     $("checked").textContent = error.message;
   }
