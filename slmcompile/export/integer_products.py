@@ -1,10 +1,11 @@
 """Makes a graph's products ones of integers: 8 bits of weights, 8 of what comes in at each step.
 
-Every column of a matrix has a scale of its own; what comes in is quantised as one, by its least
-and largest value (https://onnx.ai/onnx/operators/onnx__DynamicQuantizeLinear.html). Weights are
-unsigned, around 128: onnxruntime's product of unsigned by signed bytes saturates on processors
-without VNNI, and these answer alike everywhere. An embedding keeps a scale for each token; where it
-is the head as well both are one table.
+Every column of a matrix has a scale of its own, and so has every token of what comes in: the first
+token of many models is thousands of times the others, and with one scale for all
+(``DynamicQuantizeLinear``) nothing would be left of those. Bytes are unsigned, around 128:
+onnxruntime's product of unsigned by signed bytes saturates on processors without VNNI, and these
+answer alike everywhere. An embedding keeps a scale for each of its tokens; where it is the head as
+well both are one table.
 
 Reads and writes a matrix at a time. Knows the graph as onnxruntime-genai 0.18's builder writes it
 in fp32: its products have constants on the right, its embedding is a ``Gather``.
@@ -23,6 +24,17 @@ _MIDDLE, _LARGEST = 128, 127
 _ALIGNED = 64
 _BLOCK = 1 << 20
 """Elements of a matrix that are quantised at once."""
+
+_MIDDLES, _UP, _STEP, _LEAST, _LAST = (
+    f"int8/{name}" for name in ("middle", "up", "step", "least", "last")
+)
+_CONSTANTS: Mapping[str, Any] = {
+    _MIDDLES: np.uint8(_MIDDLE),
+    _UP: np.float32(_MIDDLE),
+    _STEP: np.float32(1 / _LARGEST),
+    _LEAST: np.float32(1e-30),
+    _LAST: np.array([-1], np.int64),
+}
 
 
 def quantise(folder: Path, out: Path) -> None:
@@ -54,7 +66,7 @@ class _Made:
         }
         self._tables: dict[str, tuple[str, str]] = {}
         self._inputs: set[str] = set()
-        self._new: list[Any] = [self._constant("int8/middle", np.uint8(_MIDDLE))]
+        self._new: list[Any] = [self._constant(*each) for each in _CONSTANTS.items()]
 
     def initialisers(self) -> list[Any]:
         """The constants that the nodes read; those of other types go over as they are."""
@@ -80,24 +92,38 @@ class _Made:
         from onnx import TensorProto, helper
 
         given, (table, scales), name = node.input[0], self._table(node.input[1]), node.name
-        low, scale, zero = (f"{given}/int8/{part}" for part in ("values", "scale", "zero"))
-        nodes = []
-        if given not in self._inputs:
-            self._inputs.add(given)
-            nodes.append(helper.make_node("DynamicQuantizeLinear", [given], [low, scale, zero]))
-        parts = {part: f"{name}/int8/{part}" for part in ("product", "scale", "float")}
+        parts = {part: f"{name}/int8/{part}" for part in ("product", "float", "even")}
+        low, scale = f"{given}/int8/bytes", f"{given}/int8/scale"
         return [
-            *nodes,
+            *self._lowered(given, low, scale),
             helper.make_node(
-                "MatMulInteger", [low, table, zero, "int8/middle"], [parts["product"]], name
+                "MatMulInteger", [low, table, _MIDDLES, _MIDDLES], [parts["product"]], name
             ),
             helper.make_node(
                 "Cast", [parts["product"]], [parts["float"]], f"{name}/Cast", to=TensorProto.FLOAT
             ),
-            helper.make_node("Mul", [scale, scales], [parts["scale"]], f"{name}/Scale"),
-            helper.make_node(
-                "Mul", [parts["float"], parts["scale"]], [node.output[0]], f"{name}/Mul"
-            ),
+            helper.make_node("Mul", [parts["float"], scale], [parts["even"]], f"{name}/Row"),
+            helper.make_node("Mul", [parts["even"], scales], [node.output[0]], f"{name}/Column"),
+        ]
+
+    def _lowered(self, given: str, low: str, scale: str) -> list[Any]:
+        """What comes in as bytes, each token by its own largest value; once for all products."""
+        from onnx import TensorProto, helper
+
+        if given in self._inputs:
+            return []
+        self._inputs.add(given)
+        steps = [f"{given}/int8/{part}" for part in ("size", "largest", "safe", "whole", "up")]
+        size, largest, divided, whole, up = steps
+        return [
+            helper.make_node("Abs", [given], [size]),
+            helper.make_node("ReduceMax", [size, _LAST], [largest], keepdims=1),
+            helper.make_node("Mul", [largest, _STEP], [f"{scale}/bare"]),
+            helper.make_node("Max", [f"{scale}/bare", _LEAST], [scale]),
+            helper.make_node("Div", [given, scale], [divided]),
+            helper.make_node("Round", [divided], [whole]),
+            helper.make_node("Add", [whole, _UP], [up]),
+            helper.make_node("Cast", [up], [low], to=TensorProto.UINT8),
         ]
 
     def _embedding(self, node: Any) -> list[Any]:
@@ -111,8 +137,7 @@ class _Made:
         column = f"{scales}/column"
         rows = int(self._given[source].dims[0 if by_row else 1])
         shape = self._constant(f"{name}/int8/shape", np.array([rows, 1], np.int64))
-        middle = self._constant(f"{name}/int8/middle", np.float32(_MIDDLE))
-        self._new += [shape, middle]
+        self._new.append(shape)
         ids, rows_of = node.input[1], table if by_row else parts["table"]
         turned = [helper.make_node("Transpose", [table], [parts["table"]], perm=[1, 0])]
         return [
@@ -121,7 +146,7 @@ class _Made:
             helper.make_node("Gather", [rows_of, ids], [parts["bytes"]]),
             helper.make_node("Gather", [column, ids], [parts["scale"]]),
             helper.make_node("Cast", [parts["bytes"]], [parts["float"]], to=TensorProto.FLOAT),
-            helper.make_node("Sub", [parts["float"], middle.name], [parts["even"]]),
+            helper.make_node("Sub", [parts["float"], _UP], [parts["even"]]),
             helper.make_node("Mul", [parts["even"], parts["scale"]], [node.output[0]], name),
         ]
 

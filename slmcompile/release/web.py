@@ -14,12 +14,13 @@ from typing import Any
 
 from slmcompile.console.errors import CorruptError
 from slmcompile.data.asked import example
+from slmcompile.files import artifact
 from slmcompile.files.artifact import json_text
 from slmcompile.release import web_runtime
 from slmcompile.release.packed import Packed, Packing
 from slmcompile.release.programs import MAX_NEW_TOKENS, Asked, in_parts
 from slmcompile.report.inert import block
-from slmcompile.stages.scores import read_predictions
+from slmcompile.stages.scores import PREDICTIONS, read_predictions
 
 APP = "app.json"
 SITE = Path(__file__).parent / "site"
@@ -119,6 +120,7 @@ def _examples(
     """Prompts as they were measured, with their ids and answers, that ended by themselves."""
     from tokenizers import Tokenizer
 
+    artifact.verify_used(packing.known.scored, [PREDICTIONS])
     rows = read_predictions(packing.known.scored).get(packing.found.target, [])
     tokenizer = Tokenizer.from_file(str(packing.found.folder / "tokenizer.json"))
     prefix = [int(token) for token in prompt.get("prefix_ids", ())]

@@ -289,13 +289,15 @@ def one(n: int) -> dict[str, str]:
 
 SHOUTING = CHATML.replace("'content'] +", "'content'] | upper +")
 """Changes values, so that no text tells a prompt: the page asks the template itself."""
+DATED = "{{ strftime_now('%d %b %Y') }}\n"
+"""As Llama 3's: writes a day, which is the same in training and in a page."""
 FORMS: dict[str, tuple[str | None, dict[str, Any], Callable[[int], Any]]] = {
     "text": (None, {**TEXT, "prompt": "<|im_start|>user\n{text}<|im_end|>\n"}, one),
     "chat": (DEFAULT_SYSTEM, CHAT, one),
     "chat, empty system turn": (DEFAULT_SYSTEM, {**CHAT, "system": ""}, one),
     "chat that shouts": (SHOUTING, {**CHAT, "system": "Be brief."}, one),
     "chat that trims": (GEMMA, {**CHAT, "user": "<{text}>"}, one),
-    "talk with tools": (REASONING, {"type": "messages"}, talk),
+    "talk with tools": (DATED + REASONING, {"type": "messages"}, talk),
 }
 
 

@@ -129,14 +129,15 @@ export class Model {
       if (value === null || typeof value !== "object") return value;
       return Object.fromEntries(Object.entries(value).map(([name, each]) => [marked(name), marked(each)]));
     };
-    const text = new Template(template).render({
+    // Jinja's own clock cannot be given another time, but another name.
+    const text = new Template(template.replaceAll("strftime_now", "stopped_clock")).render({
       ...special(this.config),
       messages: marked(messages),
       tools: tools?.length ? marked(tools) : null,
       documents: null,
       add_generation_prompt: true,
       enable_thinking: this.app.enable_thinking,
-      strftime_now: stopped,
+      stopped_clock: stopped,
     });
     return this.encode(text.split(mark).filter(Boolean));
   }
