@@ -76,6 +76,7 @@ def finish(target: Target, base: Path, out: Path) -> None:
 
 
 _WEIGHTS = (".onnx", ".safetensors", ".gguf", "_qnn.bin", "weights.data")
+_WEIGHTS = (".onnx", ".safetensors", ".gguf", "openvino_model.bin")
 
 
 def sizes(out: Path) -> dict[str, int]:

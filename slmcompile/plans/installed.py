@@ -12,6 +12,12 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from slmcompile.console.errors import MissingError
 
 _EXTRAS = {"onnxruntime-qnn": "qnn", "xllamacpp": "gguf"}
+_EXTRAS = {
+    "nncf": "openvino",
+    "openvino": "openvino",
+    "openvino-tokenizers": "openvino",
+    "xllamacpp": "gguf",
+}
 """Packages that no plain installation brings, and the extra that does."""
 
 _VERSION = re.compile(r"^Version: *(\S+) *$", re.MULTILINE)

@@ -159,6 +159,28 @@ while following not in told["stops"] and len(answer) < {ask.longest}:
         break
     following = follow(decode, [following], len(tokens) + len(answer) - 1, 1)
 print(tokenizer.decode(answer, skip_special_tokens=False))"""
+
+
+def openvino(ask: Ask) -> Snippet:
+    """openvino-genai, with the settings of which the figures are.
+
+    Left to itself it rounds to bfloat16 where the processor has that, and its paged attention keeps
+    other keys and values than the graph's own.
+    """
+    prefix = "".join(f"{token}, " for token in prefix_ids(ask.prompt))
+    encoded = "tokenizer.encode(prompt, add_special_tokens=False)"
+    given = f"{encoded}.input_ids"
+    tokens = f"Tensor(np.array([[{prefix}*{given}.data[0]]]))" if prefix else given
+    text = f"""{"import numpy as np" + chr(10) if prefix else ""}import openvino_genai as ov
+{"from openvino import Tensor" + chr(10) if prefix else ""}
+as_measured = {{"INFERENCE_PRECISION_HINT": "f32", "ATTENTION_BACKEND": "SDPA"}}
+model = ov.LLMPipeline({ask.folder!r}, "CPU", **as_measured)
+tokenizer = model.get_tokenizer()
+{_spelt(ask)}
+tokens = {tokens}
+
+answer = model.generate(tokens, max_new_tokens={ask.longest}, do_sample=False)
+print(tokenizer.decode(answer.tokens[0]))"""
     return Snippet("From Python, without slmcompile:", text, "python")
 
 

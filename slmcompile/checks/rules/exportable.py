@@ -11,6 +11,9 @@ from slmcompile.plans.beside import stands_beside
 from slmcompile.providers import PROVIDERS
 from slmcompile.sources import described_by
 
+_OTHERWISE = {"int4_block_size": ", or quantise without zero points"}
+"""What else mends a fault of a key."""
+
 
 @check(
     12,
@@ -95,6 +98,13 @@ def _fault(context: CheckContext) -> Verdict | None:
                     f"choose another {where}.{key}, or quantise without zero points",
                     context.at(f"{where}.{key}"),
                 )
+        if found := PROVIDERS[target.execution_provider].fault(target, model):
+            key, why = found
+            return refuted(
+                why,
+                f"choose another target.{name}.{key}{_OTHERWISE.get(key, '')}",
+                context.at(f"target.{name}.{key}"),
+            )
     return None
 
 
