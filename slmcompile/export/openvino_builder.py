@@ -74,7 +74,12 @@ def _quantised(graph: Any, target: OpenVinoTarget) -> Any:
     if target.precision == "int8":
         return nncf.compress_weights(graph, mode=modes.INT8_SYM)
     mode = modes.INT4_SYM if target.int4_is_symmetric else modes.INT4_ASYM
-    return nncf.compress_weights(graph, mode=mode, group_size=target.int4_group_size)
+    try:
+        return nncf.compress_weights(graph, mode=mode, group_size=target.int4_group_size)
+    except nncf.errors.InvalidGroupSizeError as error:  # no RuntimeError, as its others are
+        raise NotImplementedError(
+            f"groups of {target.int4_group_size} do not divide the rows of every matrix"
+        ) from error
 
 
 def _write_tokenizer(ov: Any, model: Path, out: Path) -> None:
