@@ -13,12 +13,16 @@ from typing import Any
 
 from slmcompile.console.errors import MissingError, StageFailedError
 from slmcompile.console.quiet import quiet
+from slmcompile.export.openvino_tokenizer import graphs
 from slmcompile.files.artifact import saying_what_is_missing
 from slmcompile.inference.openvino_runtime import openvino
-from slmcompile.providers.openvino import MODEL, OpenVinoTarget
+from slmcompile.providers.openvino import MODEL, TOKENIZER, OpenVinoTarget
 
 _COUNTED = re.compile(r"[A-Za-z]\w*_\d+(\.\d+)?")
 """Names that openvino makes up of a type and how many it has made in this process."""
+
+_UNKNOWN = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the converters raise of a model, or a tokenizer, that they do not know."""
 
 
 def build(target: OpenVinoTarget, model: Path, out: Path, _cache: Path) -> None:
@@ -43,14 +47,15 @@ def build(target: OpenVinoTarget, model: Path, out: Path, _cache: Path) -> None:
             else:
                 graph = _quantised(graph, target)
             _write(ov, graph, out / MODEL, halved=target.precision == "fp16")
-            _write_tokenizer(ov, model, out)
+            for name, each in zip(TOKENIZER, graphs(model), strict=True):
+                _write(ov, each, out / name)
             for name in ("config.json", "generation_config.json"):
                 shutil.copyfile(model / name, out / name)
     except ImportError as error:
         raise MissingError(
             f"openvino cannot build it: {error}", "pip install 'slmcompile[openvino]'"
         ) from error
-    except (RuntimeError, NotImplementedError) as error:
+    except _UNKNOWN as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise StageFailedError(
             f"openvino cannot export this model: {reason}", "leave out the target for openvino"
@@ -80,18 +85,6 @@ def _quantised(graph: Any, target: OpenVinoTarget) -> Any:
         raise NotImplementedError(
             f"groups of {target.int4_group_size} do not divide the rows of every matrix"
         ) from error
-
-
-def _write_tokenizer(ov: Any, model: Path, out: Path) -> None:
-    """Tokenizer and detokenizer as graphs, by which openvino-genai reads and writes texts."""
-    from openvino_tokenizers import convert_tokenizer
-    from transformers import AutoTokenizer
-
-    auto: Any = AutoTokenizer
-    tokenizer = auto.from_pretrained(model, local_files_only=True, trust_remote_code=False)
-    reads, writes = convert_tokenizer(tokenizer, with_detokenizer=True)
-    _write(ov, reads, out / "openvino_tokenizer.xml")
-    _write(ov, writes, out / "openvino_detokenizer.xml")
 
 
 def _write(ov: Any, graph: Any, path: Path, *, halved: bool = False) -> None:

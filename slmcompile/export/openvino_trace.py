@@ -64,8 +64,12 @@ def _kept(model: Any) -> list[tuple[int, int]]:
     cache = DynamicCache()
     with torch.inference_mode():
         model(input_ids=torch.ones(1, 1, dtype=torch.long), past_key_values=cache, use_cache=True)
-    parts = [part for layer in cache.layers for part in (layer.keys, layer.values)]
-    return [(int(part.shape[1]), int(part.shape[3])) for part in parts]
+    return [(int(part.shape[1]), int(part.shape[3])) for part in _parts(cache)]
+
+
+def _parts(cache: Any) -> list[Any]:
+    """Keys and values of each layer in turn."""
+    return [part for layer in cache.layers for part in (layer.keys, layer.values)]
 
 
 def _name(ports: Sequence[Any], names: Sequence[str]) -> None:
@@ -94,8 +98,7 @@ class _WithMasks(nn.Module):
             past_key_values=cache,
             use_cache=True,
         )
-        now = [part for layer in cache.layers for part in (layer.keys, layer.values)]
-        return (found.logits, *now)
+        return (found.logits, *_parts(cache))
 
     def _masks(self, new: Any, seen: Any) -> Any:
         """What is added to attention's scores, [rows, 1, new, all], as the architecture takes it.
@@ -119,8 +122,9 @@ def _layers(past: Sequence[Any]) -> Iterator[Any]:
     """Layers of a cache that hold these keys and values, and grow."""
     from transformers.cache_utils import DynamicLayer
 
+    make: Any = DynamicLayer
     for keys, values in zip(past[::2], past[1::2], strict=True):
-        layer = DynamicLayer()
+        layer = make()
         layer.dtype, layer.device, layer.is_initialized = keys.dtype, keys.device, True
         layer.keys, layer.values = keys, values
         yield layer

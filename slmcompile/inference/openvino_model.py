@@ -23,9 +23,9 @@ from slmcompile.inference.batching import (
     until_stop,
 )
 from slmcompile.inference.exported_prompt import ExportedPrompt, read_prompt
-from slmcompile.inference.openvino_runtime import openvino
+from slmcompile.inference.openvino_runtime import openvino, openvino_genai
 from slmcompile.inference.protocol import Generated, Ran
-from slmcompile.providers.openvino import MODEL
+from slmcompile.providers.openvino import MODEL, TOKENIZER
 
 
 def load(
@@ -54,7 +54,7 @@ def load(
     from tokenizers import Tokenizer
 
     _require_none(adapter)
-    ov = openvino()
+    ov, genai = openvino(), openvino_genai()
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
@@ -64,7 +64,10 @@ def load(
         stops = settings["eos_token_id"]
         ends = frozenset([stops] if isinstance(stops, int) else map(int, stops))
         sizes = int(config["max_position_embeddings"]), int(config["vocab_size"])
-        tokenizer = Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
+        pieces = Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
+        for name in TOKENIZER:
+            (folder / name).stat()  # it would open without, and fail when it is asked
+        tokenizer = genai.Tokenizer(str(folder), INFERENCE_NUM_THREADS=1)
         compiled = ov.Core().compile_model(str(folder / MODEL), "CPU", options)
     except Exception as error:  # tokenizers raises Exception itself
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
@@ -72,7 +75,9 @@ def load(
             f"{folder}: openvino cannot open it: {reason}", "export it again"
         ) from error
     prompt = read_prompt(folder / "prompt.json")
-    return OpenVinoModel(compiled, tokenizer, prompt, stops=ends, context=sizes[0], vocab=sizes[1])
+    return OpenVinoModel(
+        compiled, tokenizer, pieces, prompt, stops=ends, context=sizes[0], vocab=sizes[1]
+    )
 
 
 def _require_none(adapter: Path | None) -> None:
@@ -91,6 +96,7 @@ class OpenVinoModel:
         self,
         compiled: Any,
         tokenizer: Any,
+        pieces: Any,
         prompt: ExportedPrompt,
         *,
         stops: frozenset[int],
@@ -99,7 +105,7 @@ class OpenVinoModel:
     ) -> None:
         """See ``load``, which opens what this takes."""
         self._compiled = compiled
-        self._tokenizer = tokenizer
+        self._tokenizer, self._pieces = tokenizer, pieces
         self._prompt = prompt
         self._stops = stops
         self._context = context
@@ -131,7 +137,8 @@ class OpenVinoModel:
         pieces = (prompt,) if isinstance(prompt, str) else prompt
         ids: list[int] = []
         for piece in pieces:
-            ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
+            read = self._tokenizer.encode(piece, add_special_tokens=False)
+            ids += read.input_ids.data[0].tolist()
         return self._prompt.behind_prefix(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -143,7 +150,7 @@ class OpenVinoModel:
         from tokenizers.decoders import DecodeStream
 
         stream = DecodeStream(skip_special_tokens=False)
-        return lambda token: stream.step(self._tokenizer, token) or ""
+        return lambda token: stream.step(self._pieces, token) or ""
 
     def generate(
         self,

@@ -8,6 +8,7 @@ package that sends cannot be imported.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 from slmcompile.console.errors import MissingError
@@ -21,12 +22,24 @@ def openvino() -> Any:
     Raises:
         MissingError: it is not installed (exit 69).
     """
+    return _silent("openvino")
+
+
+def openvino_genai() -> Any:
+    """The module ``openvino_genai``, of which only the tokenizer is used.
+
+    Raises:
+        MissingError: it is not installed (exit 69).
+    """
+    return _silent("openvino_genai")
+
+
+def _silent(name: str) -> Any:
     # None of a module is what Python's import takes for one that is not there.
     sys.modules.setdefault(_SENDER, None)  # type: ignore[arg-type]
     try:
-        import openvino as module
+        return import_module(name)
     except ImportError as error:
         raise MissingError(
-            f"openvino cannot be imported: {error}", "pip install 'slmcompile[openvino]'"
+            f"{name} cannot be imported: {error}", "pip install 'slmcompile[openvino]'"
         ) from error
-    return module

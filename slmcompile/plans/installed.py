@@ -15,6 +15,7 @@ _EXTRAS = {"onnxruntime-qnn": "qnn", "xllamacpp": "gguf"}
 _EXTRAS = {
     "nncf": "openvino",
     "openvino": "openvino",
+    "openvino-genai": "openvino",
     "openvino-tokenizers": "openvino",
     "xllamacpp": "gguf",
 }

@@ -18,6 +18,9 @@ from slmcompile.shapes.architecture import Architecture
 MODEL = "openvino_model.xml"
 """The graph's file, beside which lie its weights; as openvino-genai looks for them."""
 
+TOKENIZER = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
+"""Graphs of what turns text into ids, and ids into text."""
+
 ARCHITECTURES: Mapping[str, str] = {
     "ernie4_5": "Ernie4_5ForCausalLM",
     "gemma": "GemmaForCausalLM",
@@ -130,8 +133,8 @@ ENTRIES = (
         builder="slmcompile.export.openvino_builder:build",
         opener="slmcompile.inference.openvino_model:load",
         made_by="openvino 2026.4",
-        packages=("openvino", "openvino-tokenizers", "nncf"),
-        runs_on=("openvino",),
+        packages=("openvino", "openvino-tokenizers", "openvino-genai", "nncf"),
+        runs_on=("openvino", "openvino-genai"),
         architectures=ARCHITECTURES,
         families="Llama, Qwen 2 or 3, Phi 3, Gemma, Mistral, SmolLM3, Granite or OLMo 2",
         bytes=export_bytes,

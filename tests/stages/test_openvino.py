@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -12,24 +13,34 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.export.export import export
 from slmcompile.export.openvino_builder import build
+from slmcompile.export.openvino_tokenizer import graphs, in_one
 from slmcompile.inference.exported import open_exported
+from slmcompile.inference.openvino_runtime import openvino, openvino_genai
 from slmcompile.inference.torch_model import TorchModel
 from slmcompile.models.merge import load_merged
-from slmcompile.providers.openvino import ARCHITECTURES, OpenVinoTarget, export_bytes, fault
+from slmcompile.providers.openvino import (
+    ARCHITECTURES,
+    TOKENIZER,
+    OpenVinoTarget,
+    export_bytes,
+    fault,
+)
 from slmcompile.recipe.schema import target_section
 from tests.families import build as model_of
 from tests.family_folders import architecture_of_folder
 from tests.tiny_model import make_adapter, make_base, make_rows
+from tests.tiny_tokenizer import make_tokenizer
 
 # Looked for and not imported: the program has to be first, which keeps openvino from sending what
 # it converts.
-NEEDS = ("openvino", "openvino_tokenizers", "nncf")
+NEEDS = ("openvino", "openvino_tokenizers", "openvino_genai", "nncf")
 pytestmark = pytest.mark.skipif(
     not all(map(find_spec, NEEDS)), reason="pip install 'slmcompile[openvino]'"
 )
@@ -132,8 +143,6 @@ def test_an_answer_ends_with_the_context(base: Path, built: Any) -> None:
 
 
 def test_the_folder_reads_and_writes_texts_by_its_own_tokenizer(base: Path, built: Any) -> None:
-    from tokenizers import Tokenizer
-
     ours = open_exported("openvino", built["int8"][0], 1)
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     for text in TEXTS:
@@ -144,12 +153,48 @@ def test_the_folder_reads_and_writes_texts_by_its_own_tokenizer(base: Path, buil
         assert "".join(map(pieces, ids)) == text
 
 
+def test_single_digits_are_split_from_white_space_as_in_training(
+    base: Path, tmp_path: Path
+) -> None:
+    # One that puts a token before every text besides, which no prompt wants twice.
+    told = json.loads(
+        (make_tokenizer(tmp_path, adds_bos_and_eos=True) / "tokenizer.json").read_text("utf-8")
+    )
+    # Merges over two digits and over white space show where pieces end.
+    vocabulary = told["model"]["vocab"]
+    for left, right in (("4", "2"), ("Ċ", "Ċ"), ("Ġ", "Ġ")):
+        vocabulary.setdefault(left + right, len(vocabulary))
+        told["model"]["merges"].insert(0, [left, right])
+    digits = {"type": "Digits", "individual_digits": True}
+    told["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, told["pre_tokenizer"]]}
+    folder, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(base, folder)
+    (folder / "tokenizer.json").write_text(json.dumps(told), "utf-8")
+    trained = Tokenizer.from_str(json.dumps(told))
+    out.mkdir()
+    openvino().save_model(graphs(folder)[0], out / TOKENIZER[0])
+    ours = openvino_genai().Tokenizer(str(out))
+    chooser = random.Random(0)
+    parts = ["a", "it", "'s", " ", "  ", "\n", "\n\n", "\t", "42", "7", "²", "é", "!", "...", "中"]
+    for _ in range(400):
+        text = "".join(chooser.choices(parts, k=8))
+        read = ours.encode(text, add_special_tokens=False).input_ids
+        assert read.data[0].tolist() == trained.encode(text, add_special_tokens=False).ids, text
+
+
+def test_other_splitters_are_written_as_they_are(base: Path) -> None:
+    told = json.loads((base / "tokenizer.json").read_text("utf-8"))["pre_tokenizer"]
+    for each in (None, told, {"type": "Sequence", "pretokenizers": [told]}):
+        assert in_one(each) == each
+
+
 def test_the_vendors_own_pipeline_opens_it_and_answers_the_same(base: Path, built: Any) -> None:
-    genai = pytest.importorskip("openvino_genai", reason="pip install 'slmcompile[openvino]'")
     folder, _ = built["int8"]
     # Its paged attention rounds keys and values otherwise than the graph that is measured.
     as_measured = {"INFERENCE_PRECISION_HINT": "f32", "ATTENTION_BACKEND": "SDPA"}
-    pipeline = genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=1, **as_measured)
+    pipeline = openvino_genai().LLMPipeline(
+        str(folder), "CPU", INFERENCE_NUM_THREADS=1, **as_measured
+    )
     ours = open_exported("openvino", folder, 1)
     tokenizer = pipeline.get_tokenizer()
     for row in make_rows(base):
@@ -158,9 +203,6 @@ def test_the_vendors_own_pipeline_opens_it_and_answers_the_same(base: Path, buil
         answer = pipeline.generate(read, max_new_tokens=12, do_sample=False).tokens[0]
         (expected,) = ours.generate([row.prompt_ids], 12, 1, quiet_run)
         assert answer[: len(expected.ids)] == expected.ids
-    for text in TEXTS[1:]:
-        read = tokenizer.encode(text, add_special_tokens=False).input_ids
-        assert read.data[0].tolist() == ours.encode(text)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int4"])
@@ -189,8 +231,8 @@ def test_a_folder_that_was_moved_opens(base: Path, built: Any, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "name",
-    ["openvino_model.xml", "openvino_model.bin", "config.json", "generation_config.json",
-     "tokenizer.json"],
+    ["openvino_model.xml", "openvino_model.bin", *TOKENIZER, "config.json",
+     "generation_config.json", "tokenizer.json"],
 )  # fmt: skip
 @pytest.mark.parametrize("cut", [True, False])
 def test_what_is_damaged_or_missing_is_said(
@@ -223,10 +265,13 @@ def test_where_openvino_is_missing_that_is_said(
 
 def test_nothing_is_sent_and_no_id_is_left(base: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path\n"
+        "import shutil, sys; from pathlib import Path\n"
         "from slmcompile.export.openvino_builder import build\n"
+        "from slmcompile.inference.openvino_model import load\n"
         "from slmcompile.providers.openvino import OpenVinoTarget\n"
         "build(OpenVinoTarget(precision='int8'), Path(sys.argv[1]), Path(sys.argv[2]), Path('.'))\n"
+        "shutil.copy(sys.argv[1] + '/tokenizer.json', sys.argv[2])\n"
+        "assert load(Path(sys.argv[2]), 1).encode('a')\n"
         "assert not sys.modules.get('openvino_telemetry')\n"
     )
     home, out = tmp_path / "home", tmp_path / "out"
@@ -269,6 +314,10 @@ def test_every_family_answers_as_in_torch(base: Path, tmp_path: Path, family: st
     prompts = [row.input_ids for row in rows]
     # Of several lengths together, so that padding, windows and positions are all in it.
     assert ours.generate(prompts, 8, 8, quiet_run) == theirs.generate(prompts, 8, 1, quiet_run)
+    # Some classes of transformers make a tokenizer of their own, whatever the file says.
+    trained = Tokenizer.from_file(str(base / "tokenizer.json"))
+    for text in TEXTS:
+        assert ours.encode(text) == trained.encode(text, add_special_tokens=False).ids
     found, wanted = ours.log_likelihood(rows), theirs.log_likelihood(rows)
     assert [ln for ln, _ in found] == pytest.approx([ln for ln, _ in wanted], abs=1e-3)
 
@@ -309,3 +358,14 @@ def test_a_model_that_it_cannot_have_is_said(base: Path, tmp_path: Path) -> None
     target = OpenVinoTarget(precision="int4", int4_group_size=128)
     with pytest.raises(StageFailedError, match="openvino cannot export this model"):
         build(target, wide, out, tmp_path)
+
+
+def test_a_tokenizer_that_it_cannot_have_is_said(base: Path, tmp_path: Path) -> None:
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(base, other)
+    out.mkdir()
+    told = json.loads((other / "tokenizer.json").read_text("utf-8"))
+    told["pre_tokenizer"] = {"type": "CharDelimiterSplit", "delimiter": "x"}
+    (other / "tokenizer.json").write_text(json.dumps(told), "utf-8")
+    with pytest.raises(StageFailedError, match=r"export this model: .*CharDelimiterSplit"):
+        build(OpenVinoTarget(precision="fp32"), other, out, tmp_path)
