@@ -25,6 +25,7 @@ ProviderName = Annotated[
     str,
     NameIn(PROVIDERS),
     Field(description="What runs it: a provider of ONNX Runtime, web, hf or gguf."),
+    Field(description="What runs it: a provider of ONNX Runtime, or another runtime."),
 ]
 
 AUTO = "auto"

@@ -894,6 +894,7 @@ def test_of_many_labels_the_most_frequent_are_shown_and_it_is_said() -> None:
         ("hf", "bf16", "transformers", "finetune", "AutoModelForCausalLM.from_pretrained("),
         ("gguf", "q4_k_m", "gguf", "quantized", "ollama create tone --file "),
         ("gguf", "f16", "gguf", "finetune", "/model.gguf &"),
+        ("openvino", "int4", "openvino", "quantized", "ov.LLMPipeline("),
     ],
 )
 def test_a_card_says_how_its_own_runtime_asks(
@@ -910,7 +911,7 @@ def test_a_card_says_how_its_own_runtime_asks(
     assert "onnx" not in header["tags"]
     assert said in card
     assert "onnxruntime_genai" not in card
-    if provider == "hf":
+    if provider != "gguf":
         (snippet,) = re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL)
         compile(snippet, "snippet", "exec")
         assert spelt(snippet) == facts.predictions["cpu-int8"][0].prompt

@@ -70,13 +70,16 @@ def test_a_cell_without_a_form_is_what_a_plan_refuses(capsys: pytest.CaptureFixt
             assert ("inputs" in forms) == (bool(forms) and family in entry.read_back)
 
 
+@pytest.mark.parametrize(
+    ("target", "extra"), [("gguf-q8_0", "gguf"), ("openvino-int4", "openvino")]
+)
 def test_a_target_whose_runtime_is_not_installed_is_missing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, target: str, extra: str
 ) -> None:
     def none_of(*names: str) -> dict[str, str]:
         raise MissingError(f"the package {names[0]} is not installed", "install it")
 
     monkeypatch.setattr(asking, "versions", none_of)
-    found = listed(capsys)["gguf-q8_0"]
+    found = listed(capsys)[target]
     assert found["word"] == "missing"
-    assert "slmcompile[gguf]" in found["why"]
+    assert f"slmcompile[{extra}]" in found["why"]
