@@ -25,13 +25,14 @@ _UNKNOWN = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What the converters raise of a model, or a tokenizer, that they do not know."""
 
 
-def build(target: OpenVinoTarget, model: Path, out: Path, _cache: Path) -> None:
+def build(target: OpenVinoTarget, saved: Path, out: Path, _cache: Path, model: Any = None) -> None:
     """Writes graph, weights, the tokenizer's graphs, configuration and generation settings.
 
     Args:
         target: precision, and how it is quantised.
-        model: a saved model in fp32, with its tokenizer.
+        saved: folder of the model in fp32, with its tokenizer.
         out: an empty folder.
+        model: the open model, whose weights need not be saved then.
 
     Raises:
         MissingError: a package that builds it is not installed, or the disk is full (exit 69).
@@ -40,17 +41,17 @@ def build(target: OpenVinoTarget, model: Path, out: Path, _cache: Path) -> None:
     ov = openvino()
     try:
         with quiet(), saying_what_is_missing(out):
-            graph = _graph(model)
+            graph = _graph(saved, model)
             if target.precision in {"fp32", "fp16"}:
                 # As the model computes: the runtime would round keys and values to 8 bits.
                 graph.set_rt_info("f32", ["runtime_options", "KV_CACHE_PRECISION"])
             else:
                 graph = _quantised(graph, target)
             _write(ov, graph, out / MODEL, halved=target.precision == "fp16")
-            for name, each in zip(TOKENIZER, graphs(model), strict=True):
+            for name, each in zip(TOKENIZER, graphs(saved), strict=True):
                 _write(ov, each, out / name)
             for name in ("config.json", "generation_config.json"):
-                shutil.copyfile(model / name, out / name)
+                shutil.copyfile(saved / name, out / name)
     except ImportError as error:
         raise MissingError(
             f"openvino cannot build it: {error}", "pip install 'slmcompile[openvino]'"
@@ -62,14 +63,16 @@ def build(target: OpenVinoTarget, model: Path, out: Path, _cache: Path) -> None:
         ) from error
 
 
-def _graph(model: Path) -> Any:
+def _graph(saved: Path, model: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
     from slmcompile.export.openvino_trace import stateful
 
-    auto: Any = AutoModelForCausalLM
-    return stateful(auto.from_pretrained(model, dtype=torch.float32, local_files_only=True).eval())
+    if model is None:
+        auto: Any = AutoModelForCausalLM
+        model = auto.from_pretrained(saved, dtype=torch.float32, local_files_only=True)
+    return stateful(model.eval())
 
 
 def _quantised(graph: Any, target: OpenVinoTarget) -> Any:

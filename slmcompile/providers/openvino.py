@@ -84,16 +84,15 @@ def export_bytes(target: OpenVinoTarget, model: Architecture) -> float:
 
 
 def built_with(target: OpenVinoTarget, model: Architecture) -> float:
-    """Bytes that the builder holds at once, beside what it is given.
+    """Bytes that the builder holds at once, beside the open model, whose weights its graph shares.
 
-    It opens the saved model in fp32, whose weights the graph shares; quantised ones are kept beside
-    them until all are done, each from a copy that is as large as itself.
+    Quantised ones are kept beside them until all are done, each from a copy that is as large as
+    itself.
     """
-    opened = 4.0 * model.parameters
     largest = 4.0 * max((rows * width for rows, width in model.layers.values()), default=0)
     if target.precision == "fp32":
-        return opened + largest
-    return opened + export_bytes(target, model) + 2 * largest
+        return largest
+    return export_bytes(target, model) + 2 * largest
 
 
 def fault(target: OpenVinoTarget, model: Architecture) -> tuple[str, str] | None:
@@ -139,8 +138,10 @@ ENTRIES = (
         families="Llama, Qwen 2 or 3, Phi 3, Gemma, Mistral, SmolLM3, Granite or OLMo 2",
         bytes=export_bytes,
         built_with=built_with,
+        builds_open=True,
         fault=fault,
         computed_by=MODEL,
+        devices=frozenset({"intel"}),
         shown=Shown(
             library="openvino",
             tags=("openvino-genai",),
