@@ -75,8 +75,7 @@ def finish(target: Target, base: Path, out: Path) -> None:
         program(write)(base, out)
 
 
-_WEIGHTS = (".onnx", ".safetensors", ".gguf", "_qnn.bin", "weights.data")
-_WEIGHTS = (".onnx", ".safetensors", ".gguf", "openvino_model.bin")
+_WEIGHTS = (".onnx", ".safetensors", ".gguf", "_qnn.bin", "openvino_model.bin", "weights.data")
 
 
 def sizes(out: Path) -> dict[str, int]:

@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 
 from slmcompile.console.errors import MissingError
 
-_EXTRAS = {"onnxruntime-qnn": "qnn", "xllamacpp": "gguf"}
 _EXTRAS = {
     "nncf": "openvino",
+    "onnxruntime-qnn": "qnn",
     "openvino": "openvino",
     "openvino-genai": "openvino",
     "openvino-tokenizers": "openvino",

@@ -24,7 +24,6 @@ from slmcompile.registry.section import Section
 ProviderName = Annotated[
     str,
     NameIn(PROVIDERS),
-    Field(description="What runs it: a provider of ONNX Runtime, web, hf or gguf."),
     Field(description="What runs it: a provider of ONNX Runtime, or another runtime."),
 ]
 

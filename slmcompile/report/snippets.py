@@ -159,6 +159,7 @@ while following not in told["stops"] and len(answer) < {ask.longest}:
         break
     following = follow(decode, [following], len(tokens) + len(answer) - 1, 1)
 print(tokenizer.decode(answer, skip_special_tokens=False))"""
+    return Snippet("From Python, without slmcompile:", text, "python")
 
 
 def openvino(ask: Ask) -> Snippet:
