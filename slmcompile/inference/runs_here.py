@@ -25,5 +25,8 @@ def runs_here(provider: str) -> bool:
             return False
     import onnxruntime as ort
 
-    here = {*ort.get_available_providers(), *(each.ep_name for each in ort.get_ep_devices())}
-    return name in here
+    devices = ort.get_ep_devices()
+    if PROVIDERS[provider].simulator:  # which is a device of the CPU to it
+        npu = ort.OrtHardwareDeviceType.NPU
+        return any(each.ep_name == name and each.device.type == npu for each in devices)
+    return name in {*ort.get_available_providers(), *(each.ep_name for each in devices)}

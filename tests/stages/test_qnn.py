@@ -21,6 +21,7 @@ from slmcompile.export.export import export
 from slmcompile.export.qnn_builder import build
 from slmcompile.inference.exported import open_exported
 from slmcompile.inference.qnn_graphs import open_graphs
+from slmcompile.inference.runs_here import runs_here
 from slmcompile.inference.torch_model import TorchModel
 from slmcompile.models.merge import load_merged
 from slmcompile.plans import installed
@@ -113,6 +114,12 @@ def test_the_simulator_answers_as_the_cpu_does(base: Path, made: Made) -> None:
         if same < 8:
             scores = by_cpu.logits([*row.prompt_ids, *expected[:same]])[-1]
             assert scores.max() - scores[answer[same]] < 0.3
+
+
+def test_a_simulator_that_has_answered_is_not_the_processor(base: Path, made: Made) -> None:
+    graphs = open_graphs(made[0], 1, answered_by="simulator")
+    list(graphs.steps(make_rows(base)[0].prompt_ids, 1))
+    assert not runs_here("qnn")
 
 
 def test_what_the_folder_says_answers(base: Path, made: Made, tmp_path: Path) -> None:

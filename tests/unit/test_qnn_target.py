@@ -114,6 +114,7 @@ def test_a_context_that_the_model_does_not_have_is_refused_before_training(proje
     assert found.outcome == "refuted"
     assert "longer than the model's" in found.evidence
     assert "context_length" in found.where
+    assert found.mend == "choose another target.qnn-w8a16.context_length"
 
 
 def test_where_the_package_is_missing_plan_and_targets_say_how_to_get_it(
