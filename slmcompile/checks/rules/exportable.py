@@ -98,13 +98,6 @@ def _fault(context: CheckContext) -> Verdict | None:
                     f"choose another {where}.{key}{_OTHERWISE.get(key, '')}",
                     context.at(f"{where}.{key}"),
                 )
-        if found := PROVIDERS[target.execution_provider].fault(target, model):
-            key, why = found
-            return refuted(
-                why,
-                f"choose another target.{name}.{key}{_OTHERWISE.get(key, '')}",
-                context.at(f"target.{name}.{key}"),
-            )
     return None
 
 
