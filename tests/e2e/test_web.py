@@ -253,6 +253,42 @@ def test_webgpu_answers_it_too(base: Path, adapter: Path, tmp_path: Path) -> Non
     require_same(out, prompts, told["answers"])
 
 
+def test_a_conversation_goes_on_in_the_page(base: Path, adapter: Path, tmp_path: Path) -> None:
+    """A second question is asked behind the first one and its answer."""
+    prompt = {**PROMPT, "template": {"type": "messages"}, "text": None}
+    out = page_of(base, adapter, prompt, "fp32", tmp_path)
+    script = f"""{READY}
+    const said = [];
+    for (const text of ["turn on the light", "and the lamp?"]) {{
+      page("fields").querySelector("textarea").value = text;
+      page("send").click();
+      await until(() => !page("send").disabled);
+      said.push(page("talk").lastElementChild.textContent);
+    }}
+    const {{ open }} = await import("./model.mjs");
+    const model = await open();
+    const [first] = said;
+    const messages = [
+      {{ role: "user", content: "turn on the light" }},
+      {{ role: "assistant", content: first }},
+      {{ role: "user", content: "and the lamp?" }},
+    ];
+    const answers = [];
+    for (const talk of [messages.slice(0, 1), messages]) {{
+      const answer = [];
+      for await (const token of model.tokens(await model.idsOfMessages(talk))) answer.push(token);
+      answers.push(model.decode(answer));
+    }}
+    const kinds = [...page("talk").children].map((each) => each.className);
+    return {{ said, answers, kinds }};
+    """
+    with serving(out, isolated=False) as served:
+        told = served.run(script, tmp_path / "profile")
+    assert told["kinds"] == ["asked", "answer"] * 2
+    assert told["said"] == told["answers"]
+    assert all(told["said"])
+
+
 TEXTS = (
     "turn on the light",
     "  Straße, naïve — 東京の天気 \U0001f44d\U0001f3fd, 12345 x\n\n\ty ",

@@ -888,6 +888,27 @@ def test_of_many_labels_the_most_frequent_are_shown_and_it_is_said() -> None:
     assert "label 30<" not in made["report.md"]
 
 
+def test_a_card_for_a_browser_says_how_a_page_asks_and_that_none_was_measured() -> None:
+    facts = sample()
+    targets = {"cpu-int8": {"execution_provider": "web", "precision": "int8"}}
+    recipe = {**facts.recipe, "target": targets}
+    artifacts = [
+        dataclasses.replace(each, ran="emulated") if each.name == "cpu-int8" else each
+        for each in facts.artifacts
+    ]
+    card = build(dataclasses.replace(facts, recipe=recipe, artifacts=tuple(artifacts)))[CARD]
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["library_name"] == "onnxruntime-web"
+    assert header["base_model_relation"] == "quantized"
+    assert "Emulated: its answers were measured by the CPU provider on this very graph" in card
+    assert "the page that slmcompile package makes of it" in card
+    (program,) = re.findall(r"```js\n(.*?)\n```", card, flags=re.DOTALL)
+    (values,) = re.findall(r"model\.answer\((\{.*\}), \d+\)", program)
+    prompt = facts.predictions["cpu-int8"][0].prompt
+    assert all(value in prompt for value in json.loads(values).values())
+    assert "is read as one here" not in card.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("provider", "precision", "library", "relation", "said"),
     [
