@@ -15,7 +15,12 @@ from slmcompile.execution.committed import (
     outdated,
     read_committed,
 )
-from slmcompile.explain.results import ArtifactResult, read_results, results_table
+from slmcompile.explain.results import (
+    ArtifactResult,
+    choice_sentences,
+    read_results,
+    results_table,
+)
 from slmcompile.recipe.project import Project
 from slmcompile.recipe.schema import Gate
 from slmcompile.report.facts import GateVerdict, ReportFacts, artifact_of, measured_on
@@ -103,6 +108,7 @@ def _look(project: Project, committed: Committed, member: str) -> Shown:
     )
     verdicts, unmeasured = _judged(committed.gates, results, found)
     said = _findings(_decoding(committed), committed.targets, sound, verdicts, found)
+    said += choice_sentences(project, committed.of_kind("choose"), sound)
     try:
         changed = changed_since(project, committed)
     except SlmcompileError as error:  # no reason to hide what was measured

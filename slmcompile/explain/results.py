@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from slmcompile.plans.artifacts import BASELINES, prompt_file
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.scoring.compared import measured_by, not_on_its_device
+from slmcompile.scoring.compared import emulated_by_cpu, measured_by
+from slmcompile.stages.choice import FRONTIER
 from slmcompile.stages.scores import METRICS_FILE, read_predictions
 
 
@@ -61,6 +63,24 @@ def read_results(
         for name in scored.config.get("members", [member]):
             view = scored.seen_by(name) if name else scored
             found += _of_one(project, made, view, name)
+    return tuple(found)
+
+
+def choice_sentences(
+    project: Project, choices: Iterable[Stage], names: Collection[str]
+) -> tuple[str, ...]:
+    """Why each of these targets is what it is, of those whose precision was chosen.
+
+    Args:
+        project: whose.
+        choices: the ``choose`` stages of a recipe, or of one adapter's view.
+        names: targets that are told of.
+    """
+    found = []
+    for stage in choices:
+        frontier = read_output_json(project.root / stage.out, FRONTIER)
+        if stage.artifact in names and isinstance(frontier, dict) and "reason" in frontier:
+            found.append(f"{stage.artifact}: {frontier['reason']}.")
     return tuple(found)
 
 

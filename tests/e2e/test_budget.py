@@ -72,6 +72,9 @@ def test_the_smallest_is_chosen_and_is_the_target_s_export(work: Workplace) -> N
     assert 'class="place chosen"' in page
     card = (work.root / "outputs/tiny/report/cards/cpu-auto/README.md").read_text(encoding="utf-8")
     assert "- int4" in card
+    assert found["reason"] in work.run("show", "tiny").stdout
+    work.run("package", "tiny", "--target", "cpu-auto")
+    assert (work.root / "tiny-cpu-auto.zip").is_file()
     assert {"candidate-cpu-auto-small", "measure-torch-256", "choose-cpu-auto"} <= work.ran()
 
 
