@@ -15,7 +15,6 @@ from slmcompile.plans.artifacts import BASELINES, prompt_file
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
 from slmcompile.scoring.compared import measured_by, not_on_its_device
-from slmcompile.scoring.compared import emulated_by_cpu, measured_by
 from slmcompile.stages.choice import FRONTIER
 from slmcompile.stages.scores import METRICS_FILE, read_predictions
 
