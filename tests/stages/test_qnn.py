@@ -198,9 +198,10 @@ def test_two_exports_are_equal_and_name_no_place(
 def test_what_is_damaged_or_missing_is_said(
     base: Path, made: Made, tmp_path: Path, answered_by: str, cut: bool
 ) -> None:
-    names = {"cpu": ["qdq/decode.onnx", "qdq/weights.data"], "simulator": ["decode.onnx"]}
-    if not cut:
-        names["simulator"].append("prefill_qnn.bin")  # cut, the vendor's library reads behind it
+    names = {
+        "cpu": ["qdq/decode.onnx", "qdq/weights.data"],
+        "simulator": ["decode.onnx", "prefill_qnn.bin"],
+    }
     for name in ["qnn.json", *names[answered_by]]:
         folder = shutil.copytree(made[0], tmp_path / f"{name.replace('/', '-')}")
         data = (folder / name).read_bytes()
