@@ -26,6 +26,7 @@ APP = "app.json"
 SITE = Path(__file__).parent / "site"
 _RUNTIME = "runtime"
 _EXAMPLES = 5
+_OURS = "slmcompile (the page and its modules), license: Apache-2.0"
 _OWN = ("index.html", "model.mjs", "page.css", "page.mjs", "serve.py", "worker.mjs")
 _BY_WEBGPU = frozenset({"fp32", "int4"})
 """Precisions that WebGPU multiplies; the products of integers it leaves to WebAssembly."""
@@ -56,7 +57,7 @@ def entries(packing: Packing) -> Packed:
         " that WebAssembly may have several threads:",
         block("python serve.py", "sh"),
     )
-    return Packed(files, usage, web_runtime.works())
+    return Packed(files, usage, [*web_runtime.works(), _OURS])
 
 
 def app(name: str, asked: Asked, sizes: Mapping[str, int], *, webgpu: bool) -> dict[str, Any]:

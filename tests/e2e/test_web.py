@@ -257,6 +257,9 @@ def test_a_conversation_goes_on_in_the_page(base: Path, adapter: Path, tmp_path:
     """A second question is asked behind the first one and its answer."""
     prompt = {**PROMPT, "template": {"type": "messages"}, "text": None}
     out = page_of(base, adapter, prompt, "fp32", tmp_path)
+    described = json.loads((out / "app.json").read_text(encoding="utf-8"))
+    described["max_new_tokens"] = 12  # a random model seldom ends by itself
+    (out / "app.json").write_text(json.dumps(described), encoding="utf-8")
     script = f"""{READY}
     const said = [];
     for (const text of ["turn on the light", "and the lamp?"]) {{
