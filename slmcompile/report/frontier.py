@@ -34,11 +34,11 @@ def frontiers(facts: ReportFacts) -> str:
 def frontiers_markdown(facts: ReportFacts) -> str:
     """As Markdown, without the picture."""
     parts = []
-    for found in facts.frontiers.values():
+    for target, found in facts.frontiers.items():
         heads, rows = _cells(found)
         lines = [heads, ["---", "---"] + ["--:"] * (len(heads) - 3) + ["---"]]
         lines += [[prose(cell) for cell in row] for row in rows]
-        parts.append(prose(_reason(found)))
+        parts.append(prose(_reason(target, found)))
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
         parts += [f"- {prose(line)}" for line in _left_out(found)]
     return "\n\n".join(parts)
@@ -58,13 +58,13 @@ def _one(target: str, found: Mapping[str, Any]) -> str:
     caption = f"What {target} was chosen among, on {found['rows']:,} validation rows; ranges are"
     caption += " 95 % intervals."
     return (
-        f"<p>{escape(_reason(found))}</p>{table(caption, columns, lines)}{out}"
+        f"<p>{escape(_reason(target, found))}</p>{table(caption, columns, lines)}{out}"
         f'<div class="narrow">{figure(_under(found), _picture(target, found))}</div>'
     )
 
 
-def _reason(found: Mapping[str, Any]) -> str:
-    return f"{found['target']}: {found['reason']}."
+def _reason(target: str, found: Mapping[str, Any]) -> str:
+    return f"{target}: {found['reason']}."
 
 
 def _under(found: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from slmcompile.files.artifact import write_json
 from slmcompile.metrics import METRICS
 from slmcompile.plans.artifacts import TUNED
 from slmcompile.plans.budgets import OF_CANDIDATE
+from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.plans.plugins import require_planned
 from slmcompile.providers.keys import Budget
 from slmcompile.recipe.project import Project
@@ -45,13 +46,13 @@ def run(context: Context) -> Result:
         ],
         budget,
     )
-    target, best = config["target"], chosen(found)
+    best = chosen(found)
     for each in found:
         context.progress.say(f"{each.name}: {'; '.join(each.misses) or 'holds the budget'}")
     for name, why in out.items():
         context.progress.say(f"{name}: left out, {why}")
     if best is None:
-        raise _none_holds(target, found, out)
+        raise _none_holds(_target(context.stage), found, out)
     why = _reason(best, found, budget, len(rows[TUNED]))
     context.progress.say(why)
     machine = answered[f"{OF_CANDIDATE}{best.name}"][0].get("machine")
@@ -59,7 +60,6 @@ def run(context: Context) -> Result:
         context.out / FRONTIER,
         {
             "format_version": "1.0",
-            "target": target,
             "budget": config["budget"],
             "rows": len(rows[TUNED]),
             "chosen": best.name,
@@ -73,6 +73,11 @@ def run(context: Context) -> Result:
         },
     )
     return Result(metrics=_comparable(best, found, torch, metric.name), plots=_plotted(found))
+
+
+def _target(stage: str) -> str:
+    """Of which target it is, by its name, which is no part of what it writes."""
+    return stage.partition("/")[2].removeprefix("choose-").partition(OF_MEMBER)[0]
 
 
 def _roles(inputs: Iterable[str]) -> list[str]:

@@ -134,6 +134,9 @@ def _mend(context: CheckContext, sizes: Disk) -> str:
     if _checkpoints_weigh(sizes):
         few = context.recipe.train.save_total_limit == 1
         return free if few else f"set train.save_total_limit=1, or {free}"
+    for name, target in context.recipe.target.items():
+        if sizes.exports and target.is_auto:
+            return f"list fewer candidates, under target.{name}.candidates, or {free}"
     several = sizes.exports and len(context.recipe.target) > 1
     return f"name fewer targets, or {free}" if several else free
 

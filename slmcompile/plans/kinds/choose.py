@@ -34,7 +34,6 @@ def plan(making: Making) -> None:
         making.add(
             "choose",
             {
-                "target": name,
                 "budget": budget.model_dump(mode="json"),
                 "candidates": {label: keys_of(each) for label, each in target.among.items()},
                 **{each: value for each, (_, value) in asked.items()},

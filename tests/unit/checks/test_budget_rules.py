@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from slmcompile.checks.rules.budget import estimated
@@ -105,6 +107,28 @@ def test_what_the_model_does_not_allow_is_left_out_or_refused_where_it_is_named(
     found = judged(context(project, *AUTO, narrow, listed), 12)
     assert found.outcome == "refuted"
     assert "target.cpu-auto.candidates.mine.int4_block_size" in found.where
+
+
+def test_all_candidates_are_counted_on_the_disk(project: Project) -> None:
+    def sizes(*words: str) -> tuple[str, str]:
+        known = context(project, *words)
+        found = judged(known, 29, device=replace(known.device, disk_bytes=1))
+        assert found.outcome == "refuted"
+        return found.evidence, found.mend
+
+    all_of_them, mend = sizes(*AUTO, "train=lora", "train.lora.r=2", "train.save_total_limit=1")
+    one, _ = sizes("target=[cpu-fp32]")
+    assert "target.cpu-auto.candidates" in mend
+
+    def exports(evidence: str) -> float:
+        return float(evidence.partition("exports ")[2].partition(" MB")[0])
+
+    known = context(project, *AUTO)
+    (target,) = auto_targets(known.recipe).values()
+    model = architecture_of(known)
+    assert model is not None
+    assert exports(all_of_them) == pytest.approx(sum(estimated(target, model).values()), abs=0.06)
+    assert exports(one) == pytest.approx(0.4, abs=0.06)
 
 
 def test_every_key_of_a_choice_is_read(project: Project) -> None:
