@@ -48,13 +48,21 @@ _FOLLOWS_LENGTH = frozenset({"dynamic", "longrope"})
 _GRAPH = 14_000
 """Bytes of the graph's text for each linear layer, with what stands around it."""
 
+CANDIDATES: Mapping[str, Mapping[str, Any]] = {
+    "int4-group-128": {"precision": "int4", "int4_group_size": 128},
+    "int4": {"precision": "int4"},
+    "int4-asymmetric": {"precision": "int4", "int4_is_symmetric": False},
+    "int8": {"precision": "int8"},
+    "fp16": {"precision": "fp16"},
+}
+
 
 class OpenVinoTarget(Target):
     """A folder for OpenVINO: weights in fp32 or fp16, or quantised to 8 or 4 bits."""
 
     execution_provider: ProviderName = "openvino"
-    precision: Literal["fp32", "fp16", "int8", "int4"] = Field(
-        description="Type of the exported weights."
+    precision: Literal["auto", "fp32", "fp16", "int8", "int4"] = Field(
+        description="Type of the exported weights; auto chooses by budget."
     )
     int4_group_size: Literal[32, 64, 128] = Field(
         32, description="int4 only: weights that share one scale."
@@ -139,6 +147,7 @@ ENTRIES = (
         bytes=export_bytes,
         built_with=built_with,
         builds_open=True,
+        candidates=CANDIDATES,
         fault=fault,
         computed_by=MODEL,
         devices=frozenset({"intel"}),

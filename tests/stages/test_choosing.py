@@ -10,6 +10,7 @@ import pytest
 
 from slmcompile.files import artifact
 from slmcompile.inference.runs_here import runs_here
+from slmcompile.providers import PROVIDERS
 from slmcompile.stages.choice import read_frontier
 from tests.projects import make_project
 from tests.run_stages import run_stages
@@ -52,6 +53,15 @@ def test_llama_cpp_has_candidates_of_its_own(root: Path) -> None:
         pytest.skip("llama.cpp (slmcompile[gguf]) is not installed")
     found = chosen(root, "gguf-q8-0", "target.gguf-q8-0.precision=auto")
     assert {each["name"] for each in found["candidates"]} == {"q4-k-m", "q8-0", "f16"}
+
+
+def test_openvino_has_candidates_of_its_own(root: Path) -> None:
+    if not runs_here("openvino"):
+        pytest.skip("OpenVINO (slmcompile[openvino]) is not installed")
+    found = chosen(root, "openvino-int8", "target.openvino-int8.precision=auto")
+    names = {each["name"] for each in found["candidates"]}
+    assert {"int4", "int8", "fp16"} <= names
+    assert names | {*found["left_out"]} == {*PROVIDERS["openvino"].candidates}
 
 
 def test_what_the_shapes_do_not_allow_is_left_out_and_the_rest_is_chosen_among(root: Path) -> None:
