@@ -64,6 +64,7 @@ def scatter(
             f"{escape(bar.label)}</text>"
         )
     taken: list[Point] = []
+    labels = []
     for place in places:
         x, y, style = at_x(place.x), at_y(place.y), escape(place.style)
         if place.bounds:
@@ -73,11 +74,12 @@ def scatter(
                 f' y2="{high:.1f}"/>'
             )
         radius = 6 if place.style == "chosen" else 4
-        body.append(
-            f'<circle class="place {style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>'
+        body.append(f'<circle class="place {style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>')
+        labels.append(
             f'<text class="note" x="{x:.1f}" y="{_beside(x, y, taken):.1f}"'
             f' text-anchor="middle">{escape(place.label)}</text>'
         )
+    body += labels  # over all points
     return svg(title, description, height, "".join(body))
 
 
