@@ -75,6 +75,19 @@ def export_memory(
     return LIBRARIES + 4.0 * adapter + larger(_opened(model), built, compared)
 
 
+def probe_memory(model: Architecture, vocabulary: int, rows: Rows) -> Interval:
+    """Bytes at the peak of a ``probe`` stage, where all weights are there twice for a while.
+
+    Rows are asked as those of an evaluation are, by torch alone.
+
+    Args:
+        model: the base model.
+        vocabulary: tokens that have a logit.
+        rows: lengths.
+    """
+    return LIBRARIES + 2 * _weights(model) + Interval(0, _logits(vocabulary, rows).high)
+
+
 def _weights(model: Architecture) -> float:
     return 4.0 * model.parameters
 

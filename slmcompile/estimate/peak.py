@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from slmcompile.data.report_facts import DataFacts
-from slmcompile.estimate.build_memory import export_memory, quantize_memory
+from slmcompile.estimate.build_memory import export_memory, probe_memory, quantize_memory
 from slmcompile.estimate.memory import (
     LIBRARIES,
     Rows,
@@ -41,6 +41,7 @@ class Memory:
         training: of ``train``.
         evaluation: of ``answer-torch``.
         quantizing: of ``quantize``, by target.
+        probing: of ``probe``, by target.
         exporting: of ``export``, by target.
         choosing: of ``candidate``, by target whose precision is chosen.
     """
@@ -50,16 +51,26 @@ class Memory:
     quantizing: Mapping[str, Interval] = field(default_factory=dict)
     exporting: Mapping[str, Interval] = field(default_factory=dict)
     choosing: Mapping[str, Interval] = field(default_factory=dict)
+    probing: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def building(self) -> dict[str, Mapping[str, Interval]]:
+        """Of the kinds of stages that work for a target, by target."""
+        return {
+            "quantize": self.quantizing,
+            "probe": self.probing,
+            "candidate": self.choosing,
+            "export": self.exporting,
+        }
 
     @property
     def by_kind(self) -> dict[str, Interval]:
         """Of the kinds of stages that there are, in the order in which they are told."""
-        building = {"quantize": self.quantizing, "export": self.exporting}
+        building = self.building
         return {
             "train": self.training,
             "answer": self.evaluation,
             **{kind: larger(*of.values()) for kind, of in building.items() if of},
-            **({"candidate": larger(*self.choosing.values())} if self.choosing else {}),
             **({"measure": self.evaluation} if self.choosing else {}),
         }
 
@@ -125,6 +136,11 @@ def predict(context: CheckContext) -> Memory | None:
             )
             for name, target in recipe.target.items()
             if target.is_auto
+        },
+        {
+            name: probe_memory(model, decoder.vocabulary, rows)
+            for name, target in recipe.target.items()
+            if any(PROVIDERS[target.execution_provider].probed(each) for each in target.built)
         },
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from slmcompile.console.quiet import quiet
 from slmcompile.data.store import Row
+from slmcompile.export.mixture import Mixture
 from slmcompile.files.artifact import write_json
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
@@ -26,6 +27,7 @@ def build_plain(
     scratch: Path,
     weights: Mapping[str, Any] | None = None,
     calibration: Sequence[Row] = (),
+    mixture: Mixture | None = None,
 ) -> Mapping[str, Any]:
     """Writes the builder's folder of a model, or of these weights of it, into ``out``.
 
@@ -37,6 +39,7 @@ def build_plain(
         scratch: an existing folder; what is written there is removed.
         weights: by the names that the builder knows; None for all of the model's.
         calibration: rows of training, for a builder that takes the ranges of values from them.
+        mixture: how wide each matrix is, of a target that is probed.
 
     Returns:
         what the builder has to say for the manifest.
@@ -44,18 +47,19 @@ def build_plain(
     plain, cache = scratch / "plain", scratch / "cache"
     provider = PROVIDERS[target.execution_provider]
     build = program(provider.builder)
+    chosen = {"mixture": mixture} if mixture else {}
     facts: Mapping[str, Any] | None
     if provider.builds_open and weights is None:
         _save_config(model, plain)
         _save_beside(base, plain)
-        facts = build(target, plain, out, cache, model=model)
+        facts = build(target, plain, out, cache, model=model, **chosen)
         gc.collect()  # what a graph's circles hold of the weights
     else:
         with quiet():
             model.save_pretrained(plain, state_dict=weights)
         _save_beside(base, plain)
         also = [calibration] if provider.calibration_rows(target) else []
-        facts = build(target, plain, out, cache, *also)
+        facts = build(target, plain, out, cache, *also, **chosen)
     shutil.rmtree(plain)
     shutil.rmtree(cache, ignore_errors=True)
     return facts or {}

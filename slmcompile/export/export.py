@@ -11,12 +11,17 @@ from slmcompile.console.errors import BadDataError
 from slmcompile.console.progress import Progress
 from slmcompile.data.store import Row
 from slmcompile.export.built import build_plain, finish, sizes, write_tokenizer
+from slmcompile.export.genai_mixed import require_widths
+from slmcompile.export.mixture import Mixture, mixture_of
 from slmcompile.export.parity import Reference, proved
+from slmcompile.export.probe import linear_shapes
 from slmcompile.inference.exported import open_exported
 from slmcompile.models.bottleneck import adapters_of, own_weights
 from slmcompile.models.merge import is_adapter, load_merged, merges
 from slmcompile.providers import PROVIDERS
+from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.keys import Target
+from slmcompile.providers.mixed import groups_of
 from slmcompile.registry.table import program
 
 
@@ -30,6 +35,7 @@ def export(
     scratch: Path,
     progress: Progress,
     calibration: Sequence[Row] = (),
+    probes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes into ``out`` a folder that the target's runtime opens, and proves it right.
 
@@ -44,10 +50,12 @@ def export(
             there, and a run that was killed may have left some.
         progress: told each step.
         calibration: rows of training, for a builder that takes the ranges of values from them.
+        probes: what was measured of the trained model, of a target that is probed.
 
     Returns:
         facts for the manifest: precision, execution_provider, ``adapters`` (merged, as nodes of the
-        graph, or none), size_bytes, weights_bytes, the builder's own, and ``parity`` (see
+        graph, or none), size_bytes, weights_bytes, the builder's own, of a target that is probed
+        ``mixture`` (see ``slmcompile.export.mixture.Mixture.described``), and ``parity`` (see
         ``slmcompile.export.parity.measure``), free of time and place.
 
     Raises:
@@ -60,7 +68,12 @@ def export(
         progress.say("merging the adapter into the base model in fp32")
     model = load_merged(base, trained)
     progress.say(f"building for {target.execution_provider} {target.precision}")
-    facts = _build(target, model, base, out, scratch, progress, calibration)
+    mixture = None
+    if probes is not None and isinstance(target, CpuTarget):
+        groups = groups_of(linear_shapes(model), target.int4_block_size)
+        mixture = mixture_of(target, groups, probes)
+        progress.say(f"{mixture.bits_per_weight:.3f} bits a weight, by {mixture.algorithm}")
+    facts = _build(target, model, base, out, scratch, progress, calibration, mixture)
     write_tokenizer(target, base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
     finish(target, base, out)
@@ -73,6 +86,7 @@ def export(
         "adapters": adapters,
         **sizes(out),
         **facts,
+        **({"mixture": mixture.described(probes)} if mixture and probes else {}),
         "parity": proved(target, reference, exported, progress),
     }
 
@@ -85,11 +99,18 @@ def _build(
     scratch: Path,
     progress: Progress,
     calibration: Sequence[Row],
+    mixture: Mixture | None,
 ) -> Mapping[str, Any]:
     """The builder's folder, of all of the model: what did not merge is put into the graph."""
     adapters = adapters_of(model)
     if not adapters:
-        return build_plain(target, model, base, out, scratch, calibration=calibration)
+        shapes = linear_shapes(model)
+        facts = build_plain(
+            target, model, base, out, scratch, calibration=calibration, mixture=mixture
+        )
+        if mixture:
+            require_widths(mixture, shapes, out)
+        return facts
     built = scratch / "built"
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir(parents=True)

@@ -9,7 +9,9 @@ from typing import Any
 from slmcompile.console.errors import StageFailedError
 from slmcompile.console.quiet import quiet
 from slmcompile.export.genai_mended import mended
+from slmcompile.export.genai_mixed import mixed
 from slmcompile.export.genai_streamed import streamed
+from slmcompile.export.mixture import Mixture
 from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.keys import Target
 
@@ -21,6 +23,7 @@ def build(
     cache: Path,
     model: Any = None,
     options: Sequence[str] = (),
+    mixture: Mixture | None = None,
 ) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
@@ -34,6 +37,7 @@ def build(
         cache: a folder that need not be there.
         model: the open model, whose weights need not be saved then.
         options: of the builder beside the target's, as ``KEY=VALUE``.
+        mixture: how wide each matrix is, of a target that is probed.
 
     Raises:
         StageFailedError: an architecture that the builder does not know.
@@ -41,11 +45,12 @@ def build(
     with quiet():
         from onnxruntime_genai.models import builder
 
-        places = ("", str(saved), str(out), target.precision, target.execution_provider, str(cache))
+        precision = "int4" if mixture else target.precision
+        places = ("", str(saved), str(out), precision, target.execution_provider, str(cache))
         try:
-            asked = [*extra_options(target), *options]
+            asked = [*extra_options(target, mixture), *options]
             parsed = builder.parse_extra_options(*places, asked)
-            with mended(builder), streamed(builder, model):
+            with mended(builder), mixed(builder, mixture), streamed(builder, model):
                 builder.create_model(*places, **parsed)
         except NotImplementedError as error:
             raise StageFailedError(
@@ -54,7 +59,7 @@ def build(
             ) from error
 
 
-def extra_options(target: Target) -> list[str]:
+def extra_options(target: Target, mixture: Mixture | None = None) -> list[str]:
     """The builder's ``KEY=VALUE`` options for a target.
 
     Remote code is off. The quantisation keys apply to int8 as they do to int4, except that only
@@ -63,6 +68,13 @@ def extra_options(target: Target) -> list[str]:
     # A cache as short as the window cannot be had: onnxruntime refuses a sequence that is shorter,
     # so every short prompt to a model with windows (Gemma 2 and 3, Mistral).
     options = ["hf_remote=false", "hf_token=false", "windowed_kv_cache=false"]
+    if mixture:
+        return [
+            *options,
+            f"algo_config={mixture.algorithm}",
+            f"block_size={mixture.block}",
+            "is_symmetric=false",
+        ]
     if isinstance(target, CpuTarget) and target.precision == "int4":
         algorithm = target.int4_algo_config
         if algorithm == "default" and not target.int4_is_symmetric:

@@ -102,6 +102,25 @@ def products(
     return found
 
 
+def nodes_of(module: str) -> tuple[str, ...]:
+    """What the builder may call a module's product, before it is quantised.
+
+    One name of itself, and those of what it may be packed into there or be packed of.
+
+    Args:
+        module: its name in torch.
+
+    Raises:
+        StageFailedError: no place is known for it (exit 1).
+    """
+    place, own = _place_of(module)
+    if (place, own) == _HEAD:
+        return (f"/{own}/MatMul",)
+    packed = [whole for whole, parts in _PACKED.items() if own in parts]
+    names = (own, *_PACKED.get(own, ()), *packed)
+    return tuple(f"/model/{place}/{name}/MatMul" for name in names)
+
+
 def embedding(model: Any) -> Embedding:
     """What looks up the input ids.
 

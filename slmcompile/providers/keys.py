@@ -98,6 +98,11 @@ class Target(Section):
         """Without what is not asked for: a spec that says nothing of it stays as it was."""
         found: dict[str, Any] = rest(self)
         absent = {key for key in ("adapters", "budget", "candidates") if not getattr(self, key)}
+        absent |= {
+            key
+            for key in self.said_if_other
+            if getattr(self, key) == type(self).model_fields[key].default
+        }
         return {key: value for key, value in found.items() if key not in absent}
 
     @model_validator(mode="after")

@@ -52,7 +52,8 @@ class Provider:
         title: as in a model card.
         section: its keys of a target, and no others.
         builder: ``package.module:name`` of ``(target, model folder, out, cache)``, which writes a
-            folder that its runtime opens, and may give back facts for its manifest.
+            folder that its runtime opens, and may give back facts for its manifest; of a target
+            that is probed also ``mixture=``, how wide each matrix is.
         builds_open: whether the builder takes the open model too, as ``model=``, and no weights of
             it in the folder.
         opener: ``package.module:name`` of ``(folder, threads, spinning=, adapter=)``, which opens
@@ -91,6 +92,7 @@ class Provider:
             recommend it.
         packer: ``package.module:name`` of what gives the files that a package has beside the
             export's; empty where those are programs for onnxruntime-genai, or none.
+        probed: whether a target is built of what was measured of the trained model before.
         epoch: raised when its numbers change.
     """
 
@@ -118,6 +120,7 @@ class Provider:
     fault: Callable[[Any, Architecture], tuple[str, str] | None] = lambda _target, _model: None
     room: Callable[[Any], int | None] = lambda _target: None
     simulator: str = ""
+    probed: Callable[[Any], bool] = lambda _target: False
     runtime_name: str = ""
     install: str = ""
     shown: Shown = GENAI

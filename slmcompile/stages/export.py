@@ -12,6 +12,7 @@ from slmcompile.data.store import Row, read_split
 from slmcompile.files.second_name import link_or_copy
 from slmcompile.plans.budgets import CHOICE, OF_CANDIDATE
 from slmcompile.plans.definition import stage_name
+from slmcompile.plans.kinds.probe import PROBE
 from slmcompile.plans.kinds.quantize import BASE_ALONE, OVER
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.keys import Target
@@ -20,6 +21,7 @@ from slmcompile.shapes.sizes import PARITY_ROWS
 from slmcompile.stages.choice import read_choice
 from slmcompile.stages.context import Context, Result
 from slmcompile.stages.lineage import require_trained_over
+from slmcompile.stages.probe import read_probes
 from slmcompile.training.outputs import trained_weights
 
 
@@ -43,6 +45,7 @@ def run(context: Context) -> Result:
         context.empty_scratch(),
         context.progress,
         _calibration(target_section(context.config["target"]), data),
+        read_probes(context.inputs[PROBE]) if PROBE in context.inputs else None,
     )
     return _told(context, info)
 

@@ -24,7 +24,9 @@ _OTHERWISE = {"int4_block_size": ", or quantise without zero points"}
 def exportable(context: CheckContext) -> Verdict:
     """Architecture, adapter, precision and execution provider, all of them before training."""
     method = METHODS[context.recipe.train.method]
-    if refusal := _cannot_stand(context, method) or _fault(context):
+    if refusal := (
+        _cannot_stand(context, method) or _not_probed(context, method) or _fault(context)
+    ):
         return refusal
     family = _family(context)
     if family is None:
@@ -132,6 +134,32 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
             f" {key} out",
             context.at(key),
         )
+    return None
+
+
+def _not_probed(context: CheckContext, method: Method) -> Verdict | None:
+    """The refusal of an adapter that is in no weights that could be measured with it."""
+    for name, target in context.recipe.target.items():
+        probed = PROVIDERS[target.execution_provider].probed
+        if not any(probed(each) for each in target.built):
+            continue
+        mend = f"choose another target.{name}.precision"
+        at = context.at(f"target.{name}.precision")
+        if stands_beside(context.recipe, name):
+            key = "train.over" if context.recipe.train.over else f"target.{name}.adapters"
+            return refuted(
+                "how wide weights may be is measured with the adapter merged into them, and it"
+                " stands beside them",
+                f"{mend}, or take {key} out",
+                at,
+            )
+        if method.writes == "adapter" and "merged" not in method.forms:
+            return refuted(
+                f"{method.title} merges into no weights, of which target.{name} would measure how"
+                " wide they may be",
+                f"{mend}, or an adapter that merges: train=lora",
+                at,
+            )
     return None
 
 

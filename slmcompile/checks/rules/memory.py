@@ -49,6 +49,7 @@ _TOLD = {
     "train": "training",
     "answer": "evaluation",
     "quantize": "quantising the base",
+    "probe": "measuring what 4 bits cost",
     "export": "exporting",
     "candidate": "building candidates",
     "measure": "measuring candidates",
@@ -65,11 +66,7 @@ def _mend_of(context: CheckContext, found: Memory, limit: int) -> tuple[str, str
     if kind in {"answer", "measure"}:
         mend = "set a smaller eval.batch_size, or take a smaller model"
         return mend, _where(context, "eval.batch_size")
-    building = {
-        "quantize": found.quantizing,
-        "export": found.exporting,
-        "candidate": found.choosing,
-    }[kind]
+    building = found.building[kind]
     target = max(building, key=lambda name: building[name].low)
     mend = f"export on a larger device, take a smaller model, or leave out target.{target}"
     return mend, _where(context, f"target.{target}")

@@ -110,6 +110,14 @@ def _not_int4(target: Target) -> bool:
     return "int4_block_size" in type(target).model_fields and target.precision != "int4"
 
 
+def _no_int4(target: Target) -> bool:
+    return _not_int4(target) and target.precision != "mixed"
+
+
+def _not_mixed(target: Target) -> bool:
+    return "bits_per_weight" in type(target).model_fields and target.precision != "mixed"
+
+
 def _no_schema_asked(recipe: Recipe) -> bool:
     asked = {*recipe.eval.metrics, recipe.train.metric_for_best_model}
     return recipe.eval.json_schema is not None and "json_schema_valid" not in asked
@@ -247,7 +255,10 @@ PAIRS: tuple[Pair, ...] = (
         "target.*", "int4_algo_config", "precision", _not_int4, "only int4 is quantised that way",
     ),
     Pair(
-        "target.*", "int4_block_size", "precision", _not_int4, "only int4 has these blocks",
+        "target.*", "int4_block_size", "precision", _no_int4, "only weights of 4 bits have these",
+    ),
+    Pair(
+        "target.*", "bits_per_weight", "precision", _not_mixed, "only mixed chooses by it",
     ),
     Pair(
         "target.*", "int4_is_symmetric", "precision", _not_int4, "only int4 is quantised that way",

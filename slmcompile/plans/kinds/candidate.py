@@ -8,6 +8,7 @@ from slmcompile.plans.budgets import auto_targets, candidate_name, keys_of
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.export import EPOCH
 from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.kinds.probe import PROBE, probed_for
 from slmcompile.providers import PROVIDERS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def plan(making: Making) -> None:
         provider = PROVIDERS[target.execution_provider]
         for view in making.members.values():
             for label, candidate in target.among.items():
+                probe = probed_for(view, candidate)
                 view.add(
                     "candidate",
                     {
@@ -29,7 +31,10 @@ def plan(making: Making) -> None:
                     },
                     {"target": f"target.{name}.candidates.{label}"},
                     versions("torch", "transformers", "peft", *provider.packages),
-                    {kind: view.stage(kind) for kind in ("base", "data")},
+                    {
+                        **{kind: view.stage(kind) for kind in ("base", "data")},
+                        **({PROBE: probe} if probe else {}),
+                    },
                     artifact=candidate_name(name, label),
                     files_of=view.trained(),
                     epochs=PROVIDERS.raised(target.execution_provider),

@@ -9,6 +9,7 @@ from slmcompile.plans.budgets import CHOICE, OF_CANDIDATE, candidate_name
 from slmcompile.plans.definition import stage_name
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
+from slmcompile.plans.kinds.probe import PROBE, probed_for
 from slmcompile.plans.kinds.quantize import BASE_ALONE, target_keys, trained_over
 from slmcompile.providers import PROVIDERS
 
@@ -33,12 +34,16 @@ def plan(making: Making) -> None:
             continue
         provider = PROVIDERS[target.execution_provider]
         for view in members.values():
+            probe = probed_for(view, target)
             view.add(
                 "export",
                 {"target": target_keys(making, name)},
                 {"target": f"target.{name}"},
                 versions("torch", "transformers", "peft", *provider.packages),
-                {kind: view.stage(kind) for kind in ("base", "data")},
+                {
+                    **{kind: view.stage(kind) for kind in ("base", "data")},
+                    **({PROBE: probe} if probe else {}),
+                },
                 artifact=name,
                 files_of=view.trained(),
                 epochs=PROVIDERS.raised(target.execution_provider),

@@ -260,9 +260,36 @@ def test_zero_points_of_an_odd_number_of_blocks_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("overrides", "said", "key"),
+    [
+        (["target.cpu-mixed.bits_per_weight=5.0"], "has 5.125 a weight", "bits_per_weight"),
+        (["target.cpu-mixed.int4_block_size=64"], "is 64 wide, 1 block of 64", "int4_block_size"),
+        (["+target.cpu-mixed.adapters=beside"], "it stands beside them", "precision"),
+        (["train.over=cpu-mixed"], "it stands beside them", "precision"),
+        (["train=bottleneck"], "merges into no weights", "precision"),
+    ],
+)
+def test_weights_of_both_widths_are_refused_where_they_cannot_be_measured_or_be_that_small(
+    project: Project, overrides: list[str], said: str, key: str
+) -> None:
+    found = judged(context(project, "target=[cpu-mixed]", *overrides), 12)
+    assert found.outcome == "refuted"
+    assert said in found.evidence
+    assert found.where.endswith(f"target.cpu-mixed.{key}")
+
+
+def test_weights_of_both_widths_need_a_family_whose_nodes_are_known(project: Project) -> None:
+    known = context(project, "target=[cpu-mixed]")
+    assert judged(known, 12).outcome == "proved"
+    found = judged(known, 12, model=model_facts(model_type="nemotron"))
+    assert found.outcome == "refuted"
+    assert "of 'nemotron'" in found.evidence
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("target.cpu-fp32.precision=fp16", "must be 'auto', 'fp32', 'int8' or 'int4'"),
+        ("target.cpu-fp32.precision=fp16", "must be 'auto', 'fp32', 'int8', 'int4' or 'mixed'"),
         ("target.cpu-fp32.execution_provider=dml", "must be 'auto', 'fp16' or 'int4'"),
         ("target.cpu-fp32.execution_provider=dmx", "must be 'cpu', 'cuda'"),
     ],

@@ -153,6 +153,7 @@ VOIDED = {
     "target.cpu-fp32.int4_algo_config": ["target.cpu-fp32.int4_algo_config=rtn"],
     "target.cpu-fp32.int4_block_size": ["target.cpu-fp32.int4_block_size=64"],
     "target.cpu-fp32.int4_is_symmetric": ["target.cpu-fp32.int4_is_symmetric=false"],
+    "target.cpu-fp32.bits_per_weight": ["target.cpu-fp32.bits_per_weight=5.0"],
     "track.project": ["track.project=mine"],
     "track.mode": ["track.mode=online"],
     "track.tags": ["track.tags=[a]"],
