@@ -129,7 +129,7 @@ def point(trained: Trained, name: str, target: CpuTarget, out: Path) -> dict[str
         probes = trained.probes(out) if target.precision == "mixed" else None
         info = export(
             target, trained.base, trained.weights, trained.data / "prompt.json", rows[:2],
-            folder, scratch, Silent(), probes,
+            folder, scratch, Silent(), probes=probes,
         )  # fmt: skip
         found = measured(folder, rows, trained)
         write_json(file, {**found, "mixture": info.get("mixture")})

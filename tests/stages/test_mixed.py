@@ -107,7 +107,9 @@ def exported(
     prompt.write_text('{"template": "x"}\n', encoding="utf-8")
     rows = make_rows(base)[:2]
     # A model folder of its own takes the base's place, as all weights that were trained do.
-    return export(CpuTarget(**target), base, base, prompt, rows, out, scratch, Silent(), probes)
+    return export(
+        CpuTarget(**target), base, base, prompt, rows, out, scratch, Silent(), probes=probes
+    )
 
 
 def nll(model: Any, rows: list[Any]) -> float:
