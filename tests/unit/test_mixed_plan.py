@@ -60,6 +60,19 @@ def test_targets_of_two_sizes_share_what_was_measured(project: Project) -> None:
         assert compiled.stage("export", name).inputs["probe"] == probe.out
 
 
+def test_candidates_share_what_was_measured_too(project: Project) -> None:
+    candidates = (
+        "+target.cpu-auto.candidates={int8: {precision: int8}, small: {precision: mixed,"
+        " bits_per_weight: 5.5}, large: {precision: mixed}}"
+    )
+    compiled = plan(project, "target=[cpu-mixed,cpu-int8,cpu-auto]", candidates)
+    (probe,) = (stage for stage in compiled.stages() if stage.kind == "probe")
+    for label in ("small", "large"):
+        assert compiled.stage("candidate", f"cpu-auto-{label}").inputs["probe"] == probe.out
+    assert "probe" not in compiled.stage("candidate", "cpu-auto-int8").inputs
+    assert compiled.stage("export", "cpu-mixed").inputs["probe"] == probe.out
+
+
 def test_recipes_without_it_are_as_they_were(project: Project) -> None:
     config = plan(project, MIXED).stage("export", "cpu-int4").config["target"]
     assert "bits_per_weight" not in config
