@@ -35,7 +35,7 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
         "int4_is_symmetric": False,
     },
     "int4-k-quant": {"precision": "int4", "int4_algo_config": "k_quant"},
-    "int4-block-16": {"precision": "int4", "int4_block_size": 16},
+    "mixed": {"precision": "mixed"},
     "int4-k-quant-mixed": {"precision": "int4", "int4_algo_config": "k_quant_mixed"},
     "int8": {"precision": "int8"},
     "fp32": {"precision": "fp32"},

@@ -11,6 +11,8 @@ from slmcompile.report.text import escape
 _APART = 12.0
 """Pixels between two labels, either way."""
 _STEP = 13.0
+_TALL = 12.0
+"""Pixels that a label stands up from its baseline: higher up there is no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,10 @@ def scatter(
     body = [axes(x_ticks, y_ticks, at_x, at_y)]
     for bar in bars:
         y = at_y(bar.y)
+        beside = y - 5 if y - 5 >= _TALL else y + _STEP
         body.append(
             f'<line class="mark" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="note" x="{WIDTH - RIGHT}" y="{y - 5:.1f}" text-anchor="end">'
+            f'<text class="note" x="{WIDTH - RIGHT}" y="{beside:.1f}" text-anchor="end">'
             f"{escape(bar.label)}</text>"
         )
     taken: list[Point] = []
@@ -87,7 +90,7 @@ def _beside(x: float, y: float, taken: list[Point]) -> float:
     """Where a point's label stands: above it, or below, or further off, where no other is."""
     for away in (-9.0, 18.0, -9.0 - _STEP, 18.0 + _STEP, -9.0 - 2 * _STEP, 18.0 + 2 * _STEP):
         at = y + away
-        if all(abs(x - a) >= _APART or abs(at - b) >= _APART for a, b in taken):
+        if at >= _TALL and all(abs(x - a) >= _APART or abs(at - b) >= _APART for a, b in taken):
             break
     taken.append((x, at))
     return at

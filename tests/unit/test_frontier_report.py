@@ -7,6 +7,7 @@ from typing import Any
 
 from slmcompile.report.facts import ReportFacts
 from slmcompile.report.frontier import chosen_keys, frontiers, frontiers_markdown
+from slmcompile.report.scatter import Bar, Place, scatter
 
 
 def _figures(name: str, megabytes: float, value: float, *misses: str) -> dict[str, Any]:
@@ -70,3 +71,11 @@ def test_a_target_is_what_was_chosen_and_others_what_was_given() -> None:
     assert chosen_keys(facts, "t")["precision"] == "int8"
     assert chosen_keys(facts, "given")["precision"] == "int4"
     assert frontiers(ReportFacts(name="r")) == frontiers_markdown(ReportFacts(name="r")) == ""
+
+
+def test_what_stands_at_the_top_is_not_cut_off() -> None:
+    places = [Place(str(number), 1 + number / 100, 1.0, (0.95, 1.0)) for number in range(4)]
+    drawn = scatter("title", "description", places, [Bar(1.0, "torch")])
+    heights = [float(y) for y in re.findall(r'<text class="note"[^>]* y="([\d.-]+)"', drawn)]
+    assert len(heights) == 5
+    assert min(heights) >= 12
