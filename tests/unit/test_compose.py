@@ -132,7 +132,7 @@ def test_an_unknown_key_in_a_group_is_named_with_the_groups_line(project: Projec
         ("train.learning_rate='2e-5'", "must be a number (given '2e-5')"),
         ("train.seed=1.5", "train.seed"),
         ("train.lora.r=0", "must be 1 or more (given 0)"),
-        ("target.cpu-fp32.precision=fp7", "'fp32', 'int8' or 'int4' (given 'fp7')"),
+        ("target.cpu-fp32.precision=fp7", "'fp32', 'int8', 'int4' or 'mixed' (given 'fp7')"),
         ("data.task=sing", "data.task"),
         ("model.source.type=cloud", "model.source"),
         ("gates=[{metric: bleuu, min: 1}]", "gates.0.metric"),

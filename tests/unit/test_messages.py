@@ -247,7 +247,7 @@ TABLE = [
         ON + "target:\n  new-one: {}\n",
         "",
         "recipes/r.yaml:3: target.new-one.precision: is required and not given",
-        "add `target.new-one.precision`, one of fp32…",
+        "add `target.new-one.precision`, one of auto, fp32…",
     ),
     (
         ON + "target:\n  'CPU INT8': {precision: int8}\n",
@@ -540,7 +540,7 @@ TABLE = [
         "",
         "target=[]",
         "override 'target=[]': target: is required and not given",
-        "write target=NAME instead; there are cpu-fp32…",
+        "write target=NAME instead; there are cpu-auto, cpu-fp32…",
     ),
     *(
         (

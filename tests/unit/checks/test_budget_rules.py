@@ -102,6 +102,7 @@ def test_what_the_model_does_not_allow_is_left_out_or_refused_where_it_is_named(
         "int4-asymmetric",
         "int4-k-quant",
         "int4-k-quant-mixed",
+        "mixed",
     }
     listed = f"+{KEY}.candidates={{mine: {{precision: int4, int4_algo_config: k_quant}}}}"
     found = judged(context(project, *AUTO, narrow, listed), 12)
