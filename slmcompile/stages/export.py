@@ -55,7 +55,7 @@ def _told(context: Context, info: Mapping[str, Any]) -> Result:
     from slmcompile.export.graphs import graphs
 
     made_of = graphs(context.out)
-    packages = dict(context.spec["packages"])
+    packages = dict(context.spec.get("packages", {}))
     return Result(info={**info, "packages": packages, **({"graphs": made_of} if made_of else {})})
 
 

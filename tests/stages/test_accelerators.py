@@ -13,6 +13,7 @@ from slmcompile.export.export import export
 from slmcompile.inference import onnx_model
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.accelerators import IN_CONFIG
+from slmcompile.providers.keys import AUTO
 from slmcompile.recipe.schema import target_section
 from tests.tiny_model import make_adapter, make_base, make_rows
 
@@ -22,6 +23,7 @@ PAIRS = [
     (name, precision)
     for name in ("cuda", "dml", "webgpu", "trt-rtx")
     for precision in PROVIDERS[name].section.model_fields["precision"].annotation.__args__
+    if precision != AUTO
 ]
 
 

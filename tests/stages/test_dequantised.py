@@ -190,7 +190,7 @@ def test_projections_that_the_graph_has_apart_are_found_too(
 ) -> None:
     given = genai_builder.extra_options
     monkeypatch.setattr(
-        genai_builder, "extra_options", lambda target: [*given(target), "fuse_qkv=false"]
+        genai_builder, "extra_options", lambda *asked: [*given(*asked), "fuse_qkv=false"]
     )
     base = base_of(family, None)
     folder = built(base, "k_quant_mixed", tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -200,7 +199,7 @@ def test_a_run_that_is_killed_around_the_stop_ends_as_if_it_had_not_been(
     def on_log(step: int, values: dict[str, float]) -> None:
         if step == at and ("eval_loss" in values) == (kill == "behind its validation"):
             asked.append(step)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     one = member(tmp_path, base, data, precision="bf16", lora=Lora(lora_dropout=0.1), **METRIC)
     with pytest.raises(SlmcompileError, match=f"terminated at step {at}"):
@@ -221,7 +220,7 @@ def test_a_kill_while_answers_are_generated_is_heard_and_made_good(
     def greedy(self: TorchModel, *rest: Any) -> Any:
         asked.append(1)
         if len(asked) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return real(self, *rest)
 
     settings = {"max_steps": 10, "metric_for_best_model": "exact_match", "eval_limit": 40}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_a_loss_of_ones_own_trains_and_goes_on_to_the_same_bytes(
 
     def stop_at_6(step: int, values: dict[str, float]) -> None:
         if step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     config, cut = recipe(**SHORT, loss=keys.model_dump()), project / "cut"
     with pytest.raises(SlmcompileError):

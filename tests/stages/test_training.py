@@ -196,7 +196,7 @@ def test_the_best_weights_are_written_not_the_last(base: Path, data: Path, tmp_p
 
     def on_log(step: int, values: dict[str, float]) -> None:
         if step == 37:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(SlmcompileError, match="terminated at step 37"):
         run(recipe(**LONG), base, data, tmp_path / "cut", on_log=on_log)

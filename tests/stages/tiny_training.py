@@ -7,7 +7,6 @@ eight.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections.abc import Mapping
@@ -129,9 +128,14 @@ def run(
     out = folder / "weights"
     out.mkdir(parents=True, exist_ok=True)
 
+    asked: list[int] = []
+
     def on_log(step: int, values: Mapping[str, float]) -> None:
-        if step == stop_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+        # Once, as a step may be logged twice and a second one ends the process; to this thread, as
+        # another library's may take its time.
+        if step == stop_at and not asked:
+            asked.append(step)
+            signal.raise_signal(signal.SIGTERM)
 
     member = Member("", config, data, out, folder / "scratch", "run-1")
     runtime = TrainRuntime(save_steps=4, logging_steps=1)
