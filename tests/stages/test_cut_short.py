@@ -13,6 +13,8 @@ from tests.cut_short import Cut, full, killed
 from tests.projects import make_project
 from tests.run_stages import run_stages
 
+pytestmark = pytest.mark.long
+
 DUO = """
 defaults:
   - model: tiny-llama

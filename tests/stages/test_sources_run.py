@@ -12,6 +12,8 @@ import pytest
 from tests.projects import make_project
 from tests.run_stages import run_stages
 
+pytestmark = pytest.mark.long
+
 MIX = """\
 defaults: [tiny, _self_]
 data:
