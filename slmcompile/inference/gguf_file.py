@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import codecs
 import ctypes
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ from slmcompile.inference.exported_prompt import ExportedPrompt, read_prompt
 from slmcompile.inference.likelihood import log_likelihood
 from slmcompile.inference.llama_library import library
 from slmcompile.inference.protocol import Generated, Ran
+from slmcompile.inference.speed import speed
 from slmcompile.machine.process import thread_count
 
 FILE = "model.gguf"
@@ -233,12 +232,4 @@ class GgufModel:
 
     def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""
-        self._timed(prompt, tokens)
-        return statistics.median(self._timed(prompt, tokens) for _ in range(3))
-
-    def _timed(self, prompt: Sequence[int], tokens: int) -> float:
-        steps = self._steps(prompt, tokens + 1)
-        next(steps)
-        start = time.perf_counter()
-        count = sum(1 for _ in steps)
-        return count / (time.perf_counter() - start)
+        return speed(lambda: self._steps(prompt, tokens + 1))

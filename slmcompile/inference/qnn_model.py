@@ -5,8 +5,6 @@ Rows are answered one at a time, so ``batch_size`` says nothing here: the graphs
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from slmcompile.inference.exported_prompt import ExportedPrompt, read_prompt
 from slmcompile.inference.likelihood import log_likelihood
 from slmcompile.inference.protocol import Generated, Ran
 from slmcompile.inference.qnn_graphs import Graphs, open_graphs
+from slmcompile.inference.speed import speed
 
 
 def load(
@@ -153,12 +152,4 @@ class QnnModel:
 
     def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""
-        self._timed(prompt, tokens)
-        return statistics.median(self._timed(prompt, tokens) for _ in range(3))
-
-    def _timed(self, prompt: Sequence[int], tokens: int) -> float:
-        steps = self._graphs.steps(prompt, tokens + 1)
-        next(steps)
-        start = time.perf_counter()
-        count = sum(1 for _ in steps)
-        return count / (time.perf_counter() - start)
+        return speed(lambda: self._graphs.steps(prompt, tokens + 1))
