@@ -23,6 +23,7 @@ from slmcompile.methods import METHODS
 from slmcompile.metrics import METRICS
 from slmcompile.plans.beside import stands_beside
 from slmcompile.providers import PROVIDERS
+from slmcompile.providers.keys import Target
 from slmcompile.recipe.schema import Recipe
 from slmcompile.shapes.architecture import Architecture
 from slmcompile.shapes.interval import Interval, exactly, larger
@@ -100,7 +101,7 @@ def predict(context: CheckContext) -> Memory | None:
             recipe.eval, recipe.train, decoder, rows, generates=metric.generates
         )
     training = training_memory(recipe.train, model, decoder, found, rows, steps, answering)
-    read = _read_back(recipe, model)
+    read = larger(*(_read_back(target, model) for target in _trained_over(recipe)), exactly(0))
     for other in context.trained_with:
         # The base is there once; rows, activations, adapters and their optimizers are everyone's.
         shared = METHODS[recipe.train.method].memory.base(recipe.train, model)
@@ -114,9 +115,9 @@ def predict(context: CheckContext) -> Memory | None:
         training + read,
         evaluation_memory(recipe.eval, recipe.train, model, decoder, rows) + read,
         {
-            name: quantize_memory(target, model)
+            name: quantize_memory(each, model)
             for name, target in recipe.target.items()
-            if stands_beside(recipe, name)
+            for each in ([target] if stands_beside(recipe, name) else target.trained_for.values())
         },
         {
             name: export_memory(
@@ -130,8 +131,11 @@ def predict(context: CheckContext) -> Memory | None:
         {
             name: larger(
                 *(
-                    export_memory(each, model, found.adapter, decoder.vocabulary, rows, builds=True)
-                    for each in target.among.values()
+                    export_memory(
+                        *(each, model, found.adapter, decoder.vocabulary, rows),
+                        builds=label not in target.trained_for,
+                    )
+                    for label, each in target.among.items()
                 )
             )
             for name, target in recipe.target.items()
@@ -145,14 +149,18 @@ def predict(context: CheckContext) -> Memory | None:
     )
 
 
-def _read_back(recipe: Recipe, model: Architecture) -> Interval:
+def _trained_over(recipe: Recipe) -> list[Target]:
+    """Targets and candidates whose quantised bases are trained over."""
+    over = recipe.train.over
+    chosen = [each for target in recipe.target.values() for each in target.trained_for.values()]
+    return [recipe.target[over]] if over in recipe.target else chosen
+
+
+def _read_back(target: Target, model: Architecture) -> Interval:
     """Bytes of reading the weights of a quantised base: its file, and one matrix of them.
 
     A head that its graph has apart from the embedding comes on top; it is no larger than that.
     """
-    if recipe.train.over not in recipe.target:
-        return exactly(0)
-    target = recipe.target[recipe.train.over]
     file = PROVIDERS[target.execution_provider].bytes(target, model)
     largest = max((rows * width for rows, width in model.layers.values()), default=0)
     return Interval(0, file + 8.0 * largest)

@@ -108,17 +108,28 @@ def cost_of(contexts: Sequence[CheckContext], changes: Sequence[Change]) -> Cost
     model = architecture_of(context)
     running = {change.stage.kind for change in changes if change.action == "run"}
     trained_by = {each.compiled.stage("train").address: each.member for each in contexts}
-    names = {name for change in changes for name in _learns(change, trained_by)}
-    learn = [each for each in contexts if each.member in names]
+    by_stage = {
+        change.stage.address: [each for each in contexts if each.member in names]
+        for change in changes
+        if (names := _learns(change, trained_by))
+    }
+    # Whoever is trained twice, over another base for a candidate, is there twice.
+    learn = [each for of in by_stage.values() for each in of]
     of_each = [_tokens(each) for each in learn]
     tokens = _sum(of_each) if learn else None
     peaks = [found for each in contexts for found in _peaks(each, running)]
     parameters = model.parameters if model else context.recipe.model.parameters
-    seconds, unmeasured = _time(context, changes, _work(learn, parameters, tokens))
+    work = {
+        address: _work(of, parameters, _sum([_tokens(each) for each in of]))
+        for address, of in by_stage.items()
+    }
+    seconds, unmeasured = _time(context, changes, work)
     return Cost(
         trains=bool(learn),
         at_most=any(each.recipe.train.early_stopping_patience is not None for each in learn),
-        steps=_most([_steps(each) for each in learn]) if learn else None,
+        steps=_sum([_most([_steps(each) for each in of]) for of in by_stage.values()])
+        if learn
+        else None,
         tokens=tokens,
         flops=_flops_of(learn, model, of_each) if model and learn else None,
         memory=larger(*peaks) if peaks else None,
@@ -222,7 +233,7 @@ def _answers(context: CheckContext) -> int:
 
 
 def _time(
-    context: CheckContext, changes: Sequence[Change], work: Work | None
+    context: CheckContext, changes: Sequence[Change], work: Mapping[str, Work | None]
 ) -> tuple[Interval | None, tuple[str, ...]]:
     """Seconds of the stages that will run, and those that no earlier run tells anything about.
 
@@ -235,7 +246,7 @@ def _time(
         stage = change.stage
         if change.action != "run" or {*stage.config.get("members", ())} == {*change.kept} != set():
             continue  # of a training that takes all of its adapters as they are
-        found = seconds_of(entries, stage, None if stage.artifact else work, base)
+        found = seconds_of(entries, stage, work.get(stage.address), base)
         if found is not None:
             total += found
         elif not KINDS[stage.kind].instant:

@@ -30,6 +30,7 @@ class Candidate:
         memory: peak resident bytes of building it; None likewise.
         seconds: of building and measuring it, by earlier runs here; None where there are none.
         left_out: why it is not built; empty where it is.
+        trained_over: the candidate over whose base it has a training of its own; else empty.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Candidate:
     memory: Interval | None
     seconds: float | None
     left_out: str = ""
+    trained_over: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Choice:
                     "memory_bytes": each.memory and [int(each.memory.low), int(each.memory.high)],
                     "seconds": each.seconds,
                     "left_out": each.left_out or None,
+                    "trained_over": each.trained_over or None,
                 }
                 for each in self.candidates
             ],
@@ -88,24 +91,28 @@ def _candidates(
     sizes = estimated(target, model) if model is not None else {}
     found = []
     for label, each in target.among.items():
-        seconds = _seconds(context, entries, candidate_name(name, label))
+        own = label in target.trained_for
+        over = str(target.train_over) if own else ""
+        seconds = _seconds(context, entries, candidate_name(name, label), own=own)
         if model is None or label in sizes:
             memory = None
             if model is not None and decoder is not None:
                 adapter = trainable(context.recipe.train, model).adapter
                 rows = rows_of(context.recipe, context.data)
-                memory = export_memory(each, model, adapter, decoder.vocabulary, rows, builds=True)
-            found.append(Candidate(label, sizes.get(label), memory, seconds))
+                memory = export_memory(
+                    each, model, adapter, decoder.vocabulary, rows, builds=not own
+                )
+            found.append(Candidate(label, sizes.get(label), memory, seconds, trained_over=over))
         else:
             fault = PROVIDERS[target.execution_provider].fault(each, model)
             found.append(Candidate(label, None, None, None, fault[1] if fault else ""))
     return found
 
 
-def _seconds(context: CheckContext, entries: Entries, built: str) -> float | None:
-    """Of its two stages; None where either has not run here."""
+def _seconds(context: CheckContext, entries: Entries, built: str, *, own: bool) -> float | None:
+    """Of its two stages, and its own training; None where one of them has not run here."""
     plan, total = context.compiled, 0.0
-    for kind in ("candidate", "measure"):
+    for kind in (*(("quantize", "train") if own else ()), "candidate", "measure"):
         stage = plan.stage(kind, built, "" if plan.member else context.member)
         took = seconds_of(entries, stage, None, plan.stage("base").out)
         if took is None:
@@ -139,7 +146,7 @@ def choice_lines(choices: tuple[Choice, ...]) -> list[str]:
 def _told(candidate: Candidate) -> str:
     if candidate.left_out:
         return f"left out: {candidate.left_out}"
-    parts = []
+    parts = [f"one more training, over {candidate.trained_over}"] if candidate.trained_over else []
     if candidate.weights_mb is not None:
         parts.append(f"≈ {candidate.weights_mb:.3g} MB of weights")
     if candidate.memory is not None:

@@ -119,7 +119,8 @@ def summary(changes: Sequence[Change]) -> str:
         verb = entry.verb
         count = sum(change.action == "run" and change.stage.kind == kind for change in changes)
         if count:
-            parts.append(f"{count} {kind} to {verb}" if verb != kind else f"{count} to {verb}")
+            named = f"{kind}s" if count > 1 and kind != "data" else kind
+            parts.append(f"{count} {named} to {verb}" if verb != kind else f"{count} to {verb}")
     for action, word in (("restore", "to restore"), ("unchanged", "unchanged")):
         count = sum(change.action == action for change in changes)
         if count:

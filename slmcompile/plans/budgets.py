@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
 from slmcompile.plans.sections import typed
-from slmcompile.providers.keys import Budget, Target
+from slmcompile.providers.keys import OF_THE_CHOICE, Budget, Target
 
 if TYPE_CHECKING:
     from slmcompile.recipe.schema import Recipe
@@ -63,4 +63,4 @@ def resolved(recipe: Recipe, target: Target) -> Budget | None:
 def keys_of(target: Target) -> dict[str, Any]:
     """What a stage that builds one reads of it: not how it came to be built."""
     values: Mapping[str, Any] = typed(target, target.model_dump(mode="json"))
-    return {k: v for k, v in values.items() if k not in {"adapters", "budget", "candidates"}}
+    return {k: v for k, v in values.items() if k not in OF_THE_CHOICE}

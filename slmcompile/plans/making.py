@@ -165,9 +165,12 @@ class Making:
         """The recipe's name, and a member's behind it; no recipe is called so, with a point."""
         return ".".join(filter(None, (self.composed.name, self.member)))
 
-    def trained(self) -> dict[str, tuple[str, Stage]]:
-        """What its train stage trained, as an input: one of a group's has a part of the output."""
-        stage = self.stage("train")
+    def trained(self, artifact: str = "") -> dict[str, tuple[str, Stage]]:
+        """What its train stage trained, as an input: one of a group's has a part of the output.
+
+        Or what was trained for one artifact alone.
+        """
+        stage = self.stage("train", artifact)
         grouped = "members" in stage.config
         return {"train": (f"{stage.out}/{ADAPTERS}/{self.member}" if grouped else stage.out, stage)}
 

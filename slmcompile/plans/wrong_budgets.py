@@ -14,12 +14,17 @@ from slmcompile.providers.keys import Budget, Target
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.schema import Recipe
 
-_LONGEST_NAME = 64
+LONGEST_NAME = 64
+"""Characters of a target's or adapter's name, and so of the two joined."""
+
+AROUND_A_BASE = len("quantize--12345678")
+"""Characters beside a target's name in that of the pipeline that makes its base."""
 
 
 def wrong_budgets(composed: Composed) -> Iterator[BadRecipeError]:
     """Choices that cannot be made; one error a target."""
     yield from _wrong_candidates(composed)
+    yield from _wrong_training(composed)
     for view in composed.members.values():
         recipe = view.recipe
         for name, target in auto_targets(recipe).items():
@@ -50,9 +55,9 @@ def _wrong_candidates(composed: Composed) -> Iterator[BadRecipeError]:
                 yield BadRecipeError(
                     f"{where}: a name with {OF_MEMBER} in it", "choose a name without it"
                 )
-            elif len(joined) + longest > _LONGEST_NAME:
+            elif len(joined) + longest > LONGEST_NAME:
                 yield BadRecipeError(
-                    f"{where}: {joined} is longer than {_LONGEST_NAME - longest} characters",
+                    f"{where}: {joined} is longer than {LONGEST_NAME - longest} characters",
                     "choose a shorter name for the target or the candidate",
                 )
             elif names[joined] > 1:
@@ -60,6 +65,53 @@ def _wrong_candidates(composed: Composed) -> Iterator[BadRecipeError]:
                     f"{where}: two targets have a candidate that is called {joined}",
                     "choose another name for one of the targets",
                 )
+
+
+def _wrong_training(composed: Composed) -> Iterator[BadRecipeError]:
+    """More trainings for candidates than one, or over what is no candidate."""
+    first = ""
+    for name, target in auto_targets(composed.whole).items():
+        over, key = target.train_over, f"target.{name}.train_over"
+        at = f"{composed.origin(('target', name, 'train_over'))}: {key}"
+        listed = [label for label in target.among if label not in target.trained_for]
+        if over is None:
+            continue
+        if not target.trained_for:
+            yield BadRecipeError(
+                f"{at}: no candidate is called {over!r}", f"candidates: {', '.join(listed)}"
+            )
+            continue
+        (label,) = target.trained_for
+        pipeline = len(candidate_name(name, label)) + AROUND_A_BASE
+        if composed.whole.adapters:
+            yield BadRecipeError(
+                f"{at}: a recipe with several adapters trains them over one base",
+                f"take {key} out, or choose in a recipe of one adapter",
+            )
+        elif label in target.candidates:
+            yield BadRecipeError(
+                f"{at}: what is trained over {over} is called {label}, as one of the candidates is",
+                f"rename target.{name}.candidates.{label}",
+            )
+        elif candidate_name(name, label) in composed.whole.target:
+            yield BadRecipeError(
+                f"{at}: what is trained over {over} is called {candidate_name(name, label)}, as one"
+                " of the targets is",
+                f"rename target.{candidate_name(name, label)}",
+            )
+        elif pipeline > LONGEST_NAME:
+            yield BadRecipeError(
+                f"{at}: {candidate_name(name, label)} is longer than"
+                f" {LONGEST_NAME - AROUND_A_BASE} characters",
+                "choose a shorter name for the target or the candidate",
+            )
+        elif first:
+            yield BadRecipeError(
+                f"{at}: one training more is what a recipe may have for its candidates, and"
+                f" target.{first} has it",
+                f"take {key} out",
+            )
+        first = first or name
 
 
 def _wrong_metric(recipe: Recipe, target: Target) -> tuple[str, str] | None:

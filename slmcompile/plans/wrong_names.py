@@ -14,20 +14,14 @@ from slmcompile.plans.artifacts import RESERVED, TUNED
 from slmcompile.plans.beside import bases_of
 from slmcompile.plans.definition import OF_MEMBER
 from slmcompile.plans.kinds import KINDS
-from slmcompile.plans.wrong_budgets import wrong_budgets
+from slmcompile.plans.wrong_budgets import AROUND_A_BASE, LONGEST_NAME, wrong_budgets
 from slmcompile.recipe.compose import Composed
 from slmcompile.recipe.members import ADAPTERS, TAKEN_FROM
 from slmcompile.recipe.overrides import shown
 from slmcompile.recipe.schema import Gate, Recipe
 from slmcompile.templates import TEMPLATES
 
-_LONGEST_NAME = 64
-"""Characters of a target's or adapter's name, and so of the two joined."""
-
 _WHOLE = "the full-precision base"
-
-_AROUND_A_BASE = len("quantize--12345678")
-"""Characters beside a target's name in that of the pipeline that makes its base."""
 
 _FOLDERS = frozenset({"beside", "checks", "gates"})
 """Folders below ``outputs/`` that are no recipe's."""
@@ -85,10 +79,10 @@ def _names_taken(composed: Composed) -> Iterator[BadRecipeError]:
                     f"choose a name without it: {re.sub('-+', '-', name)}",
                 )
     for name in (f"{t}{OF_MEMBER}{m}" for t in recipe.target for m in recipe.adapters):
-        if len(name) > _LONGEST_NAME:
+        if len(name) > LONGEST_NAME:
             yield BadRecipeError(
                 f"{composed.origin(('adapters',))}: adapters: {name} is longer than"
-                f" {_LONGEST_NAME} characters",
+                f" {LONGEST_NAME} characters",
                 "choose a shorter name for the adapter or the target",
             )
 
@@ -140,10 +134,10 @@ def _over_what(composed: Composed) -> Iterator[BadRecipeError]:
 def _too_long_for_a_base(composed: Composed) -> Iterator[BadRecipeError]:
     """Targets whose base cannot be named by them."""
     for name in bases_of(composed):
-        if len(name) + _AROUND_A_BASE > _LONGEST_NAME:
+        if len(name) + AROUND_A_BASE > LONGEST_NAME:
             yield BadRecipeError(
                 f"{composed.origin(('target', name))}: target.{name}: the name is longer than"
-                f" {_LONGEST_NAME - _AROUND_A_BASE} characters, and adapters stand beside its base",
+                f" {LONGEST_NAME - AROUND_A_BASE} characters, and adapters stand beside its base",
                 "choose a shorter name for the target",
             )
 

@@ -35,8 +35,14 @@ MOST_CANDIDATES = 8
 Candidate = dict[Identifier, bool | int | float | str]
 """Keys of a target that a candidate gives; what runs it is the target's."""
 
-_OF_THE_CHOICE = frozenset({"execution_provider", "adapters", "budget", "candidates"})
+OF_THE_CHOICE = frozenset({"adapters", "budget", "candidates", "train_over"})
+"""Keys that say how a target comes to what is built, and nothing of what that is."""
+
+_OF_NO_CANDIDATE = OF_THE_CHOICE | {"execution_provider"}
 """Keys that no candidate has of its own."""
+
+_TRAINED_OVER = "over-"
+"""What stands before the name of a candidate whose base is trained over, in that of the other."""
 
 
 class Budget(Section):
@@ -92,12 +98,18 @@ class Target(Section):
         description="precision auto only: what is chosen among, by names of your own:"
         " {small: {precision: int4, int4_block_size: 128}}. Left out, these are the provider's.",
     )
+    train_over: Identifier | None = Field(
+        None,
+        description="precision auto only: the candidate over whose base an adapter of its own is"
+        " trained, which stands beside it and is one more candidate: over-NAME. It costs one more"
+        " training, and may be chosen where what is merged loses too much. null trains once.",
+    )
 
     @model_serializer(mode="wrap")
     def _as_given(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is not asked for: a spec that says nothing of it stays as it was."""
         found: dict[str, Any] = rest(self)
-        absent = {key for key in ("adapters", "budget", "candidates") if not getattr(self, key)}
+        absent = {key for key in OF_THE_CHOICE if not getattr(self, key)}
         absent |= {
             key
             for key in self.said_if_other
@@ -123,7 +135,16 @@ class Target(Section):
         if not self.is_auto:
             return {}
         listed = self.candidates or PROVIDERS[self.execution_provider].candidates
-        return {name: self._with(keys) for name, keys in listed.items()}
+        found = {name: self._with(keys) for name, keys in listed.items()}
+        if self.train_over in found:
+            beside = {**listed[self.train_over], "adapters": "beside"}
+            found[f"{_TRAINED_OVER}{self.train_over}"] = self._with(beside)
+        return found
+
+    @property
+    def trained_for(self) -> dict[str, Target]:
+        """Those of them, one at most, that have a training of their own over their own base."""
+        return {name: each for name, each in self.among.items() if each.adapters == "beside"}
 
     @property
     def built(self) -> list[Target]:
@@ -137,7 +158,7 @@ class Target(Section):
     def _wrong(self) -> Iterator[InitErrorDetails]:
         """What disagrees among the keys of a choice, each with its place."""
         if not self.is_auto:
-            for key in ("budget", "candidates"):
+            for key in ("budget", "candidates", "train_over"):
                 if getattr(self, key):
                     yield _disagrees(
                         (key,),
@@ -152,13 +173,13 @@ class Target(Section):
                 "take adapters out, or give a precision",
             )
         for name, keys in self.candidates.items():
-            for key in sorted(_OF_THE_CHOICE & {*keys}):
+            for key in sorted(_OF_NO_CANDIDATE & {*keys}):
                 mend = "say it once, in the target"
                 yield _disagrees(("candidates", name, key), "is the target's", mend)
             if keys.get("precision") == AUTO:
                 mend = "give it a precision"
                 yield _disagrees(("candidates", name, "precision"), "is to be chosen", mend)
-            elif not _OF_THE_CHOICE & {*keys}:
+            elif not _OF_NO_CANDIDATE & {*keys}:
                 try:
                     self._with(keys)
                 except ValidationError as error:

@@ -191,6 +191,8 @@ def export_sentence(facts: ReportFacts, export: Artifact) -> str | None:
 
 def beside_sentence(facts: ReportFacts, export: Artifact) -> str | None:
     """Says that an export's adapter stands beside weights that nobody trained it over; or None."""
+    if export.name in facts.frontiers:
+        return None  # what stands beside a base there is trained over it
     target = facts.recipe.get("target", {}).get(export.name, {})
     return stands_beside_others(facts.recipe.get("train", {}), export.name, target)
 

@@ -155,7 +155,7 @@ def _misses(of: Figures, budget: Budget) -> list[str]:
     most = budget.max_drop or 0.0
     if of.drop is not None and not of.drop <= most:
         missed.append(
-            f"{budget.metric} {of.value:.4g} falls by {of.drop:.3g},"
+            f"{budget.metric} {of.value:.4g} is {of.drop:.3g} worse,"
             f" {of.drop - most:.2g} more than max_drop {most:g}"
         )
     return missed

@@ -53,7 +53,8 @@ def run(context: Context) -> Result:
         context.progress.say(f"{name}: left out, {why}")
     if best is None:
         raise _none_holds(_target(context.stage), found, out)
-    why = _reason(best, found, budget, len(rows[TUNED]))
+    own = config["candidates"][best.name].get("adapters") == "beside"
+    why = _reason(best, found, budget, len(rows[TUNED]), own=own)
     context.progress.say(why)
     machine = answered[f"{OF_CANDIDATE}{best.name}"][0].get("machine")
     write_json(
@@ -126,7 +127,9 @@ def _none_holds(target: str, found: Sequence[Figures], out: Mapping[str, str]) -
     )
 
 
-def _reason(best: Figures, found: Sequence[Figures], budget: Budget, rows: int) -> str:
+def _reason(
+    best: Figures, found: Sequence[Figures], budget: Budget, rows: int, *, own: bool
+) -> str:
     """The choice in a sentence."""
     hold = sum(not each.misses for each in found)
     bars = [f"{budget.metric} no more than {budget.max_drop:g} worse than torch's"]
@@ -139,6 +142,7 @@ def _reason(best: Figures, found: Sequence[Figures], budget: Budget, rows: int) 
         f"{best.name} is chosen: of {len(found)} candidates it is {smallest} with"
         f" {', '.join(bars)}, by {rows} validation rows ({best.size_bytes / MB:.4g} MB,"
         f" {budget.metric} {best.value:.4g}, {_against(best.drop or 0.0)})"
+        f"{'; its adapter was trained over that base and stands beside it' * own}"
     )
 
 

@@ -104,3 +104,30 @@ def test_each_adapter_of_a_recipe_has_a_choice_of_its_own(root: Path) -> None:
         for name in ("one", "two")
     )
     assert first > 0.8 > second
+
+
+def test_an_adapter_that_is_trained_over_a_coarse_base_is_likelier_than_one_that_is_merged(
+    root: Path,
+) -> None:
+    coarse = "{precision: int4, int4_algo_config: rtn, int4_block_size: 64}"
+    found = chosen(
+        root,
+        "cpu-auto",
+        f"+target.cpu-auto.candidates={{coarse: {coarse}, plain: {{precision: int8}}}}",
+        "+target.cpu-auto.train_over=coarse",
+        "eval.metrics=[exact_match,perplexity]",
+        "+target.cpu-auto.budget={metric: perplexity, max_drop: 0.001}",
+    )
+    by_name = {each["name"]: each for each in found["candidates"]}
+    assert [*by_name] == ["coarse", "over-coarse", "plain"]
+    # Rounding costs a merged adapter likelihood that one learns back.
+    assert by_name["over-coarse"]["nll"] < by_name["coarse"]["nll"] / 2
+    assert by_name["coarse"]["misses"]
+    assert found["chosen"] == "over-coarse"
+    assert "its adapter was trained over that base and stands beside it" in found["reason"]
+    info = artifact.verify(root / "outputs/tiny/export-cpu-auto")["info"]
+    assert (info["adapters"], info["chosen"]) == ("inputs", "over-coarse")
+    # It computes with the very weights that were trained over.
+    assert info["parity"]["top1_agreement"] > 0.98
+    card = (root / "outputs/tiny/report/cards/cpu-auto/README.md").read_text(encoding="utf-8")
+    assert "its adapter kept in fp32 beside the base" in card

@@ -74,7 +74,7 @@ def test_the_smallest_that_holds_every_bar_is_chosen(
 def test_what_is_missed_is_said_with_how_much() -> None:
     budget = Budget(metric="exact_match", max_drop=0.03, max_size=85.0, min_tokens_per_s=215.0)
     told = {each.name: each.misses for each in judged(FRONTIER, budget)}
-    assert told["block-128"] == ("exact_match 0.8 falls by 0.1, 0.07 more than max_drop 0.03",)
+    assert told["block-128"] == ("exact_match 0.8 is 0.1 worse, 0.07 more than max_drop 0.03",)
     assert told["asymmetric"] == (
         "89.0 MB, 4.0 more than max_size 85",
         "212.0 tokens/s, 3.0 less than min_tokens_per_s 215",

@@ -294,7 +294,7 @@ def test_of_several_adapters_none_goes_into_one_graph_as_nodes(project: Project)
     [
         ("+train.lora.use_dora=true", "take train.lora.use_dora out, or train.over"),
         ("train=full", "choose another train method (train=lora), or take train.over out"),
-        ("train=qlora", "train=lora, which learns over the weights of target.cpu-int4 itself"),
+        ("train=qlora", "train=lora, which learns over the weights that train.over names"),
     ],
 )
 def test_what_is_to_be_done_is_told_of_the_option_that_stands_in_the_way(

@@ -54,7 +54,7 @@ def _form(context: CheckContext, method: Method) -> str:
     """How what is trained ships, in words."""
     if method.writes == "model":
         return "all weights"
-    beside = _beside(context)
+    beside = [name for name in _beside(context) if stands_beside(context.recipe, name)]
     if "inputs" in method.forms and beside:
         merged = len(beside) < len(context.recipe.target)
         others = f" of {', '.join(beside)}, merged for the others" if merged else ""
@@ -85,12 +85,13 @@ def _fault(context: CheckContext) -> Verdict | None:
     for name, target in context.recipe.target.items():
         provider, named = PROVIDERS[target.execution_provider], {f"target.{name}": target}
         if target.is_auto:
-            # One that only the provider names is left out where it cannot be built.
+            # One that only the provider names is left out where it cannot be built, unless it is
+            # trained for.
             listed = target.candidates
             named = {
                 f"target.{name}.candidates.{label}": each
                 for label, each in target.among.items()
-                if label in listed
+                if label in listed or label in target.trained_for
             }
         for where, each in named.items():
             if found := provider.fault(each, model):
@@ -103,17 +104,24 @@ def _fault(context: CheckContext) -> Verdict | None:
     return None
 
 
-def _beside(context: CheckContext) -> list[str]:
-    """Targets whose base stands by itself."""
-    return [name for name in context.recipe.target if stands_beside(context.recipe, name)]
+def _beside(context: CheckContext) -> dict[str, str]:
+    """Targets with a base that stands by itself, and by which key it does."""
+    recipe = context.recipe
+    found = {}
+    for name, target in recipe.target.items():
+        if stands_beside(recipe, name):
+            found[name] = "train.over" if recipe.train.over else f"target.{name}.adapters"
+        elif target.trained_for:
+            found[name] = f"target.{name}.train_over"
+    return found
 
 
 def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
     """The refusal of an adapter that cannot stand in floating point beside a target's base."""
-    over, targets = context.recipe.train.over, _beside(context)
+    targets = _beside(context)
     if not targets:
         return None
-    key = "train.over" if over else f"target.{targets[0]}.adapters"
+    key = next(iter(targets.values()))
     mend = f"choose another train method (train=lora), or take {key} out"
     if reason := method.only_merged(context.recipe.train):
         option = reason.partition(" ")[0]
@@ -127,12 +135,13 @@ def _cannot_stand(context: CheckContext, method: Method) -> Verdict | None:
             mend,
             context.at(key),
         )
+    over = next((each for each in targets.values() if not each.endswith(".adapters")), None)
     if over and method.memory.read_as(context.recipe.train) is None:
         return refuted(
             f"{method.title} holds the base in 4 bits of its own while it trains",
-            f"choose train=lora, which learns over the weights of target.{over} itself, or take"
-            f" {key} out",
-            context.at(key),
+            f"choose train=lora, which learns over the weights that {over} names, or take"
+            f" {over} out",
+            context.at(over),
         )
     return None
 
@@ -143,6 +152,13 @@ def _not_probed(context: CheckContext, method: Method) -> Verdict | None:
         probed = PROVIDERS[target.execution_provider].probed
         if not any(probed(each) for each in target.built):
             continue
+        if any(probed(each) for each in target.trained_for.values()):
+            return refuted(
+                f"how wide the weights of {target.train_over} may be is measured with the adapter"
+                " merged into them, and what is trained over them stands beside them",
+                f"name another candidate in target.{name}.train_over",
+                context.at(f"target.{name}.train_over"),
+            )
         mend = f"choose another target.{name}.precision"
         at = context.at(f"target.{name}.precision")
         if stands_beside(context.recipe, name):
@@ -165,10 +181,9 @@ def _not_probed(context: CheckContext, method: Method) -> Verdict | None:
 
 def _not_read_back(context: CheckContext, family: str) -> Verdict | None:
     """The refusal of a base that nothing can be put beside: where its modules are is not known."""
-    for name in _beside(context):
+    for name, key in _beside(context).items():
         provider = PROVIDERS[context.recipe.target[name].execution_provider]
         if family not in provider.read_back:
-            key = "train.over" if context.recipe.train.over else f"target.{name}.adapters"
             known = ", ".join(sorted(provider.read_back)) or "none"
             return refuted(
                 f"no adapter stands beside a base of {family!r}: where its modules are in the graph"

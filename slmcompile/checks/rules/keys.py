@@ -107,6 +107,8 @@ def _reaches(plan: Plan, readers: Mapping[str, list[tuple[Stage, str]]], key: st
         # A name, which is in no config; what it names is an input.
         trains = [stage for stage in plan.own.stages if stage.kind == "train"]
         return all(_NAMES[key] in stage.inputs for stage in trains)
+    if key.startswith("target.") and key.endswith(".train_over"):
+        return any(OVER in stage.inputs for stage in plan.of("candidate"))
     if key.startswith("target.") and key.endswith(".adapters"):
         exports = [stage for stage in plan.of("export") if stage.artifact == key.split(".")[1]]
         beside = all(BASE_ALONE in stage.inputs for stage in exports)

@@ -62,7 +62,7 @@ def merge_before_quantising(context: CheckContext) -> Verdict:
     beside = [stage for stage in exports if BASE_ALONE in stage.inputs]
     if beside:
         merged = len(exports) - len(beside)
-        trained = "trained over it and kept" if context.recipe.train.over else "kept"
+        trained = "trained over it and kept" if OVER in beside[0].inputs else "kept"
         others = f"; {merged} merged into the base in fp32, then quantised" if merged else ""
         return proved(
             f"{len(beside)} export{'s' * (len(beside) > 1)}: the base quantised first, the adapter"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slmcompile.metrics import METRICS
 from slmcompile.plans.artifacts import TUNED
@@ -14,6 +14,7 @@ from slmcompile.plans.metric_inputs import metric_inputs
 
 if TYPE_CHECKING:
     from slmcompile.plans.making import Making
+    from slmcompile.providers.keys import Target
 
 
 def plan(making: Making) -> None:
@@ -35,7 +36,7 @@ def plan(making: Making) -> None:
             "choose",
             {
                 "budget": budget.model_dump(mode="json"),
-                "candidates": {label: keys_of(each) for label, each in target.among.items()},
+                "candidates": {label: _told(each) for label, each in target.among.items()},
                 **{each: value for each, (_, value) in asked.items()},
                 **read.config,
             },
@@ -62,6 +63,12 @@ def plan(making: Making) -> None:
             names=read.names,
             epochs=read.epochs,
         )
+
+
+def _told(candidate: Target) -> dict[str, Any]:
+    """What it is, for a report: its keys, and whether its adapter stands beside its base."""
+    beside = {"adapters": candidate.adapters} if candidate.adapters else {}
+    return {**keys_of(candidate), **beside}
 
 
 ENTRIES = (

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slmcompile.plans.beside import bases_of, over_of
+from slmcompile.plans.budgets import auto_targets, candidate_name, keys_of
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
 from slmcompile.plans.sections import typed
 from slmcompile.providers import PROVIDERS
+from slmcompile.providers.keys import OF_THE_CHOICE
 
 if TYPE_CHECKING:
     from slmcompile.plans.definition import Stage
@@ -24,7 +26,8 @@ BASE_ALONE = "quantized"
 def plan(making: Making) -> None:
     """One stage a target whose base stands alone; recipes with equal ones share it.
 
-    What is trained over is what every target holds: the others are made of the same weights.
+    What is trained over is what every target holds: the others are made of the same weights. A
+    candidate that has a training of its own is of its own base.
     """
     recipe, over = making.composed.whole, over_of(making.composed)
     for name in bases_of(making.composed):
@@ -42,6 +45,18 @@ def plan(making: Making) -> None:
             artifact=name,
             epochs=PROVIDERS.raised(target.execution_provider),
         )
+    for name, target in auto_targets(recipe).items():
+        provider = PROVIDERS[target.execution_provider]
+        for label, candidate in target.trained_for.items():
+            making.add_shared(
+                "quantize",
+                {"target": keys_of(candidate)},
+                {"target": f"target.{name}.candidates.{target.train_over}"},
+                versions("torch", "transformers", *provider.packages),
+                {"base": making.stage("base")},
+                artifact=candidate_name(name, label),
+                epochs=PROVIDERS.raised(target.execution_provider),
+            )
 
 
 def trained_over(making: Making) -> dict[str, Stage]:
@@ -57,7 +72,7 @@ def target_keys(making: Making, target: str) -> dict[str, Any]:
     """
     recipe = making.composed.whole
     values = typed(recipe.target[target], making.values["target"][target])
-    return {k: v for k, v in values.items() if k not in {"adapters", "budget", "candidates"}}
+    return {k: v for k, v in values.items() if k not in OF_THE_CHOICE}
 
 
 ENTRIES = (

@@ -1,11 +1,12 @@
 """``train``: base weights and tokenized rows become an adapter, or a model of its own.
 
 Adapters of one recipe are trained in one stage, in one pass over the base they share, unless
-``train.together`` says that each has its own.
+``train.together`` says that each has its own. A candidate of ``target.T.train_over`` has one more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from slmcompile.losses import LOSSES
 from slmcompile.methods import METHODS
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.plans.answered_validation import answered_validation
-from slmcompile.plans.definition import Stage
+from slmcompile.plans.budgets import auto_targets, candidate_name
+from slmcompile.plans.definition import Stage, stage_name
 from slmcompile.plans.earlier import again, earlier
 from slmcompile.plans.installed import versions
 from slmcompile.plans.kinds.kind import Kind
-from slmcompile.plans.kinds.quantize import trained_over
+from slmcompile.plans.kinds.quantize import OVER, trained_over
 from slmcompile.plans.sections import typed
 from slmcompile.plans.taken import refuse_other_weights
 
@@ -38,17 +40,23 @@ def plan(making: Making) -> None:
             _alone(view)
     else:
         _together(making, members)
+    for name, target in auto_targets(making.composed.whole).items():
+        for label in target.trained_for:
+            built = candidate_name(name, label)
+            _alone(making, built, {OVER: making.stage("quantize", built)})
 
 
-def _alone(making: Making) -> None:
+def _alone(making: Making, artifact: str = "", over: Mapping[str, Stage] | None = None) -> None:
+    """The adapter, or one more that is trained for one artifact over its own base."""
     check, of = making.stage("check"), asked(making)
-    name = f"train--{making.member}" if making.member else "train"
+    name = stage_name("train", artifact, making.member)
     making.add(
         "train",
         of.config,
         of.reads,
         of.packages,
-        of.inputs,
+        {**of.inputs, **(over or {})},
+        artifact=artifact,
         metrics=(making.metrics(name),),
         plots=(making.plots(name),),
         files=of.files,

@@ -58,6 +58,19 @@ def planned(project: Project, *overrides: str, target: str = "cpu-auto") -> Plan
         (["+target.cpu-auto.candidates={"
           + ", ".join(f"c{at}: {{precision: int8}}" for at in range(9)) + "}"],
          "8", ""),
+        (["+target.cpu-auto.train_over=int3"], "no candidate is called 'int3'", "int4-k-quant"),
+        (["target.cpu-auto.precision=int4", "+target.cpu-auto.train_over=int4"],
+         "target.cpu-auto.train_over: is of a target whose precision is chosen", "auto"),
+        (["+target.cpu-auto.candidates={a: {precision: int4, train_over: a}}"],
+         "candidates.a.train_over: is the target's", "say it once"),
+        (["+target.cpu-auto.candidates={a: {precision: int4}, over-a: {precision: int8}}",
+          "+target.cpu-auto.train_over=a"], "is called over-a", "rename"),
+        (["+target.cpu-auto-over-int4={execution_provider: cpu, precision: int8}",
+          "+target.cpu-auto.train_over=int4"], "as one of the targets is", "rename"),
+        (["+target.second={execution_provider: cpu, precision: auto, train_over: int8}",
+          "+target.cpu-auto.train_over=int4"], "one training more", "take target.second"),
+        ([f"+target.cpu-auto.candidates={{{'a' * 40}: {{precision: int8}}}}",
+          f"+target.cpu-auto.train_over={'a' * 40}"], "longer than", "shorter"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named_with_its_place_and_a_mend(
@@ -195,3 +208,37 @@ def test_what_providers_declare_is_of_their_own_keys_and_eight_at_most(name: str
     assert 2 <= len(target.among) <= MOST_CANDIDATES
     kinds = {each.model_dump_json() for each in target.among.values()}
     assert len(kinds) == len(target.among)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said", "where"),
+    [
+        (["train=full", "+target.cpu-auto.train_over=int4"],
+         "no adapter stands beside a base", "train_over"),
+        (["train.lora.use_dora=true", "+target.cpu-auto.train_over=int4"],
+         "no adapter stands beside a base", "train_over"),
+        (["train.method=qlora", "+target.cpu-auto.train_over=int4"],
+         "holds the base in 4 bits of its own", "train_over"),
+        (["+target.cpu-auto.train_over=mixed"], "measured with the adapter merged", "train_over"),
+        (["+target.cpu-auto.candidates={k: {precision: int4, int4_algo_config: k_quant}}",
+          "+target.cpu-auto.train_over=k", "model.source.intermediate_size=96"],
+         "zero points", "int4_block_size"),
+        (["model.source.intermediate_size=96", "+target.cpu-auto.train_over=int4-k-quant"],
+         "zero points", "int4_block_size"),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_no_base_is_not_trained_over_a_candidate_s(
+    project: Project, overrides: list[str], said: str, where: str
+) -> None:
+    known = context(project, *AUTO, *overrides)
+    found = judged(known, 12)
+    assert found.outcome == "refuted"
+    assert said in found.evidence
+    assert where in found.where
+
+
+def test_the_order_is_proved_of_one_that_is_trained_over_its_own_base(project: Project) -> None:
+    found = judged(context(project, *AUTO, f"+{KEY}.train_over=int4"), 11)
+    assert found.outcome == "proved"
+    assert "trained over it and kept in fp32 beside it" in found.evidence
+    assert "8 merged into the base in fp32" in found.evidence
