@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from slmcompile import api
 from slmcompile.execution.sync import compile_recipe
+from slmcompile.explain.choices import choice_lines
 from slmcompile.plans.definition import Plan
 from slmcompile.recipe.project import Project
 from tests.projects import make_project
@@ -62,6 +64,16 @@ def test_the_report_knows_how_its_adapter_ships(project: Project) -> None:
     told = plan(project, *OVER).stage("choose", "cpu-auto").config["candidates"]
     assert told["over-int4"] == {**told["int4"], "adapters": "beside"}
     assert "adapters" not in told["int4"]
+
+
+def test_the_plan_counts_and_names_the_training_that_it_costs(project: Project) -> None:
+    once, twice = (
+        api.plan("tiny", [*words, "train.max_steps=20"], project=project.root)
+        for words in (AUTO, OVER)
+    )
+    assert (once.cost.steps, twice.cost.steps) == (20, 40)
+    assert "over-int4" not in " ".join(choice_lines(once.choices))
+    assert any("one more training, over int4" in line for line in choice_lines(twice.choices))
 
 
 def test_a_recipe_with_several_adapters_has_none(project: Project) -> None:
