@@ -2,7 +2,7 @@
 
 Counted is what ``export/`` holds at once, which is the largest of these:
 
-- opening: the model in torch, fp32, and the stored weights as they are mapped;
+- opening: the model in torch, fp32; what is stored is read tensor by tensor;
 - building: the model, and what the provider's builder holds (``Provider.built_with``); where it
   reads a saved model, that model too;
 - comparing on ``PARITY_ROWS`` rows: the runtime with the weights that ship, as they lie in the file
@@ -41,7 +41,7 @@ def quantize_memory(target: Target, model: Architecture) -> Interval:
         target: what is built for.
         model: the base model.
     """
-    return LIBRARIES + larger(_opened(model), _built(target, model) + _weights(model))
+    return LIBRARIES + _weights(model) + _built(target, model)
 
 
 def export_memory(
@@ -72,7 +72,7 @@ def export_memory(
     stays = Interval(0.0, weights.high) if kept.high >= weights.high else exactly(0.0)
     compared = ships + _logits(vocabulary, rows) + larger(stays, kept)
     built = weights + opened + _built(target, model) if builds else weights
-    return LIBRARIES + 4.0 * adapter + larger(_opened(model), built, compared)
+    return LIBRARIES + 4.0 * adapter + larger(weights, built, compared)
 
 
 def probe_memory(model: Architecture, vocabulary: int, rows: Rows) -> Interval:
@@ -90,11 +90,6 @@ def probe_memory(model: Architecture, vocabulary: int, rows: Rows) -> Interval:
 
 def _weights(model: Architecture) -> float:
     return 4.0 * model.parameters
-
-
-def _opened(model: Architecture) -> Interval:
-    """While it is opened, with as much of the file as is mapped by then."""
-    return Interval(_weights(model), _weights(model) + model.stored_bytes)
 
 
 def _built(target: Target, model: Architecture) -> Interval:

@@ -19,6 +19,7 @@ from slmcompile.machine.bitsandbytes_import import import_bitsandbytes
 from slmcompile.machine.vector_maths import choose_kernels
 from slmcompile.methods import METHODS
 from slmcompile.methods.method import Method
+from slmcompile.models.read_by_piece import read_by_piece
 from slmcompile.registry.table import program
 
 METHOD_FILE = "method.json"
@@ -59,13 +60,14 @@ def load_merged(base: Path, trained: Path | None, over: Path | None = None) -> A
         )
     with quiet():
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                base if adapter or trained is None else trained,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=True,
-                local_files_only=True,
-            )
+            with read_by_piece():
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    base if adapter or trained is None else trained,
+                    dtype=torch.float32,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    local_files_only=True,
+                )
         except OSError as error:
             if adapter or trained is None:
                 raise
