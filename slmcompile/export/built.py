@@ -28,6 +28,8 @@ def build_plain(
     weights: Mapping[str, Any] | None = None,
     calibration: Sequence[Row] = (),
     mixture: Mixture | None = None,
+    *,
+    spends: bool = False,
 ) -> Mapping[str, Any]:
     """Writes the builder's folder of a model, or of these weights of it, into ``out``.
 
@@ -40,6 +42,7 @@ def build_plain(
         weights: by the names that the builder knows; None for all of the model's.
         calibration: rows of training, for a builder that takes the ranges of values from them.
         mixture: how wide each matrix is, of a target that is probed.
+        spends: whether weights of the model may go as they are written; it is of no use then.
 
     Returns:
         what the builder has to say for the manifest.
@@ -52,7 +55,7 @@ def build_plain(
     if provider.builds_open and weights is None:
         _save_config(model, plain)
         _save_beside(base, plain)
-        facts = build(target, plain, out, cache, model=model, **chosen)
+        facts = build(target, plain, out, cache, model=model, spends=spends, **chosen)
         gc.collect()  # what a graph's circles hold of the weights
     else:
         with quiet():

@@ -73,11 +73,12 @@ def export(
         groups = groups_of(linear_shapes(model), target.int4_block_size)
         mixture = mixture_of(target, groups, probes)
         progress.say(f"{mixture.bits_per_weight:.3f} bits a weight, by {mixture.algorithm}")
-    facts = _build(target, model, base, out, scratch, progress, calibration, mixture)
+    reference = Reference(model, sample_rows)
+    spends = not reference.needs_model
+    facts = _build(target, model, base, out, scratch, progress, calibration, mixture, spends)
     write_tokenizer(target, base, out)
     shutil.copyfile(prompt_file, out / "prompt.json")
     finish(target, base, out)
-    reference = Reference(model, sample_rows)
     del model  # of both one is in memory
     exported = open_exported(target.execution_provider, out, spinning=False)
     return {
@@ -100,14 +101,16 @@ def _build(
     progress: Progress,
     calibration: Sequence[Row],
     mixture: Mixture | None,
+    spends: bool,
 ) -> Mapping[str, Any]:
     """The builder's folder, of all of the model: what did not merge is put into the graph."""
     adapters = adapters_of(model)
     if not adapters:
         shapes = linear_shapes(model)
         facts = build_plain(
-            target, model, base, out, scratch, calibration=calibration, mixture=mixture
-        )
+            target, model, base, out, scratch, calibration=calibration, mixture=mixture,
+            spends=spends,
+        )  # fmt: skip
         if mixture:
             require_widths(mixture, shapes, out)
         return facts

@@ -24,6 +24,8 @@ def build(
     model: Any = None,
     options: Sequence[str] = (),
     mixture: Mixture | None = None,
+    *,
+    spends: bool = False,
 ) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
@@ -38,6 +40,7 @@ def build(
         model: the open model, whose weights need not be saved then.
         options: of the builder beside the target's, as ``KEY=VALUE``.
         mixture: how wide each matrix is, of a target that is probed.
+        spends: whether the open model's weights may go as they are quantised.
 
     Raises:
         StageFailedError: an architecture that the builder does not know.
@@ -50,7 +53,7 @@ def build(
         try:
             asked = [*extra_options(target, mixture), *options]
             parsed = builder.parse_extra_options(*places, asked)
-            with mended(builder), mixed(builder, mixture), streamed(builder, model):
+            with mended(builder), mixed(builder, mixture), streamed(builder, model, spends=spends):
                 builder.create_model(*places, **parsed)
         except NotImplementedError as error:
             raise StageFailedError(

@@ -14,14 +14,17 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from slmcompile.export.spent_weights import SpentWeights
+
 
 @contextmanager
-def streamed(builder: ModuleType, model: Any) -> Iterator[None]:
+def streamed(builder: ModuleType, model: Any, *, spends: bool = False) -> Iterator[None]:
     """Has the builder read an open model, for as long as it builds.
 
     Args:
         builder: ``onnxruntime_genai.models.builder``.
         model: a transformers model, which is as it was afterwards; None to have the saved one read.
+        spends: lets each of its weights go that is quantised; it is of no use afterwards.
     """
     base = next(each for each in builder.LlamaModel.__mro__ if each.__name__ == "Model")
     given = {name: getattr(base, name) for name in ("make_model", "to_nbits")}
@@ -37,7 +40,7 @@ def streamed(builder: ModuleType, model: Any) -> Iterator[None]:
         self.__dict__.pop("load_weights", None)
 
     def to_nbits(self: Any) -> Any:
-        return _quantized(self, given["to_nbits"])
+        return _quantized(self, given["to_nbits"], model if spends else None)
 
     base.make_model, base.to_nbits = make_model, to_nbits
     parts = [(each, {*dict(each.named_children())}) for each in (model.modules() if model else ())]
@@ -51,12 +54,13 @@ def streamed(builder: ModuleType, model: Any) -> Iterator[None]:
             setattr(base, name, function)
 
 
-def _quantized(building: Any, quantize: Any) -> Any:
+def _quantized(building: Any, quantize: Any, spent: Any) -> Any:
     """The builder's model, an ``onnx_ir.Model``, with quantised weights.
 
     Args:
         building: the builder's, with ``model``.
         quantize: its ``to_nbits``, which quantises all of ``building.model``.
+        spent: the model whose weights go when they are quantised; None to keep them.
     """
     import onnx_ir as ir
     from onnxruntime.quantization.neural_compressor.onnx_model import ONNXModel
@@ -66,6 +70,7 @@ def _quantized(building: Any, quantize: Any) -> Any:
     kept = dict(whole.graph.initializers)
     weights = {_weight_of(node) for node in whole.graph if node.op_type in kinds}
     readers = Counter(each.name for node in whole.graph for each in node.inputs if each)
+    spending = SpentWeights(spent, kept) if spent is not None else None
     whole.graph.initializers.clear()
     proto = ir.to_proto(whole)
     nodes = list(proto.graph.node)
@@ -85,6 +90,8 @@ def _quantized(building: Any, quantize: Any) -> Any:
         proto.graph.initializer.extend(made)
         if made and readers[name] == 1:
             kept[name].const_value = None  # of a packed one nobody else holds the copy
+            if spending:
+                spending.let_go(name)
     building.model = whole
     if not in_place:
         proto.graph.node.extend(behind)

@@ -25,7 +25,15 @@ _UNKNOWN = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What the converters raise of a model, or a tokenizer, that they do not know."""
 
 
-def build(target: OpenVinoTarget, saved: Path, out: Path, _cache: Path, model: Any = None) -> None:
+def build(
+    target: OpenVinoTarget,
+    saved: Path,
+    out: Path,
+    _cache: Path,
+    model: Any = None,
+    *,
+    spends: bool = False,  # noqa: ARG001 - the graph is computed with the weights that it shares
+) -> None:
     """Writes graph, weights, the tokenizer's graphs, configuration and generation settings.
 
     Args:
@@ -33,6 +41,7 @@ def build(target: OpenVinoTarget, saved: Path, out: Path, _cache: Path, model: A
         saved: folder of the model in fp32, with its tokenizer.
         out: an empty folder.
         model: the open model, whose weights need not be saved then.
+        spends: whether its weights may go; none do before the graph is written.
 
     Raises:
         MissingError: a package that builds it is not installed, or the disk is full (exit 69).

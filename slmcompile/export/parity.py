@@ -45,6 +45,11 @@ class Reference:
         self._kept = [_logits(model, ids) for _, ids in self.batches] if keeps else None
         self._model = None if keeps else model
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether the model is asked again, so that it has to stay as it is."""
+        return self._model is not None
+
     def logits(self, number: int) -> Any:
         """Of a batch, [rows, positions, vocabulary] in float32."""
         if self._kept is not None:

@@ -17,7 +17,15 @@ quantised it would be measured in the place of a browser."""
 _GRAPH = ("model.onnx", "model.onnx.data")
 
 
-def build(target: WebTarget, saved: Path, out: Path, cache: Path, model: Any = None) -> None:
+def build(
+    target: WebTarget,
+    saved: Path,
+    out: Path,
+    cache: Path,
+    model: Any = None,
+    *,
+    spends: bool = False,
+) -> None:
     """Writes ``model.onnx``, its data and ``genai_config.json`` into ``out``.
 
     Args:
@@ -26,12 +34,14 @@ def build(target: WebTarget, saved: Path, out: Path, cache: Path, model: Any = N
         out: an empty folder.
         cache: a folder for what is removed again.
         model: the open model, whose weights need not be saved then.
+        spends: whether its weights may go as they are quantised.
 
     Raises:
         StageFailedError: an architecture that the builder does not know.
     """
     if target.precision != "int8":
-        genai_builder.build(as_for_cpu(target), saved, out, cache, model, _AS_A_BROWSER)
+        cpu = as_for_cpu(target)
+        genai_builder.build(cpu, saved, out, cache, model, _AS_A_BROWSER, spends=spends)
         return
     whole = out.with_name(f"{out.name}-fp32")
     shutil.rmtree(whole, ignore_errors=True)

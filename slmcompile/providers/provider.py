@@ -55,7 +55,7 @@ class Provider:
             folder that its runtime opens, and may give back facts for its manifest; of a target
             that is probed also ``mixture=``, how wide each matrix is.
         builds_open: whether the builder takes the open model too, as ``model=``, and no weights of
-            it in the folder.
+            it in the folder; and ``spends=``, whether they may go as it writes them.
         opener: ``package.module:name`` of ``(folder, threads, spinning=, adapter=)``, which opens
             an exported folder as an ``ExportedModel``.
         made_by: the builder, for messages.

@@ -225,6 +225,26 @@ def test_what_is_built_of_an_open_model_is_what_is_built_of_a_saved_one(
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
+@pytest.mark.parametrize(("target", "family"), BUILT)
+def test_weights_that_go_as_they_are_quantised_are_the_same_in_the_file(
+    folders: dict[str, Path], tmp_path: Path, target: Target, family: str
+) -> None:
+    kept, spent, scratch = (tmp_path / name for name in ("kept", "spent", "scratch"))
+    for folder in (kept, spent):
+        folder.mkdir()
+    build_plain(target, load_merged(folders[family], None), folders[family], kept, scratch)
+    model = load_merged(folders[family], None)
+    places = {id(weight): weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    build_plain(target, model, folders[family], spent, scratch, spends=True)
+    names = sorted(path.name for path in kept.iterdir())
+    assert filecmp.cmpfiles(kept, spent, names, shallow=False) == (names, [], [])
+    gone = {name for name, weight in model.named_parameters() if not weight.numel()}
+    down = [name for name, _ in model.named_parameters() if name.endswith("down_proj.weight")]
+    assert gone >= {*down} if target.precision in {"int4", "int8"} else not gone
+    left = [weight for weight in model.parameters() if weight.numel()]
+    assert all(weight.untyped_storage().data_ptr() == places[id(weight)] for weight in left)
+
+
 def test_the_families_that_are_not_exported_are_those_that_a_plan_refuses(
     folders: dict[str, Path],
 ) -> None:
