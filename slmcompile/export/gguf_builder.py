@@ -19,6 +19,7 @@ from slmcompile.files.artifact import saying_what_is_missing
 from slmcompile.inference.gguf_file import FILE
 from slmcompile.inference.llama_library import library
 from slmcompile.providers.gguf import GgufTarget
+from slmcompile.providers.llama_cpp import rope, unlike
 
 _ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 _INTERLEAVED = {"llama"}
@@ -70,32 +71,16 @@ def _add_settings(writer: Any, config: Mapping[str, Any]) -> None:
     writer.add_value_length(head)
     writer.add_rope_dimension_count(head)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(_rope(config)["rope_theta"])
+    writer.add_rope_freq_base(rope(config)["rope_theta"])
 
 
 def _require_known(config: Mapping[str, Any]) -> None:
     """Refuses what llama.cpp would not compute as transformers does."""
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    unlike = {
-        f"hidden_act {config.get('hidden_act')!r}": config.get("hidden_act") != "silu",
-        f"attention in a window of {window}": bool(window)
-        and window < config["max_position_embeddings"],
-        f"rope_type {_rope(config)['rope_type']!r}": _rope(config)["rope_type"]
-        not in {"default", "llama3"},
-    }
-    for what, found in unlike.items():
-        if found:
-            raise StageFailedError(
-                f"gguf: llama.cpp's {config['model_type']} has no {what}",
-                "leave this target out: another one (target=[cpu-int8]) computes it as trained",
-            )
-
-
-def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the rotary embedding, where transformers 5 writes it and where it wrote it before."""
-    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = found.get("rope_type") or found.get("type") or "default"
-    return {"rope_theta": config.get("rope_theta", 10000.0), **found, "rope_type": kind}
+    if what := unlike(config):
+        raise StageFailedError(
+            f"gguf: llama.cpp's {config['model_type']} has no {what}",
+            "leave this target out: another one (target=[cpu-int8]) computes it as trained",
+        )
 
 
 def _head(config: Mapping[str, Any]) -> int:
@@ -142,7 +127,7 @@ def _write(
 
 def _rope_factors(config: Mapping[str, Any]) -> Any:
     """Of Llama 3's long contexts: what each frequency is divided by; None for no such."""
-    if _rope(config)["rope_type"] == "default":
+    if rope(config)["rope_type"] == "default":
         return None
     import numpy as np
     from transformers import AutoConfig
@@ -152,7 +137,7 @@ def _rope_factors(config: Mapping[str, Any]) -> Any:
     own = AutoConfig.for_model(model_type, **{k: v for k, v in config.items() if k != "model_type"})
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](own, "cpu")
     head = _head(config)
-    plain = _rope(config)["rope_theta"] ** -(np.arange(0, head, 2, dtype=np.float64) / head)
+    plain = rope(config)["rope_theta"] ** -(np.arange(0, head, 2, dtype=np.float64) / head)
     return (plain / scaled.double().numpy()).astype(np.float32)
 
 

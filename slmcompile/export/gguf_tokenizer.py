@@ -12,20 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import StageFailedError
-
-_BYTE_LEVEL = "<byte level>"
-_DIGITS = "<digits>"
-_QWEN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_SPLITTERS: dict[tuple[str, ...], str] = {
-    (_BYTE_LEVEL,): "gpt-2",
-    (_DIGITS, _BYTE_LEVEL): "smollm",
-    (_QWEN,): "qwen2",
-    (_QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|"),): "llama-bpe",
-}
-"""What a text is split by → llama.cpp's name of it."""
+from slmcompile.providers.llama_cpp import split_by, splitter
 
 
 def add_tokenizer(writer: Any, model: Path, vocabulary: int) -> None:
@@ -84,23 +71,11 @@ def _add_special(writer: Any, model: Path, ids: dict[str, int]) -> None:
 
 def _splitter(told: dict[str, Any]) -> str:
     """llama.cpp's name of what splits a text before its pieces are merged."""
-    steps = told.get("pre_tokenizer") or {}
-    steps = steps["pretokenizers"] if steps.get("type") == "Sequence" else [steps]
-    found: list[str] = []
-    for step in steps:
-        if step.get("type") == "ByteLevel" and not step.get("add_prefix_space"):
-            found += [_BYTE_LEVEL] if step.get("use_regex", True) else []
-        elif step.get("type") == "Digits" and step.get("individual_digits"):
-            found.append(_DIGITS)
-        elif step.get("type") == "Split" and step.get("behavior") == "Isolated":
-            found.append(str(step["pattern"].get("Regex")))
-        else:
-            found.append(f"<{step.get('type')}>")
-    name = _SPLITTERS.get(tuple(found))
-    if told["model"].get("type") != "BPE" or told["model"].get("byte_fallback") or name is None:
+    name = splitter(told)
+    if name is None:
         raise StageFailedError(
             f"gguf: how this tokenizer splits a text has no known name in llama.cpp"
-            f" ({told['model'].get('type')}, {' '.join(found)[:80]})",
+            f" ({told['model'].get('type')}, {' '.join(split_by(told))[:80]})",
             "leave this target out: another one (target=[cpu-int8]) tokenises as trained",
         )
     return name
