@@ -70,7 +70,14 @@ def extra_options(target: Target, mixture: Mixture | None = None) -> list[str]:
     """
     # A cache as short as the window cannot be had: onnxruntime refuses a sequence that is shorter,
     # so every short prompt to a model with windows (Gemma 2 and 3, Mistral).
-    options = ["hf_remote=false", "hf_token=false", "windowed_kv_cache=false"]
+    # Norms of queries and keys in the attention's own node are for CUDA's and WebGPU's kernels
+    # alone: the CPU's could not run the graph, so nothing would measure it (Qwen 3, Gemma 3).
+    options = [
+        "hf_remote=false",
+        "hf_token=false",
+        "windowed_kv_cache=false",
+        "fuse_qk_norm_gqa=false",
+    ]
     if mixture:
         return [
             *options,

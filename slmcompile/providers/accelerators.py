@@ -19,6 +19,7 @@ from slmcompile.providers.genai import (
     OPENER,
     PACKAGES,
     RUNS_ON,
+    fault,
     held,
 )
 from slmcompile.providers.keys import AUTO, ProviderName, Target
@@ -89,6 +90,7 @@ def _provider(
     runtime_name: str,
     install: str,
     devices: frozenset[DeviceKind],
+    epoch: int = 1,
 ) -> Provider:
     precisions = get_args(section.model_fields["precision"].annotation)
     return Provider(
@@ -105,12 +107,14 @@ def _provider(
         families=FAMILIES,
         bytes=export_bytes,
         built_with=built_with,
+        fault=fault,
         candidates={each: {"precision": each} for each in reversed(precisions) if each != AUTO}
         if AUTO in precisions
         else {},
         runtime_name=runtime_name,
         install=install,
         devices=devices,
+        epoch=epoch,
     )
 
 
@@ -118,6 +122,7 @@ ENTRIES = (
     _provider(
         *("cuda", "CUDA", CudaTarget, "CUDAExecutionProvider", "onnxruntime-genai-cuda"),
         devices=frozenset({"nvidia"}),
+        epoch=2,
     ),
     _provider(
         *("dml", "DirectML", DmlTarget, "DmlExecutionProvider", "onnxruntime-genai-directml"),
@@ -127,6 +132,7 @@ ENTRIES = (
         *("webgpu", "WebGPU", WebGpuTarget, "WebGpuExecutionProvider"),
         "onnxruntime-genai with its WebGPU plug-in",
         devices=frozenset({"windows-gpu", "apple"}),
+        epoch=2,
     ),
     _provider(
         *("trt-rtx", "TensorRT for RTX", TrtRtxTarget, "NvTensorRTRTXExecutionProvider"),

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from slmcompile.providers import genai
 from slmcompile.providers.genai import (
     ARCHITECTURES,
     FAMILIES,
@@ -108,7 +109,9 @@ def built_with(target: CpuTarget, model: Architecture) -> float:
 
 
 def fault(target: CpuTarget, model: Architecture) -> tuple[str, str] | None:
-    """What cannot be quantised so, or not be made that small."""
+    """What no graph is made of, cannot be quantised so, or not be made that small."""
+    if unbuilt := genai.fault(target, model):
+        return unbuilt
     if target.precision == "mixed":
         return _odd_blocks(target, model) or _not_mixed(target, model)
     zero_points = not target.int4_is_symmetric or target.int4_algo_config.startswith("k_quant")

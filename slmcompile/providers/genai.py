@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from slmcompile.shapes.architecture import Architecture
 
@@ -66,6 +67,71 @@ Nemotron have other graphs, and of the Gemma 3 of transformers 5.23 no graph is 
 READ_BACK = WITH_PLACES
 """``model_type`` of those in whose graphs ``models/graph_products.py`` finds every module; a test
 puts an adapter beside the base of each, over what its int4 graph holds. They are the same now."""
+
+
+_LLAMAS = frozenset({"llama3", "dynamic"})
+_LINEAR = frozenset({"linear"})
+_STRETCHED: Mapping[str, frozenset[str]] = {
+    "gemma": _LINEAR,
+    "gemma2": _LINEAR,
+    "granite": _LINEAR,
+    "hunyuan_v1_dense": frozenset({"dynamic"}),
+    "internlm3": _LLAMAS,
+    "iquestcoder": _LLAMAS,
+    "llama": _LLAMAS,
+    "mistral": _LINEAR,
+    "olmo": frozenset(),
+    "phi": frozenset(),
+    "phi3": frozenset({"longrope"}),
+    "qwen2": _LINEAR,
+    "qwen3": _LINEAR,
+    "smollm3": _LLAMAS,
+}
+"""``model_type`` → rotations of its graph beside the plain one that are those of transformers. Of
+others the builder says nothing, or fails; a dynamic one only differs beyond the model's context."""
+
+_UNFUSED = frozenset({"hunyuan_v1_dense"})
+"""``model_type`` of those whose graph rotates outside of its attention."""
+
+
+def fault(_target: Any, model: Architecture) -> tuple[str, str] | None:
+    """What onnxruntime 1.31's attention has no kernel for, and what the builder would leave out."""
+    reason = next(_faults(model.config), None)
+    return ("execution_provider", reason) if reason else None
+
+
+def _faults(config: Mapping[str, Any]) -> Iterator[str]:
+    family = config.get("model_type")
+    for kind, part in _rotations(config):
+        if kind not in _STRETCHED.get(str(family), {kind}) | {"default"}:
+            yield f"its graph of {family!r} has not the model's rotation ({kind})"
+        head = _head(config)
+        if head is None:
+            continue
+        least = 8 if family in _UNFUSED else 16
+        if head % least:
+            yield f"its attention takes heads of a multiple of {least}, and the model's have {head}"
+        if int(head * part) % 16 and part != 1:
+            yield f"its attention rotates a multiple of 16 of a head, and the model {head * part:g}"
+
+
+def _head(config: Mapping[str, Any]) -> int | None:
+    """Width of a head; None where the configuration does not say it."""
+    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    given = config.get("head_dim")
+    if isinstance(given, int):
+        return given
+    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads else None
+
+
+def _rotations(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Kind of each rotary embedding, and how much of a head it turns."""
+    told = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    by_layer = [each for each in told.values() if isinstance(each, Mapping)]
+    for each in by_layer or [told]:
+        kind = each.get("rope_type") or each.get("type") or "default"
+        part = each.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
+        yield str(kind), float(part)
 
 
 def held(model: Architecture, quantised: float) -> float:

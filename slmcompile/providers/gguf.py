@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from slmcompile.providers.keys import ProviderName, Target
+from slmcompile.providers.llama_cpp import split_by, splitter, unlike
 from slmcompile.providers.provider import Provider, Shown
 from slmcompile.shapes.architecture import Architecture
 
@@ -19,6 +20,9 @@ ARCHITECTURES: Mapping[str, str] = {
 }
 """``model_type`` of those whose tensors and settings ``export/gguf_builder.py`` knows; a test
 compares each with torch."""
+
+_WITHOUT_BIASES = frozenset({"qwen3"})
+"""``model_type`` of those whose layers have no biases in llama.cpp, whatever a file brings."""
 
 
 class GgufTarget(Target):
@@ -57,6 +61,26 @@ def built_with(_target: GgufTarget, model: Architecture) -> float:
     return 10.0 * max((rows * width for rows, width in shapes), default=0)
 
 
+def fault(_target: GgufTarget, model: Architecture) -> tuple[str, str] | None:
+    """What llama.cpp would compute otherwise, or not open."""
+    family = model.config.get("model_type")
+    if family not in ARCHITECTURES:
+        return None  # which is refused by its name
+    what = unlike(model.config)
+    if what is None and family in _WITHOUT_BIASES:
+        bias = next((name for name in model.shapes if name.endswith(".bias")), None)
+        what = f"place for {bias}" if bias else None
+    return ("execution_provider", f"llama.cpp's {family} has no {what}") if what else None
+
+
+def tokenizer_fault(told: Mapping[str, Any]) -> str | None:
+    """What llama.cpp would split otherwise."""
+    if splitter(told) is not None:
+        return None
+    kind, steps = told["model"].get("type"), " ".join(split_by(told))[:80]
+    return f"llama.cpp has no name for how the model's tokenizer splits a text ({kind}, {steps})"
+
+
 ENTRIES = (
     Provider(
         name="gguf",
@@ -71,6 +95,8 @@ ENTRIES = (
         families="Llama, Mistral, Qwen 2 or Qwen 3",
         bytes=export_bytes,
         built_with=built_with,
+        fault=fault,
+        tokenizer_fault=tokenizer_fault,
         candidates={
             name.replace("_", "-"): {"precision": name} for name in ("q4_k_m", "q8_0", "f16")
         },

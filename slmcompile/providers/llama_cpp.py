@@ -23,10 +23,12 @@ _SPLITTERS: dict[tuple[str, ...], str] = {
 def unlike(config: Mapping[str, Any]) -> str | None:
     """What of a model's configuration llama.cpp would not compute as transformers does."""
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    longest = config.get("max_position_embeddings")
     unlike = {
-        f"hidden_act {config.get('hidden_act')!r}": config.get("hidden_act") != "silu",
-        f"attention in a window of {window}": bool(window)
-        and window < config["max_position_embeddings"],
+        f"hidden_act {config.get('hidden_act')!r}": config.get("hidden_act", "silu") != "silu",
+        f"attention in a window of {window}": isinstance(window, int)
+        and isinstance(longest, int)
+        and 0 < window < longest,
         f"rope_type {rope(config)['rope_type']!r}": rope(config)["rope_type"]
         not in {"default", "llama3"},
     }

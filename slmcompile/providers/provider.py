@@ -82,6 +82,8 @@ class Provider:
         candidates: of what ``precision: auto`` is chosen among, eight at most: keys of its section
             by name. None of a provider that has no such precision.
         fault: what keeps a target from being built of a model, by its shapes: key and reason.
+        tokenizer_fault: what keeps a target from reading texts as the model was trained to, by its
+            ``tokenizer.json``; None of a provider that reads that file itself.
         room: tokens that prompt and answer may have together, of a target whose graph has fixed
             shapes; None where the model's own context is all that bounds them.
         simulator: the installed package that simulates its device; empty where none does.
@@ -118,6 +120,7 @@ class Provider:
     read_back: frozenset[str] = frozenset()
     candidates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fault: Callable[[Any, Architecture], tuple[str, str] | None] = lambda _target, _model: None
+    tokenizer_fault: Callable[[Mapping[str, Any]], str | None] | None = None
     room: Callable[[Any], int | None] = lambda _target: None
     simulator: str = ""
     probed: Callable[[Any], bool] = lambda _target: False

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slmcompile.providers import cpu
+from slmcompile.providers import cpu, genai
 from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.genai import ARCHITECTURES, FAMILIES, MADE_BY, PACKAGES, RUNS_ON
 from slmcompile.providers.keys import ProviderName, Target
@@ -55,7 +55,12 @@ def built_with(target: WebTarget, model: Architecture) -> float:
 
 
 def fault(target: WebTarget, model: Architecture) -> tuple[str, str] | None:
-    """A browser holds no more in one piece, and WebAssembly has 4 GB for it and all else."""
+    """A browser holds no more in one piece, and WebAssembly has 4 GB for it and all else.
+
+    What is no graph for the CPU is none for a browser.
+    """
+    if unbuilt := genai.fault(target, model):
+        return unbuilt
     needed = export_bytes(target, model)
     if needed <= _MOST:
         return None

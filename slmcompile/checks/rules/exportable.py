@@ -5,13 +5,19 @@ from __future__ import annotations
 from slmcompile.checks.registry import Verdict, check, needs_probe, proved, refuted
 from slmcompile.facts.architecture import architecture_of
 from slmcompile.facts.context import CheckContext
+from slmcompile.files.safe_read import read_output_json
 from slmcompile.methods import METHODS
 from slmcompile.methods.method import Method
 from slmcompile.plans.beside import stands_beside
 from slmcompile.providers import PROVIDERS
 from slmcompile.sources import described_by
 
-_OTHERWISE = {"int4_block_size": ", or quantise without zero points"}
+_MAX_TOKENIZER = 64 << 20
+
+_OTHERWISE = {
+    "int4_block_size": ", or quantise without zero points",
+    "execution_provider": ", or another model",
+}
 """What else mends a fault of a key."""
 
 
@@ -31,7 +37,7 @@ def exportable(context: CheckContext) -> Verdict:
     family = _family(context)
     if family is None:
         return needs_probe(context.base_stage, "the model's architecture")
-    for refuses in (_not_built, _not_read_back, _no_place):
+    for refuses in (_not_built, _not_read_back, _no_place, _not_split):
         if refusal := refuses(context, family):
             return refusal
     targets = context.recipe.target.values()
@@ -101,6 +107,29 @@ def _fault(context: CheckContext) -> Verdict | None:
                     f"choose another {where}.{key}{_OTHERWISE.get(key, '')}",
                     context.at(f"{where}.{key}"),
                 )
+    return None
+
+
+def _not_split(context: CheckContext, _family: str) -> Verdict | None:
+    """The refusal of a target whose runtime would split texts otherwise than training did."""
+    found = {
+        name: PROVIDERS[each.execution_provider] for name, each in context.recipe.target.items()
+    }
+    judged = {name: each.tokenizer_fault for name, each in found.items() if each.tokenizer_fault}
+    if context.model is None or not judged:
+        return None
+    told = read_output_json(context.model.folder, "tokenizer.json", _MAX_TOKENIZER)
+    for name, fault in judged.items():
+        try:
+            why = fault(told) if isinstance(told, dict) else None
+        except (AttributeError, KeyError, TypeError):
+            why = None  # the data stage says what is wrong with it
+        if why:
+            return refuted(
+                why,
+                f"choose another target.{name}.execution_provider, or another model",
+                context.at(f"target.{name}.execution_provider"),
+            )
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from slmcompile.plans.definition import Plan, Stage
 from slmcompile.providers.genai import ARCHITECTURES
 from slmcompile.recipe.project import Project
 from slmcompile.state.scratch import scratch_folder, work_fingerprint
+from tests.tiny_tokenizer import make_tokenizer
 from tests.unit.checks.judging import (
     context,
     data_facts,
@@ -214,6 +216,55 @@ def test_a_model_that_the_exporter_knows_is_proved(project: Project, family: str
     found = judged(context(project), 12, model=model_facts(model_type=family))
     assert found.outcome == "proved"
     assert "a lora adapter, merged, as cpu fp32" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("target", "config", "said"),
+    [
+        ("cpu-fp32", {"head_dim": 24}, "takes heads of a multiple of 16, and the model's have 24"),
+        ("cpu-int4", {"rope_parameters": {"rope_type": "yarn"}}, "not the model's rotation (yarn)"),
+        ("web-int8", {"rope_scaling": {"type": "linear"}}, "not the model's rotation (linear)"),
+        ("gguf-q8-0", {"hidden_act": "gelu"}, "llama.cpp's llama has no hidden_act 'gelu'"),
+        (
+            "gguf-q8-0",
+            {"sliding_window": 4, "max_position_embeddings": 64},
+            "llama.cpp's llama has no attention in a window of 4",
+        ),
+    ],
+)
+def test_a_model_that_a_target_would_compute_otherwise_is_refuted_with_the_targets_line(
+    project: Project, target: str, config: dict[str, Any], said: str
+) -> None:
+    tensors = {"model.embed_tokens.weight": (512, 64)}
+    facts = replace(
+        model_facts(model_type="llama", **config), tensors=tensors,
+        dtypes=dict.fromkeys(tensors, "F32"),
+    )  # fmt: skip
+    found = judged(context(project, f"target=[{target}]"), 12, model=facts)
+    assert found.outcome == "refuted"
+    assert said in found.evidence
+    assert found.where.endswith(f": target.{target}.execution_provider")
+    assert re.match(r"(conf|recipes)/.*\.yaml:\d+: |.*command line", found.where), found.where
+    assert found.mend == f"choose another target.{target}.execution_provider, or another model"
+
+
+def test_a_tokenizer_that_llama_cpp_would_split_otherwise_is_refuted_before_training(
+    project: Project, tmp_path: Path
+) -> None:
+    known = context(project, "target=[gguf-q8-0,cpu-fp32]")
+    folder = make_tokenizer(tmp_path / "base")
+    facts = replace(model_facts(model_type="llama"), folder=folder)
+    assert judged(known, 12, model=facts).outcome == "proved"
+    told = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    told["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}
+    (folder / "tokenizer.json").write_text(json.dumps(told), "utf-8")
+    found = judged(known, 12, model=facts)
+    assert found.outcome == "refuted"
+    assert "llama.cpp has no name for how the model's tokenizer splits" in found.evidence
+    assert found.where.endswith("target.gguf-q8-0.execution_provider")
+    for damaged in ('{"model": 3}', '{"model": {"type": "BPE"}, "pre_tokenizer": [1]}', "[", "{}"):
+        (folder / "tokenizer.json").write_text(damaged, "utf-8")
+        assert judged(known, 12, model=facts).outcome in {"proved", "refuted"}
 
 
 @pytest.mark.parametrize(
