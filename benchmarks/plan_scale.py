@@ -3,8 +3,9 @@
 Makes a project of N recipes (each with values of its own over the shipped groups), plans all of
 them in one process from cold and once more with nothing changed, and prints seconds, memory and a
 line fitted through the sizes. Then one cold `slmcompile plan` against a bare process that imports
-Hydra and pydantic and composes the same recipe with Hydra's Compose API, and a no-op
-`slmcompile run` against a no-op `dvc repro` where a finished project is named.
+Hydra and pydantic and composes the same recipe with Hydra's Compose API, a plan over a folder of
+weights for the first time and once more, and a no-op `slmcompile run` against a no-op `dvc repro`
+where a finished project is named.
 
     python benchmarks/plan_scale.py --sizes 10 100 300 1000 --rounds 5 [--finished FOLDER RECIPE]
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import shutil
@@ -73,6 +75,67 @@ def make_project(folder: Path, count: int) -> Path:
         os.utime(path, (1_700_000_000, 1_700_000_000))
     time.sleep(2.1)
     return folder
+
+
+def add_folder_model(project: Path, gibibytes: int) -> None:
+    """A folder of weights of that size, zeros all of them, and the recipe ``weights`` over it."""
+    folder, width = project / "models" / "zeros", 512
+    folder.mkdir(parents=True)
+    rows = gibibytes * (1 << 30) // (2 * width)
+    shapes = {"model.embed_tokens.weight": [rows, width], "model.norm.weight": [width]}
+    layer = "model.layers.0"
+    for name in ("q", "k", "v", "o"):
+        shapes[f"{layer}.self_attn.{name}_proj.weight"] = [width, width]
+    for name in ("gate", "up", "down"):
+        shapes[f"{layer}.mlp.{name}_proj.weight"] = [width, width]
+    for name in ("input", "post_attention"):
+        shapes[f"{layer}.{name}_layernorm.weight"] = [width]
+    header: dict[str, object] = {}
+    end = 0
+    for tensor, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[tensor] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + end)
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": rows,
+        "hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1,
+        "num_attention_heads": 8, "num_key_value_heads": 8, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (project / "conf" / "model").mkdir(parents=True, exist_ok=True)
+    (project / "conf" / "model" / "zeros.yaml").write_text(
+        f"name: zeros\nlicense: Apache-2.0\nparameters: {end // 2}\n"
+        "source:\n  type: folder\n  path: models/zeros\n",
+        encoding="utf-8",
+    )
+    (project / "recipes" / "weights.yaml").write_text(
+        "defaults:\n  - model: zeros\n  - data: tiny-commands\n  - train: tiny\n  - eval: text\n"
+        "  - target: [cpu-fp32]\n  - track: none\n  - _self_\n",
+        encoding="utf-8",
+    )
+    time.sleep(2.1)  # as in make_project
+
+
+def weights(project: Path, gibibytes: int, python: str, rounds: int) -> None:
+    """Prints the time of a plan over a folder of weights, for the first time and once more."""
+    add_folder_model(project, gibibytes)
+    words = [python, "-m", "slmcompile", "plan", "weights"]
+    found: tuple[list[tuple[float, float]], ...] = ([], [])
+    for _ in range(rounds):
+        shutil.rmtree(project / ".slmcompile", ignore_errors=True)
+        for times in found:
+            times.append(timed(words, project))
+    (first, first_cpu), (again, again_cpu) = (
+        [statistics.median(each[column] for each in times) for column in range(2)]
+        for times in found
+    )
+    print(
+        f"plan over {gibibytes} GiB of weights: {first:.2f} s ({first_cpu:.2f} CPU) the first time,"
+        f" {again:.2f} s ({again_cpu:.2f} CPU) again"
+    )
 
 
 def timed(words: Sequence[str], cwd: Path) -> tuple[float, float]:
@@ -162,6 +225,8 @@ def measure(arguments: argparse.Namespace, python: str) -> None:
             "--help against bare python", [python, "-m", "slmcompile", "--help"],
             [python, "-c", "import argparse"], project, arguments.rounds,
         )  # fmt: skip
+        if arguments.weights:
+            weights(project, arguments.weights, python, arguments.rounds)
     if arguments.finished:
         folder, recipe = arguments.finished
         compare(
@@ -170,14 +235,16 @@ def measure(arguments: argparse.Namespace, python: str) -> None:
             [python, "-m", "dvc", "repro", f"pipelines/{recipe}/dvc.yaml"],
             Path(folder), arguments.rounds,
         )  # fmt: skip
-    scale(arguments.sizes, arguments.rounds)
+    if arguments.sizes:
+        scale(arguments.sizes, arguments.rounds)
 
 
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 300, 1000])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10, 100, 300, 1000])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--weights", type=int, default=2, help="GiB of a folder model; 0: none")
     parser.add_argument("--finished", nargs=2, metavar=("FOLDER", "RECIPE"))
     arguments = parser.parse_args()
     os.environ["PYTHONPATH"] = str(REPOSITORY)

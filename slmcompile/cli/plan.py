@@ -20,6 +20,7 @@ from slmcompile.console.errors import Exit, SlmcompileError, UsageError
 from slmcompile.console.printable import printable
 from slmcompile.console.terminal import fitted, print_json, tell
 from slmcompile.explain.plan_text import plan_text, stage_lines, summary
+from slmcompile.files.file_hash import hashes_kept
 from slmcompile.plans.definition import Plan, Stage, shared_stage
 from slmcompile.recipe.project import Project, find_project
 from slmcompile.state.changes import Change
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 def plan(arguments: Namespace) -> int:
     """Prints a plan; with ``--against`` also what differs; with ``--out`` also writes it."""
     project = replace(find_project(), policy_from=arguments.policy_from)
+    with hashes_kept(project.root):
+        return _plan(project, arguments)
+
+
+def _plan(project: Project, arguments: Namespace) -> int:
     planned = api.plan(
         arguments.recipe,
         arguments.overrides,
@@ -92,12 +98,13 @@ def why(arguments: Namespace) -> int:
     from slmcompile.explain.why_text import explain_text
 
     project = find_project()
-    compiled, stage = _asked_about(project, arguments.stage, arguments.overrides)
-    explanation = explain.explain(project, compiled, stage)
+    with hashes_kept(project.root):
+        compiled, stage = _asked_about(project, arguments.stage, arguments.overrides)
+        explanation = explain.explain(project, compiled, stage)
+        relock = not arguments.json and any(lock(project, [compiled]))
     if arguments.json:
         print_json(explain.to_json(explanation))
     else:
-        relock = any(lock(project, [compiled]))
         print(fitted(explain_text(explanation, relock=relock)))
     return Exit.DONE
 
@@ -132,7 +139,9 @@ def diff(arguments: Namespace) -> int:
     from slmcompile.explain.diff import to_json
     from slmcompile.explain.diff_text import diff_text
 
-    difference = compared.diff(find_project(), (arguments.old, arguments.new))
+    project = find_project()
+    with hashes_kept(project.root):
+        difference = compared.diff(project, (arguments.old, arguments.new))
     if arguments.json:
         print_json(to_json(difference))
     else:
