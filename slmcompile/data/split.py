@@ -113,9 +113,11 @@ def units_of(items: Sequence[Item], seed: int) -> list[Unit]:
 
     first: dict[tuple[str, str], int] = {}
     keys: list[str] = []
+    prompts: list[str] = []
     read = cache(normalised)  # all rows of a long document have the whole of it for a prompt
     for row, item in enumerate(items):
         prompt = read(item.prompt)
+        prompts.append(prompt)
         keys.append(prompt if item.group is None else item.group)
         for name, value in (
             ("prompt", prompt),
@@ -135,7 +137,12 @@ def units_of(items: Sequence[Item], seed: int) -> list[Unit]:
         )
         for rows in members.values()
     ]
-    return sorted(units, key=lambda unit: (_digest(seed, unit.stratum), unit.order))
+
+    def place(unit: Unit) -> tuple[str, str, str]:
+        # A group may be called as another unit's prompt is; no two units have a prompt in common.
+        return _digest(seed, unit.stratum), unit.order, min(prompts[row] for row in unit.rows)
+
+    return sorted(units, key=place)
 
 
 def _dominant(strata: Iterable[str]) -> str:

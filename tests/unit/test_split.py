@@ -67,6 +67,12 @@ def test_the_order_of_the_rows_changes_nothing(
     assert again == [splits[n] for n in shuffled]
 
 
+def test_a_group_that_is_called_as_a_prompt_is_stands_in_no_rows_order() -> None:
+    rows = [Item("b"), Item("0"), Item("a", group="0"), Item("c"), Item("d")]
+    splits = assign(rows, RATIOS, 0)
+    assert assign(rows[::-1], RATIOS, 0) == splits[::-1]
+
+
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(30, 400), seed=st.integers(0, 100))
 def test_a_random_split_meets_its_ratios_to_the_row(rows: int, seed: int) -> None:
