@@ -90,6 +90,9 @@ _STRETCHED: Mapping[str, frozenset[str]] = {
 """``model_type`` → rotations of its graph beside the plain one that are those of transformers. Of
 others the builder says nothing, or fails; a dynamic one only differs beyond the model's context."""
 
+_WIDEST = 1 << 16
+"""Of a head; what says more is no configuration, which others refuse."""
+
 _UNFUSED = frozenset({"hunyuan_v1_dense"})
 """``model_type`` of those whose graph rotates outside of its attention."""
 
@@ -101,9 +104,9 @@ def fault(_target: Any, model: Architecture) -> tuple[str, str] | None:
 
 
 def _faults(config: Mapping[str, Any]) -> Iterator[str]:
-    family = config.get("model_type")
+    family = str(config.get("model_type"))  # whatever a stranger's file has there
     for kind, part in _rotations(config):
-        if kind not in _STRETCHED.get(str(family), {kind}) | {"default"}:
+        if kind not in _STRETCHED.get(family, {kind}) | {"default"}:
             yield f"its graph of {family!r} has not the model's rotation ({kind})"
         head = _head(config)
         if head is None:
@@ -117,21 +120,24 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _head(config: Mapping[str, Any]) -> int | None:
     """Width of a head; None where the configuration does not say it."""
-    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
     given = config.get("head_dim")
-    if isinstance(given, int):
-        return given
-    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads else None
+    if not isinstance(given, int):
+        width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+        if not (isinstance(width, int) and isinstance(heads, int) and heads):
+            return None
+        given = width // heads
+    return given if 0 < given <= _WIDEST else None
 
 
 def _rotations(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Kind of each rotary embedding, and how much of a head it turns."""
     told = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    told = told if isinstance(told, Mapping) else {}
     by_layer = [each for each in told.values() if isinstance(each, Mapping)]
     for each in by_layer or [told]:
         kind = each.get("rope_type") or each.get("type") or "default"
-        part = each.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
-        yield str(kind), float(part)
+        part = each.get("partial_rotary_factor") or config.get("partial_rotary_factor")
+        yield str(kind), part if isinstance(part, float) and 0 < part < 1 else 1.0
 
 
 def held(model: Architecture, quantised: float) -> float:

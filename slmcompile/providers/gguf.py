@@ -63,7 +63,7 @@ def built_with(_target: GgufTarget, model: Architecture) -> float:
 
 def fault(_target: GgufTarget, model: Architecture) -> tuple[str, str] | None:
     """What llama.cpp would compute otherwise, or not open."""
-    family = model.config.get("model_type")
+    family = str(model.config.get("model_type"))
     if family not in ARCHITECTURES:
         return None  # which is refused by its name
     what = unlike(model.config)

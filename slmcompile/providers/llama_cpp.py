@@ -30,7 +30,7 @@ def unlike(config: Mapping[str, Any]) -> str | None:
         and isinstance(longest, int)
         and 0 < window < longest,
         f"rope_type {rope(config)['rope_type']!r}": rope(config)["rope_type"]
-        not in {"default", "llama3"},
+        not in ("default", "llama3"),
     }
     return next((what for what, found in unlike.items() if found), None)
 
@@ -38,6 +38,7 @@ def unlike(config: Mapping[str, Any]) -> str | None:
 def rope(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of the rotary embedding, where transformers 5 writes it and where it wrote it before."""
     found = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    found = found if isinstance(found, Mapping) else {}
     kind = found.get("rope_type") or found.get("type") or "default"
     return {"rope_theta": config.get("rope_theta", 10000.0), **found, "rope_type": kind}
 
