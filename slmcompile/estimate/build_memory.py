@@ -66,13 +66,18 @@ def export_memory(
         again: whether the builder opens a saved model, beside the one in memory.
     """
     weights, opened = exactly(_weights(model)), exactly(_weights(model) * again)
-    ships = exactly(PROVIDERS[target.execution_provider].bytes(target, model)) * IN_RUNTIME
+    provider = PROVIDERS[target.execution_provider]
+    ships = exactly(provider.bytes(target, model)) * IN_RUNTIME
     kept = exactly(4.0 * vocabulary * PARITY_ROWS) * rows.longest
     # The model goes before the runtime comes where its logits take less room.
     stays = Interval(0.0, weights.high) if kept.high >= weights.high else exactly(0.0)
     compared = ships + _logits(vocabulary, rows) + larger(stays, kept)
-    built = weights + opened + _built(target, model) if builds else weights
-    return LIBRARIES + 4.0 * adapter + larger(weights, built, compared)
+    built = weights
+    if builds:
+        # Where weights go as they are quantised, what comes out is there in their place.
+        held, out = _built(target, model), provider.bytes(target, model) * BUILT.low
+        built += opened + Interval(max(0.0, held.low - out), held.high)
+    return LIBRARIES + 4.0 * adapter + larger(built, compared)
 
 
 def probe_memory(model: Architecture, vocabulary: int, rows: Rows) -> Interval:
