@@ -32,6 +32,8 @@ from tests.tiny_model import make_base
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.long
+
 PROMPTS, LONGEST = 50, 40
 NEAR_TIE = {"fp32": 1e-4, "fp16": 0.02, "f16": 0.02, "bf16": 0.1}
 """Most that torch's logit of its own token is above that of the token taken in its place, by the
