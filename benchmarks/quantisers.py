@@ -24,8 +24,9 @@ import torch
 from quantisation_frontier import Trained  # type: ignore[import-not-found, unused-ignore]
 
 from slmcompile.data.store import Row, read_split
-from slmcompile.export.probe import answer_log_probs, linears_of
+from slmcompile.export.probe import linears_of
 from slmcompile.export.rounding import rounded
+from slmcompile.inference.torch_model import TorchModel
 from slmcompile.models.merge import load_merged
 
 CALIBRATION_ROWS = 128
@@ -34,11 +35,8 @@ Rounding = Callable[[str, torch.Tensor], torch.Tensor]
 
 def nll(model: Any, rows: Sequence[Row]) -> float:
     """Nats a token of the rows' references."""
-    total, count = 0.0, 0
-    for expected, ids in answer_log_probs(model, rows):
-        total -= float(expected.gather(1, ids[:, None]).sum(dtype=torch.float64))
-        count += len(ids)
-    return total / count
+    scored = TorchModel(model, frozenset()).log_likelihood(rows)
+    return -sum(total for total, _ in scored) / sum(count for _, count in scored)
 
 
 def symmetric(block: int) -> Rounding:

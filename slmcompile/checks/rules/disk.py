@@ -65,7 +65,6 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
     found = [trainable(train, model) for train in trainings]
     copy = 4.0 * model.parameters
     targets = quantized = copied = 0.0
-    more = 0  # trainings, one behind the other
     for name, target in recipe.target.items():
         # What is chosen is one of the candidates by a second name.
         weights = sum(PROVIDERS[t.execution_provider].bytes(t, model) for t in target.built)
@@ -75,16 +74,17 @@ def disk_of(context: CheckContext, model: Architecture) -> Disk:
         else:
             copied = copy
             targets += sum(weights + 4.0 * unmerged(train, model) for train in trainings)
-            for each in target.trained_for.values():
-                more += 1
-                quantized += PROVIDERS[each.execution_provider].bytes(each, model)
+            for own in target.trained_for.values():
+                quantized += PROVIDERS[own.execution_provider].bytes(own, model)
                 targets += 4.0 * sum(each.adapter for each in found)
+    # One behind the other, so that checkpoints of one are there at a time.
+    runs = 1 + sum(len(target.trained_for) for target in recipe.target.values())
     return Disk(
         base=0 if base_is_there else model.stored_bytes,
         quantized=quantized if quantizes else 0,
         quantizing=copy if quantizes and quantized else 0,
         checkpoints=sum(map(_checkpoints, trainings, found)) if trains else 0,
-        trained=4.0 * (1 + more) * sum(each.parameters for each in found) if trains else 0,
+        trained=4.0 * runs * sum(each.parameters for each in found) if trains else 0,
         copy=copied if exports else 0,
         exports=targets if exports else 0,
     )
