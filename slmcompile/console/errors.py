@@ -66,10 +66,20 @@ class SlmcompileError(Exception):
         if code is not None:
             self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From one process to another, with its hint and code."""
+        return _again, (type(self), self.what, self.mend, self.code, self.also)
+
     def to_json(self) -> dict[str, Any]:
         """For programs, where the mend is called ``hint``."""
         told = {"what": self.what, "hint": self.mend, "code": int(self.code)}
         return {**told, "also": [each.to_json() for each in self.also]} if self.also else told
+
+
+def _again(
+    kind: type[SlmcompileError], what: str, mend: str, code: Exit, also: Sequence[SlmcompileError]
+) -> SlmcompileError:
+    return kind(what, mend, code=code, also=also)
 
 
 _Error = TypeVar("_Error", bound=SlmcompileError)

@@ -47,8 +47,12 @@ def render(
     tokenizer: Tokenizer,
     guard: Guard,
     answer: Callable[[str], str],
+    *,
+    thinking: bool | None = None,
 ) -> Rendering:
     """Renders every row as a conversation; ``answer`` changes what is trained of each.
+
+    Without ``thinking`` the rows say whether the chat template's is on.
 
     Raises:
         BadDataError: a row's conversation is malformed, spells a control token, says something that
@@ -74,10 +78,11 @@ def render(
     forms = [_form(each) for each in conversations]
     blanks = {form: _blank(each) for form, each in zip(forms, conversations, strict=True)}
     every = [_whole(probe(template, columns)), *conversations, *blanks.values()]
-    turns = render_turns(every, tokenizer)
+    turns = render_turns(every, tokenizer, thinking=bool(thinking))
     on = partial(render_turns, every, tokenizer, thinking=True)
-    if thinking := thinking_needed(turns[1:], lambda: on()[1:]):
-        turns = on()
+    if thinking is None:
+        thinking = thinking_needed(turns[1:], lambda: on()[1:])
+        turns = on() if thinking else turns
     (question,), of_rows, of_blanks = turns[0], turns[1 : 1 + len(rows)], turns[1 + len(rows) :]
     require_written(rows, conversations, of_rows, tokenizer, thinking=thinking)
     stop, closes = _stop(question, tokenizer)

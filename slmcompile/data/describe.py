@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from slmcompile.console.printable import shortened
-from slmcompile.data.duplicates import Contradiction
-from slmcompile.data.examples import examples, tokens
+from slmcompile.data.duplicates import Contradictions
+from slmcompile.data.examples import shown, tokens
+from slmcompile.data.examples_of import Examples, Numbers
+from slmcompile.data.heads import joined
 from slmcompile.data.part_rows import PartRows
 from slmcompile.data.report_facts import LABELS_COUNTED, RowFacts
 from slmcompile.data.rows import ConversationFacts
 from slmcompile.data.source_report import document_notes, mixture_notes
 from slmcompile.data.steps import Done
-from slmcompile.data.store import Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.shapes.splits import Split
 
@@ -33,13 +37,13 @@ _WHOLE_FLOAT = re.compile(r"-?[0-9]+\.0")
 _PERCENTILES = (50, 90, 95, 99)
 
 
-def lengths(values: Sequence[int]) -> dict[str, Any]:
+def lengths(values: Sequence[int] | npt.NDArray[Any]) -> dict[str, Any]:
     """Mean, maximum, percentiles (nearest rank) and a histogram of lengths in tokens.
 
     The histogram is ``{"edges": [n+1 numbers], "counts": [n numbers]}``; a bin holds
     ``edges[i] <= length < edges[i + 1]``.
     """
-    ordered = sorted(values)
+    ordered: list[int] = np.sort(np.asarray(values)).tolist()
     width = max(1, -(-(ordered[-1] + 1) // _BINS))
     counts = Counter(value // width for value in ordered)
     bins = ordered[-1] // width + 1
@@ -57,24 +61,29 @@ def lengths(values: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def label_counts(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
+def label_counts(examples: Examples, splits: Mapping[Split, Numbers]) -> dict[str, dict[str, int]]:
     """Rows of each label in each split; of very many labels the most frequent ones."""
-    total = Counter(row.label for rows in splits.values() for row in rows)
-    listed = sorted(total, key=lambda label: (-total[label], label))[:LABELS_COUNTED]
-    each = {split: Counter(row.label for row in rows) for split, rows in splits.items()}
-    return {split: {label: count[label] for label in listed} for split, count in each.items()}
+    names, codes = examples.name("label"), examples.columns["label"]
+    each = {
+        split: np.bincount(codes[examples.counted(numbers)], minlength=len(names)).tolist()
+        for split, numbers in splits.items()
+    }
+    total = [sum(counts) for counts in zip(*each.values(), strict=True)]
+    there = [code for code, count in enumerate(total) if count]
+    listed = sorted(there, key=lambda code: (-total[code], names[code]))[:LABELS_COUNTED]
+    return {split: {names[code]: count[code] for code in listed} for split, count in each.items()}
 
 
 def report(
-    splits: Mapping[Split, Sequence[Row]],
-    parts: Sequence[PartRows],
+    splits: Mapping[Split, Numbers],
+    examples: Examples,
     *,
     tokenizer: Tokenizer,
     labelled: bool,
     duplicates: int,
-    too_long: Sequence[str],
+    too_long: Numbers,
     max_length: int,
-    contradicting: Sequence[Contradiction],
+    contradicting: Contradictions,
     facts: RowFacts,
     sources: Sequence[Mapping[str, Any]],
     documents: Mapping[str, int],
@@ -82,12 +91,12 @@ def report(
     """The content of ``data_report.json``.
 
     Args:
-        splits: the rows as written.
-        parts: the rows of each source.
+        splits: the examples as written.
+        examples: all there are.
         tokenizer: the base model's, to show examples.
         labelled: whether a label distribution makes sense for the task.
         duplicates: rows dropped as exact repeats.
-        too_long: places of the rows dropped as longer than ``max_length``.
+        too_long: those dropped as longer than ``max_length``.
         max_length: the recipe's ``data.max_length``.
         contradicting: prompts answered in two ways (kept).
         facts: what the rules judge.
@@ -97,11 +106,14 @@ def report(
     ``read`` are rows that steps have left of the sources; examples, where a conversation gave
     several. Stop token and template are the first source's.
     """
-    every = [row for rows in splits.values() for row in rows]
+    parts = examples.parts
+    every = np.concatenate(list(splits.values()))
+    prompt = examples.columns["prompt_tokens"][every]
+    total = examples.columns["tokens"][every]
     steps = [
         replace(step, words=_of(rows, step.words)) for rows in parts for step in rows.read.steps
     ]
-    read = sum(len(rows.rendering.rows) for rows in parts)
+    read = sum(rows.texts for rows in parts)
     stop = parts[0].rendering.stop
     conversations = joined([rows.rendering.conversations for rows in parts])
     found: dict[str, Any] = {
@@ -122,31 +134,34 @@ def report(
         "counts": {split: len(rows) for split, rows in splits.items()},
         "dropped": {
             "duplicates": duplicates,
-            "too_long": {"count": len(too_long), "where": list(too_long[:LISTED])},
+            "too_long": {
+                "count": len(too_long),
+                "where": [examples.where(number) for number in too_long[:LISTED].tolist()],
+            },
         },
         "max_length": max_length,
         "too_long_share": round(len(too_long) / read, 6),
         "contradicting": {
-            "count": len(contradicting),
+            "count": contradicting.count,
             "listed": [
                 {
                     "prompt": shortened(c.prompt, _TEXT),
                     "completions": [shortened(text, _TEXT) for text in c.completions[:LISTED]],
                     "where": list(c.where[:LISTED]),
                 }
-                for c in contradicting[:LISTED]
+                for c in contradicting.first[:LISTED]
             ],
         },
         "lengths": {
-            "prompt": lengths([len(row.prompt_ids) for row in every]),
-            "answer": lengths([len(row.input_ids) - len(row.prompt_ids) for row in every]),
-            "total": lengths([len(row.input_ids) for row in every]),
+            "prompt": lengths(prompt),
+            "answer": lengths(total - prompt),
+            "total": lengths(total),
         },
-        "labels": label_counts(_counted(splits)) if labelled else {},
+        "labels": label_counts(examples, splits) if labelled else {},
         "labels_never_trained": list(facts.never_trained)[:LISTED],
         "leaks": dict(facts.leaks_normalised),
-        "tokens": tokens(splits),
-        "examples": examples(splits["train"], tokenizer),
+        "tokens": tokens(examples, splits),
+        "examples": shown(examples, splits["train"], tokenizer),
         "template": parts[0].part.template.model_dump(mode="json"),
         "stop": {"id": stop.id, "text": stop.text},
         "conversations": asdict(conversations),
@@ -170,26 +185,6 @@ def report(
 
 def _of(rows: PartRows, words: str) -> str:
     return f"{rows.part.name}: {words}" if rows.part.name else words
-
-
-def _counted(splits: Mapping[Split, Sequence[Row]]) -> dict[Split, list[Row]]:
-    return {split: [row for row in rows if row.counted] for split, rows in splits.items()}
-
-
-def joined(facts: Sequence[ConversationFacts]) -> ConversationFacts:
-    """Those of all sources as one; what the chat template writes is the same in all."""
-    if len(facts) == 1:
-        return facts[0]
-    return ConversationFacts(
-        untrained=sum(each.untrained for each in facts),
-        cut=sum(each.cut for each in facts),
-        one_a_turn=sum(each.one_a_turn for each in facts),
-        examples=sum(each.examples for each in facts),
-        thinking=any(each.thinking for each in facts),
-        opening=next((each.opening for each in facts if each.opening), ""),
-        dated=any(each.dated for each in facts),
-        ignored=dict(sum((Counter(each.ignored) for each in facts), Counter())),
-    )
 
 
 def notes(conversations: ConversationFacts) -> list[str]:

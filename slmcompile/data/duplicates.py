@@ -1,11 +1,14 @@
-"""Rows that say the same twice, and prompts that are answered in two ways."""
+"""Prompts that are answered in two ways."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from slmcompile.data.rows import Rendered
+import numpy as np
+
+from slmcompile.data.examples_of import Examples, Numbers
+from slmcompile.data.row_facts import DOCUMENT
+from slmcompile.data.row_keys import alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,27 +20,34 @@ class Contradiction:
     where: tuple[str, ...]
 
 
-def first_of_each(rows: Sequence[Rendered]) -> list[int]:
-    """Indexes of the rows that are left when exact repeats (prompt and completion) are dropped."""
-    seen: dict[tuple[str, str], int] = {}
-    for number, row in enumerate(rows):
-        seen.setdefault((row.prompt, row.completion), number)
-    return list(seen.values())
+@dataclass(frozen=True, slots=True)
+class Contradictions:
+    """Prompts with more than one completion: how many, and the first in order of appearance."""
+
+    count: int
+    first: tuple[Contradiction, ...]
 
 
-def contradictions(rows: Iterable[Rendered]) -> list[Contradiction]:
-    """Prompts that occur with more than one completion, in order of appearance."""
-    by_prompt: dict[str, list[Rendered]] = {}
-    for row in rows:
-        if row.document is not None:
-            continue  # it asks nothing
-        by_prompt.setdefault(row.prompt, []).append(row)
-    return [
-        Contradiction(
-            prompt,
-            tuple(dict.fromkeys(row.completion for row in same)),
-            tuple(row.row.where for row in same),
-        )
-        for prompt, same in by_prompt.items()
-        if len({row.completion for row in same}) > 1
-    ]
+def contradictions(examples: Examples, numbers: Numbers, listed: int) -> Contradictions:
+    """Prompts among the examples with more than one completion, the first ``listed`` in words."""
+    asked = numbers[~examples.flagged(numbers, DOCUMENT)]  # documents ask nothing
+    if not len(asked):
+        return Contradictions(0, ())
+    prompts = alike(examples.columns["prompt"][asked])
+    answers = alike(examples.columns["answer"][asked])
+    pairs = np.unique(np.stack([prompts, answers], axis=1), axis=0)
+    several = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+    _, first = np.unique(prompts, return_index=True)  # prompts are numbered from 0 without a gap
+    told = several[np.argsort(first[several])][:listed]
+    return Contradictions(
+        len(several), tuple(_told(examples, asked[prompts == prompt]) for prompt in told)
+    )
+
+
+def _told(examples: Examples, numbers: Numbers) -> Contradiction:
+    texts = [examples.text(number) for number in numbers.tolist()]
+    return Contradiction(
+        texts[0].prompt,
+        tuple(dict.fromkeys(text.completion for text in texts)),
+        tuple(text.row.where for text in texts),
+    )

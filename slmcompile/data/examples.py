@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from slmcompile.data.examples_of import Examples, Numbers
 from slmcompile.data.store import IGNORED, Row
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.shapes.splits import Split
 
 
-def tokens(splits: Mapping[Split, Sequence[Row]]) -> dict[str, dict[str, int]]:
+def tokens(examples: Examples, splits: Mapping[Split, Numbers]) -> dict[str, dict[str, int]]:
     """All tokens and trained tokens of each split."""
     return {
         split: {
-            "total": sum(len(row.input_ids) for row in rows),
-            "trained": sum(label != IGNORED for row in rows for label in row.labels),
+            "total": int(examples.columns["tokens"][numbers].sum(dtype=np.int64)),
+            "trained": int(examples.columns["trained"][numbers].sum(dtype=np.int64)),
         }
-        for split, rows in splits.items()
+        for split, numbers in splits.items()
     }
 
 
@@ -44,8 +47,8 @@ def example(row: Row, tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def examples(rows: Sequence[Row], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+def shown(examples: Examples, numbers: Numbers, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     """Three rows: the shortest, one of median length, the longest."""
-    ordered = sorted(rows, key=lambda row: (len(row.input_ids), row.id))
-    chosen = dict.fromkeys((0, len(ordered) // 2, len(ordered) - 1))
-    return [example(ordered[number], tokenizer) for number in chosen]
+    order = np.lexsort((examples.ids[numbers], examples.columns["tokens"][numbers]))
+    chosen = dict.fromkeys((0, len(order) // 2, len(order) - 1))
+    return [example(examples.row(int(numbers[order[n]])), tokenizer) for n in chosen]

@@ -1,49 +1,43 @@
-"""What the rules want to know of every row, found in the tokenized rows as they are written.
+"""What the rules want to know of all rows together: sums and firsts of what was found in each.
 
-Looks at token ids and labels alone and not at how they were made, so that a mistake in the making
-is found here. Judges nothing: the rules do (``slmcompile.checks``).
+Judges nothing: the rules do (``slmcompile.checks``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
 
-from slmcompile.data.label_writings import several_writings
-from slmcompile.data.labels import label_of
-from slmcompile.data.normalise import normalised
-from slmcompile.data.part_rows import PartRows, Texts
-from slmcompile.data.render import program_of
+import numpy as np
+
+from slmcompile.data.examples_of import Examples, Numbers
+from slmcompile.data.label_writings import of_writings
 from slmcompile.data.report_facts import RowFacts, SameIds, Stratum
-from slmcompile.data.rows import Rendered, Stop
-from slmcompile.data.sample import longest_of_first
-from slmcompile.data.store import IGNORED, Row
+from slmcompile.data.row_facts import BOS, EOS, GIVEN, SPELLED, STOP
+from slmcompile.data.row_keys import Digests
+from slmcompile.data.sample import Tested, digest, longest_of_first
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.recipe.schema import Data
 from slmcompile.shapes.splits import Split
 
-Splits = Mapping[Split, Sequence[Row]]
+Splits = Mapping[Split, Numbers]
 
 _PAIRS: tuple[tuple[Split, Split], ...] = (
     ("validation", "train"),
     ("test", "train"),
     ("test", "validation"),
 )
-_SHOWN = 60
 _PATTERNS = 100
 _PATTERN = 400
 
 
 def row_facts(
     config: Data,
+    examples: Examples,
     splits: Splits,
-    texts_of: Texts,
-    parts: Sequence[PartRows],
     tokenizer: Tokenizer,
     *,
-    too_long: Sequence[Rendered],
+    too_long: Numbers,
     strata: Stratum | None,
     same_ids: SameIds,
 ) -> RowFacts:
@@ -51,68 +45,50 @@ def row_facts(
 
     Args:
         config: the recipe's ``data`` section.
-        splits: the rows.
-        texts_of: the texts that they were made from.
-        parts: the rows of each source.
-        tokenizer: decodes what is trained.
-        too_long: what of the task was dropped as too long.
+        examples: all there are.
+        splits: those that are written.
+        tokenizer: the base model's.
+        too_long: those that were dropped as too long.
         strata: of a stratified split, its smallest stratum.
-        same_ids: of ``same_ids.compare``.
+        same_ids: of ``same_ids.compare_all``.
     """
-    every = _each_once(splits)
-    read = cache(normalised)  # all rows of a long document have the whole of it for an identity
-    texts = [texts_of.text(row) for row in every]
-    stops = [texts_of.of(row).rendering.stop for row in every]
-    counted = {split: [row for row in rows if row.counted] for split, rows in splits.items()}
-    of_task = [(row, text) for row, text in zip(every, texts, strict=True) if row.counted]
-    trained = [[token for token in row.labels if token != IGNORED] for row in every]
-    least = min(range(len(every)), key=lambda n: len(trained[n]))
-    wrong = list(_masked_otherwise(every, texts, trained, tokenizer, stops))
-    doubled, doubled_at = _doubled(every, texts, tokenizer, stops)
+    every = each_once(splits)
+    trained = examples.columns["trained"][every]
+    least = int(np.argmin(trained))
+    wrong = np.intersect1d(every, list(examples.gathered.wrong)).astype(np.int64)
+    bos, eos = (examples.flagged(every, flag) for flag in (BOS, EOS))
+    doubled = np.flatnonzero(bos | eos)
+    rendered = [rows.rendering.roles for rows in examples.parts]
+    labelled = config.labelled
     return RowFacts(
-        least_trained=len(trained[least]),
-        least_trained_at=texts[least].row.where,
+        least_trained=int(trained[least]),
+        least_trained_at=examples.where(int(every[least])),
         mask_differs=len(wrong),
-        mask_differs_at=wrong[0] if wrong else "",
-        stop_trained=sum(
-            (ids[-1:] == [stop.id]) == text.ends
-            for ids, text, stop in zip(trained, texts, stops, strict=True)
-        ),
+        mask_differs_at=examples.gathered.wrong[int(wrong[0])] if len(wrong) else "",
+        stop_trained=int(examples.flagged(every, STOP).sum()),
         pad_id=getattr(tokenizer, "pad_token_id", None),
-        doubled=doubled,
-        doubled_at=doubled_at,
-        roles=_most_frequent(sum((Counter(rows.rendering.roles) for rows in parts), Counter())),
-        leaks_exact=_leaks(
-            {s: [texts_of.text(row).identity for row in rows] for s, rows in splits.items()}
-        ),
-        leaks_normalised=_leaks(
-            {s: [read(texts_of.text(row).identity) for row in rows] for s, rows in splits.items()}
-        ),
+        doubled={"BOS": int(bos.sum()), "EOS": int(eos.sum())},
+        doubled_at=examples.where(int(every[doubled[0]])) if len(doubled) else "",
+        roles=_most_frequent(sum(map(Counter, rendered), Counter())),
+        leaks_exact=_leaks(examples.columns["prompt"], splits),
+        leaks_normalised=_leaks(examples.columns["normal"], splits),
         longest_tested=tuple(
-            longest_of_first(splits["test"], config.seed, labelled=config.labelled)
+            longest_of_first(_tested(examples, splits["test"], config.seed, labelled=labelled))
         ),
-        labels_lost=_labels_lost([row for row, _ in of_task], too_long, config.label)
-        if config.labelled
-        else (),
-        never_trained=_never_trained(counted) if config.labelled else {},
+        labels_lost=_labels_lost(examples, every, too_long) if labelled else (),
+        never_trained=_never_trained(examples, splits) if labelled else {},
         strata=strata,
-        given_away=sum(
-            _given_away(text, texts_of.of(row)) for row, text in zip(every, texts, strict=True)
-        ),
+        given_away=int(examples.flagged(every, GIVEN).sum()),
         same_ids=same_ids,
-        spelled=sum(bool(text.prompt_cuts or text.completion_cuts) for text in texts),
-        several_writings=several_writings(
-            ((text.completion, text.row.where) for _, text in of_task), config.label
-        )
-        if config.labelled
-        else (),
+        spelled=int(examples.flagged(every, SPELLED).sum()),
+        several_writings=of_writings(_writings(examples, every)) if labelled else (),
     )
 
 
-def _each_once(splits: Splits) -> list[Row]:
-    """All rows by id; of one that is trained several times the first."""
-    found = {row.id: row for rows in splits.values() for row in rows}
-    return [found[number] for number in sorted(found)]
+def each_once(splits: Splits) -> Numbers:
+    """All examples that are written, in their order; what is trained several times once."""
+    found: Numbers = np.unique(np.concatenate(list(splits.values())))
+    return found
 
 
 def _most_frequent(roles: Mapping[str, int]) -> dict[str, int]:
@@ -125,85 +101,60 @@ def _most_frequent(roles: Mapping[str, int]) -> dict[str, int]:
     return found
 
 
-def _masked_otherwise(
-    rows: Sequence[Row],
-    texts: Sequence[Rendered],
-    trained: Sequence[Sequence[int]],
-    tokenizer: Tokenizer,
-    stops: Sequence[Stop],
-) -> Iterator[str]:
-    """Places of rows that train anything but their answers, each with its stop token.
-
-    What a piece of a document trains is decoded behind the token that it goes on from: some
-    tokenizers write no space where a text begins.
-    """
-    before = [row.prompt_ids if text.piece else [] for row, text in zip(rows, texts, strict=True)]
-    whole = [[*ids, *more] for ids, more in zip(before, trained, strict=True)]
-    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-    decoded = zip(
-        tokenizer.batch_decode(whole, **options),
-        tokenizer.batch_decode(before, **options),
-        strict=True,
-    )
-    for row, text, stop, (both, first) in zip(rows, texts, stops, decoded, strict=True):
-        found = both[len(first) :]
-        earlier = "".join(text.prompt[start:end] for start, end in text.trained)
-        expected = earlier + text.completion + (stop.text if text.ends else "")
-        moved = any(
-            label not in (IGNORED, token)
-            for token, label in zip(row.input_ids, row.labels, strict=True)
-        )
-        if found != expected or moved:
-            yield f"{text.row.where}: {found[:_SHOWN]!r} is trained, not {expected[:_SHOWN]!r}"
-
-
-def _doubled(
-    rows: Sequence[Row], texts: Sequence[Rendered], tokenizer: Tokenizer, stops: Sequence[Stop]
-) -> tuple[dict[str, int], str]:
-    """Rows in which a token that opens or ends a text stands twice side by side."""
-    opening = {getattr(tokenizer, "bos_token_id", None)} - {None}
-    counts = {"BOS": 0, "EOS": 0}
-    first = ""
-    for row, text, stop in zip(rows, texts, stops, strict=True):
-        ending = {tokenizer.eos_token_id, stop.id} - opening
-        twice = {one for one, other in pairwise(row.input_ids) if one == other}
-        for name, ids in (("BOS", opening), ("EOS", ending)):
-            if twice & ids:
-                counts[name] += 1
-                first = first or text.row.where
-    return counts, first
-
-
-def _leaks(prompts: Mapping[Split, Sequence[str]]) -> dict[str, int]:
-    known = {split: set(texts) for split, texts in prompts.items()}
+def _leaks(prompts: Digests, splits: Splits) -> dict[str, int]:
+    """Rows of a split whose prompt also stands in another, by pair."""
+    known = {split: _scalars(prompts[numbers]) for split, numbers in splits.items()}
     return {
-        f"{inner}_in_{outer}": sum(text in known[outer] for text in prompts[inner])
+        f"{inner}_in_{outer}": int(np.isin(known[inner], known[outer]).sum())
         for inner, outer in _PAIRS
     }
 
 
-def _labels_lost(
-    rows: Sequence[Row], too_long: Sequence[Rendered], key: str | None
-) -> tuple[str, ...]:
-    dropped = {label_of(text.completion, key) for text in too_long} - {None}
-    return tuple(sorted(str(label) for label in dropped - {row.label for row in rows}))
+def _scalars(digests: Digests) -> Numbers:
+    """Digests of two numbers each as values that can be looked up."""
+    pairs = np.ascontiguousarray(digests)
+    found: Numbers = pairs.view([("", pairs.dtype)] * pairs.shape[1]).reshape(-1)
+    return found
 
 
-def _never_trained(splits: Splits) -> dict[str, int]:
-    trained = {row.label for row in splits["train"]}
-    measured = [*splits["validation"], *splits["test"]]
-    counts = Counter(row.label for row in measured if row.label not in trained)
-    return dict(sorted(counts.items()))
+def _tested(examples: Examples, numbers: Numbers, seed: int, *, labelled: bool) -> Iterator[Tested]:
+    """The rows of the task that are tested."""
+    names = examples.name("label") if labelled else ()
+    for number in examples.counted(numbers).tolist():
+        text = examples.text(number)
+        columns = examples.columns
+        asked = text.document is None
+        tokens = int(columns["tokens"][number]) - int(columns["prompt_tokens"][number]) - 1
+        yield Tested(
+            (
+                examples.part(number).part.name,
+                names[int(columns["label"][number])] if labelled else "",
+            ),
+            digest(seed, text.prompt, text.completion),
+            tokens if asked else 0,
+        )
 
 
-def _given_away(text: Rendered, rows: PartRows) -> bool:
-    """Whether the values in the prompt hold the whole answer, as words.
+def _labels_lost(examples: Examples, every: Numbers, too_long: Numbers) -> tuple[str, ...]:
+    names, codes = examples.name("label"), examples.columns["label"]
+    lost = set(codes[examples.counted(too_long)].tolist())
+    lost -= {-1, *codes[examples.counted(every)].tolist()}
+    return tuple(sorted(names[code] for code in lost))
 
-    The template's own words do not count: a prompt that lists every label gives none away.
-    """
-    if text.document is not None:
-        return False
-    answer, part = normalised(text.completion), rows.part
-    columns = rows.rendering.columns
-    given = program_of(part.template).given(text, part.template, part.columns, columns)
-    return f" {answer} " in f" {normalised(given)} "
+
+def _never_trained(examples: Examples, splits: Splits) -> dict[str, int]:
+    names, codes = examples.name("label"), examples.columns["label"]
+    trained = set(codes[examples.counted(splits["train"])].tolist())
+    measured = np.concatenate([splits["validation"], splits["test"]])
+    counts = Counter(codes[examples.counted(measured)].tolist())
+    return dict(sorted((names[code], n) for code, n in counts.items() if code not in trained))
+
+
+def _writings(examples: Examples, every: Numbers) -> Iterator[tuple[str, int, str]]:
+    """How labels of the task are written, how often, and where first; in order of appearance."""
+    numbers = examples.counted(every)
+    names, codes = examples.name("writing"), examples.columns["writing"][numbers]
+    found, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    for at in np.argsort(first).tolist():
+        place = examples.where(int(numbers[first[at]]))
+        yield names[int(found[at])], int(counts[at]), place

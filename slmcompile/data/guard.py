@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from slmcompile.console.errors import BadDataError
@@ -111,12 +112,12 @@ class Guard:
 
 
 def guard_of(
-    controls: ControlTokens, special_tokens: str, rows: Sequence[SourceRow], *others: Any
+    controls: ControlTokens, special_tokens: str, rows: Iterable[SourceRow], *others: Any
 ) -> Guard:
     """The guard of a data set; ``others`` are texts that its mark must not stand in either."""
     if special_tokens == "refuse":
         return Guard(controls)
-    return Guard(controls, free_mark([*(row.values for row in rows), *others]))
+    return Guard(controls, free_mark(chain((row.values for row in rows), others)))
 
 
 def literals(pieces: Iterable[Piece]) -> list[str]:

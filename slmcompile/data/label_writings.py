@@ -22,6 +22,17 @@ _TRIED: tuple[LabelStep, ...] = ("space", "case", "unicode", "number")
 _LONGEST = 80
 
 
+def writing_of(answer: str, key: str | None) -> str:
+    """How an answer's label is written, as JSON.
+
+    Args:
+        answer: a row's answer.
+        key: the recipe's ``data.label``.
+    """
+    value = answer if key is None else (label_span(answer, key) or (0, 0, answer))[2]
+    return normal_json(value, ())
+
+
 def several_writings(answers: Iterable[tuple[str, str]], key: str | None) -> tuple[OneLabel, ...]:
     """Labels with more than one writing, the sure ones first, then the most frequent.
 
@@ -29,15 +40,24 @@ def several_writings(answers: Iterable[tuple[str, str]], key: str | None) -> tup
         answers: each row's answer and place.
         key: the recipe's ``data.label``.
     """
+    return of_writings((writing_of(answer, key), 1, where) for answer, where in answers)
+
+
+def of_writings(found_in: Iterable[tuple[str, int, str]]) -> tuple[OneLabel, ...]:
+    """The same of writings.
+
+    Args:
+        found_in: a writing, how many rows have it, and the place of the first of them; any number
+            of times, in the order of the rows.
+    """
     rows: Counter[str] = Counter()
     first: dict[str, str] = {}
     alike: dict[str, dict[str, str]] = {}
-    for answer, where in answers:
-        value = answer if key is None else (label_span(answer, key) or (0, 0, answer))[2]
-        written = normal_json(value, ())
-        rows[written] += 1
+    for written, count, where in found_in:
+        rows[written] += count
         if written not in first:
             first[written] = where
+            value = json.loads(written)
             composed = unicodedata.normalize("NFC", value) if isinstance(value, str) else value
             same = alike.setdefault(normal_json(value, STEPS), {})
             same[written] = normal_json(composed, _SURE)

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from slmcompile.console.errors import BadDataError
-from slmcompile.data.store import Row
 from slmcompile.recipe.data_parts import Part
 
 MOST_PASSES = 100
@@ -99,19 +98,24 @@ def replay_share(parts: Sequence[Part]) -> Mapping[str, Fraction]:
     return {name: share / (1 - sum(shares.values())) for name, share in shares.items()}
 
 
-def taken(rows: Sequence[Row], wanted: int, seed: int) -> list[Row]:
-    """So many of the rows, in their order: a seeded sample, or every row as often as another.
+def taken(digests: Sequence[tuple[bytes, int]], wanted: int) -> list[int]:
+    """So many rows by number, in their order: a seeded sample, or every row as often as another.
 
     Rows are put into one order of which every beginning is a sample, so that more rows only add
     some, and rows of other sources change nothing. Of a row that is taken several times the copies
     follow one another.
+
+    Args:
+        digests: of each row ``digest`` and the row's id.
+        wanted: how many.
     """
-    whole, rest = divmod(wanted, len(rows))
-    order = sorted(range(len(rows)), key=lambda n: _digest(rows[n], seed))
+    whole, rest = divmod(wanted, len(digests))
+    order = sorted(range(len(digests)), key=digests.__getitem__)
     more = set(order[:rest])
-    return [row for n, row in enumerate(rows) for _ in range(whole + (n in more))]
+    return [n for n in range(len(digests)) for _ in range(whole + (n in more))]
 
 
-def _digest(row: Row, seed: int) -> tuple[bytes, int]:
-    text = f"{seed}\0{row.source}\0{row.prompt}\0{row.completion}"
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), row.id
+def digest(seed: int, source: str, prompt: str, completion: str) -> bytes:
+    """A row's place in that order."""
+    text = f"{seed}\0{source}\0{prompt}\0{completion}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -5,26 +5,19 @@ What goes wrong with a source of several is said with that source's key in front
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.console.errors import BadDataError, SlmcompileError
 from slmcompile.console.progress import Progress
-from slmcompile.data.control_tokens import ControlTokens
-from slmcompile.data.encode import prefix_ids
 from slmcompile.data.formats import ReadFile, how_read
-from slmcompile.data.guard import guard_of
-from slmcompile.data.normal_label import normal_answer
-from slmcompile.data.render import render
-from slmcompile.data.rows import Rendered, Rendering, SourceRow
+from slmcompile.data.rows import Rendering, SourceRow
 from slmcompile.data.source import read
+from slmcompile.data.spill import Spill
 from slmcompile.data.steps import Done, stepped
-from slmcompile.data.store import Row
-from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.recipe.data_parts import Part
-from slmcompile.recipe.schema import Data
 from slmcompile.shapes.splits import SPLITS, Split
 from slmcompile.templates import TEMPLATES
 
@@ -41,9 +34,15 @@ class Read:
     """
 
     part: Part
-    rows: Mapping[Split, Sequence[SourceRow]]
+    rows: Mapping[Split, Spill[SourceRow]]
     files: Sequence[ReadFile]
     steps: Sequence[Done]
+
+    @property
+    def missing(self) -> tuple[Split, ...]:
+        """The splits that are taken from its train rows; of replay no validation."""
+        wanted = SPLITS if self.part.counted else ("train", "test")
+        return tuple(split for split in wanted if split not in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +51,15 @@ class PartRows:
 
     Attributes:
         read: they before the template.
-        rendering: the texts, in the order of the rows.
-        origin: the split that the source gives each text's row in.
+        rendering: how they were rendered; the texts lie elsewhere.
         prefix: ids before every prompt.
+        texts: how many there are.
     """
 
     read: Read
     rendering: Rendering
-    origin: Sequence[Split]
     prefix: Sequence[int]
+    texts: int
 
     @property
     def part(self) -> Part:
@@ -74,24 +73,8 @@ class PartRows:
 
     @property
     def missing(self) -> tuple[Split, ...]:
-        """The splits that are taken from its train rows; of replay no validation."""
-        wanted = SPLITS if self.part.counted else ("train", "test")
-        return tuple(split for split in wanted if split not in self.read.rows)
-
-
-class Texts:
-    """What every row was made of, by the row."""
-
-    def __init__(self, made: Mapping[int, tuple[Rendered, PartRows]]) -> None:
-        self._made = made
-
-    def text(self, row: Row) -> Rendered:
-        """Its text."""
-        return self._made[row.id][0]
-
-    def of(self, row: Row) -> PartRows:
-        """The rows that it is one of."""
-        return self._made[row.id][1]
+        """The splits that are taken from its train rows."""
+        return self.read.missing
 
 
 @contextmanager
@@ -117,33 +100,15 @@ def read_part(part: Part, project: Path, roots: Sequence[str], progress: Progres
             progress.say(f"{told}{line}")
         of = f" from {len(found.files)} files" if len(found.files) > 1 else ""
         progress.say(f"{told}{sum(map(len, found.of.values()))} rows read{of}")
+        if not part.steps:
+            return Read(part, _spilled(found.of), found.files, ())
         rows, done = stepped(found.of, part.steps, part.columns)
-    return Read(part, rows, found.files, done)
+    return Read(part, _spilled(rows), found.files, done)
 
 
-def render_part(
-    read: Read, config: Data, tokenizer: Tokenizer, controls: ControlTokens
-) -> PartRows:
-    """Renders a source's rows by its template."""
-    part = read.part
-    every = [row for rows in read.rows.values() for row in rows]
-    split_of = [split for split, rows in read.rows.items() for _ in rows]
-    written_by_templates = [part.template.model_dump(), tokenizer.chat_template]
-    with placed(part):
-        guard = guard_of(controls, config.special_tokens, every, written_by_templates)
-        rendering = render(
-            every, part.template, part.columns, tokenizer, guard, _normal_answer(part, config)
-        )
-    origin = [split_of[each.source] for each in rendering.rows]
-    template = TEMPLATES[part.template.type]
-    prefix = [] if template.chat else prefix_ids(tokenizer)
-    if not template.asks:
-        # The first token is trained too, and follows what ends the text before it.
-        prefix = prefix or [rendering.stop.id]
-    return PartRows(read, rendering, origin, prefix)
-
-
-def _normal_answer(part: Part, config: Data) -> Callable[[str], str]:
-    """Labels are the task's; what is there against forgetting stays as it is."""
-    steps = config.label_steps if part.counted else ()
-    return lambda text: normal_answer(text, config.label, steps)
+def _spilled(rows: Mapping[Split, Sequence[SourceRow]]) -> dict[Split, Spill[SourceRow]]:
+    """Rows in blocks on a file, where they are not there already."""
+    return {
+        split: given if isinstance(given, Spill) else Spill.of(given)
+        for split, given in rows.items()
+    }

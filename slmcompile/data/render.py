@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.guard import Guard
 from slmcompile.data.rows import Rendered, Rendering, SourceRow
-from slmcompile.data.template_program import TemplateProgram
+from slmcompile.data.template_program import TemplateProgram, Thinks
 from slmcompile.data.tokenizer import Tokenizer
-from slmcompile.registry.table import program
+from slmcompile.registry.table import program as program_named
 from slmcompile.templates import TEMPLATES
 from slmcompile.templates.template import TemplateKeys
 
 
 def program_of(template: TemplateKeys) -> TemplateProgram:
     """What a template does."""
-    found: TemplateProgram = program(TEMPLATES[template.type].program)
+    found: TemplateProgram = program_named(TEMPLATES[template.type].program)
     return found
 
 
@@ -27,6 +27,8 @@ def render(
     tokenizer: Tokenizer,
     guard: Guard,
     answer: Callable[[str], str] = str,
+    *,
+    thinking: bool | None = None,
 ) -> Rendering:
     """Renders every row.
 
@@ -37,6 +39,7 @@ def render(
         tokenizer: whose chat template and stop token are used.
         guard: refuses or marks control tokens that the rows spell.
         answer: changes each row's answer; of a conversation, each that is trained.
+        thinking: whether a chat template's thinking is on; None finds out from the rows.
 
     Raises:
         BadDataError: a column is missing or null or spells a control token, or prompt or
@@ -44,7 +47,10 @@ def render(
         BadRecipeError: the template is broken, or the chat template cannot be used so.
         RefusedError: the template reaches into values, or the chat template explodes.
     """
-    rendering = program_of(template).render(rows, template, renamed, tokenizer, guard, answer)
+    program = program_of(template)
+    if thinking is not None and isinstance(program, Thinks):
+        program = program.with_thinking(on=thinking)
+    rendering = program.render(rows, template, renamed, tokenizer, guard, answer)
     for each in rendering.rows:
         _check(each)
     return rendering

@@ -17,24 +17,24 @@ from typing import Any
 
 from slmcompile.data.chat_render import Message, Request, render_all
 from slmcompile.data.control_tokens import ControlTokens, split_at
-from slmcompile.data.part_rows import PartRows, Texts
+from slmcompile.data.examples_of import Examples, Numbers
+from slmcompile.data.part_rows import PartRows
 from slmcompile.data.prompt import prompt_pieces
 from slmcompile.data.render import program_of
 from slmcompile.data.report_facts import SameIds
+from slmcompile.data.rows import Rendered
 from slmcompile.data.store import Row
 from slmcompile.data.template import Part
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.models.tokenizer_files import portable
-from slmcompile.shapes.splits import Split
 
 SAMPLE = 64
 """Prompts compared, spread evenly over the rows."""
 
 
 def compare_all(
-    splits: Mapping[Split, Sequence[Row]],
-    texts: Texts,
-    parts: Sequence[PartRows],
+    examples: Examples,
+    numbers: Numbers,
     prompt: Mapping[str, Any],
     tokenizer: Tokenizer,
     base: Path,
@@ -42,20 +42,21 @@ def compare_all(
     """Encodes a sample of each source's prompts in each way.
 
     Args:
-        splits: rows as written.
-        texts: what they were made from.
-        parts: the rows of each source.
+        examples: all there are.
+        numbers: those that are written, each once, in their order.
         prompt: content of ``prompt.json``.
         tokenizer: the base model's.
         base: its folder.
     """
-    rows = {row.id: row for of_split in splits.values() for row in of_split}
     found: list[SameIds] = []
-    for part in parts:
-        own = [row for row in rows.values() if texts.of(row) is part]
+    for part in examples.parts:
+        own = examples.of_part(numbers, part)
         described = prompt["sources"][part.part.name] if part.part.name else prompt
-        if own:
-            found.append(compare(part, own, texts, described, tokenizer, base))
+        if len(own):
+            first = own[examples.columns["piece"][own] == 0]
+            sample = first[:: max(1, -(-len(first) // SAMPLE))].tolist()
+            made = [(examples.row(number), examples.text(number)) for number in sample]
+            found.append(compare(part, made, described, tokenizer, base))
     if len(found) == 1:
         return found[0]
     return SameIds(
@@ -70,22 +71,21 @@ def compare_all(
 
 def compare(
     part: PartRows,
-    rows: Sequence[Row],
-    texts_of: Texts,
+    made: Sequence[tuple[Row, Rendered]],
     prompt: Mapping[str, Any],
     tokenizer: Tokenizer,
     base: Path,
 ) -> SameIds:
-    """The same of one source, whose prompts are written as ``prompt`` says.
+    """The same of some rows of one source, whose prompts are written as ``prompt`` says.
 
     Of documents, which have no prompts, it is their text as far as their first piece goes.
     """
-    ordered = [row for row in sorted(rows, key=lambda row: row.id) if not texts_of.text(row).piece]
-    sample = ordered[:: max(1, -(-len(ordered) // SAMPLE))]
+    texts_of = {row.id: text for row, text in made}
+    sample = [row for row, _ in made]
     exported = _exported(base)
     prefix = list(prompt["prefix_ids"])
     ids = [_known(row, texts_of) for row in sample]
-    places = [texts_of.text(row).row.where for row in sample]
+    places = [texts_of[row.id].row.where for row in sample]
     plain = bool(prompt["add_special_tokens"])
 
     def own(pieces: Sequence[str]) -> list[int]:
@@ -123,16 +123,16 @@ def compare(
     )
 
 
-def _known(row: Row, texts: Texts) -> list[int]:
+def _known(row: Row, texts: Mapping[int, Rendered]) -> list[int]:
     """What is compared of a row: its prompt's ids, or those of a document without its end."""
     if not row.document:
         return row.prompt_ids
-    return row.input_ids[:-1] if texts.text(row).ends else row.input_ids
+    return row.input_ids[:-1] if texts[row.id].ends else row.input_ids
 
 
-def _pieces(row: Row, texts: Texts) -> tuple[str, ...]:
+def _pieces(row: Row, texts: Mapping[int, Rendered]) -> tuple[str, ...]:
     """The text that they are of, as it is cut; of a document all of it."""
-    text = texts.text(row)
+    text = texts[row.id]
     if text.document is not None:
         return split_at(text.document, text.completion_cuts)
     return split_at(row.prompt, row.prompt_cuts)
@@ -174,7 +174,7 @@ def _exported(base: Path) -> Any:
 def _served(
     part: PartRows,
     sample: Sequence[Row],
-    texts_of: Texts,
+    texts_of: Mapping[int, Rendered],
     prompt: Mapping[str, Any],
     tokenizer: Tokenizer,
 ) -> tuple[list[int], list[tuple[str, ...]]]:
@@ -193,7 +193,7 @@ def _served(
     typed: list[dict[str, str]] = []
     texts: list[tuple[str, ...]] = []
     for number, row in enumerate(sample):
-        text = texts_of.text(row)
+        text = texts_of[row.id]
         values = program_of(template).typed(text, template, renamed, columns)
         if values is not None:
             numbers.append(number)

@@ -17,9 +17,40 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from slmcompile.data.store import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """What of a row of the task says when it is measured, and what that takes.
+
+    Attributes:
+        label: its source and its label, which is empty where labels are none of a fixed set.
+        digest: of ``digest``.
+        tokens: of its answer without the stop token; none of a document.
+    """
+
+    label: tuple[str, str]
+    digest: bytes
+    tokens: int
+
+
+def digest(seed: int, prompt: str, completion: str) -> bytes:
+    """A row's place among those of its label."""
+    text = f"{seed}\0{prompt}\0{completion}".encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).digest()
+
+
+def of_row(row: Row, seed: int, *, labelled: bool) -> Tested:
+    """A row of the test split; arguments as of ``sample``."""
+    return Tested(
+        (row.source, row.label if labelled else ""),
+        digest(seed, row.prompt, row.completion),
+        len(row.input_ids) - len(row.prompt_ids) - 1 if row.asked else 0,
+    )
 
 
 def sample(rows: Sequence[Row], limit: int | None, seed: int, *, labelled: bool) -> list[Row]:
@@ -33,35 +64,31 @@ def sample(rows: Sequence[Row], limit: int | None, seed: int, *, labelled: bool)
     """
     if limit is None or limit >= len(rows):
         return list(rows)
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, tuple[list[int], list[Tested]]] = {}
     for number, row in enumerate(rows):
-        groups.setdefault("" if row.counted else row.source, []).append(number)
-    kept = [
-        numbers[n]
-        for numbers in groups.values()
-        for n in _order([rows[n] for n in numbers], seed, labelled=labelled)[:limit]
-    ]
+        numbers, members = groups.setdefault("" if row.counted else row.source, ([], []))
+        numbers.append(number)
+        members.append(of_row(row, seed, labelled=labelled))
+    kept = [numbers[n] for numbers, members in groups.values() for n in _order(members)[:limit]]
     return [rows[n] for n in sorted(kept)]
 
 
-def longest_of_first(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[tuple[int, int]]:
-    """The longest answer of every sample, in tokens, the stop token left out.
+def longest_of_first(rows: Iterable[Tested]) -> list[tuple[int, int]]:
+    """The longest answer of every sample of the task's rows, in tokens.
 
     Returns:
         (rows, tokens) with both rising: samples of that many rows and more have an answer of that
-        length. A document is no answer.
+        length.
     """
-    rows = [row for row in rows if row.counted]
+    rows = list(rows)
     found: list[tuple[int, int]] = []
-    for taken, number in enumerate(_order(rows, seed, labelled=labelled), 1):
-        row = rows[number]
-        tokens = len(row.input_ids) - len(row.prompt_ids) - 1 if row.asked else 0
-        if not found or tokens > found[-1][1]:
-            found.append((taken, tokens))
+    for taken, number in enumerate(_order(rows), 1):
+        if not found or rows[number].tokens > found[-1][1]:
+            found.append((taken, rows[number].tokens))
     return found
 
 
-def _order(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[int]:
+def _order(rows: Sequence[Tested]) -> list[int]:
     """Numbers of all rows, those that are measured first in front.
 
     First every label once, the most frequent in front. Then labels take turns by the divisors 3, 5,
@@ -70,9 +97,7 @@ def _order(rows: Sequence[Row], seed: int, *, labelled: bool) -> list[int]:
     """
     waiting: dict[tuple[str, str], list[tuple[bytes, int]]] = defaultdict(list)
     for number, row in enumerate(rows):
-        text = f"{seed}\0{row.prompt}\0{row.completion}".encode("utf-8", "surrogatepass")
-        label = (row.source, row.label if labelled else "")
-        waiting[label].append((hashlib.sha256(text).digest(), number))
+        waiting[row.label].append((row.digest, number))
     turns: list[tuple[bool, float, tuple[str, str], int]] = []
     queues: dict[tuple[str, str], Iterator[tuple[bytes, int]]] = {}
     for label, members in waiting.items():

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slmcompile.data.divide import Divided, Example
-from slmcompile.data.examples import examples, tokens
-from slmcompile.data.part_rows import PartRows
+import numpy as np
+
+from slmcompile.data.divide import Divided
+from slmcompile.data.examples import shown, tokens
+from slmcompile.data.examples_of import Examples, Numbers
+from slmcompile.data.row_facts import DOCUMENT
 from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.shapes.splits import SPLITS
 
 
 def source_reports(
-    divided: Divided,
-    parts: Sequence[PartRows],
-    kept: Sequence[Sequence[int]],
-    tokenizer: Tokenizer,
+    divided: Divided, examples: Examples, repeats: Sequence[int], tokenizer: Tokenizer
 ) -> list[dict[str, Any]]:
     """One object a source, in the recipe's order; none where there is one source.
 
@@ -26,22 +25,19 @@ def source_reports(
     training rows and of all trained tokens.
 
     Args:
-        divided: the rows of all splits.
-        parts: the rows of each source.
-        kept: of each source the numbers of its texts that are no repeats.
+        divided: the examples of all splits.
+        examples: all there are.
+        repeats: of each source the number of its texts that are repeats.
         tokenizer: the base model's, to show examples.
     """
     if not divided.before:
         return []
-    all_tokens = tokens(divided.splits)["train"]["trained"]
+    all_tokens = tokens(examples, divided.splits)["train"]["trained"]
     found = []
-    for rows, numbers in zip(parts, kept, strict=True):
+    for rows, repeated in zip(examples.parts, repeats, strict=True):
         part = rows.part
-        own = {
-            split: [row for row in divided.splits[split] if row.source == part.name]
-            for split in SPLITS
-        }
-        of_tokens = tokens(own)
+        own = {split: examples.of_part(divided.splits[split], rows) for split in SPLITS}
+        of_tokens = tokens(examples, own)
         found.append(
             {
                 "name": part.name,
@@ -50,32 +46,29 @@ def source_reports(
                 "replay": part.replay,
                 "repeat": part.repeat,
                 "files": [file.path for file in rows.read.files],
-                "read": len(rows.rendering.rows),
-                "duplicates": len(rows.rendering.rows) - len(numbers),
+                "read": rows.texts,
+                "duplicates": repeated,
                 "divided": dict(divided.before[part.name]),
                 "counts": {split: len(of_split) for split, of_split in own.items()},
-                "different": len({row.id for row in own["train"]}),
+                "different": len(np.unique(own["train"])),
                 "share": round(len(own["train"]) / len(divided.splits["train"]), 6),
                 "tokens": of_tokens,
                 "token_share": round(of_tokens["train"]["trained"] / all_tokens, 6),
                 "stop": {"id": rows.rendering.stop.id, "text": rows.rendering.stop.text},
-                "examples": examples(own["train"], tokenizer),
+                "examples": shown(examples, own["train"], tokenizer),
             }
         )
     return found
 
 
-def document_counts(examples: Sequence[Example]) -> dict[str, int]:
+def document_counts(examples: Examples, numbers: Numbers) -> dict[str, int]:
     """Documents, those that became several rows, and how many rows those are; empty of none."""
-    pieces = Counter(
-        (each.rows.part.name, each.text.source)
-        for each in examples
-        if each.text.document is not None
-    )
-    if not pieces:
+    documents = numbers[examples.flagged(numbers, DOCUMENT)]
+    if not len(documents):
         return {}
-    long = [count for count in pieces.values() if count > 1]
-    return {"count": len(pieces), "cut": len(long), "pieces": sum(long)}
+    _, pieces = np.unique(examples.columns["text"][documents], return_counts=True)
+    long = pieces[pieces > 1]
+    return {"count": len(pieces), "cut": len(long), "pieces": int(long.sum())}
 
 
 def document_notes(documents: Mapping[str, int], max_length: int) -> list[str]:

@@ -8,13 +8,20 @@ list<int32>. Where some row is not as rows of one source with prompts are, also 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IGNORED = -100
 """Label of a position that is not trained (the convention of torch and transformers)."""
+
+GROUP = 1 << 16
+"""Rows of a row group, so that neither who writes nor who reads has more of a file in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +75,71 @@ def split_file(folder: Path, split: str) -> Path:
 
 def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
     """Writes one split; equal rows give equal bytes."""
+    rows = list(rows)
+    write_batches(
+        folder,
+        split,
+        [to_batch(rows).append_column("id", _numbers([row.id for row in rows]))],
+        source=any(row.source for row in rows),
+        counted=not all(row.counted for row in rows),
+        document=any(row.document for row in rows),
+    )
+
+
+def write_batches(
+    folder: Path,
+    split: str,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    source: bool,
+    counted: bool,
+    document: bool,
+) -> None:
+    """Writes one split, given in any portions; equal rows give equal bytes.
+
+    Args:
+        folder: where to.
+        split: its name.
+        batches: its rows, as of ``to_batch`` and with their column ``id``.
+        source: whether some row has the name of a source.
+        counted: whether some row is not of the task.
+        document: whether some row asks nothing.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    schema = _schema()
+    left_out = {"source": not source, "counted": not counted, "document": not document}
+    schema = pa.schema([each for each in schema if not left_out.get(each.name, False)])
+    with pq.ParquetWriter(split_file(folder, split), schema, compression="zstd") as writer:
+        for table in _groups(batches, schema):
+            writer.write_table(table)
+
+
+def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows in portions of ``GROUP``, each in one piece: a page ends where a piece does."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        rest = batch.select(schema.names)
+        while count + len(rest) >= GROUP:
+            waiting.append(rest.slice(0, GROUP - count))
+            yield pa.Table.from_batches(waiting, schema).combine_chunks()
+            rest, waiting, count = rest.slice(GROUP - count), [], 0
+        if len(rest):
+            waiting.append(rest)
+            count += len(rest)
+    if waiting:
+        yield pa.Table.from_batches(waiting, schema).combine_chunks()
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
     ids = pa.list_(pa.int32())
-    rows = list(rows)
-    schema = pa.schema(
+    return pa.schema(
         [
             ("id", pa.int64()),
             ("prompt", pa.string()),
@@ -83,13 +149,31 @@ def write_split(folder: Path, split: str, rows: Iterable[Row]) -> None:
             ("input_ids", ids),
             ("labels", ids),
             ("prompt_cuts", ids),
-            *([("source", pa.string())] if any(row.source for row in rows) else []),
-            *([("counted", pa.bool_())] if not all(row.counted for row in rows) else []),
-            *([("document", pa.bool_())] if any(row.document for row in rows) else []),
+            ("source", pa.string()),
+            ("counted", pa.bool_()),
+            ("document", pa.bool_()),
         ]
     )
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    pq.write_table(pa.table(columns, schema=schema), split_file(folder, split), compression="zstd")
+
+
+def _numbers(ids: Sequence[int]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(ids, pa.int64())
+
+
+def to_batch(rows: Sequence[Row]) -> pa.RecordBatch:
+    """Rows without their ids, with every other column."""
+    import pyarrow as pa
+
+    fields = [each for each in _schema() if each.name != "id"]
+    arrays = [pa.array([getattr(row, each.name) for row in rows], each.type) for each in fields]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def from_batch(batch: pa.RecordBatch, ids: Sequence[int]) -> list[Row]:
+    """The rows of a batch of ``to_batch``, which are called so."""
+    return [Row(id=number, **row) for number, row in zip(ids, batch.to_pylist(), strict=True)]
 
 
 def read_split(folder: Path, split: str) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from slmcompile.data import chat
@@ -15,7 +16,14 @@ from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.templates.chat import ChatTemplate
 
 
+@dataclass(frozen=True)
 class _Chat(FilledIn):
+    thinking: bool | None = None
+
+    def with_thinking(self, *, on: bool) -> TemplateProgram:
+        """See ``Thinks``."""
+        return replace(self, thinking=on)
+
     def render(
         self,
         rows: Sequence[SourceRow],
@@ -26,7 +34,9 @@ class _Chat(FilledIn):
         answer: Callable[[str], str],
     ) -> Rendering:
         """See ``TemplateProgram``."""
-        return chat.render(rows, template, renamed, tokenizer, guard, answer)
+        return chat.render(
+            rows, template, renamed, tokenizer, guard, answer, thinking=self.thinking
+        )
 
     def spell(self, row: SourceRow, template: ChatTemplate, renamed: Renamed, guard: Guard) -> None:
         """See ``TemplateProgram``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from slmcompile.data import chat
 from slmcompile.data.conversations import guarded, read_conversation, reasoning_apart
@@ -13,7 +14,14 @@ from slmcompile.data.tokenizer import Tokenizer
 from slmcompile.templates.messages import MessagesTemplate
 
 
+@dataclass(frozen=True)
 class _Messages:
+    thinking: bool | None = None
+
+    def with_thinking(self, *, on: bool) -> TemplateProgram:
+        """See ``Thinks``."""
+        return replace(self, thinking=on)
+
     def render(
         self,
         rows: Sequence[SourceRow],
@@ -24,7 +32,9 @@ class _Messages:
         answer: Callable[[str], str],
     ) -> Rendering:
         """See ``TemplateProgram``."""
-        return chat.render(rows, template, renamed, tokenizer, guard, answer)
+        return chat.render(
+            rows, template, renamed, tokenizer, guard, answer, thinking=self.thinking
+        )
 
     def look(
         self,

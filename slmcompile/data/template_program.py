@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from slmcompile.data.guard import Guard
 from slmcompile.data.rows import Rendered, Rendering, SourceRow, as_text
@@ -48,6 +48,14 @@ class TemplateProgram(Protocol):
         self, text: Rendered, template: Any, renamed: Renamed, columns: Sequence[str], /
     ) -> dict[str, str] | None:
         """What a user would type for this prompt, by column; None where it is more than that."""
+
+
+@runtime_checkable
+class Thinks(Protocol):
+    """A template that writes prompts in two ways, of which rows together say which it is."""
+
+    def with_thinking(self, *, on: bool) -> TemplateProgram:
+        """The template in one of them."""
 
 
 class FilledIn:

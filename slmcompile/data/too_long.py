@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from slmcompile.console.errors import BadDataError
-from slmcompile.data.encode import Encoded
-from slmcompile.data.rows import Rendered
 from slmcompile.recipe.schema import Data
 
 
 def refuse_long(
-    rows: Sequence[Rendered], encoded: Sequence[Encoded], config: Data, window: int | None
+    lengths: Sequence[int], where_is: Callable[[int], str], config: Data, window: int | None
 ) -> None:
     """Raises BadDataError where rows that are too long may not be dropped, or all would be.
 
     It names the longest row, by which all of them would fit, or else the model's context.
+
+    Args:
+        lengths: tokens of each row.
+        where_is: the place of a row, by its number among them.
+        config: the recipe's ``data`` section.
+        window: the model's context; None where it says none.
     """
-    lengths = [len(ids.input_ids) for ids in encoded]
     limit, longest = config.max_length, max(lengths, default=0)
     count = sum(length > limit for length in lengths)
-    if not count or (config.too_long == "drop" and count < len(rows)):
+    if not count or (config.too_long == "drop" and count < len(lengths)):
         return
-    where = rows[lengths.index(longest)].row.where
+    where = where_is(lengths.index(longest))
     if config.too_long == "drop":
         raise BadDataError(
             f"all {count} rows are longer than data.max_length={limit};"

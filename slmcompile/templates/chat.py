@@ -30,5 +30,6 @@ ENTRIES = (
         prompt="user",
         texts=lambda keys: {"user": keys.user, "assistant": keys.assistant},
         chat=True,
+        together=4,
     ),
 )

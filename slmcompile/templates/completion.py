@@ -32,5 +32,6 @@ ENTRIES = (
         one_example=False,
         every_turn=True,
         asks=False,
+        together=1,
     ),
 )

@@ -39,5 +39,6 @@ ENTRIES = (
         chat=True,
         one_example=False,
         every_turn=True,
+        together=4,
     ),
 )

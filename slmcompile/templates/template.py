@@ -35,6 +35,8 @@ class Template:
         every_turn: whether tokens before the last answer may be trained too.
         asks: whether rows have a prompt and an answer, which is generated and judged; else they are
             plain text, of which likelihoods alone are measured.
+        together: blocks of rows (``data.spill``) that are rendered at a time, whatever is in the
+            others; None where a row's text depends on all of them.
         epoch: raised by hand when it writes another text of an equal row.
     """
 
@@ -49,4 +51,5 @@ class Template:
     one_example: bool = True
     every_turn: bool = False
     asks: bool = True
+    together: int | None = None
     epoch: int = 1

@@ -25,5 +25,6 @@ ENTRIES = (
         program="slmcompile.data.template_text:TEXT",
         prompt="prompt",
         texts=lambda keys: {"prompt": keys.prompt, "completion": keys.completion},
+        together=1,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import slmcompile.data.prepare as program
+import slmcompile.data.block as program
 from slmcompile.data.encode import Encoded, encode
 from slmcompile.data.report_facts import RowFacts, read_data_facts
 from slmcompile.data.store import IGNORED

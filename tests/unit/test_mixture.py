@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slmcompile.console.errors import BadDataError
-from slmcompile.data.mixture import replay_share, taken, wanted_rows
-from slmcompile.data.split import Item
-from slmcompile.data.split_sources import Placed, assign_all
-from slmcompile.data.store import Row
+from slmcompile.data.mixture import digest, replay_share, taken, wanted_rows
+from slmcompile.data.row_keys import Item, keys_of
+from slmcompile.data.split_sources import Allowed, assign_all
 from slmcompile.recipe.data_parts import Part
 from slmcompile.shapes.splits import Split
 from slmcompile.sources.of_data.file import FileData
@@ -35,10 +34,17 @@ def part(name: str, **more: object) -> Part:
     )
 
 
-def rows(name: str, count: int) -> list[Row]:
-    return [
-        Row(n, f"{name} {n}", "x", "x", [1], [1, 2], [-100, 2], source=name) for n in range(count)
-    ]
+def some_of(name: str, numbers: range, wanted: int, seed: int) -> list[int]:
+    """Which of the rows of a source are taken, by id."""
+    digests = [(digest(seed, name, f"{name} {n}", "x"), n) for n in numbers]
+    return [numbers[at] for at in taken(digests, wanted)]
+
+
+def assigned(
+    placed: list[tuple[Item, Allowed]], seed: int, shares: dict[Split, float] = SHARES
+) -> list[Split]:
+    keys = keys_of([item for item, _ in placed], seed)
+    return assign_all(keys, [allowed for _, allowed in placed], shares, seed)
 
 
 _ALLOWED = st.sampled_from([FREE, ("train", "test"), ("train",), ("validation",), ("test",)])
@@ -53,37 +59,37 @@ def test_rows_with_one_prompt_are_in_one_split_unless_their_sources_say_so(
     drawn: list[tuple[int, int, tuple[Split, ...]]], seed: int
 ) -> None:
     placed = [
-        Placed(Item(f"Prompt, {prompt}!", stratum=f"{source}\0"), allowed)
+        (Item(f"Prompt, {prompt}!", stratum=f"{source}\0"), allowed)
         for source, prompt, allowed in drawn
     ]
-    chosen = assign_all(placed, SHARES, seed)
+    chosen = assigned(placed, seed)
     assert len(chosen) == len(placed)
     by_prompt: dict[str, list[int]] = {}
-    for number, row in enumerate(placed):
-        by_prompt.setdefault(row.item.prompt, []).append(number)
+    for number, (item, _) in enumerate(placed):
+        by_prompt.setdefault(item.prompt, []).append(number)
     for same in by_prompt.values():
-        given = {placed[n].allowed[0] for n in same if len(placed[n].allowed) == 1}
+        given = {placed[n][1][0] for n in same if len(placed[n][1]) == 1}
         assert {chosen[n] for n in same} <= given or (
             not given and len({chosen[n] for n in same}) == 1
         )
         for n in same:
-            if len(placed[n].allowed) == 1:
-                assert chosen[n] == placed[n].allowed[0]
+            if len(placed[n][1]) == 1:
+                assert chosen[n] == placed[n][1][0]
             elif not given:
-                assert chosen[n] in placed[n].allowed
-    assert chosen == assign_all(placed, SHARES, seed)
+                assert chosen[n] in placed[n][1]
+    assert chosen == assigned(placed, seed)
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(10, 60), min_size=1, max_size=4), st.integers(0, 5))
 def test_every_source_is_divided_in_proportion_to_a_row(sizes: list[int], seed: int) -> None:
     placed = [
-        Placed(Item(f"{source} {n}", stratum=f"{source}\0"), FREE)
+        (Item(f"{source} {n}", stratum=f"{source}\0"), FREE)
         for source, size in enumerate(sizes)
         for n in range(size)
     ]
-    chosen = assign_all(placed, SHARES, seed)
-    found = Counter((row.item.stratum, split) for row, split in zip(placed, chosen, strict=True))
+    chosen = assigned(placed, seed)
+    found = Counter((item.stratum, split) for (item, _), split in zip(placed, chosen, strict=True))
     for source, size in enumerate(sizes):
         for split, share in SHARES.items():
             assert abs(found[f"{source}\0", split] - share * size) <= 1
@@ -124,11 +130,11 @@ def test_weights_are_kept_to_a_row_and_nothing_is_repeated_unasked(
     assert whole, "some source gives all its rows"
     for each in parts:
         assert each.repeat or found[each.name] <= sizes[each.name]
-        own = taken(rows(each.name, sizes[each.name]), found[each.name], 3)
-        seen = Counter(row.id for row in own)
+        own = some_of(each.name, range(sizes[each.name]), found[each.name], 3)
+        seen = Counter(own)
         assert len(own) == found[each.name]
         assert max(seen.values()) - min(seen.values(), default=0) <= 1
-        assert [row.id for row in own] == sorted(row.id for row in own)
+        assert own == sorted(own)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +187,9 @@ def test_rows_are_not_repeated_without_end(more: dict[str, object]) -> None:
 
 
 def test_more_of_a_source_only_adds_rows_and_another_seed_takes_others() -> None:
-    every = rows("a", 50)
-    ten = {row.id for row in taken(every, 10, 0)}
-    assert ten < {row.id for row in taken(every, 20, 0)}
-    assert ten != {row.id for row in taken(every, 10, 1)}
-    assert ten == {row.id for row in taken(every[::-1], 10, 0)}
-    assert Counter(row.id for row in taken(every, 110, 0)).most_common(1)[0][1] == 3
+    every = range(50)
+    ten = set(some_of("a", every, 10, 0))
+    assert ten < set(some_of("a", every, 20, 0))
+    assert ten != set(some_of("a", every, 10, 1))
+    assert ten == set(some_of("a", every[::-1], 10, 0))
+    assert Counter(some_of("a", every, 110, 0)).most_common(1)[0][1] == 3

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from slmcompile.data.split import Item, assign
+from slmcompile.data.row_keys import Item, keys_of
+from slmcompile.data.split import assign
 from slmcompile.recipe.compose import compose
 from slmcompile.recipe.project import Project
 from tests.projects import REPOSITORY
@@ -42,8 +43,9 @@ def test_held_out_sentences_are_new_and_of_templates_that_the_quickstart_only_te
     rows, more = rows_of("voice-intents/commands.jsonl"), rows_of("voice-intents/held_out.jsonl")
     config = compose(Project(REPOSITORY), "quickstart", []).recipe.data
     wanted = {"validation": config.split.validation, "test": config.split.test}
+    items = [Item(row["text"], row["intent"], row["template"]) for row in rows]
     splits = assign(
-        [Item(row["text"], row["intent"], row["template"]) for row in rows],
+        keys_of(items, config.seed),
         {"train": 1.0 - sum(wanted.values()), **wanted},
         config.seed,
         cover=True,
