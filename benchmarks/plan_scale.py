@@ -1,13 +1,14 @@
 """How the time to plan grows with the number of recipes, and what one plan costs from cold.
 
 Makes a project of N recipes (each with values of its own over the shipped groups), plans all of
-them in one process from cold and once more with nothing changed, and prints seconds, memory and a
-line fitted through the sizes. Then one cold `slmcompile plan` against a bare process that imports
-Hydra and pydantic and composes the same recipe with Hydra's Compose API, a plan over a folder of
-weights for the first time and once more, and a no-op `slmcompile run` against a no-op `dvc repro`
-where a finished project is named.
+them in one process from cold and once more with nothing changed, and prints seconds, milliseconds
+of CPU a recipe, the peak of memory and a line fitted through the sizes; beside it Hydra's own
+Compose API over the recipes of the smallest size, which composes and does nothing else. Then one
+cold `slmcompile plan` against a bare process that imports Hydra and pydantic and composes the same
+recipe with Hydra's Compose API, a plan over a folder of weights for the first time and once more,
+and a no-op `slmcompile run` against a no-op `dvc repro` where a finished project is named.
 
-    python benchmarks/plan_scale.py --sizes 10 100 300 1000 --rounds 5 [--finished FOLDER RECIPE]
+    python benchmarks/plan_scale.py --sizes 100 1000 10000 --rounds 3 [--finished FOLDER RECIPE]
 
 Every figure is the median of the rounds; CPU seconds beside wall seconds, as machines are shared.
 Processes find Python's bytecode of everything they import, as an installed package has it, also
@@ -38,6 +39,18 @@ from pydantic import BaseModel, Field  # `import pydantic` alone loads next to n
 with initialize_config_dir(sys.argv[1] + "/recipes", version_base="1.3"):
     compose("tiny", overrides=["hydra.searchpath=[file://" + sys.argv[1] + "/conf]"])
 """
+COMPOSED = """
+import sys, time
+from pathlib import Path
+from hydra import compose, initialize_config_dir
+root = sys.argv[1]
+with initialize_config_dir(root + "/recipes", version_base="1.3"):
+    began = time.process_time()
+    names = [path.stem for path in sorted(Path(root, "recipes").glob("recipe-*.yaml"))]
+    for name in names:
+        compose(name, overrides=["hydra.searchpath=[file://" + root + "/conf]"])
+    print((time.process_time() - began) / len(names))
+"""
 MANY = """
 import json, resource, sys, time
 from pathlib import Path
@@ -53,7 +66,9 @@ found = []
 for _ in range(3):
     before, wall, cpu = rss(), time.perf_counter(), time.process_time()
     wrong = sum(each.error is not None for each in survey(project))
-    found.append([time.perf_counter() - wall, time.process_time() - cpu, rss() - before, wrong])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    took = [time.perf_counter() - wall, time.process_time() - cpu]
+    found.append([*took, rss() - before, peak, wrong])
 print(json.dumps(found))
 """
 
@@ -162,7 +177,7 @@ def scale(sizes: Sequence[int], rounds: int) -> None:
     """Prints the table of sizes and the fits."""
     cold: list[float] = []
     same: list[float] = []
-    print("recipes   cold s (CPU)     unchanged s (CPU)   RSS a recipe, cold / unchanged")
+    print("recipes   cold s (CPU)     unchanged s (CPU)   ms CPU a recipe, each    peak RSS, each")
     for size in sizes:
         runs: list[list[list[float]]] = []
         with tempfile.TemporaryDirectory() as folder:
@@ -173,10 +188,16 @@ def scale(sizes: Sequence[int], rounds: int) -> None:
                     text=True, capture_output=True, check=True,
                 )  # fmt: skip
                 runs.append(json.loads(done.stdout))
-        if any(run[0][3] for run in runs):
+            if size == min(sizes):
+                bare = subprocess.run(
+                    [sys.executable, "-c", COMPOSED, str(project)],
+                    text=True, capture_output=True, check=True,
+                )  # fmt: skip
+                print(f"Hydra's compose alone: {float(bare.stdout) * 1000:.1f} ms CPU a recipe")
+        if any(run[0][-1] for run in runs):
             raise SystemExit("a recipe of the benchmark could not be planned")
         middle = [
-            [statistics.median(run[phase][column] for run in runs) for column in range(3)]
+            [statistics.median(run[phase][column] for run in runs) for column in range(4)]
             for phase in range(3)
         ]
         cold.append(middle[0][1])
@@ -184,7 +205,9 @@ def scale(sizes: Sequence[int], rounds: int) -> None:
         print(
             f"{size:7d}   {middle[0][0]:6.2f} ({middle[0][1]:6.2f})"
             f"  {middle[1][0]:8.2f} ({middle[1][1]:6.2f})"
-            f"     {middle[0][2] / size / 1024:6.1f} kB / {middle[2][2] / size / 1024:5.1f} kB"
+            f"     {middle[0][1] / size * 1000:6.2f} / {middle[1][1] / size * 1000:5.2f}"
+            f"       {middle[0][3] / 2**20:7.0f} / {middle[2][3] / 2**20:4.0f} MB",
+            flush=True,
         )
     if len(sizes) > 2:
         for name, ys in (("cold", cold), ("unchanged", same)):
@@ -242,7 +265,7 @@ def measure(arguments: argparse.Namespace, python: str) -> None:
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="*", default=[10, 100, 300, 1000])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--weights", type=int, default=2, help="GiB of a folder model; 0: none")
     parser.add_argument("--finished", nargs=2, metavar=("FOLDER", "RECIPE"))

@@ -14,7 +14,7 @@ from slmcompile.facts.context import CheckContext
 from slmcompile.files.memo import Remembered
 from slmcompile.plans.definition import Plan
 
-_remembered: Remembered[dict[int, Verdict]] = Remembered(kept=4096)
+_remembered: Remembered[dict[int, Verdict]] = Remembered(most_bytes=16 << 20)
 
 
 def judge(context: CheckContext, checks: Iterable[Check] | None = None) -> tuple[Finding, ...]:

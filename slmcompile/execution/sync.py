@@ -31,7 +31,7 @@ from slmcompile.state.emit import generated_files, overrides_path, runtime_path
 from slmcompile.state.locks import other_runs, project_lock
 from slmcompile.state.specs import read_spec
 
-_plans: Remembered[tuple[Answers, Plan]] = Remembered(kept=4096)
+_plans: Remembered[tuple[Answers, Plan]] = Remembered(most_bytes=96 << 20)
 
 
 @dataclass(frozen=True)

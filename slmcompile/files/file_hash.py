@@ -22,7 +22,7 @@ from slmcompile.files.hash_store import LARGE, HashStore
 from slmcompile.files.safe_read import open_regular
 
 _SETTLED_NS = 2_000_000_000  # coarser than the ticks of the file systems in use (FAT: 2 s)
-_KEPT = 4096
+_KEPT = 1 << 14
 _known: OrderedDict[tuple[str, str], tuple[tuple[int, ...], str]] = OrderedDict()
 _stores: list[HashStore] = []
 

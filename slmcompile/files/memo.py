@@ -15,10 +15,18 @@ Result = TypeVar("Result")
 
 
 class Remembered(Generic[Result]):
-    """The results used last, ``kept`` of them; what comes out is a copy."""
+    """The results used last, as many as fit; what comes out is a copy.
 
-    def __init__(self, kept: int) -> None:
-        self._kept = kept
+    Who goes through more than fit, again and again in the same order, meets none: there should be
+    room for a large project.
+
+    Args:
+        most_bytes: of all of them together, packed.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._bytes = 0
         self._packed: OrderedDict[Hashable, bytes] = OrderedDict()
 
     def get(self, key: Hashable) -> Result | None:
@@ -32,11 +40,14 @@ class Remembered(Generic[Result]):
 
     def put(self, key: Hashable, result: Result) -> None:
         """Keeps a result."""
-        data = pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)
-        self._packed[key] = zlib.compress(data, 1)
-        if len(self._packed) > self._kept:
-            self._packed.popitem(last=False)
+        packed = zlib.compress(pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL), 1)
+        self._bytes += len(packed) - len(self._packed.pop(key, b""))
+        self._packed[key] = packed
+        while self._bytes > self._most:
+            _, dropped = self._packed.popitem(last=False)
+            self._bytes -= len(dropped)
 
     def clear(self) -> None:
         """Forgets everything."""
         self._packed.clear()
+        self._bytes = 0

@@ -53,7 +53,7 @@ class Locked:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
 
-_locks: Remembered[dict[str, Locked]] = Remembered(kept=4096)
+_locks: Remembered[dict[str, Locked]] = Remembered(most_bytes=32 << 20)
 
 
 def read_lock(project: Project, pipeline: str) -> dict[str, Locked]:

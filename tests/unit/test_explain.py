@@ -232,7 +232,7 @@ def test_another_epoch_of_a_data_step_prepares_again(
     step = "data.steps=[{type: drop, column: label, values: [none]}]"
     pretend_run(ran, compile_recipe(ran, "tiny", [step]))
     # Another version of slmcompile is another process, which remembers no plan.
-    monkeypatch.setattr(sync_module, "_plans", Remembered(kept=0))
+    monkeypatch.setattr(sync_module, "_plans", Remembered(most_bytes=0))
     raise_epoch(monkeypatch, "keep", DATA_STEPS)
     assert why(ran, "data", step).action == "unchanged"
     raise_epoch(monkeypatch, "drop", DATA_STEPS)
