@@ -19,7 +19,7 @@ from slmcompile.ci.store import MAIN, Store
 from slmcompile.ci.tree import known, tree
 from slmcompile.console.errors import Exit
 from slmcompile.data.normalise import normalised
-from slmcompile.data.store import read_split, split_file, write_split
+from slmcompile.data.store import open_split, read_split, split_file, write_split
 from slmcompile.files.artifact import (
     appearing,
     read_manifest,
@@ -167,7 +167,7 @@ def _untrained(rows: Path, trained: Iterable[Path], to: Path) -> tuple[int, int]
     known: set[str] = set()
     for folder in trained:
         if split_file(folder, "train").is_file():
-            known |= {normalised(row.prompt) for row in read_split(folder, "train")}
+            known |= {normalised(row.prompt) for row in open_split(folder, "train")}
     every = read_split(rows, "test")
     kept = [row for row in every if normalised(row.prompt) not in known]
     manifest = read_manifest(rows)

@@ -8,17 +8,20 @@ list<int32>. Where some row is not as rows of one source with prompts are, also 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 IGNORED = -100
 """Label of a position that is not trained (the convention of torch and transformers)."""
+
+_AT_ONCE = 4096
 
 GROUP = 1 << 16
 """Rows of a row group, so that neither who writes nor who reads has more of a file in memory."""
@@ -176,13 +179,112 @@ def from_batch(batch: pa.RecordBatch, ids: Sequence[int]) -> list[Row]:
     return [Row(id=number, **row) for number, row in zip(ids, batch.to_pylist(), strict=True)]
 
 
-def read_split(folder: Path, split: str) -> list[Row]:
-    """Reads one split in the order in which it was written."""
+class StoredRows(Sequence[Row]):
+    """A split in the columns that it is written in; a row is made when it is asked for.
+
+    A row of fifty tokens takes a kilobyte, and seven as an object with lists of numbers.
+    """
+
+    def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
+        self.batches = batches
+        self._starts = [0, *accumulate(map(len, batches))]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self.batches:
+            for start in range(0, len(batch), _AT_ONCE):
+                yield from _rows_of(batch.slice(start, _AT_ONCE))
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = place + len(self) if place < 0 else place
+        if not 0 <= number < len(self):
+            raise IndexError(place)
+        batch = bisect_right(self._starts, number) - 1
+        (row,) = _rows_of(self.batches[batch].slice(number - self._starts[batch], 1))
+        return row
+
+    def counted(self) -> StoredRows:
+        """Those that are of the task."""
+        return _with(self, "counted", wanted=True)
+
+    def asked(self) -> StoredRows:
+        """Those of them that an answer is generated to."""
+        return _with(self.counted(), "document", wanted=False)
+
+    def by_id(self) -> Mapping[int, Row]:
+        """They by id; of those with one id the last."""
+        return _ById(self)
+
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [
+            length
+            for batch in self.batches
+            for length in batch.column("input_ids").value_lengths().to_pylist()
+        ]
+
+
+def _with(rows: StoredRows, column: str, *, wanted: bool) -> StoredRows:
+    """Rows of which a column says so; without the column it says so of all."""
+    import pyarrow.compute as pc
+
+    if not any(column in batch.schema.names for batch in rows.batches):
+        return rows
+    masks = [batch.column(column) for batch in rows.batches]
+    masks = masks if wanted else [pc.invert(mask) for mask in masks]
+    return StoredRows([batch.filter(mask) for batch, mask in zip(rows.batches, masks, strict=True)])
+
+
+class _ById(Mapping[int, Row]):
+    def __init__(self, rows: StoredRows) -> None:
+        self._rows = rows
+        ids = [number for batch in rows.batches for number in batch.column("id").to_pylist()]
+        self._places = {number: place for place, number in enumerate(ids)}
+
+    def __getitem__(self, number: int) -> Row:
+        return self._rows[self._places[number]]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _rows_of(batch: pa.RecordBatch) -> list[Row]:
+    names = batch.schema.names
+    columns = [column.to_pylist() for column in batch.columns]
+    return [Row(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def lengths_of(rows: Sequence[Row]) -> list[int]:
+    """Tokens of each row."""
+    if isinstance(rows, StoredRows):
+        return rows.lengths()
+    return [len(row.input_ids) for row in rows]
+
+
+def open_split(folder: Path, split: str) -> StoredRows:
+    """One split in the order in which it was written, in little memory."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = pq.read_table(split_file(folder, split), use_threads=False).to_pydict()
-    names = list(columns)
-    return [
-        Row(**dict(zip(names, values, strict=True)))
-        for values in zip(*columns.values(), strict=True)
-    ]
+    found: list[pa.RecordBatch] = []
+    with pq.ParquetFile(split_file(folder, split)) as stored:
+        for group in range(stored.num_row_groups):
+            found += stored.read_row_group(group, use_threads=False).to_batches()
+    pa.default_memory_pool().release_unused()  # what was unpacked is kept as long otherwise
+    return StoredRows(found)
+
+
+def read_split(folder: Path, split: str) -> list[Row]:
+    """One split in the order in which it was written, all of it as rows."""
+    return list(open_split(folder, split))

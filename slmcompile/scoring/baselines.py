@@ -64,11 +64,16 @@ def _nearest(prompts: Sequence[str], questions: Sequence[str]) -> list[int]:
         for term, weight in vocabulary.vector(prompt).items():
             rows_of.setdefault(term, []).append(row)
             weights_of.setdefault(term, []).append(weight)
+    lists = {
+        term: (np.asarray(rows_of.pop(term)), np.asarray(weights_of.pop(term)))
+        for term in list(rows_of)
+    }
     best = []
     for question in questions:
         cosines = np.zeros(len(prompts))
         for term, weight in vocabulary.vector(question).items():
-            cosines[rows_of[term]] += weight * np.asarray(weights_of[term])
+            rows, weights = lists[term]
+            cosines[rows] += weight * weights
         best.append(int(cosines.argmax()))
     return best
 

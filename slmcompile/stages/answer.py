@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.data.sample import sample
-from slmcompile.data.store import Row, read_split
+from slmcompile.data.store import Row, open_split
 from slmcompile.files.artifact import write_json, write_text
 from slmcompile.inference.answers import Decode, ask, decoder, lines
 from slmcompile.inference.protocol import LanguageModel
@@ -48,7 +48,7 @@ def run(context: Context) -> Result:
         write_text(context.out / ANSWERS, "")
         write_json(context.out / MEASURED, {"format_version": "1.0", LEFT_OUT: reason})
         return Result()
-    every = read_split(context.inputs["data"], config.get("split", "test"))
+    every = open_split(context.inputs["data"], config.get("split", "test"))
     rows = sample(every, config["limit"], config["seed"], labelled=config["labelled"])
     measured: dict[str, Any] = {}
     if config["artifact"] == BASELINES:
@@ -136,7 +136,7 @@ def _size(folder: Path) -> int:
 
 def _baselines(context: Context, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Both answer in full, but TF-IDF names a label alone where that is not the whole answer."""
-    train = [row for row in read_split(context.inputs["data"], "train") if row.asked]
+    train = open_split(context.inputs["data"], "train").asked()
     rows = [row for row in rows if row.asked]
     whole = answers_of_labels(train)
     found: list[dict[str, Any]] = []

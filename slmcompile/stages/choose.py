@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import GateFailedError
-from slmcompile.data.store import read_split
+from slmcompile.data.store import open_split
 from slmcompile.files.artifact import write_json
 from slmcompile.metrics import METRICS
 from slmcompile.plans.artifacts import TUNED
@@ -104,7 +104,7 @@ def _records(
     metric = METRICS[str(budget.metric)]
     require_planned(Project(context.project), config.get("plugins", {}))
     columns = columns_of([metric], beside([metric], context.project, config, context.inputs))
-    rows = {row.id: row for row in read_split(context.inputs["data"], "validation")}
+    rows = open_split(context.inputs["data"], "validation").by_id()
     asked = Asked(config["task"], config["label"], config["label_steps"])
     return {
         role: [

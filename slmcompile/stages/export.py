@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.data.store import Row, read_split
+from slmcompile.data.store import Row, open_split
 from slmcompile.files.second_name import link_or_copy
 from slmcompile.plans.budgets import CHOICE, OF_CANDIDATE
 from slmcompile.plans.definition import stage_name
@@ -62,7 +62,7 @@ def _told(context: Context, info: Mapping[str, Any]) -> Result:
 def _calibration(target: Target, data: Path) -> list[Row]:
     """Rows of training, from all over the split, for a builder that takes ranges from them."""
     wanted = PROVIDERS[target.execution_provider].calibration_rows(target)
-    rows = read_split(data, "train") if wanted else []
+    rows: Sequence[Row] = open_split(data, "train") if wanted else ()
     count = min(wanted, len(rows))
     return [rows[number * len(rows) // count] for number in range(count)]
 
@@ -106,5 +106,5 @@ def _compared(data: Path) -> list[Row]:
     Those first in which a value spells a control token.
     """
     served = json.loads((data / "prompt.json").read_text(encoding="utf-8")).get("source", "")
-    rows = [row for row in read_split(data, "test") if row.source == served]
+    rows = [row for row in open_split(data, "test") if row.source == served]
     return sorted(rows, key=lambda row: not row.prompt_cuts)[:PARITY_ROWS]

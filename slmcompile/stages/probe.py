@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.sample import sample
-from slmcompile.data.store import read_split
+from slmcompile.data.store import open_split
 from slmcompile.files.artifact import write_json
 from slmcompile.providers.cpu import CpuTarget
 from slmcompile.recipe.schema import target_section
@@ -26,7 +26,7 @@ def run(context: Context) -> Result:
 
     require_trained_over(context)
     config = context.config
-    validation = [row for row in read_split(context.inputs["data"], "validation") if row.counted]
+    validation = open_split(context.inputs["data"], "validation").counted()
     rows = sample(validation, ROWS, config["seed"], labelled=config["labelled"])
     if not rows:
         raise BadDataError(

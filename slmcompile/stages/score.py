@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from slmcompile.data.store import Row, read_split
+from slmcompile.data.store import Row, open_split
 from slmcompile.files.artifact import write_json, write_text
 from slmcompile.plans.artifacts import BASE, BASELINES, TUNED
 from slmcompile.plans.plugins import require_planned
@@ -37,9 +37,8 @@ OF_THE_MACHINE = frozenset(
 def run(context: Context) -> Result:
     """Scores all artifacts, and each export against the tuned model and that against the rest."""
     config = context.config
-    every = read_split(context.inputs["data"], "test")
-    rows = {row.id: row for row in every}
-    test = [row for row in every if row.counted]
+    every = open_split(context.inputs["data"], "test")
+    rows, test = every.by_id(), every.counted()
     asked = Asked(config["task"], config["label"], config["label_steps"])
     wanted = wanted_metrics(config["metrics"], config["task"])
     require_planned(Project(context.project), config.get("plugins", {}))

@@ -10,13 +10,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from slmcompile.console.errors import BadDataError
-from slmcompile.data.store import IGNORED, Row, read_split, split_file
+from slmcompile.data.store import IGNORED, Row, StoredRows, open_split, split_file
 
 if TYPE_CHECKING:
     import torch
+
+_CHECKED = 4096
 
 MEGABATCH = 50
 """Batches among which rows are sorted by length (as in transformers' LengthGroupedSampler)."""
@@ -174,7 +178,7 @@ def _padding(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
     return padded, real
 
 
-def read_rows(data: Path, split: str, vocab_size: int, max_positions: int | None) -> list[Row]:
+def read_rows(data: Path, split: str, vocab_size: int, max_positions: int | None) -> StoredRows:
     """Rows of a split, checked for what would spoil training.
 
     Raises:
@@ -182,26 +186,51 @@ def read_rows(data: Path, split: str, vocab_size: int, max_positions: int | None
             does not have, or longer than its positions (exit 65).
     """
     path = split_file(data, split)
-    rows = read_split(data, split)
-    if not rows:
+    rows = open_split(data, split)
+    if not len(rows):
         raise BadDataError(f"{path}: no rows", "give the split some rows (data.split)")
-    for row in rows:
-        where = f"{path}: row {row.id}"
-        if all(label == IGNORED for label in row.labels[1:]):
-            raise BadDataError(
-                f"{where}, column labels: no token is trained", "give the row a completion"
-            )
-        largest = max(*row.input_ids, *row.labels)
-        if largest >= vocab_size or min(row.input_ids) < 0:
-            raise BadDataError(
-                f"{where}, column input_ids: token {largest} is not in the base model's"
-                f" vocabulary of {vocab_size}",
-                "tokenize the data with the tokenizer of this base model",
-            )
-        if max_positions is not None and len(row.input_ids) > max_positions:
-            raise BadDataError(
-                f"{where}: {len(row.input_ids)} tokens, the base model has {max_positions}"
-                " positions",
-                f"set data.max_length to {max_positions} or less",
-            )
+    for batch in rows.batches:
+        for start in range(0, len(batch), _CHECKED):
+            _check(batch.slice(start, _CHECKED), path, vocab_size, max_positions)
     return rows
+
+
+def _check(batch: Any, path: Path, vocab_size: int, max_positions: int | None) -> None:
+    """Checks some rows, column by column."""
+    ids, labels = batch.column("input_ids"), batch.column("labels")
+    lengths = ids.value_lengths().to_numpy(zero_copy_only=False)
+    tokens, wanted = (each.flatten().to_numpy(zero_copy_only=False) for each in (ids, labels))
+    apart = (lengths != labels.value_lengths().to_numpy(zero_copy_only=False)) | (lengths == 0)
+    if apart.any():
+        raise BadDataError(
+            f"{path}: row {batch.column('id')[int(np.argmax(apart))].as_py()}: columns input_ids"
+            " and labels are empty, or not of one length",
+            "run the recipe again; the stage will be rebuilt",
+        )
+    starts = np.cumsum(lengths) - lengths
+    trained = wanted != IGNORED
+    trained[starts] = False  # nothing stands before a row's first token
+    largest = np.maximum(np.maximum.reduceat(tokens, starts), np.maximum.reduceat(wanted, starts))
+    unknown = (largest >= vocab_size) | (np.minimum.reduceat(tokens, starts) < 0)
+    wrong = ~np.logical_or.reduceat(trained, starts) | unknown
+    if max_positions is not None:
+        wrong |= lengths > max_positions
+    if not wrong.any():
+        return
+    row = int(np.argmax(wrong))
+    where = f"{path}: row {batch.column('id')[row].as_py()}"
+    own = slice(int(starts[row]), int(starts[row] + lengths[row]))
+    if not trained[own].any():
+        raise BadDataError(
+            f"{where}, column labels: no token is trained", "give the row a completion"
+        )
+    if unknown[row]:
+        raise BadDataError(
+            f"{where}, column input_ids: token {largest[row]} is not in the base model's"
+            f" vocabulary of {vocab_size}",
+            "tokenize the data with the tokenizer of this base model",
+        )
+    raise BadDataError(
+        f"{where}: {lengths[row]} tokens, the base model has {max_positions} positions",
+        f"set data.max_length to {max_positions} or less",
+    )

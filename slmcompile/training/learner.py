@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from slmcompile.data.store import Row
+from slmcompile.data.store import Row, lengths_of
 from slmcompile.estimate.steps import plan_steps
 from slmcompile.losses import LOSSES
 from slmcompile.methods.early_stopping import best_by
@@ -80,7 +80,7 @@ class Learner:
         self.member = member
         self.config = config
         self._rows = train_rows
-        self._lengths = [len(row.input_ids) for row in train_rows]
+        self._lengths = lengths_of(train_rows)
         self._validation = validation_rows
         self._order: tuple[int, list[list[int]]] | None = None
         self.schedule = plan_steps(config, len(train_rows))
@@ -138,7 +138,7 @@ class Learner:
 
     def validation_batches(self) -> Iterator[MicroBatch]:
         """Rows of the validation split by batch."""
-        lengths = [len(row.input_ids) for row in self._validation]
+        lengths = lengths_of(self._validation)
         for rows in sorted_batches(lengths, self.config.per_device_eval_batch_size):
             yield MicroBatch(self.member, [self._validation[row] for row in rows])
 
