@@ -95,6 +95,7 @@ class _Example:
     text: Rendered
     ids: Encoded
     row: Row
+    label: str | None
     divided: bool
 
 
@@ -122,10 +123,14 @@ def make_block(job: Job, rows: Sequence[tuple[Split, SourceRow]]) -> Block:
         prefix = prefix or [rendering.stop.id]
     texts = rendering.rows
     encoded = encode(texts, job.tokenizer, rendering.stop, prefix, job.controls)
+    whole = [
+        (number, *piece)
+        for number, (text, ids) in enumerate(zip(texts, encoded, strict=True))
+        for piece in ([(text, ids)] if template.asks else _pieces(job, text, ids))
+    ]
     examples = [
-        _Example(number, text, ids, _row(job, text, ids), rows[text.source][0] in job.divided)
-        for number, whole, of_whole in zip(range(len(texts)), texts, encoded, strict=True)
-        for text, ids in _pieces(job, whole, of_whole)
+        _example(job, number, text, ids, divided=rows[text.source][0] in job.divided)
+        for number, text, ids in whole
     ]
     found = of_rows(part, rendering, job.tokenizer, [(each.row, each.text) for each in examples])
     return Block(
@@ -148,15 +153,12 @@ def _normal_answer(job: Job) -> Callable[[str], str]:
 
 
 def _pieces(job: Job, text: Rendered, ids: Encoded) -> Iterator[tuple[Rendered, Encoded]]:
-    if TEMPLATES[job.part.template.type].asks:
-        yield text, ids
-    else:
-        yield from pieces_of(text, ids, job.tokenizer, job.config.max_length)
+    return pieces_of(text, ids, job.tokenizer, job.config.max_length)
 
 
-def _row(job: Job, text: Rendered, ids: Encoded) -> Row:
-    """A row but for its number; of one that is too long the label may not be there."""
-    asks = TEMPLATES[job.part.template.type].asks
+def _example(job: Job, number: int, text: Rendered, ids: Encoded, *, divided: bool) -> _Example:
+    """A row but for its id; of one that is too long the label may not be there."""
+    asks = text.document is None
     key = job.config.label if job.part.counted and asks else None
     label = label_of(text.completion, key) if asks else ""
     if label is None and len(ids.input_ids) <= job.config.max_length:
@@ -165,7 +167,7 @@ def _row(job: Job, text: Rendered, ids: Encoded) -> Row:
             f"{key!r} (data.label)",
             "correct the row's answer or data.label",
         )
-    return Row(
+    row = Row(
         id=0,
         prompt=text.prompt,
         completion=text.completion,
@@ -178,6 +180,7 @@ def _row(job: Job, text: Rendered, ids: Encoded) -> Row:
         counted=job.part.counted,
         document=not asks,
     )
+    return _Example(number, text, ids, row, label, divided)
 
 
 def _columns(
@@ -225,12 +228,7 @@ def _names(job: Job, examples: Sequence[_Example]) -> dict[str, Sequence[str | N
         "group": [_group(job, each) for each in examples],
     }
     if config.labelled:
-        found["label"] = [
-            label_of(each.text.completion, config.label)
-            if job.part.counted and each.text.document is None
-            else each.row.label
-            for each in examples
-        ]
+        found["label"] = [each.label for each in examples]
         found["writing"] = [
             writing_of(each.text.completion, config.label) if job.part.counted else None
             for each in examples

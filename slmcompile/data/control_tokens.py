@@ -96,6 +96,8 @@ def _part_at(parts: Sequence[Part], position: int) -> tuple[int, int]:
 
 def split_at(text: str, cuts: Sequence[int]) -> tuple[str, ...]:
     """The pieces between cuts, without empty ones."""
+    if not cuts:
+        return (text,) if text else ()
     borders = [0, *sorted(set(cuts)), len(text)]
     pieces = (text[a:b] for a, b in pairwise(borders))
     return tuple(piece for piece in pieces if piece)

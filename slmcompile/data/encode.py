@@ -15,7 +15,7 @@ from slmcompile.console.errors import BadDataError
 from slmcompile.data.control_tokens import ControlTokens, split_at
 from slmcompile.data.rows import Rendered, Stop
 from slmcompile.data.store import IGNORED
-from slmcompile.data.tokenizer import Tokenizer
+from slmcompile.data.tokenizer import Tokenizer, texts_of
 
 _DECODE = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 
@@ -70,8 +70,9 @@ def encode(
     prompts = _pieces_ids([(row.prompt, row.prompt_cuts) for row in rows], tokenizer, with_offsets)
     completions = _pieces_ids([(row.completion, row.completion_cuts) for row in rows], tokenizer)
     encoded = []
+    known = frozenset(controls.ids.values()) - {getattr(tokenizer, "unk_token_id", None)}
     for row, (ids, offsets), (answer, _) in zip(rows, prompts, completions, strict=True):
-        _require_text(row, ids, answer, tokenizer, controls)
+        _require_text(row, ids, answer, tokenizer, controls, known)
         marks = _earlier(row, ids, offsets) if with_offsets else _none(ids)
         if prefix and ids[: len(prefix)] != list(prefix):
             ids, marks = [*prefix, *ids], [*_none(prefix), *marks]  # noqa: PLW2901
@@ -111,11 +112,14 @@ def _require_text(
     answer: list[int],
     tokenizer: Tokenizer,
     controls: ControlTokens,
+    known: frozenset[int | None],
 ) -> None:
-    """That the control tokens in a row are those that its templates spell, and cuts do no harm."""
-    known = set(controls.ids.values()) - {getattr(tokenizer, "unk_token_id", None)}
-    read = sum(token in known for token in (*prompt, *answer))
-    if read > controls.count(
+    """That the control tokens in a row are those that its templates spell, and cuts do no harm.
+
+    ``known`` are the ids of control tokens that unknown text does not become too.
+    """
+    read = sum(map(known.__contains__, prompt)) + sum(map(known.__contains__, answer))
+    if read and read > controls.count(
         (*split_at(row.prompt, row.prompt_cuts), *split_at(row.completion, row.completion_cuts))
     ):
         raise BadDataError(
@@ -152,7 +156,7 @@ def _prove(
 ) -> None:
     trained = [[token for token in each.labels if token != IGNORED] for each in encoded]
     answers = [each.input_ids[len(each.prompt_ids) : -1] for each in encoded]
-    decoded = tokenizer.batch_decode(trained, **_DECODE)
+    decoded = texts_of(tokenizer, trained)
     for row, ids, answer, text in zip(rows, trained, answers, decoded, strict=True):
         where = row.row.where
         if stop.id in answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from slmcompile.data.compression import compression_of, read_all, without_compre
 from slmcompile.data.csv_rows import delimiter_name, find_delimiter, parse_csv
 from slmcompile.data.encoding import decoded
 from slmcompile.data.files import contained
+from slmcompile.data.lines import is_plain, lines_of
 from slmcompile.data.rows import SourceRow, twice
 from slmcompile.files.strict_json import decoder
 from slmcompile.sources.of_data.file import FileData
 
+_BATCH = 4096
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FORMATS = {
     ".json": "json",
@@ -67,7 +69,12 @@ def _broken(where: str, error: Exception) -> BadDataError:
 
 def parse_jsonl(text: str, name: str) -> Iterator[SourceRow]:
     """One JSON object a line; blank lines are skipped."""
-    for number, line in enumerate(text.split("\n"), start=1):
+    return parse_lines(text.split("\n"), name)
+
+
+def parse_lines(lines: Iterable[str], name: str) -> Iterator[SourceRow]:
+    """The same of lines without their ends."""
+    for number, line in enumerate(lines, start=1):
         content = line.strip(" \t\r")
         if not content:
             continue
@@ -125,15 +132,16 @@ def parse_parquet(file: Path, name: str) -> Iterator[SourceRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
         with file.open("rb") as stream:
-            table = pq.read_table(stream, use_threads=False)
-            rows: list[dict[str, Any]] = table.to_pylist()
+            for batch in pq.ParquetFile(stream).iter_batches(_BATCH, use_threads=False):
+                for values in batch.to_pylist():
+                    yield SourceRow(values, f"{name}: row {number}", columnar=True)
+                    number += 1
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadDataError(f"{name}: not Parquet: {reason}", "write the file again") from error
-    for number, values in enumerate(rows):
-        yield SourceRow(values, f"{name}: row {number}", columnar=True)
 
 
 def format_of(path: str, file_format: str) -> str:
@@ -189,7 +197,7 @@ class ReadFile:
     """
 
     path: str
-    rows: list[SourceRow]
+    rows: Sequence[SourceRow]
     format: str
     delimiter: str | None = None
     encoding: str | None = None
@@ -202,7 +210,13 @@ def not_empty(text: str, path: str) -> None:
         raise BadDataError(f"{path}: the file is empty", "add rows or name another file")
 
 
-def read_file(project: Path, path: str, source: FileData, roots: Sequence[str] = ()) -> ReadFile:
+def read_file(
+    project: Path,
+    path: str,
+    source: FileData,
+    roots: Sequence[str] = (),
+    kept: Callable[[Iterable[SourceRow]], Sequence[SourceRow]] = list,
+) -> ReadFile:
     """All rows of one file of the project.
 
     Args:
@@ -210,6 +224,7 @@ def read_file(project: Path, path: str, source: FileData, roots: Sequence[str] =
         path: the file, relative to the project.
         source: how it is written.
         roots: as of ``contained``.
+        kept: what keeps the rows, which come one by one.
 
     Raises:
         BadDataError: no such file, of another encoding, broken, or without rows (exit 65).
@@ -218,13 +233,16 @@ def read_file(project: Path, path: str, source: FileData, roots: Sequence[str] =
     file = contained(project, path, roots)
     file_format = format_of(path, source.format)
     if file_format == "parquet":
-        found = ReadFile(path, list(parse_parquet(file, path)), file_format)
+        found = ReadFile(path, kept(parse_parquet(file, path)), file_format)
+    elif file_format == "jsonl" and is_plain(path, source.encoding):
+        rows = kept(parse_lines(lines_of(file, path), path))
+        found = ReadFile(path, rows, file_format, None, source.encoding)
     else:
         text = decoded(read_all(file, path), path, source.encoding)
         not_empty(text, path)
         found = ReadFile(
             path,
-            list(parse(text, path, source)),
+            kept(parse(text, path, source)),
             file_format,
             delimiter_of(path, text, source) if file_format == "csv" else None,
             source.encoding,

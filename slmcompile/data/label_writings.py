@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import combinations
 
 from slmcompile.console.printable import shortened
-from slmcompile.data.labels import label_span
+from slmcompile.data.labels import label_value
 from slmcompile.data.normal_label import STEPS, normal_json
 from slmcompile.data.report_facts import OneLabel, Writing
 from slmcompile.recipe.schema import LabelStep
@@ -29,8 +29,8 @@ def writing_of(answer: str, key: str | None) -> str:
         answer: a row's answer.
         key: the recipe's ``data.label``.
     """
-    value = answer if key is None else (label_span(answer, key) or (0, 0, answer))[2]
-    return normal_json(value, ())
+    value = None if key is None else label_value(answer, key)
+    return normal_json(answer if value is None else value, ())
 
 
 def several_writings(answers: Iterable[tuple[str, str]], key: str | None) -> tuple[OneLabel, ...]:

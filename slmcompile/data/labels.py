@@ -53,6 +53,12 @@ def label_of(answer: str, key: str | None) -> str | None:
     return found.strip() if isinstance(found, str) else json.dumps(found, sort_keys=True)
 
 
+def label_value(answer: str, key: str) -> Any:
+    """The label as the answer's JSON object has it, of any type; None where it holds none."""
+    valid, value = parse_json(answer)
+    return value.get(key) if valid and isinstance(value, dict) else None
+
+
 def label_span(answer: str, key: str) -> tuple[int, int, Any] | None:
     """Where the label's value stands in an answer's JSON object, [start, end), and the value.
 

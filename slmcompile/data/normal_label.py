@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from slmcompile.data.labels import label_span
+from slmcompile.data.labels import label_span, label_value
 from slmcompile.recipe.schema import LabelStep
 
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0+)?")
@@ -76,10 +76,11 @@ def normal_answer(answer: str, key: str | None, steps: Iterable[LabelStep]) -> s
     """
     if key is None:
         return normal_text(answer, steps)
+    value = label_value(answer, key)
+    if value is None or normal_json(value, steps) == normal_json(value, ()):
+        return answer
     found = label_span(answer, key)
     if found is None:
         return answer
     start, end, value = found
-    normal = normal_json(value, steps)
-    changed = normal != normal_json(value, ())
-    return f"{answer[:start]}{normal}{answer[end:]}" if changed else answer
+    return f"{answer[:start]}{normal_json(value, steps)}{answer[end:]}"

@@ -22,6 +22,7 @@ from slmcompile.data.examples_of import Examples, Gathered, Numbers, unrepeated
 from slmcompile.data.facts import each_once, row_facts
 from slmcompile.data.guard import guard_of
 from slmcompile.data.heads import one_head
+from slmcompile.data.normalise import normalised
 from slmcompile.data.part_rows import PartRows, Read, placed, read_part
 from slmcompile.data.prompt import describe_prompts
 from slmcompile.data.row_facts import DOCUMENT
@@ -184,6 +185,7 @@ def _gather(
     blocks = sum(map(len, units))
     packed = ([(split, _stored(read, split, n)) for split, n in unit] for unit in units)
     processes = min(cores(), len(units)) if blocks > ALONE else 1
+    normalised("")  # its table is made once, and shared
     done = 0
     heads: list[tuple[Rendering, Sequence[int]]] = []
     progress.begin("rows", sum(map(len, read.rows.values())))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from operator import attrgetter
 from typing import Any
 
 from slmcompile.console.errors import BadDataError
@@ -153,12 +154,15 @@ class Rendered:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a row."""
-        return Rendered, tuple(getattr(self, each.name) for each in fields(self))
+        return Rendered, _all_of(self)
 
     @property
     def identity(self) -> str:
         """By what it is another row than others: rows with one in common stay in one split."""
         return self.prompt if self.document is None else self.document
+
+
+_all_of = attrgetter(*(each.name for each in fields(Rendered)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from slmcompile.console.errors import BadRecipeError
 from slmcompile.data.formats import ReadFile, read_file
 from slmcompile.data.rows import SourceRow
+from slmcompile.data.spill import Spill
 from slmcompile.registry.table import program
 from slmcompile.shapes.splits import Split
 from slmcompile.sources import DATA_SOURCES
@@ -26,7 +27,7 @@ class Rows:
         files: the files that they came from, in order; none of rows from elsewhere.
     """
 
-    of: dict[Split, list[SourceRow]]
+    of: Mapping[Split, Sequence[SourceRow]]
     files: tuple[ReadFile, ...] = ()
 
 
@@ -59,10 +60,14 @@ def read_files(source: FileData, project: Path, roots: Sequence[str]) -> Rows:
             "set path for rows to be split, or files for those of each split",
         )
     files = {
-        split: [read_file(project, path, source, roots) for path in paths]
+        split: [read_file(project, path, source, roots, Spill.of) for path in paths]
         for split, paths in source.paths.items()
     }
     return Rows(
-        {split: [row for file in each for row in file.rows] for split, each in files.items()},
+        {split: _joined([file.rows for file in each]) for split, each in files.items()},
         tuple(file for each in files.values() for file in each),
     )
+
+
+def _joined(files: Sequence[Sequence[SourceRow]]) -> Sequence[SourceRow]:
+    return files[0] if len(files) == 1 else Spill.of(row for rows in files for row in rows)

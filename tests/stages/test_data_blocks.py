@@ -20,6 +20,7 @@ from slmcompile.console.errors import BadDataError, MissingError
 from slmcompile.data import prepare as program
 from slmcompile.data import spill, store, workers
 from slmcompile.data.spill import Spill, spilled_into
+from slmcompile.data.tokenizer import load_tokenizer, texts_of
 from slmcompile.shapes.splits import SPLITS
 from slmcompile.templates import TEMPLATES
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, write_jsonl
@@ -259,3 +260,12 @@ def test_digests_are_told_apart_as_texts_are() -> None:
     codes = alike(digests(map(digest, texts), 16))
     same = np.array([[one == other for other in texts] for one in texts])
     assert (np.equal.outer(codes, codes) == same).all()
+
+
+def test_ids_are_decoded_as_transformers_decodes_them(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(make_tokenizer(tmp_path / "base", adds_bos_and_eos=True))
+    texts = ["turn on", " two  spaces", "don't , stop .", "日本 é\n", "<s>", ""]
+    rows = [tokenizer(text, add_special_tokens=True)["input_ids"] for text in texts] + [[]]
+    assert texts_of(tokenizer, rows) == tokenizer.batch_decode(
+        rows, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
