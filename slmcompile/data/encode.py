@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from slmcompile.console.errors import BadDataError
 from slmcompile.data.control_tokens import ControlTokens, split_at
 from slmcompile.data.rows import Rendered, Stop
 from slmcompile.data.store import IGNORED
-from slmcompile.data.tokenizer import Tokenizer, texts_of
+from slmcompile.data.tokenizer import Tokenizer, ids_of, texts_of
 
 _DECODE = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 
@@ -86,14 +85,14 @@ def _pieces_ids(
 ) -> list[tuple[list[int], list[tuple[int, int]]]]:
     """Ids of cut texts and, if asked for, the characters that each id stands for."""
     pieces = [split_at(text, cuts) for text, cuts in texts]
-    options: dict[str, Any] = {"add_special_tokens": False}
-    if with_offsets:
-        options["return_offsets_mapping"] = True
     every = [piece for each in pieces for piece in each]
-    # Plain text has no prompts, and a tokenizer of transformers none for no texts.
-    found = tokenizer(every, **options) if every else {"input_ids": (), "offset_mapping": ()}
-    ids: Iterator[list[int]] = iter(found["input_ids"])
-    offsets: Iterator[list[tuple[int, int]]] = iter(found["offset_mapping"] if with_offsets else ())
+    offsets: Iterator[list[tuple[int, int]]] = iter(())
+    if with_offsets and every:
+        found = tokenizer(every, add_special_tokens=False, return_offsets_mapping=True)
+        ids: Iterator[list[int]] = iter(found["input_ids"])
+        offsets = iter(found["offset_mapping"])
+    else:
+        ids = iter(ids_of(tokenizer, every))
     joined: list[tuple[list[int], list[tuple[int, int]]]] = []
     for each in pieces:
         start, tokens, spans = 0, list[int](), list[tuple[int, int]]()

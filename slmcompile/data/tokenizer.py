@@ -68,14 +68,33 @@ def load_tokenizer(base: Path) -> Tokenizer:
     return cast("Tokenizer", loaded)
 
 
-def texts_of(tokenizer: Tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
-    """The text of each row of ids as it stands, special tokens and spaces too.
+def _backend(tokenizer: Tokenizer) -> Any:
+    """What was read from ``tokenizer.json``, to be asked itself; None where there is more to it.
 
-    A tokenizer that was read from ``tokenizer.json`` is asked itself: what transformers 5.23 does
-    around it for each row takes four times as long as decoding, and changes nothing of it.
+    What transformers 5.23 does around it for each row takes four times as long as decoding and a
+    fifth of the time of encoding, and changes nothing.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None and type(tokenizer).__name__ in _FROM_FILE:
+    return (
+        getattr(tokenizer, "backend_tokenizer", None)
+        if (type(tokenizer).__name__ in _FROM_FILE)
+        else None
+    )
+
+
+def ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text, without special tokens around it and as long as it is."""
+    backend = _backend(tokenizer)
+    if backend is None or not texts:
+        # A tokenizer of transformers has no ids for no texts.
+        return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    backend.no_truncation()  # a limit may have been saved with the file
+    backend.no_padding()
+    return [each.ids for each in backend.encode_batch(texts, add_special_tokens=False)]
+
+
+def texts_of(tokenizer: Tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
+    """The text of each row of ids as it stands, special tokens and spaces too."""
+    if (backend := _backend(tokenizer)) is not None:
         found: list[str] = backend.decode_batch(rows, skip_special_tokens=False)
         return found
     return tokenizer.batch_decode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from slmcompile.console.errors import BadDataError, MissingError
 from slmcompile.data import prepare as program
 from slmcompile.data import spill, store, workers
 from slmcompile.data.spill import Spill, spilled_into
-from slmcompile.data.tokenizer import load_tokenizer, texts_of
+from slmcompile.data.tokenizer import ids_of, load_tokenizer, texts_of
 from slmcompile.shapes.splits import SPLITS
 from slmcompile.templates import TEMPLATES
 from tests.data_stage import CHAT, TEXT, Prepared, make_config, write_jsonl
@@ -262,10 +263,19 @@ def test_digests_are_told_apart_as_texts_are() -> None:
     assert (np.equal.outer(codes, codes) == same).all()
 
 
-def test_ids_are_decoded_as_transformers_decodes_them(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(make_tokenizer(tmp_path / "base", adds_bos_and_eos=True))
-    texts = ["turn on", " two  spaces", "don't , stop .", "日本 é\n", "<s>", ""]
-    rows = [tokenizer(text, add_special_tokens=True)["input_ids"] for text in texts] + [[]]
+def test_ids_are_those_of_transformers_whatever_was_saved_beside_them(tmp_path: Path) -> None:
+    base = make_tokenizer(tmp_path / "base", adds_bos_and_eos=True)
+    file = base / "tokenizer.json"
+    limit = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    written = json.loads(file.read_text(encoding="utf-8")) | {"truncation": limit}
+    file.write_text(json.dumps(written), encoding="utf-8")
+    tokenizer = load_tokenizer(base)
+    texts = ["turn on the lamp", " two  spaces", "don't , stop .", "日本 é\n", "<s>", "", "</s> a"]
+    found = ids_of(load_tokenizer(base), texts)
+    assert found == tokenizer(texts, add_special_tokens=False)["input_ids"]
+    assert max(map(len, found)) > 3
+    assert ids_of(tokenizer, []) == []
+    rows = [*tokenizer(texts, add_special_tokens=True)["input_ids"], []]
     assert texts_of(tokenizer, rows) == tokenizer.batch_decode(
         rows, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
