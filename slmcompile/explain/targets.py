@@ -23,7 +23,8 @@ class TargetHere:
         precision: as in ``target.NAME.precision``.
         word: ``verified`` where its provider runs it here; ``simulated`` where a simulator of its
             device can be asked, and ``emulated`` where the CPU's runs the very graph in its place,
-            both of which measure answers and not speed; ``missing`` where it can not be built
+            both of which measure answers and not speed; ``generated`` where the CPU's runs the same
+            weights in fp32, as it has no kernels for them; ``missing`` where it can not be built
             either, as its runtime is not installed.
         why: why it is no more than that; empty where it is verified.
         adapters: how an adapter ships in it.
@@ -52,7 +53,8 @@ def targets_here() -> tuple[TargetHere, ...]:
         for each in precisions:
             # What is chosen is chosen among merged ones.
             how = tuple(adapters[:1]) if each == AUTO else tuple(adapters)
-            found.append(TargetHere(provider.name, each, word, why, how))
+            own = "generated" if word == "emulated" and each in provider.widened else word
+            found.append(TargetHere(provider.name, each, own, why, how))
     return tuple(found)
 
 

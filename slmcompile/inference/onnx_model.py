@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from slmcompile.inference.likelihood import log_likelihood
 from slmcompile.inference.onnx_adapters import setter
 from slmcompile.inference.protocol import Generated, Ran
 from slmcompile.inference.runs_here import runs_here
+from slmcompile.inference.widened import in_bfloat16, widen
 from slmcompile.plans.artifacts import prompt_file
 from slmcompile.providers.accelerators import IN_CONFIG
 
@@ -74,12 +76,14 @@ def load(
         sizes = {size: int(described[size]) for size in ("context_length", "vocab_size")}
         ends = frozenset([stops] if isinstance(stops, int) else stops)
         wanted = described["decoder"]["session_options"].get("provider_options", [])
-        config = og.Config(str(folder))
-        config.overlay(json.dumps(overlay))
-        ran = _ran(wanted)
-        if ran == "emulated":
-            config.clear_providers()  # what is left is the CPU's
-        model = og.Model(config)
+        ran = _ran(wanted, folder)
+        if ran == "generated":
+            with tempfile.TemporaryDirectory(prefix="slmcompile-widened-") as wide:
+                widen(folder, Path(wide))
+                model = og.Model(_config(Path(wide), overlay, ran))
+                tokenizer = og.Tokenizer(model)  # before what it reads is gone
+        else:
+            model, tokenizer = og.Model(_config(folder, overlay, ran)), None
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptError(
@@ -93,13 +97,26 @@ def load(
         folder=folder,
         adapter=adapter,
         ran=ran,
+        tokenizer=tokenizer,
     )
 
 
-def _ran(wanted: Sequence[Mapping[str, Any]]) -> Ran:
-    """Whether a folder's own provider runs it here, or the CPU's in its place."""
+def _config(folder: Path, overlay: Mapping[str, Any], ran: Ran) -> Any:
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    config.overlay(json.dumps(overlay))
+    if ran != "verified":
+        config.clear_providers()  # what is left is the CPU's
+    return config
+
+
+def _ran(wanted: Sequence[Mapping[str, Any]], folder: Path) -> Ran:
+    """Whether a folder's own provider runs it here, or the CPU's in its place, or none."""
     named = [name for each in wanted for name in each]
-    return "verified" if all(runs_here(IN_CONFIG.get(name, name)) for name in named) else "emulated"
+    if all(runs_here(IN_CONFIG.get(name, name)) for name in named):
+        return "verified"
+    return "generated" if in_bfloat16(folder) else "emulated"
 
 
 class OnnxModel:
@@ -115,6 +132,7 @@ class OnnxModel:
         folder: Path,
         adapter: Path | None,
         ran: Ran,
+        tokenizer: Any = None,
     ) -> None:
         """See ``load``, which opens what this takes."""
         self.ran: Ran = ran
@@ -129,7 +147,7 @@ class OnnxModel:
         self._prompt = read_prompt(rendered)
         self.controls = self._prompt.controls
         self.control_texts: Mapping[int, str] = self._prompt.control_texts
-        self._tokenizer: Any = None
+        self._tokenizer = tokenizer
         self._decoder: Any = None
 
     def with_adapter(self, adapter: Path | None) -> OnnxModel:
@@ -147,6 +165,7 @@ class OnnxModel:
             folder=self._folder,
             adapter=adapter,
             ran=self.ran,
+            tokenizer=self._tokenizer,
         )
 
     @property

@@ -28,9 +28,9 @@ class Generated:
     cut_off: bool
 
 
-Ran = Literal["verified", "simulated", "emulated"]
+Ran = Literal["verified", "simulated", "emulated", "generated"]
 """Whether the provider that an artifact was built for runs it, or the simulator of its device, or
-the CPU's runs its graph."""
+the CPU's runs its graph, or that has no kernels for it and runs the same weights in fp32."""
 
 
 class LanguageModel(Protocol):

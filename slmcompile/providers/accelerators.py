@@ -1,8 +1,9 @@
 """Graphics processors, by onnxruntime-genai: CUDA, DirectML, WebGPU and TensorRT for RTX.
 
 Each builds anywhere. Where its runtime is not here, the CPU's runs the very same graph, which
-measures its answers and not its speed; a pair that the CPU's cannot run has nothing that measures
-it and is not offered (bfloat16: no products of that type, onnxruntime 1.31).
+measures its answers and not its speed. In bfloat16 it has no products (onnxruntime 1.31): there it
+runs the same weights in fp32 (``inference/widened.py``), which measures them and not their
+processor's rounding.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from slmcompile.providers.keys import AUTO, ProviderName, Target
 from slmcompile.providers.provider import DeviceKind, Provider
 from slmcompile.shapes.architecture import Architecture
 
-_BITS = {"fp16": 16.0, "int8": 8.5, "int4": 4.5}
+_BITS = {"fp16": 16.0, "bf16": 16.0, "int8": 8.5, "int4": 4.5}
 """Of a weight in a matrix; a block of 32 shares a scale of 16 bits."""
+
+_WIDENED = frozenset({"bf16"})
 
 
 class CudaTarget(Target):
-    """A folder for CUDA: weights in fp16, or quantised to 8 or 4 bits."""
+    """A folder for CUDA: weights in fp16 or bf16, or quantised to 8 or 4 bits."""
 
     execution_provider: ProviderName = "cuda"
-    precision: Literal["auto", "fp16", "int8", "int4"] = Field(
+    precision: Literal["auto", "fp16", "bf16", "int8", "int4"] = Field(
         description="Type of the exported weights; auto chooses by budget."
     )
 
@@ -58,10 +61,10 @@ class WebGpuTarget(Target):
 
 
 class TrtRtxTarget(Target):
-    """A folder for TensorRT for RTX: weights in fp16."""
+    """A folder for TensorRT for RTX: weights in fp16 or bf16."""
 
     execution_provider: ProviderName = "trt-rtx"
-    precision: Literal["fp16"] = Field("fp16", description="Type of the exported weights.")
+    precision: Literal["fp16", "bf16"] = Field("fp16", description="Type of the exported weights.")
 
 
 def export_bytes(target: Target, model: Architecture) -> float:
@@ -80,7 +83,7 @@ def export_bytes(target: Target, model: Architecture) -> float:
 
 def built_with(target: Target, model: Architecture) -> float:
     """Bytes that the builder holds at once, beside the model; as for the CPU."""
-    return held(model, 0.0 if target.precision == "fp16" else export_bytes(target, model))
+    return held(model, 0.0 if _BITS[target.precision] == 16 else export_bytes(target, model))
 
 
 def _provider(
@@ -108,10 +111,16 @@ def _provider(
         bytes=export_bytes,
         built_with=built_with,
         fault=fault,
-        candidates={each: {"precision": each} for each in reversed(precisions) if each != AUTO}
+        # What is chosen by its answers is not among those whose own rounding nothing measured.
+        candidates={
+            each: {"precision": each}
+            for each in reversed(precisions)
+            if each != AUTO and each not in _WIDENED
+        }
         if AUTO in precisions
         else {},
         runtime_name=runtime_name,
+        widened=_WIDENED.intersection(precisions),
         install=install,
         devices=devices,
         epoch=epoch,

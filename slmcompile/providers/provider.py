@@ -88,6 +88,8 @@ class Provider:
             shapes; None where the model's own context is all that bounds them.
         simulator: the installed package that simulates its device; empty where none does.
         runtime_name: what onnxruntime calls it; empty of the CPU's, which every machine has.
+        widened: precisions that the CPU's provider has no kernels for, so that elsewhere than on
+            its device the same weights are run in fp32.
         install: the package that runs it on its device; empty where the installed one does.
         shown: what a model card says of it.
         devices: kinds of devices that it runs on, one a ``DeviceKind``; none where no plan is to
@@ -125,6 +127,7 @@ class Provider:
     simulator: str = ""
     probed: Callable[[Any], bool] = lambda _target: False
     runtime_name: str = ""
+    widened: frozenset[str] = frozenset()
     install: str = ""
     shown: Shown = GENAI
     devices: frozenset[DeviceKind] = frozenset()

@@ -219,6 +219,14 @@ def _limits(facts: ReportFacts, export: Artifact) -> str:
             f" {prose(provider.title)} on what was compiled for it; speed and memory there are not"
             " known.",
         )
+    if export.ran == "generated":
+        provider = PROVIDERS[_target(facts, export)["execution_provider"]]
+        limits.insert(
+            0,
+            f"Generated: its answers were measured by the CPU provider on these weights in"
+            f" fp32, not in bfloat16 on {prose(provider.title)}; rounding, speed and memory there"
+            f" are not known. It runs there by {prose(provider.install)}.",
+        )
     length = facts.recipe.get("data", {}).get("max_length")
     if length:
         limits.append(f"Trained on rows of at most {count(length)} tokens.")

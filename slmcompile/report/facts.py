@@ -60,7 +60,8 @@ class Artifact:
         adapter_bytes: size of that file.
         adapters: how many the folder has to choose from.
         ran: ``emulated`` where the CPU's provider has run a graph for another, ``simulated`` where
-            a simulator of its processor has; None elsewhere.
+            a simulator of its processor has, ``generated`` where its weights were run in fp32; None
+            elsewhere.
         sources: of several sources the same metrics of each alone, by its name, with ``rows``,
             ``test_rows`` and whether it is ``counted`` as of the task.
     """

@@ -117,11 +117,23 @@ def not_on_its_device(ran: Mapping[str, str | None]) -> str:
     """What answered artifacts whose processor is not here, in a sentence of each; else empty.
 
     Args:
-        ran: by artifact ``emulated`` or ``simulated``; others say nothing.
+        ran: by artifact ``emulated``, ``simulated`` or ``generated``; others say nothing.
     """
     emulated = [name for name, word in ran.items() if word == "emulated"]
     simulated = [name for name, word in ran.items() if word == "simulated"]
-    return " ".join(filter(None, (emulated_by_cpu(emulated), _by_simulator(simulated))))
+    generated = [name for name, word in ran.items() if word == "generated"]
+    sentences = emulated_by_cpu(emulated), _by_simulator(simulated), _widened(generated)
+    return " ".join(filter(None, sentences))
+
+
+def _widened(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return (
+        f"Generated: {', '.join(names)}: the CPU provider has no products in bfloat16, and ran the"
+        " same weights and graph in fp32; rounding, speed and memory on the processor that it is"
+        " for are not known."
+    )
 
 
 def _by_simulator(names: Sequence[str]) -> str:

@@ -26,6 +26,9 @@ PAIRS = [
     if precision != AUTO
 ]
 
+BOUNDS = {"fp16": 1e-4, "bf16": 1e-3, "int8": 0.01, "int4": 0.6}
+"""Most nats that a graph's likelihoods lie from torch's, by its precision."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:
@@ -56,12 +59,12 @@ def test_a_graph_for_another_processor_answers_here_as_torch_does(
     scratch.mkdir()
     info: dict[str, Any] = export(target, base, adapter, prompt, rows, out, scratch, Silent())
     assert info["execution_provider"] == name
-    assert info["parity"]["mean_kl"] < {"fp16": 1e-4, "int8": 0.01, "int4": 0.6}[precision]
+    assert info["parity"]["mean_kl"] < BOUNDS[precision]
     config = json.loads((out / "genai_config.json").read_text(encoding="utf-8"))
     (provider,) = config["model"]["decoder"]["session_options"]["provider_options"]
     assert IN_CONFIG[next(iter(provider))] == name
     model = onnx_model.load(out, 1)
-    assert model.ran == "emulated"
+    assert model.ran == ("generated" if precision == "bf16" else "emulated")
     (answer,) = model.generate([rows[0].prompt_ids], 4, 1, lambda _: None)
     assert answer.ids
 

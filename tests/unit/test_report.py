@@ -888,6 +888,23 @@ def test_of_many_labels_the_most_frequent_are_shown_and_it_is_said() -> None:
     assert "label 30<" not in made["report.md"]
 
 
+def test_what_ran_in_another_arithmetic_is_said_in_report_and_card() -> None:
+    facts = sample()
+    recipe = {
+        **facts.recipe,
+        "target": {"cpu-int8": {"execution_provider": "cuda", "precision": "bf16"}},
+    }
+    artifacts = [
+        dataclasses.replace(each, ran="generated") if each.name == "cpu-int8" else each
+        for each in facts.artifacts
+    ]
+    made = build(dataclasses.replace(facts, recipe=recipe, artifacts=tuple(artifacts)))
+    assert "Generated: cpu-int8: the CPU provider has no products in bfloat16" in made["report.md"]
+    said = made[CARD].replace("\n", " ")
+    assert "on these weights in fp32, not in bfloat16 on CUDA" in said
+    assert "on this very graph" not in said
+
+
 def test_a_card_for_a_browser_says_how_a_page_asks_and_that_none_was_measured() -> None:
     facts = sample()
     targets = {"cpu-int8": {"execution_provider": "web", "precision": "int8"}}

@@ -38,10 +38,11 @@ def test_the_word_says_what_runs_it_here(
     found = listed(capsys)
     assert found["cpu-int4"]["word"] == "verified"
     assert found["cuda-fp16"]["word"] == "emulated"
+    assert found["cuda-bf16"]["word"] == "generated"
     assert "onnxruntime-genai-cuda" in found["cuda-fp16"]["why"]
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     assert runs_here("cuda")
-    assert listed(capsys)["cuda-int4"]["word"] == "verified"
+    assert listed(capsys)["cuda-int4"]["word"] == listed(capsys)["cuda-bf16"]["word"] == "verified"
     assert asking.runs_here("of-nobody") is False
 
 
