@@ -15,7 +15,7 @@ from slmcompile.providers import PROVIDERS
 from slmcompile.providers.accelerators import IN_CONFIG
 from slmcompile.providers.keys import AUTO
 from slmcompile.recipe.schema import target_section
-from tests.tiny_model import make_adapter, make_base, make_rows
+from tests.tiny_model import make_rows
 
 torch = pytest.importorskip("torch")
 
@@ -28,21 +28,6 @@ PAIRS = [
 
 BOUNDS = {"fp16": 1e-4, "bf16": 1e-3, "int8": 0.01, "int4": 0.6}
 """Most nats that a graph's likelihoods lie from torch's, by its precision."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(base, tmp_path_factory.mktemp("adapter"))
 
 
 @pytest.mark.parametrize(("name", "precision"), PAIRS)

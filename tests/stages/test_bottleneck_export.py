@@ -40,11 +40,6 @@ BUILT: dict[str, dict[str, Any]] = {
 TOKENS = {"eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.make_base(tmp_path_factory.mktemp("model"))

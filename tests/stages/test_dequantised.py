@@ -68,11 +68,6 @@ CASES = [
 IDS = (np.arange(16 * 12).reshape(16, 12) * 7) % 317 + 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool | None], Path]:
     """Makes a base-model folder of a family, once; tied or not, None for as the family is."""

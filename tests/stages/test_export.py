@@ -21,24 +21,9 @@ from slmcompile.inference.streamed_answer import Answer
 from slmcompile.models.merge import load_merged
 from slmcompile.models.tokenizer_files import portable
 from slmcompile.providers.cpu import CpuTarget
-from tests.tiny_model import make_adapter, make_base, make_rows
+from tests.tiny_model import make_rows
 
 torch = pytest.importorskip("torch")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(base, tmp_path_factory.mktemp("adapter"))
 
 
 def _export(base: Path, adapter: Path, folder: Path, **target: Any) -> tuple[Path, dict[str, Any]]:

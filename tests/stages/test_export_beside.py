@@ -28,16 +28,6 @@ torch = pytest.importorskip("torch")
 FP32, INT8, INT4 = (CpuTarget(precision=each) for each in ("fp32", "int8", "int4"))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.make_base(tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture(scope="module")
 def int4(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return held(INT4, base, None, tmp_path_factory.mktemp("int4"))

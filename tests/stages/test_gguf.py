@@ -23,7 +23,7 @@ from slmcompile.inference.torch_model import TorchModel
 from slmcompile.models.merge import load_merged
 from slmcompile.providers.gguf import ARCHITECTURES, GgufTarget
 from tests.family_folders import make_family
-from tests.tiny_model import make_adapter, make_base, make_rows
+from tests.tiny_model import make_base, make_rows
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -36,21 +36,6 @@ PROMPT = {
     "columns": ["text"],
     "stop": {"id": 2, "text": "<|im_end|>"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(base, tmp_path_factory.mktemp("adapter"))
 
 
 def _export(

@@ -20,7 +20,7 @@ from slmcompile.models.merge import load_merged
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.hf import HfTarget
 from tests.family_folders import FAMILIES, make_family
-from tests.tiny_model import make_adapter, make_base, make_rows
+from tests.tiny_model import make_rows
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -29,21 +29,6 @@ REBUILT = "Qwen2"
 """A family of which transformers does not open every ``tokenizer.json`` as it stands."""
 
 Made = tuple[Path, dict[str, Any]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(base, tmp_path_factory.mktemp("adapter"))
 
 
 def _export(base: Path, trained: Path, folder: Path, precision: str) -> Made:

@@ -43,11 +43,6 @@ SIZES: dict[str, Any] = {
 SENSITIVE = "down_proj 2"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def learnt(model: Any, rows: list[Any]) -> None:
     """Trains a model until it knows the rows' answers well."""
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

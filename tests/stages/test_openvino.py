@@ -35,7 +35,7 @@ from slmcompile.providers.openvino import (
 from slmcompile.recipe.schema import target_section
 from tests.families import build as model_of
 from tests.family_folders import architecture_of_folder
-from tests.tiny_model import make_adapter, make_base, make_rows
+from tests.tiny_model import make_base, make_rows
 from tests.tiny_tokenizer import make_tokenizer
 
 # Looked for and not imported: the program has to be first, which keeps openvino from sending what
@@ -51,21 +51,6 @@ TEXTS = ("", "turn on the light", "  zwölf Ärzte — 12 µg", "日本 🙂", "
 
 def quiet_run(number: int) -> None:
     """Told how far it is."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(base, tmp_path_factory.mktemp("adapter"))
 
 
 def exported(base: Path, adapter: Path, folder: Path, precision: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from slmcompile.providers.qnn import ARCHITECTURES, QnnTarget, export_bytes
 from slmcompile.report.snippets import Ask, qnn
 from tests.families import build as model_of
 from tests.family_folders import architecture_of_folder
-from tests.tiny_model import make_adapter, make_base, make_rows
+from tests.tiny_model import make_base, make_rows
 
 pytestmark = pytest.mark.skipif(
     find_spec("onnxruntime_qnn") is None, reason="pip install 'slmcompile[qnn]'"
@@ -41,21 +41,6 @@ TEXTS = ("", "turn on the light", "  zwölf Ärzte — 12 µg", "日本 🙂", "
 
 def quiet_run(number: int) -> None:
     """Told how far it is."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(base, tmp_path_factory.mktemp("adapter"))
 
 
 def target(**keys: Any) -> QnnTarget:

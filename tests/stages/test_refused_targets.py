@@ -15,7 +15,7 @@ from slmcompile.export.export import export
 from slmcompile.providers import PROVIDERS
 from slmcompile.recipe.schema import target_section
 from tests.family_folders import architecture_of_folder, make_family
-from tests.tiny_model import make_base, make_rows
+from tests.tiny_model import make_rows
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -76,16 +76,6 @@ TARGETS = [
     ("gguf", "f16"),
     ("hf", "bf16"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base(tmp_path_factory.mktemp("model"))
 
 
 def refused_by_plan(provider: str, target: Any, folder: Path) -> bool:
