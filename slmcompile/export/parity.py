@@ -73,13 +73,13 @@ def proved(
     """The figures of ``measure``, where the export passes.
 
     Raises:
-        StageFailedError: its tokenizer gives other ids, or in floating point it predicts other
-            tokens than torch (exit 1).
+        StageFailedError: its tokenizer gives other ids, its runtime cannot compute what was built,
+            or in floating point it predicts other tokens than torch (exit 1).
     """
     name = name_of(target)
     require_tokenizer(exported, reference.rows, name)
     progress.begin("parity with torch", len(reference.rows))
-    figures = measure(reference, exported, progress.step)
+    figures = measure(reference, exported, progress.step, name)
     progress.end()
     if target.precision in TOP1_AGREEMENT:
         require_float(figures, name, target.precision)
@@ -97,7 +97,10 @@ def name_of(target: Target) -> str:
 
 
 def measure(
-    reference: Reference, exported: ExportedModel, on_progress: Callable[[int], None]
+    reference: Reference,
+    exported: ExportedModel,
+    on_progress: Callable[[int], None],
+    name: str = "the export",
 ) -> dict[str, float | int]:
     """Compares logits on the reference's rows.
 
@@ -105,13 +108,23 @@ def measure(
         rows, trained_tokens; max_abs_logit_diff and mean_abs_logit_diff over all positions;
         top1_agreement and mean_kl (nats, KL(torch || exported)) over trained positions.
         Floats are rounded to six significant digits.
+
+    Raises:
+        StageFailedError: the exported model's runtime fails at it (exit 1).
     """
     import torch
 
     total, rows = _Sum(), reference.rows
     for number, (batch, ids) in enumerate(reference.batches):
         expected = reference.logits(number)
-        found = torch.from_numpy(exported.logits(ids))
+        try:
+            found = torch.from_numpy(exported.logits(ids))
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise StageFailedError(
+                f"{name}: its runtime cannot compute what was built: {reason}",
+                "choose another target, and report it with the model's architecture",
+            ) from error
         for place, index in enumerate(batch):
             length = len(rows[index].input_ids)
             total.add(expected[place, :length], found[place, :length], rows[index].labels)

@@ -171,6 +171,24 @@ def test_an_fp32_export_that_differs_is_refused() -> None:
         require_float({"top1_agreement": 0.98}, "cpu fp32")
 
 
+def test_what_the_runtime_cannot_compute_is_told_in_a_line(
+    fp32: tuple[Path, dict[str, Any]], base: Path, adapter: Path
+) -> None:
+    model = onnx_model.load(fp32[0], 1)
+
+    class Beyond:
+        """Asks it for tokens that it has not."""
+
+        def logits(self, ids: Any) -> Any:
+            return model.logits([[token + 10**6 for token in row] for row in ids])
+
+    reference = Reference(load_merged(base, adapter), make_rows(base))
+    with pytest.raises(StageFailedError, match=r"^cpu fp32: its runtime cannot compute") as caught:
+        measure(reference, Beyond(), lambda _: None, "cpu fp32")  # type: ignore[arg-type]
+    assert "\n" not in caught.value.what
+    assert "another target" in (caught.value.mend or "")
+
+
 def test_a_tokenizer_that_differs_is_refused(
     base: Path, fp32: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
