@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import codecs
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError, StageFailedError
-from slmcompile.data.store import Row
-from slmcompile.inference.batching import until_stop
 from slmcompile.inference.exported_prompt import ExportedPrompt, read_prompt
-from slmcompile.inference.likelihood import log_likelihood
 from slmcompile.inference.llama_library import library
-from slmcompile.inference.protocol import Generated, Ran
-from slmcompile.inference.speed import speed
+from slmcompile.inference.merged import Merged, require_no_adapter
+from slmcompile.inference.one_by_one import OneByOne
+from slmcompile.inference.protocol import Ran
 from slmcompile.machine.process import thread_count
 
 FILE = "model.gguf"
@@ -44,11 +42,11 @@ def load(
         adapter: there is none that is not merged.
 
     Raises:
-        CorruptError: llama.cpp cannot open it, or it has adapters that it cannot have (exit 74).
+        CorruptError: llama.cpp cannot open it (exit 74).
+        BadRecipeError: an adapter is asked for (exit 78).
         MissingError: llama.cpp is not installed (exit 69).
     """
-    if adapter is not None:
-        raise CorruptError(f"{adapter}: a merged model has no adapters", "export it again")
+    require_no_adapter(adapter)
     lib = library()
     path = folder / FILE
     opened = None
@@ -62,20 +60,19 @@ def load(
     return GgufModel(lib, opened, thread_count("auto") if threads is None else threads, prompt)
 
 
-class GgufModel:
+class GgufModel(Merged, OneByOne):
     """``ExportedModel`` over llama.cpp."""
 
     ran: Ran = "verified"
 
     def __init__(self, lib: Any, model: Any, threads: int, prompt: ExportedPrompt) -> None:
         """See ``load``, which opens what this takes; closed with the object."""
-        self._lib, self._model, self._threads, self._prompt = lib, model, threads, prompt
+        super().__init__(prompt)
+        self._lib, self._model, self._threads = lib, model, threads
         self._vocab = lib.llama_model_get_vocab(model)
         self._size: int = lib.llama_vocab_n_tokens(self._vocab)
         self._opened: Any = None
         self._room = 0
-        self.controls = prompt.controls
-        self.control_texts: Mapping[int, str] = prompt.control_texts
         self._stops = frozenset(
             token for token in range(self._size) if lib.llama_vocab_is_eog(self._vocab, token)
         )
@@ -86,16 +83,6 @@ class GgufModel:
             if self._opened:
                 self._lib.llama_free(self._opened)
             self._lib.llama_model_free(self._model)
-
-    def with_adapter(self, adapter: Path | None) -> GgufModel:
-        """The same model: there is no adapter that is not merged.
-
-        Raises:
-            CorruptError: one is asked for.
-        """
-        if adapter is not None:
-            raise CorruptError(f"{adapter}: a merged model has no adapters", "export it again")
-        return self
 
     @property
     def stops(self) -> frozenset[int]:
@@ -135,34 +122,8 @@ class GgufModel:
         text = codecs.getincrementaldecoder("utf-8")("replace")
         return lambda token: text.decode(self._piece(token))
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        batch_size: int,  # noqa: ARG002 - one at a time
-        on_progress: Callable[[int], None],
-    ) -> list[Generated]:
-        """See ``LanguageModel.generate``."""
-        answers = []
-        for prompt in prompts:
-            ids: list[int] = []
-            for token in self._steps(prompt, max_new_tokens + 1):
-                ids.append(token)
-                if token in self._stops:
-                    break
-            answers.append(until_stop(ids, self._stops, max_new_tokens))
-            on_progress(len(answers))
-        return answers
-
-    def stream(self, prompt_ids: Sequence[int], max_new_tokens: int) -> Iterator[int]:
-        """See ``LanguageModel.stream``."""
-        for token in self._steps(prompt_ids, max_new_tokens):
-            if token in self._stops:
-                return
-            yield token
-
-    def _steps(self, prompt: Sequence[int], most: int) -> Iterator[int]:
-        """Greedy tokens behind a prompt, whether they are stop tokens or not."""
+    def steps(self, prompt: Sequence[int], most: int) -> Iterator[int]:
+        """See ``OneByOne.steps``."""
         most = min(most, self.context - len(prompt))
         if most < 1:
             return
@@ -218,18 +179,3 @@ class GgufModel:
             raise StageFailedError(f"llama.cpp does not decode ({failed})", "export it again")
         shape = (len(ids) if every else 1, self._size)
         return np.ctypeslib.as_array(self._lib.llama_get_logits(self._opened), shape).copy()
-
-    def log_likelihood(
-        self, rows: Sequence[Row], on_progress: Callable[[int], None] | None = None
-    ) -> list[tuple[float, int]]:
-        """See ``LanguageModel.log_likelihood``."""
-        found = []
-        for row in rows:
-            found.append(log_likelihood(self.logits([row.input_ids])[0], row.labels))
-            if on_progress is not None:
-                on_progress(len(found))
-        return found
-
-    def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
-        """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""
-        return speed(lambda: self._steps(prompt, tokens + 1))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from slmcompile.console.errors import CorruptError
 from slmcompile.console.quiet import quiet
 from slmcompile.inference.exported_prompt import ExportedPrompt, read_prompt
+from slmcompile.inference.merged import ReadByTokenizers, require_no_adapter
 from slmcompile.inference.protocol import Ran
 from slmcompile.inference.torch_model import TorchModel, stop_ids
 
@@ -29,14 +30,14 @@ def load(
         adapter: there is none that is not merged.
 
     Raises:
-        CorruptError: transformers cannot open it, or it has adapters that it cannot have.
+        CorruptError: transformers cannot open it (exit 74).
+        BadRecipeError: an adapter is asked for (exit 78).
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if adapter is not None:
-        raise CorruptError(f"{adapter}: a merged model has no adapters", "export it again")
+    require_no_adapter(adapter)
     if threads is not None:
         torch.set_num_threads(threads)
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -59,7 +60,7 @@ def load(
         ) from error
 
 
-class HfModel(TorchModel):
+class HfModel(ReadByTokenizers, TorchModel):
     """``ExportedModel`` over transformers."""
 
     ran: Ran = "verified"
@@ -68,21 +69,8 @@ class HfModel(TorchModel):
         self, model: Any, stops: frozenset[int], tokenizer: Any, prompt: ExportedPrompt
     ) -> None:
         """See ``load``, which opens what this takes."""
-        super().__init__(model, stops)
-        self._tokenizer = tokenizer
-        self._prompt = prompt
-        self.controls = prompt.controls
-        self.control_texts: Mapping[int, str] = prompt.control_texts
-
-    def with_adapter(self, adapter: Path | None) -> HfModel:
-        """The same model: there is no adapter that is not merged.
-
-        Raises:
-            CorruptError: one is asked for.
-        """
-        if adapter is not None:
-            raise CorruptError(f"{adapter}: a merged model has no adapters", "export it again")
-        return self
+        ReadByTokenizers.__init__(self, tokenizer, prompt)
+        TorchModel.__init__(self, model, stops)
 
     @property
     def stops(self) -> frozenset[int]:
@@ -93,24 +81,6 @@ class HfModel(TorchModel):
     def context(self) -> int:
         """Tokens that prompt and answer may have together."""
         return self._context
-
-    def encode(self, prompt: str | Sequence[str]) -> list[int]:
-        """Token ids of a prompt, whole or in pieces, behind the prefix, which is not doubled."""
-        pieces = (prompt,) if isinstance(prompt, str) else prompt
-        encode = self._tokenizer.encode
-        ids = [i for piece in pieces for i in encode(piece, add_special_tokens=False).ids]
-        return self._prompt.behind_prefix(ids)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, control tokens by their texts, as the torch model's answers are."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
-
-    def pieces(self) -> Callable[[int], str]:
-        """See ``ExportedModel.pieces``."""
-        from tokenizers.decoders import DecodeStream
-
-        stream = DecodeStream(skip_special_tokens=False)
-        return lambda token: stream.step(self._tokenizer, token) or ""
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> Any:
         """Logits at every position of sequences of one length, float32 [rows, positions, vocab]."""

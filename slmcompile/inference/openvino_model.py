@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from slmcompile.console.errors import BadRecipeError, CorruptError
-from slmcompile.data.store import IGNORED, Row
+from slmcompile.console.errors import CorruptError
+from slmcompile.data.store import Row
 from slmcompile.inference.batching import (
     decoded_together,
     padded_left,
@@ -23,6 +23,8 @@ from slmcompile.inference.batching import (
     until_stop,
 )
 from slmcompile.inference.exported_prompt import ExportedPrompt, read_prompt
+from slmcompile.inference.likelihood import log_likelihood
+from slmcompile.inference.merged import ReadByTokenizers, require_no_adapter
 from slmcompile.inference.openvino_runtime import openvino, openvino_genai
 from slmcompile.inference.protocol import Generated, Ran
 from slmcompile.providers.openvino import MODEL, TOKENIZER
@@ -53,7 +55,7 @@ def load(
     """
     from tokenizers import Tokenizer
 
-    _require_none(adapter)
+    require_no_adapter(adapter)
     ov, genai = openvino(), openvino_genai()
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads is not None:
@@ -80,14 +82,7 @@ def load(
     )
 
 
-def _require_none(adapter: Path | None) -> None:
-    if adapter is not None:
-        raise BadRecipeError(
-            f"{adapter}: an export for OpenVINO has its adapter merged", "ask it without an adapter"
-        )
-
-
-class OpenVinoModel:
+class OpenVinoModel(ReadByTokenizers):
     """``ExportedModel`` over OpenVINO."""
 
     ran: Ran = "verified"
@@ -104,23 +99,12 @@ class OpenVinoModel:
         vocab: int,
     ) -> None:
         """See ``load``, which opens what this takes."""
+        super().__init__(pieces, prompt)
         self._compiled = compiled
-        self._tokenizer, self._pieces = tokenizer, pieces
-        self._prompt = prompt
+        self._own = tokenizer
         self._stops = stops
         self._context = context
         self._vocab = vocab
-        self.controls = prompt.controls
-        self.control_texts: Mapping[int, str] = prompt.control_texts
-
-    def with_adapter(self, adapter: Path | None) -> OpenVinoModel:
-        """The same model: there is no adapter that is not merged.
-
-        Raises:
-            BadRecipeError: one is asked for (exit 78).
-        """
-        _require_none(adapter)
-        return self
 
     @property
     def stops(self) -> frozenset[int]:
@@ -137,20 +121,13 @@ class OpenVinoModel:
         pieces = (prompt,) if isinstance(prompt, str) else prompt
         ids: list[int] = []
         for piece in pieces:
-            read = self._tokenizer.encode(piece, add_special_tokens=False)
+            read = self._own.encode(piece, add_special_tokens=False)
             ids += read.input_ids.data[0].tolist()
         return self._prompt.behind_prefix(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See ``ExportedModel.decode``."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
-
-    def pieces(self) -> Callable[[int], str]:
-        """See ``ExportedModel.pieces``."""
-        from tokenizers.decoders import DecodeStream
-
-        stream = DecodeStream(skip_special_tokens=False)
-        return lambda token: stream.step(self._pieces, token) or ""
+        return str(self._own.decode(list(ids), skip_special_tokens=False))
 
     def generate(
         self,
@@ -206,17 +183,9 @@ class OpenVinoModel:
         return found
 
     def _score(self, rows: Sequence[Row]) -> Iterator[tuple[float, int]]:
-        import numpy as np
-
         request = _Request(self._compiled, padded_right([row.input_ids for row in rows], 0))
         for place, row in enumerate(rows):
-            labels = np.asarray(row.labels[1:])
-            (trained,) = np.nonzero(labels != IGNORED)
-            scores = request.logits[place, trained]
-            top = scores.max(axis=-1)
-            norm = top + np.log(np.exp(scores - top[:, None]).sum(axis=-1))
-            chosen = scores[np.arange(len(trained)), labels[trained]]
-            yield float((chosen - norm).sum(dtype=np.float64)), len(trained)
+            yield log_likelihood(request.logits[place], row.labels)
 
     def decode_speed(self, prompt: Sequence[int], tokens: int) -> float:
         """See ``LanguageModel.decode_speed``; a stop token does not end the timing."""

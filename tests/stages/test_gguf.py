@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slmcompile.console.errors import CorruptError, MissingError, StageFailedError
+from slmcompile.console.errors import BadRecipeError, CorruptError, MissingError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export import built
 from slmcompile.export.export import export
@@ -291,7 +291,7 @@ def test_a_damaged_or_missing_file_is_corrupt(made: dict[str, Made], tmp_path: P
         file.write_bytes(content[: len(content) // 2] if damage is None else damage)
         with pytest.raises(CorruptError, match=r"llama\.cpp cannot open it"):
             gguf_file.load(folder, 1)
-    with pytest.raises(CorruptError, match="no adapters"):
+    with pytest.raises(BadRecipeError, match="no adapters"):
         gguf_file.load(made["q8_0"][0], 1, adapter=tmp_path / "a")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slmcompile.console.errors import CorruptError, StageFailedError
+from slmcompile.console.errors import BadRecipeError, CorruptError, StageFailedError
 from slmcompile.console.progress import Silent
 from slmcompile.export.export import export
 from slmcompile.files.artifact import sha256_file
@@ -209,5 +209,5 @@ def test_a_damaged_folder_is_corrupt(made: dict[str, Made], tmp_path: Path) -> N
         with pytest.raises(CorruptError) as found:
             hf_folder.load(folder, 1)
         assert found.value.code == 74
-    with pytest.raises(CorruptError, match="no adapters"):
+    with pytest.raises(BadRecipeError, match="no adapters"):
         hf_folder.load(made["bf16"][0], 1, adapter=tmp_path / "a")
