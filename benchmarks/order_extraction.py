@@ -7,7 +7,7 @@ which the message gives words ("the 3rd of March", "2027", "a dozen", "two boxes
 wording of its sentences, so that a test message is put together as none of training is. Names,
 products and cities occur in training; quantities, days and combinations need not.
 
-    python benchmarks/order_extraction.py PROJECT --rows 1200
+    python benchmarks/order_extraction.py PROJECT --rows 800
     cd PROJECT && slmcompile run orders
     python benchmarks/quantisation_frontier.py PROJECT orders
 """
@@ -91,7 +91,7 @@ eval:
 train:
   learning_rate: 2e-3
   per_device_train_batch_size: 8
-  num_train_epochs: 2
+  num_train_epochs: 1
 """
 
 
@@ -166,7 +166,7 @@ def main() -> None:
     """Writes the data and the recipe."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("project", type=Path)
-    parser.add_argument("--rows", type=int, default=1200)
+    parser.add_argument("--rows", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     root: Path = given.project
