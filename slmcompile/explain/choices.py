@@ -127,7 +127,7 @@ def choice_lines(choices: tuple[Choice, ...]) -> list[str]:
     for choice in choices:
         budget = choice.budget
         whose = f" of {choice.member}" if choice.member else ""
-        rows = f"{budget.limit} rows" if budget.limit else "all rows"
+        rows = f"at most {budget.limit} rows" if budget.limit else "all rows"
         bars = f"{budget.metric} at most {budget.max_drop:g} worse than torch's"
         if budget.max_size is not None:
             bars += f", at most {budget.max_size:g} MB"

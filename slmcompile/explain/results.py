@@ -14,7 +14,7 @@ from slmcompile.metrics.metric import Metric
 from slmcompile.plans.artifacts import BASELINES, prompt_file
 from slmcompile.plans.definition import Plan, Stage
 from slmcompile.recipe.project import Project
-from slmcompile.scoring.compared import measured_by, not_on_its_device
+from slmcompile.scoring.compared import answered_by, measured_by
 from slmcompile.stages.choice import FRONTIER
 from slmcompile.stages.scores import METRICS_FILE, read_predictions
 
@@ -147,7 +147,10 @@ def results_table(
     speeds = {each.name: each.metrics.get("machine") for each in results if _is_timed(each)}
     if len(set(speeds.values())) > 1:
         lines.append(measured_by(speeds))
-    lines += filter(None, [not_on_its_device({r.name: r.metrics.get("ran") for r in results})])
+    exports = [each for each in results if "agreement" in each.metrics]
+    lines += filter(
+        None, [answered_by({e.name: e.metrics.get("ran", "verified") for e in exports})]
+    )
     return "\n".join(lines)
 
 

@@ -33,7 +33,7 @@ def wrong_budgets(composed: Composed) -> Iterator[BadRecipeError]:
                 yield BadRecipeError(
                     f"{composed.origin(('target', name))}: {where}: its precision is chosen among"
                     " merged candidates, and train.over merges nothing",
-                    f"give {where}.precision, or take train.over out",
+                    f"give {where}.precision, or say train.over=null",
                 )
             elif wrong := _wrong_metric(recipe, target):
                 at = composed.origin(("target", name, "budget", "metric"))

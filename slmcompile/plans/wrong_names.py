@@ -119,7 +119,8 @@ def _over_what(composed: Composed) -> Iterator[BadRecipeError]:
         if over is not None and over not in view.recipe.target:
             yield BadRecipeError(
                 f"{at}: {key}: no target is called {over!r}, over which is trained",
-                f"targets: {', '.join(view.recipe.target) or 'none'}",
+                f"targets: {', '.join(view.recipe.target) or 'none'}; or train over the base"
+                " itself: train.over=null",
             )
         elif over != common:
             yield BadRecipeError(

@@ -16,7 +16,7 @@ Point = tuple[float, float]
 WIDTH = 460
 # More points than pixels only make the page large.
 _MOST_POINTS = 400
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 46, 20, 12, 26
 
 
 @dataclass(frozen=True, slots=True)

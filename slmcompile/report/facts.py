@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slmcompile.metrics import METRICS
 from slmcompile.metrics.metric import Metric
 from slmcompile.scoring.classification import LabelScores
-from slmcompile.scoring.compared import Comparison, measured_by, not_on_its_device
+from slmcompile.scoring.compared import Comparison, answered_by, measured_by
 from slmcompile.scoring.paired import Difference
 
 Kind = Literal["tuned", "base", "export", "baseline"]
@@ -262,8 +262,8 @@ def measured_on(artifact: Artifact) -> str:
 def machines(artifacts: Sequence[Artifact]) -> str:
     """What speeds and memory were measured on, in a sentence; empty where nobody says."""
     timed = {each.name: each.machine for each in artifacts if each.tokens_per_second is not None}
-    elsewhere = not_on_its_device({each.name: each.ran for each in artifacts})
-    return " ".join(filter(None, (measured_by(timed), elsewhere)))
+    exports = {each.name: each.ran or "verified" for each in artifacts if each.kind == "export"}
+    return " ".join(filter(None, (measured_by(timed), answered_by(exports))))
 
 
 def _of(part: int, whole: int | None, what: str) -> str:

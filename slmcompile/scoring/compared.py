@@ -113,17 +113,27 @@ def emulated_by_cpu(names: Sequence[str]) -> str:
     )
 
 
-def not_on_its_device(ran: Mapping[str, str | None]) -> str:
-    """What answered artifacts whose processor is not here, in a sentence of each; else empty.
+def answered_by(ran: Mapping[str, str | None]) -> str:
+    """What answered exported artifacts, in a sentence of each word; else empty.
 
     Args:
-        ran: by artifact ``emulated``, ``simulated`` or ``generated``; others say nothing.
+        ran: by artifact ``verified``, ``emulated``, ``simulated`` or ``generated``.
     """
+    verified = [name for name, word in ran.items() if word == "verified"]
     emulated = [name for name, word in ran.items() if word == "emulated"]
     simulated = [name for name, word in ran.items() if word == "simulated"]
     generated = [name for name, word in ran.items() if word == "generated"]
-    sentences = emulated_by_cpu(emulated), _by_simulator(simulated), _widened(generated)
+    sentences = (
+        _by_its_own(verified),
+        emulated_by_cpu(emulated),
+        _by_simulator(simulated),
+        _widened(generated),
+    )
     return " ".join(filter(None, sentences))
+
+
+def _by_its_own(names: Sequence[str]) -> str:
+    return f"Verified: {', '.join(names)}: answered here by what runs it." if names else ""
 
 
 def _widened(names: Sequence[str]) -> str:
@@ -156,7 +166,7 @@ def measured_by(machines: Mapping[str, str | None]) -> str:
         if machine:
             on.setdefault(machine, []).append(name)
     if len(on) < 2:
-        return f"Speed and memory on {next(iter(on))}." if on else ""
+        return f"Speed, one answer at a time, and memory on {next(iter(on))}." if on else ""
     listed = "; ".join(f"{', '.join(names)} on {machine}" for machine, names in on.items())
     return f"Speeds and memory do not compare: {listed}."
 

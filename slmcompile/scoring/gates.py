@@ -82,7 +82,7 @@ def judge(
             bar = f"within {gate.max_drop:g} of torch's {reference:.4g}"
             difference = None if gate.source else drops.get((gate.artifact, gate.metric))
             by_chance = gate.beyond_chance and difference and not difference.significant
-            bar += ", or by chance" if gate.beyond_chance else ""
+            bar += ", or by chance (the default bar)" if gate.beyond_chance else ""
             bars.append((bar, drop <= gate.max_drop or bool(by_chance), difference))
         of = f" (source {gate.source})" if gate.source else ""
         verdicts += [

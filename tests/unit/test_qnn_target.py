@@ -14,7 +14,7 @@ from slmcompile.data.store import Row, write_split
 from slmcompile.providers import PROVIDERS
 from slmcompile.providers.cpu import CpuTarget
 from slmcompile.providers.qnn import QnnTarget, fault
-from slmcompile.scoring.compared import not_on_its_device
+from slmcompile.scoring.compared import answered_by
 from slmcompile.shapes.architecture import Architecture
 from slmcompile.stages.export import _calibration
 from tests.projects import make_project
@@ -163,10 +163,11 @@ def test_ranges_come_from_all_over_the_rows_of_training_and_from_no_other(tmp_pa
 
 
 def test_who_answered_is_said_in_a_word() -> None:
-    said = not_on_its_device({"a": "simulated", "b": None, "c": "emulated", "d": "simulated"})
+    said = answered_by({"a": "simulated", "b": "verified", "c": "emulated", "d": "simulated"})
+    assert "Verified: b: answered here" in said
     assert "Simulated: a, d: the vendor's simulator" in said
     assert "Emulated: c: the CPU provider ran the very graph" in said
-    assert not_on_its_device({"b": None}) == ""
+    assert answered_by({}) == ""
 
 
 def test_only_this_provider_has_fixed_shapes_and_a_simulator() -> None:

@@ -505,7 +505,7 @@ def test_speeds_of_different_machines_are_said_not_to_compare() -> None:
     one = {each.name: "EPYC, 2 threads" for each in speeds}
     other = {**one, speeds[0].name: "Xeon <8>, 4 threads"}
     for on, said in (
-        (one, "Speed and memory on EPYC, 2 threads."),
+        (one, "Speed, one answer at a time, and memory on EPYC, 2 threads."),
         (other, f"Speeds and memory do not compare: {speeds[0].name} on Xeon <8>, 4 threads; "),
     ):
         artifacts = [
