@@ -85,11 +85,11 @@ def main() -> int:
     cases = [case for case in CASES if case.number == 0 or case.number in args.cases]
     for key in args.tools:
         tool = TOOLS[key]
-        programs, problem = install(key, tool, work)
+        programs, problem = install(key, tool.package, work / "environments")
         if problem:
             print(f"- {tool.name}: not installed: {problem}")
             continue
-        print(f"- {version(tool, programs)}", flush=True)
+        print(f"- {version(tool.package, programs)}", flush=True)
         found: list[Result] = []
         for case in cases:
             found.append(_judge(tool, case, work, programs, memory, args.timeout, found[:1]))

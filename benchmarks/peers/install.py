@@ -8,20 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from peers.tools import Tool
-
 PINS = Path(__file__).parent
 
 
-def install(key: str, tool: Tool, work: Path) -> tuple[Path, str]:
+def install(key: str, package: str, environments: Path) -> tuple[Path, str]:
     """Makes the environment, or finds it made before from the same pins.
+
+    Args:
+        key: names the pins and the environment's folder.
+        package: on PyPI; empty for slmcompile, which is taken from this tree.
+        environments: folder that each has a folder in.
 
     Returns:
         its folder of programs, and why it could not be installed ("" if it was).
     """
-    if not tool.package:
+    if not package:
         return Path(sys.executable).parent, ""
-    pins, environment = PINS / f"{key}.txt", work / "environments" / key
+    pins, environment = PINS / f"{key}.txt", environments / key
     mark, digest = environment / "installed", hashlib.sha256(pins.read_bytes()).hexdigest()
     if mark.is_file() and mark.read_text(encoding="ascii") == digest:
         return environment / "bin", ""
@@ -44,10 +47,10 @@ def install(key: str, tool: Tool, work: Path) -> tuple[Path, str]:
     return environment / "bin", ""
 
 
-def version(tool: Tool, programs: Path) -> str:
-    """The tool's and torch's versions as installed."""
+def version(package: str, programs: Path) -> str:
+    """The package's (slmcompile's where it is empty) and torch's versions as installed."""
     python = str(programs / "python")
-    names = [tool.package or "slmcompile", "torch", "transformers", "peft"]
+    names = list(dict.fromkeys([package or "slmcompile", "torch", "transformers", "peft"]))
     program = "import sys; from importlib.metadata import version as v; "
     program += "print(*(f'{n} {v(n)}' for n in sys.argv[1:]), sep=', ')"
     done = subprocess.run(
