@@ -1,181 +1,123 @@
-"""Training speed of slmcompile's loop against a plain transformers.Trainer with PEFT.
+"""Training speed of slmcompile's loop against other tools' on the same adapter, in one run.
 
-Same base model, same rows, same LoRA, same batch size, same precision, same threads; the two take
-turns, so that a busy machine disturbs both. Prints the median over all steps but the first two of
-each round. Tokens are real ones: padding does not count for either.
+Same base model, rows, LoRA (on all linear layers), rows a step, precision and threads. Each
+contestant trains in a process of its own, with the exact versions of ``peers/*.txt`` (environments
+are made where ``--venvs`` says, some gigabytes, minutes once), and they take turns, so that a busy
+machine disturbs all. Start-up and two steps are set apart; medians over the rounds, each round with
+another order of the rows. Tokens are real ones: padding counts for nobody. Beside them stands what
+the machine's products would allow (``roofline.py``), measured in every round.
 
-    python benchmarks/train_throughput.py BASE_FOLDER DATA_FOLDER --steps 12 --rounds 3
+    slmcompile run quickstart --select +data       # makes outputs/base-… and outputs/data-…
+    python benchmarks/train_throughput.py outputs/base-… outputs/data-…
+    python benchmarks/train_throughput.py BASE DATA --contestants ours,trl --rounds 5 --threads 1
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
+from rivals.command_line import add_common
+from rivals.contestants import CONTESTANTS
+from rivals.inputs import write_rows
+from rivals.job import Job
+from rivals.launch import Trained, begin, prepare, train
+from rivals.machine import processor
 
-from slmcompile.console.progress import Silent
-from slmcompile.data.store import Row, read_split, write_split
-from slmcompile.machine.process import thread_count
-from slmcompile.methods.keys import Train
-from slmcompile.methods.lora import Lora, LoraTrain
-from slmcompile.models.adapter import attach
-from slmcompile.models.base_model import load_base_model
-from slmcompile.training.batches import epoch_batches
-from slmcompile.training.group import Member
-from slmcompile.training.loop import train
-from slmcompile.training.record import TrainRuntime
+from slmcompile.data.store import read_split
 
 WARM_UP = 2
-CPU = torch.device("cpu")
+MAX_LENGTH = 128
+"""Tokens of a row of the quickstart at most, and of what rows are joined to."""
+LEARNING_RATE = 1e-3
 
 
-@dataclass
-class Meter:
-    """Clocks read at the end of every optimizer step."""
-
-    tokens: list[int]
-    marks: list[tuple[float, float]] = field(default_factory=list)
-
-    def mark(self) -> None:
-        """Reads both clocks."""
-        self.marks.append((time.perf_counter(), time.process_time()))
-
-    def speeds(self) -> Iterator[tuple[float, float]]:
-        """(tokens per second, tokens per CPU-second) of each step after the warm-up."""
-        pairs = zip(self.marks, self.marks[1:], self.tokens[1:], strict=False)
-        for number, (before, after, tokens) in enumerate(pairs, start=1):
-            if number >= WARM_UP:
-                yield tokens / (after[0] - before[0]), tokens / (after[1] - before[1])
-
-
-def ours(config: Train, base: Path, data: Path, rows: list[Row]) -> Meter:
-    """One round of slmcompile's loop."""
-    size, lengths = config.per_device_train_batch_size, [len(row.input_ids) for row in rows]
-    order: list[list[int]] = []
-    epoch = 0
-    while len(order) < config.max_steps:
-        order += epoch_batches(lengths, size, config.group_by_length, config.seed, epoch)
-        epoch += 1
-    meter = Meter([sum(lengths[row] for row in batch) for batch in order])
-
-    def on_log(_: int, values: dict[str, float]) -> None:
-        if "loss" in values:
-            meter.mark()
-
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "adapter")
-        out.mkdir()
-        runtime = TrainRuntime(save_steps=10**9, logging_steps=1)
-        train(
-            Member("", config, data, out, Path(folder, "scratch"), "benchmark"),
-            base,
-            runtime,
-            Silent(),
-            on_log,
-            CPU,
-        )
-    return meter
-
-
-def plain(config: LoraTrain, base: Path, rows: list[Row], tokenizer: Any) -> Meter:
-    """One round of transformers.Trainer: padded batches, whole head, PEFT's own forward."""
-    torch.manual_seed(config.seed)
-    model = attach(load_base_model(base, config.precision, CPU), config.lora)
-
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
-
-    meter = Meter([])
-    pad = DataCollatorForSeq2Seq(tokenizer)
-
-    def collate(features: list[dict[str, Any]]) -> Any:
-        meter.tokens.append(sum(len(each["input_ids"]) for each in features))
-        return pad(features)
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            meter.mark()
-
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            max_steps=config.max_steps,
-            per_device_train_batch_size=config.per_device_train_batch_size,
-            learning_rate=config.learning_rate,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            logging_strategy="no",
-            use_cpu=True,
-            seed=config.seed,
-        )
-        features = [
-            {"input_ids": r.input_ids, "labels": r.labels, "attention_mask": [1] * len(r.input_ids)}
-            for r in rows
-        ]
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=features,
-            data_collator=collate,
-            callbacks=[Clock()],
-        )
-        trainer.train()
-    return meter
+def arguments() -> argparse.Namespace:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_common(parser, "ours,trainer,trl,trl-packed,olive")
+    parser.add_argument("--steps", type=int, default=6, help="measured ones, a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16, help="rows of a step")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("base", type=Path, help="folder of the base model")
-    parser.add_argument("data", type=Path, help="folder with train.parquet")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
-    parser.add_argument("--threads", type=int, default=thread_count("auto"))
-    args = parser.parse_args()
+    args = arguments()
+    pythons = prepare(args.contestants, args.venvs)
+    found: dict[str, list[Trained]] = {key: [] for key in args.contestants}
+    roofs: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        rows = read_split(args.data, "train")
+        given = write_rows(folder, args.base, rows, args.batch)
+        for number in range(args.rounds):
+            job = Job(
+                base=str(args.base),
+                out=str(folder / "out"),
+                steps=WARM_UP + args.steps,
+                batch=args.batch,
+                threads=args.threads,
+                precision=args.precision,
+                learning_rate=LEARNING_RATE,
+                rank=args.rank,
+                max_length=MAX_LENGTH,
+                seed=number,
+                **given,
+            )
+            roofs.append(json.loads(begin("measure_roofline", job, Path(sys.executable))))
+            for key, contestant in args.contestants.items():
+                found[key].append(train(contestant, job, pythons[key]))
+                done = found[key][-1].over(WARM_UP)
+                speed = f"{done.tokens / done.cpu:.0f} tokens per CPU-second"
+                print(f"round {number + 1}: {contestant.name}: {speed}", file=sys.stderr)
+    _print(args, given["mean_length"], found, roofs)
 
-    from transformers import AutoTokenizer
 
-    torch.set_num_threads(args.threads)
-    tokenizer = AutoTokenizer.from_pretrained(args.base, local_files_only=True)
-    rows = read_split(args.data, "train")
-    config = LoraTrain(
-        precision=args.precision,
-        max_steps=args.steps,
-        eval_steps=10**9,
-        per_device_train_batch_size=args.batch,
-        num_threads=args.threads,
-        lora=Lora(r=16, lora_alpha=32.0),
+def _print(
+    args: argparse.Namespace,
+    mean_length: float,
+    found: dict[str, list[Trained]],
+    roofs: list[dict[str, float]],
+) -> None:
+    # Other programs only ever make products slower.
+    roof = max(roofs, key=lambda each: each["rate"])
+    allowed = roof["tokens"] / args.threads
+    print(
+        f"\n{processor()}, {args.threads} threads, load {os.getloadavg()[0]:.1f};"
+        f" {args.precision}, LoRA r {args.rank} on all linears, {args.batch} rows of"
+        f" {mean_length:.1f} tokens a step; medians of {args.rounds} rounds of {args.steps} steps."
     )
-    speeds: dict[str, list[tuple[float, float]]] = {"transformers.Trainer": [], "slmcompile": []}
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)
-        write_split(data, "train", rows)
-        write_split(data, "validation", rows[: args.batch])  # training needs one; not measured
-        for _ in range(args.rounds):
-            speeds["transformers.Trainer"] += plain(config, args.base, rows, tokenizer).speeds()
-            speeds["slmcompile"] += ours(config, args.base, data, rows).speeds()
-
-    load = os.getloadavg()[0]
-    print(f"{args.precision}, batch {args.batch}, {args.threads} threads, load {load:.1f}")
-    print(f"{'':22}{'tokens/s':>10}{'tokens/CPU-s':>14}{'steps':>7}")
-    medians = {}
-    for name, found in speeds.items():
-        wall = statistics.median(speed for speed, _ in found)
-        cpu = statistics.median(speed for _, speed in found)
-        medians[name] = wall, cpu
-        print(f"{name:22}{wall:10.0f}{cpu:14.0f}{len(found):7}")
-    theirs, own = medians["transformers.Trainer"], medians["slmcompile"]
-    print(f"{'ratio':22}{own[0] / theirs[0]:10.2f}{own[1] / theirs[1]:14.2f}")
+    print(
+        f"Products {roof['rate'] / 1e9:.0f} GFLOP/s: {roof['tokens']:.0f} tokens/s at most,"
+        f" {allowed:.0f} per CPU-second.\n"
+    )
+    print(
+        "| | tokens per CPU-second | of the roofline | examples per CPU-second | tokens/s"
+        " | padding | peak, GB | start-up, CPU-s |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    for key, rounds in found.items():
+        steps = [each.over(WARM_UP) for each in rounds]
+        by_cpu = statistics.median(step.tokens / step.cpu for step in steps)
+        examples = statistics.median(step.rows / step.cpu for step in steps)
+        by_wall = statistics.median(step.tokens / step.wall for step in steps)
+        padding = 1 - sum(step.tokens for step in steps) / sum(step.places for step in steps)
+        peak = statistics.median(each.peak for each in rounds) / 1e9
+        start = statistics.median(each.marks[0].cpu for each in rounds)
+        print(
+            f"| {CONTESTANTS[key].name} | {by_cpu:.0f} | {by_cpu / allowed:.1%} | {examples:.2f}"
+            f" | {by_wall:.0f} | {padding:.0%} | {peak:.2f} | {start:.1f} |"
+        )
+    print()
+    for contestant in args.contestants.values():
+        print(f"- {contestant.name}: {contestant.notes}.")
 
 
 if __name__ == "__main__":
