@@ -83,6 +83,10 @@ def run(
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             code = None
+        except BaseException:
+            # It is in a session of its own: an interruption does not reach it.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     return Ended(code, time.monotonic() - start, _ESCAPES.sub("", output))
 
 
