@@ -21,6 +21,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rivals.command_line import add_common
 from rivals.contestants import CONTESTANTS
@@ -57,27 +58,42 @@ def main() -> None:
         folder = Path(work)
         rows = read_split(args.data, "train")
         given = write_rows(folder, args.base, rows, args.batch)
-        for number in range(args.rounds):
-            job = Job(
-                base=str(args.base),
-                out=str(folder / "out"),
-                steps=WARM_UP + args.steps,
-                batch=args.batch,
-                threads=args.threads,
-                precision=args.precision,
-                learning_rate=LEARNING_RATE,
-                rank=args.rank,
-                max_length=MAX_LENGTH,
-                seed=number,
-                **given,
-            )
-            roofs.append(json.loads(begin("measure_roofline", job, Path(sys.executable))))
-            for key, contestant in args.contestants.items():
-                found[key].append(train(contestant, job, pythons[key]))
-                done = found[key][-1].over(WARM_UP)
-                speed = f"{done.tokens / done.cpu:.0f} tokens per CPU-second"
-                print(f"round {number + 1}: {contestant.name}: {speed}", file=sys.stderr)
+        try:
+            for number in range(args.rounds):
+                _round(args, folder, number, given, pythons, found, roofs)
+        except KeyboardInterrupt:
+            print("interrupted: the figures are of what was done before", file=sys.stderr)
     _print(args, given["mean_length"], found, roofs)
+
+
+def _round(
+    args: argparse.Namespace,
+    folder: Path,
+    number: int,
+    given: dict[str, Any],
+    pythons: dict[str, Path],
+    found: dict[str, list[Trained]],
+    roofs: list[dict[str, float]],
+) -> None:
+    job = Job(
+        base=str(args.base),
+        out=str(folder / "out"),
+        steps=WARM_UP + args.steps,
+        batch=args.batch,
+        threads=args.threads,
+        precision=args.precision,
+        learning_rate=LEARNING_RATE,
+        rank=args.rank,
+        max_length=MAX_LENGTH,
+        seed=number,
+        **given,
+    )
+    roofs.append(json.loads(begin("measure_roofline", job, Path(sys.executable))))
+    for key, contestant in args.contestants.items():
+        found[key].append(train(contestant, job, pythons[key]))
+        done = found[key][-1].over(WARM_UP)
+        speed = f"{done.tokens / done.cpu:.0f} tokens per CPU-second"
+        print(f"round {number + 1}: {contestant.name}: {speed}", file=sys.stderr, flush=True)
 
 
 def _print(
@@ -92,7 +108,7 @@ def _print(
     print(
         f"\n{processor()}, {args.threads} threads, load {os.getloadavg()[0]:.1f};"
         f" {args.precision}, LoRA r {args.rank} on all linears, {args.batch} rows of"
-        f" {mean_length:.1f} tokens a step; medians of {args.rounds} rounds of {args.steps} steps."
+        f" {mean_length:.1f} tokens a step; medians of {len(roofs)} round(s) of {args.steps} steps."
     )
     print(
         f"Products {roof['rate'] / 1e9:.0f} GFLOP/s: {roof['tokens']:.0f} tokens/s at most,"
@@ -104,6 +120,8 @@ def _print(
     )
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for key, rounds in found.items():
+        if not rounds:
+            continue
         steps = [each.over(WARM_UP) for each in rounds]
         by_cpu = statistics.median(step.tokens / step.cpu for step in steps)
         examples = statistics.median(step.rows / step.cpu for step in steps)
