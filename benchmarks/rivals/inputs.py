@@ -14,8 +14,12 @@ _BEGINNING = 3
 """Ids that are enough to know a row's beginning by (ChatML: ``<|im_start|>user`` and a line)."""
 
 
-def write_rows(folder: Path, base: Path, rows: Sequence[Row], batch: int) -> dict[str, Any]:
+def write_rows(
+    folder: Path, base: Path, rows: Sequence[Row], batch: int, order: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Writes them into a folder; returns the keys of a ``Job`` that speak of them.
+
+    The others get them in ``order``, if there is one: that in which slmcompile's loop takes them.
 
     Raises:
         ValueError: the rows do not begin alike, or a beginning stands inside a row.
@@ -26,7 +30,7 @@ def write_rows(folder: Path, base: Path, rows: Sequence[Row], batch: int) -> dic
     write_split(folder, "train", rows)
     write_split(folder, "validation", rows[:batch])  # training needs one; no meter runs then
     lines = []
-    for row in rows:
+    for row in rows if order is None else [rows[number] for number in order]:
         completion = f"{row.completion}{tokenizer.decode(row.input_ids[-1:])}"
         texts = {"prompt": row.prompt, "completion": completion, "text": row.prompt + completion}
         lines.append(json.dumps({**texts, "input_ids": row.input_ids, "labels": row.labels}))
