@@ -66,19 +66,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folder, count = Path(work), args.steps * args.batch
         rows, held_out = intents(args.base, args.data, count, args.held_out)
-        for seed in range(args.rounds):
-            job = _job(args, folder, seed, rows)
-            write_split(folder, "held_out", held_out)
-            for key, contestant in args.contestants.items():
-                trained = train(contestant, replace(job, out=str(folder / key)), pythons[key])
-                cpu = trained.marks[-1].cpu - trained.marks[0].cpu
-                print(f"{contestant.name}: {cpu:.0f} CPU-seconds of training", file=sys.stderr)
-                found[key].append(_judged(job, trained, folder / "judge"))
-                points = ", ".join(f"{rows}: {share:.2f}" for rows, _, share in found[key][-1])
-                print(f"{contestant.name}: {points}", file=sys.stderr)
-    _print(args, len(held_out), {key: _mean(curves) for key, curves in found.items()})
+        try:
+            for seed in range(args.rounds):
+                job = _job(args, folder, seed, rows)
+                write_split(folder, "held_out", held_out)
+                for key, contestant in args.contestants.items():
+                    trained = train(contestant, replace(job, out=str(folder / key)), pythons[key])
+                    found[key].append(_judged(job, trained, folder / "judge"))
+                    _tell(contestant.name, found[key][-1])
+        except KeyboardInterrupt:
+            print("interrupted: the figures are of what was done before", file=sys.stderr)
     if args.json:
         args.json.write_text(json.dumps(found), encoding="utf-8")
+    _print(args, len(held_out), {key: _mean(each) for key, each in found.items() if each})
+
+
+def _tell(name: str, curve: Curve) -> None:
+    points = ", ".join(f"{share:.2f} after {rows} rows, {cpu:.0f} s" for rows, cpu, share in curve)
+    print(f"{name}: {points}", file=sys.stderr, flush=True)
 
 
 def _job(args: argparse.Namespace, folder: Path, seed: int, rows: Sequence[Any]) -> Job:
@@ -156,7 +161,7 @@ def _print(args: argparse.Namespace, held_out: int, found: dict[str, Curve]) -> 
             f"{curve[place][2]:.2f}" if place < len(curve) else "–" for place in range(len(counts))
         )
         print(f"| {CONTESTANTS[key].name} | {times} | {shares} | {curve[-1][1]:.0f} |")
-    if args.svg:
+    if args.svg and found:
         lines = {
             CONTESTANTS[key].name: [(cpu, share) for _, cpu, share in curve]
             for key, curve in found.items()
