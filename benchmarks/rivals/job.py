@@ -6,6 +6,7 @@ Standard library only: it is imported beside other versions of everything.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +60,15 @@ class Job:
     def pieces(self) -> int:
         """Pieces of ``max_length`` tokens that have about the tokens of ``batch`` rows."""
         return max(1, round(self.batch * self.mean_length / self.max_length))
+
+    @property
+    def piece_steps(self) -> int:
+        """Steps of ``pieces`` that see as many rows as ``steps`` of ``batch`` rows.
+
+        A tenth more: pieces are not quite full, or have something between their rows.
+        """
+        tokens = self.steps * self.batch * self.mean_length
+        return math.ceil(1.1 * tokens / (self.pieces * self.max_length))
 
     def write(self, path: Path) -> None:
         """As JSON."""

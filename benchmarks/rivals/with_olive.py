@@ -28,7 +28,7 @@ def words(job: Job) -> list[str]:
     found += ["--torch_dtype", dtype, "--lora_r", str(job.rank), "--lora_alpha", str(2 * job.rank)]
     found += ["--target_modules", ",".join(_linears(Path(job.base)))]
     found += ["--learning_rate", str(job.learning_rate), "--lr_scheduler_type", "constant"]
-    found += ["--per_device_train_batch_size", str(job.pieces), "--max_steps", str(job.steps)]
+    found += ["--per_device_train_batch_size", str(job.pieces), "--max_steps", str(job.piece_steps)]
     found += ["--use_cpu", "true", "--save_strategy", "no", "--seed", str(job.seed)]
     if job.in_order:
         found += ["--train_sampling_strategy", "sequential"]

@@ -26,7 +26,7 @@ def train(job: Job) -> None:
     packed = job.options.get("packing", False)
     config = SFTConfig(
         output_dir=job.out,
-        max_steps=job.steps,
+        max_steps=job.piece_steps if packed else job.steps,
         learning_rate=job.learning_rate,
         lr_scheduler_type="constant",
         bf16=job.precision == "bf16",
