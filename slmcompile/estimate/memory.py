@@ -21,11 +21,12 @@ from slmcompile.losses import LOSSES
 from slmcompile.machine.process import GIVEN_BACK
 from slmcompile.methods import METHODS
 from slmcompile.methods.keys import Train
+from slmcompile.methods.lora import LoraTrain
 from slmcompile.optimizers import OPTIMIZERS
 from slmcompile.recipe.schema import Eval
 from slmcompile.shapes.architecture import Architecture, Trainable
 from slmcompile.shapes.interval import Interval, exactly, larger
-from slmcompile.shapes.sizes import LOGITS_AT_ONCE, SHORT_ROW
+from slmcompile.shapes.sizes import LOGITS_AT_ONCE, SHORT_ROW, WIDE_AT_ONCE
 
 MB = 1 << 20
 LIBRARIES = Interval(480 * MB, 710 * MB)
@@ -145,7 +146,7 @@ def training_memory(
         + _logits(train, decoder, trained, found)
     )
     backward = exactly(state) * STATE + _embedding_gradient(decoder, found)
-    if small:
+    if small or _runs_whole(train, model, longest.high):
         backward += kept * KEPT_SMALL_AFTER
     between = exactly(state - gradients) * STATE + (answering or exactly(0))
     left = weights + larger(forward, backward, between) + _shapes(train, rows, steps)
@@ -206,8 +207,13 @@ def kept_for_backward(
     """
     terms = METHODS[train.method].memory
     through, adapted = terms.reached(train, decoder.layers)
-    per_token, added = _kept_by_a_frozen_layer(decoder), _added(train, decoder)
+    whole = _runs_whole(train, model, longest)
+    per_token = (_kept_by_a_whole_layer if whole else _kept_by_a_frozen_layer)(decoder)
+    added = _added(train, decoder)
     in_all = terms.kept_in_all(train, model)
+    if whole:
+        # What the last norm reads is of no layer then.
+        in_all += decoder.hidden + 2
     if longest <= SHORT_ROW:
         per_token += decoder.heads * longest
     if train.gradient_checkpointing:
@@ -232,6 +238,30 @@ def _kept_by_a_frozen_layer(decoder: Decoder) -> float:
     return 4 * decoder.hidden + 2 * queries + 2 * keys + 3 * decoder.wide
 
 
+def _kept_by_a_whole_layer(decoder: Decoder) -> float:
+    """The same of the two functions of ``training/whole_layer.py``.
+
+    Both residual streams and the lengths of their tokens; queries, keys, values and the attention's
+    result; gate and up.
+    """
+    queries, keys = decoder.heads * decoder.width, decoder.key_heads * decoder.width
+    return 2 * decoder.hidden + 2 * queries + 2 * keys + 2 * decoder.wide + 2
+
+
+def _runs_whole(train: Train, model: Architecture, longest: float) -> bool:
+    """Whether the layers run as two functions each; families are those that have been tried."""
+    lora = train.lora if isinstance(train, LoraTrain) and train.method == "lora" else None
+    return bool(
+        lora
+        and longest <= SHORT_ROW
+        and model.config.get("model_type") in _WHOLE
+        and not (lora.use_dora or lora.lora_dropout or lora.modules_to_save)
+    )
+
+
+_WHOLE = frozenset({"llama", "mistral", "qwen2"})
+
+
 def _added(train: Train, decoder: Decoder) -> float:
     return METHODS[train.method].memory.kept(train, decoder.hidden)
 
@@ -239,15 +269,17 @@ def _added(train: Train, decoder: Decoder) -> float:
 def _logits(train: Train, decoder: Decoder, trained: Interval, found: Trainable) -> Interval:
     """Bytes of the head's products over the trained tokens.
 
-    A frozen head runs a chunk of positions at a time and holds logits and probabilities; a trained
-    one, and one whose loss is of whole batches, hold logits, probabilities and their gradient at
-    once.
+    A frozen head runs a chunk of positions at a time and holds their logits, which their gradient
+    overwrites, and a few of them in fp32; a trained one, and one whose loss is of whole batches,
+    hold logits, probabilities and their gradient at once.
     """
     whole = LOSSES[train.loss.type].whole_batch(train.loss)
-    if not found.whole and not found.saved and not whole:
-        most = max(1, LOGITS_AT_ONCE // decoder.vocabulary)
-        trained = Interval(min(trained.low, most), min(trained.high, most))
-    return exactly(4.0 * decoder.vocabulary) * trained * COPIES
+    if found.whole or found.saved or whole:
+        return exactly(4.0 * decoder.vocabulary) * trained * COPIES
+    most = max(1, LOGITS_AT_ONCE // decoder.vocabulary)
+    chunk = Interval(min(trained.low, most), min(trained.high, most))
+    few = max(decoder.vocabulary, WIDE_AT_ONCE)
+    return exactly(float(_item(train)) * decoder.vocabulary) * chunk + exactly(4.0 * few) * COPIES
 
 
 def evaluation_memory(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 LOGITS_AT_ONCE = 1 << 24
-"""Elements of the fp32 logits held at a time by the fused head (64 MiB)."""
+"""Elements of the logits that the fused head's product makes at a time, in the model's dtype."""
+
+WIDE_AT_ONCE = 1 << 20
+"""Of them in fp32 at a time (4 MiB)."""
 
 SHORT_ROW = 256
 """Longest row, tokens, whose attention is plain products: beyond it the scores no longer fit the

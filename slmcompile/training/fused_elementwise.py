@@ -19,6 +19,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from slmcompile.training.scratch import Scratch
+
 _PROBE_TOKENS = 8
 
 
@@ -46,6 +48,43 @@ class FusedRMSNorm(torch.autograd.Function):
         along.mul_(inverse).mul_(inverse).div_(x.shape[-1])
         grad_x.addcmul_(wide, along, value=-1).mul_(inverse)
         return grad_x.to(x.dtype), None, None
+
+
+def rms_norm(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, out: torch.Tensor, scratch: Scratch
+) -> torch.Tensor:
+    """Writes the norm of x [tokens, width] to ``out``; returns 1/√(mean(x²) + ε), [tokens, 1]."""
+    wide = scratch.of("norm wide", tuple(x.shape), x, wide_dtype(x.dtype)).copy_(x)
+    inverse: torch.Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    out.copy_(wide.mul_(inverse)).mul_(weight)
+    return inverse
+
+
+def rms_norm_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    inverse: torch.Tensor,
+    residual: torch.Tensor,
+) -> torch.Tensor:
+    """The gradient of x, which is also what is added to the norm's result later on.
+
+    The two factors of a row are rounded to the dtype of x, so that nothing is widened.
+
+    Args:
+        grad: of the norm's result, [tokens, width]; written over.
+        x: what was normed.
+        weight: [width], frozen.
+        inverse: what ``rms_norm`` returned.
+        residual: gradient of the sum.
+    """
+    grad.mul_(weight)
+    along = torch.linalg.vecdot(grad, x).unsqueeze(1).to(inverse.dtype)
+    along.mul_(inverse).mul_(inverse).mul_(inverse).div_(x.shape[-1])
+    found = torch.addcmul(residual, grad, inverse.to(x.dtype))
+    found.addcmul_(x, along.to(x.dtype), value=-1)
+    return found
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -21,7 +21,7 @@ _ELSEWHERE = ("softcap", "s_aux", "position_bias", "cache", "is_causal")
 
 
 @lru_cache(maxsize=64)
-def _causal_bias(length: int, group: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def causal_bias(length: int, group: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """[group · length, length]: 0 where a query may look, −inf where it may not."""
     # It is kept, and whoever asked first may have been generating: autograd takes no such tensors.
     with torch.inference_mode(mode=False):
@@ -68,7 +68,7 @@ def grouped_attention(
     query = (query * factor).reshape(batch * key_heads, group * length, width)
     key = key.reshape(batch * key_heads, length, width)
     value = value.reshape(batch * key_heads, length, -1)
-    bias = _causal_bias(length, group, query.dtype, query.device)
+    bias = causal_bias(length, group, query.dtype, query.device)
     weights = torch.softmax(torch.baddbmm(bias, query, key.transpose(1, 2)), dim=-1)
     mixed = torch.bmm(weights, value)
     return mixed.view(batch, heads, length, -1).transpose(1, 2).contiguous(), None

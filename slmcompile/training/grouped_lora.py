@@ -124,11 +124,12 @@ def _applies(module: Any, adapters: Mapping[str, str]) -> bool:
         isinstance(base, nn.Linear)
         and not any(p.requires_grad for p in base.parameters())
         and not getattr(module, "fan_in_fan_out", False)
-        and all(_is_plain(module, name) for name in adapters.values() if name in module.lora_A)
+        and all(is_plain(module, name) for name in adapters.values() if name in module.lora_A)
     )
 
 
-def _is_plain(module: Any, adapter: str) -> bool:
+def is_plain(module: Any, adapter: str) -> bool:
+    """Whether this adapter of a PEFT layer adds the formula's low-rank part and nothing more."""
     return bool(
         isinstance(module.lora_dropout[adapter], nn.Identity | RowDropout)
         and adapter not in module.lora_variant

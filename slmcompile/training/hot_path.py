@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slmcompile.training import flat_attention, fused_elementwise, grouped_lora
+from slmcompile.training import flat_attention, fused_elementwise, grouped_lora, whole_layer
 from slmcompile.training.layout import Layout
 
 
@@ -26,9 +26,11 @@ def install(
         adapters: the name of each learner's adapter in PEFT's layers, by member.
         seed: of dropout.
     """
-    return {
+    found = {
         "fused_lora": grouped_lora.install(model, adapters, layout, seed),
         "fused_rms_norm": fused_elementwise.install_rms_norm(model),
         "fused_swiglu": fused_elementwise.install_swiglu(model),
         "grouped_attention": flat_attention.install(model, layout),
     }
+    # Behind the others: it asks what they compute, and leaves to them what it does not take.
+    return {**found, **whole_layer.install(model, layout, adapters)}

@@ -19,11 +19,12 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from slmcompile.shapes.sizes import LOGITS_AT_ONCE
+from slmcompile.shapes.sizes import LOGITS_AT_ONCE, WIDE_AT_ONCE
 from slmcompile.training.batches import Batch
 from slmcompile.training.fused_elementwise import wide_dtype
 from slmcompile.training.losses.positions import Positions
 from slmcompile.training.losses.program import OfChunk, Trained
+from slmcompile.training.scratch import Scratch
 
 
 class FrozenHeadLoss(torch.autograd.Function):
@@ -43,6 +44,7 @@ class FrozenHeadLoss(torch.autograd.Function):
         bias: torch.Tensor | None,
         targets: torch.Tensor,
         of_chunk: OfChunk | None = None,
+        scratch: Scratch | None = None,
     ) -> torch.Tensor:
         """Takes hidden [trained, width], weight [vocabulary, width], targets [trained].
 
@@ -53,21 +55,36 @@ class FrozenHeadLoss(torch.autograd.Function):
             bias: of the head.
             targets: tokens to predict.
             of_chunk: the loss; cross entropy where it is not given.
+            scratch: for the logits; a fresh one where it is not given.
 
         Returns:
             the losses [trained], in fp32, or fp64 of a model in that; of cross entropy in nats.
         """
-        of_chunk = of_chunk or _CrossEntropy(targets)
+        scratch = scratch or Scratch()
+        of_chunk = of_chunk or _CrossEntropy(targets, scratch)
         wants_grad = ctx.needs_input_grad[0]
         grad = torch.zeros_like(hidden) if wants_grad else hidden
         losses = hidden.new_empty(hidden.shape[0], dtype=wide_dtype(hidden.dtype))
-        size = max(1, LOGITS_AT_ONCE // weight.shape[0])
+        vocabulary = weight.shape[0]
+        size = max(1, LOGITS_AT_ONCE // vocabulary)
+        few = max(1, min(LOGITS_AT_ONCE, WIDE_AT_ONCE) // vocabulary)
         for start in range(0, hidden.shape[0], size):
             part = slice(start, start + size)
-            logits = functional.linear(hidden[part], weight, bias).to(losses.dtype)
-            losses[part], slope = of_chunk(logits, part, wants_grad)
-            if slope is not None:
-                torch.mm(slope.to(hidden.dtype), weight, out=grad[part])
+            read = hidden[part]
+            shape = len(read), vocabulary
+            logits = torch.mm(read, weight.t(), out=scratch.of("logits", shape, hidden))
+            if bias is not None:
+                logits += bias
+            # In fp32 only as many as the caches hold; their slope takes the place of the logits.
+            for first in range(0, len(read), few):
+                own = logits[first : first + few]
+                place = slice(start + first, start + first + len(own))
+                wide = scratch.of("logits wide", tuple(own.shape), hidden, losses.dtype)
+                losses[place], slope = of_chunk(wide.copy_(own), place, wants_grad)
+                if wants_grad:
+                    own.zero_() if slope is None else own.copy_(slope)
+            if wants_grad:
+                torch.mm(logits, weight, out=grad[part])
         if wants_grad:
             ctx.save_for_backward(grad)
         return losses
@@ -77,20 +94,21 @@ class FrozenHeadLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_losses: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of hidden; the head is frozen."""
         (grad,) = ctx.saved_tensors
-        return grad * grad_losses.to(grad.dtype).unsqueeze(1), None, None, None, None
+        return grad * grad_losses.to(grad.dtype).unsqueeze(1), *[None] * 5
 
 
 class _CrossEntropy:
     """-log p of the targets; an ``OfChunk``."""
 
-    def __init__(self, targets: torch.Tensor) -> None:
-        self._targets = targets
+    def __init__(self, targets: torch.Tensor, scratch: Scratch) -> None:
+        self._targets, self._scratch = targets, scratch
 
     def __call__(
         self, logits: torch.Tensor, part: slice, wanted: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         chosen = self._targets[part].unsqueeze(1)
-        log_probs = torch.log_softmax(logits, dim=-1)
+        log_probs = self._scratch.of("log probabilities", tuple(logits.shape), logits)
+        torch.log_softmax(logits, dim=-1, out=log_probs)
         nats = log_probs.gather(1, chosen).squeeze(1).neg_()
         if not wanted:
             return nats, None
@@ -132,13 +150,19 @@ class _BeforeHead:
     positions: Positions
     hidden: torch.Tensor
     head: nn.Linear
+    scratch: Scratch
 
     def cross_entropy(self) -> torch.Tensor:
-        return _frozen_head_loss(self.hidden, self.head.weight, self.head.bias, self.targets)
+        head = self.head
+        return _frozen_head_loss(
+            self.hidden, head.weight, head.bias, self.targets, None, self.scratch
+        )
 
     def by_chunk(self, of_chunk: OfChunk) -> torch.Tensor:
         head = self.head
-        return _frozen_head_loss(self.hidden, head.weight, head.bias, self.targets, of_chunk)
+        return _frozen_head_loss(
+            self.hidden, head.weight, head.bias, self.targets, of_chunk, self.scratch
+        )
 
     def logits(self) -> torch.Tensor:
         found = functional.linear(self.hidden, self.head.weight, self.head.bias)
@@ -175,6 +199,7 @@ class TrainedPositionLoss:
         self._model = model
         self._device = device
         self._head = model.get_output_embeddings()
+        self._scratch = Scratch()
         self.fused = self._head_is_plain() and self._head_is_all()
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -183,15 +208,15 @@ class TrainedPositionLoss:
             logits = self._through_model(batch)
             wide = logits.to(wide_dtype(logits.dtype))
             return functional.cross_entropy(wide, batch.targets, reduction="none")
-        hidden = self._hidden(batch)
-        return _frozen_head_loss(hidden, self._head.weight, self._head.bias, batch.targets)
+        hidden, head = self._hidden(batch), self._head
+        return _frozen_head_loss(hidden, head.weight, head.bias, batch.targets, None, self._scratch)
 
     def of(self, batch: Batch) -> Callable[[slice, Positions], Trained]:
         """The same positions for other losses: those of a part of the batch, and whose they are."""
         if self.fused:
             hidden = self._hidden(batch)
             return lambda part, whose: _BeforeHead(
-                batch.targets[part], whose, hidden[part], self._head
+                batch.targets[part], whose, hidden[part], self._head, self._scratch
             )
         found = self._through_model(batch)
         return lambda part, whose: _BehindModel(batch.targets[part], whose, found[part])
