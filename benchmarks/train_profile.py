@@ -43,6 +43,7 @@ from slmcompile.data.store import read_split, write_split
 from slmcompile.machine.process import prepare_to_compute, thread_count
 from slmcompile.methods.lora import Lora, LoraTrain
 from slmcompile.models.base_model import import_libraries
+from slmcompile.training import whole_layer
 from slmcompile.training.determinism import deterministic
 from slmcompile.training.group import Group, Member, open_group
 
@@ -58,11 +59,15 @@ _OWNERS = {
     "FusedSwiGLU": GATED,
     "FrozenHeadLoss": HEAD,
     "attend": ATTENTION,
+    "attend_backward": ATTENTION,
     "_Pad": ATTENTION,
     "_Unpad": ATTENTION,
     "update": UPDATE,
+    "rms_norm": NORM,
+    "rms_norm_backward": NORM,
 }
 _ATTENDING = ("aten::bmm", "aten::baddbmm", "aten::_softmax", "aten::_softmax_backward_data")
+_GATING = ("aten::silu", "aten::silu_backward", "aten::mul", "aten::mul_")
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::linear", "mkldnn::_linear_pointwise")
 
 
@@ -81,19 +86,20 @@ class _Named:
 
 def group_of(event: Any, rank: int) -> str:
     """Which part of a step an operator belongs to."""
-    within = event
+    within, fed = event, False
     while within is not None:
         name = within.name.removeprefix("autograd::engine::evaluate_function: ")
         owner = _OWNERS.get(name.removesuffix("Backward"))
         if owner:
             return owner
+        fed = fed or name.removesuffix("Backward") == "FeedForwardBlock"
         within = within.cpu_parent
     if event.name in _ATTENDING:
         return ATTENTION
     if event.name in _PRODUCTS:
         shapes = [shape for shape in event.input_shapes if len(shape) == 2]
         return THIN if any(_is_thin(shape, rank) for shape in shapes) else FROZEN
-    return OTHER
+    return GATED if fed and event.name in _GATING else OTHER
 
 
 def _is_thin(shape: list[int], rank: int) -> bool:
@@ -164,6 +170,8 @@ def _profile(args: argparse.Namespace, group: Group, rows: list[Any]) -> None:
         for name in GROUPS
     }
 
+    for name in ("attend", "attend_backward", "rms_norm", "rms_norm_backward"):
+        _Named(whole_layer, name, name)
     _Named(learner, "step", "update")
     _Named(learner.weights, "collect_gradients", "update")
     activities = [torch.profiler.ProfilerActivity.CPU]
