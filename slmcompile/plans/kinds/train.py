@@ -196,7 +196,7 @@ ENTRIES = (
         place=40,
         program="slmcompile.stages.train:run",
         plan=plan,
-        epoch=3,
+        epoch=4,
         shared=True,
         outdated="of an earlier model",
     ),
