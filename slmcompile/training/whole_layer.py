@@ -299,13 +299,15 @@ class _Layer:
 
     Args:
         module: the layer.
-        adapters: the name of each learner's adapter, by member.
+        adapters: the name of the adapter, by member, of each learner that this form is for. A batch
+            with a row of another keeps the layer's own form, so that what a learner computes alone
+            does not depend on who else there is.
         common: to all layers.
     """
 
     def __init__(self, module: Any, adapters: Mapping[str, str], common: _Common) -> None:
         attention, mlp = module.self_attn, module.mlp
-        self._module, self._common = module, common
+        self._module, self._common, self._members = module, common, adapters.keys()
         self._own: Callable[..., Any] = partial(type(module).forward, module)
         inner = (attention.q_proj, attention.k_proj, attention.v_proj)
         self._qkv = _Projections(inner, adapters)
@@ -346,7 +348,8 @@ class _Layer:
             **kwargs,
         }
         own_type = hidden_states.dtype == self._norms[0].weight.dtype
-        if batch is None or past_key_values is not None or not own_type:
+        theirs = batch is not None and all(p.member in self._members for p in batch.parts)
+        if batch is None or not theirs or past_key_values is not None or not own_type:
             return self._own(hidden_states, **told)
         heads, longest = self._common.heads, max(part.longest for part in batch.parts)
         plain = attention_mask is None and 1 < longest <= SHORT_ROW
@@ -417,15 +420,20 @@ def _join(attention: Any, linears: Sequence[nn.Linear]) -> None:
     attention.register_buffer(_JOINED_BIAS, bias, persistent=False)
 
 
-def _fits(module: Any, adapters: Mapping[str, str], dtype: torch.dtype) -> bool:
-    """Whether a layer has the modules of the two formulas, and nothing else does anything there."""
+def _linears(module: Any) -> list[Any]:
+    """The seven of a layer; None where one has another name."""
     attention, mlp = getattr(module, "self_attn", None), getattr(module, "mlp", None)
-    linears = [
+    return [
         *(getattr(attention, f"{name}_proj", None) for name in "qkvo"),
         *(getattr(mlp, f"{name}_proj", None) for name in ("gate", "up", "down")),
     ]
+
+
+def _fits(module: Any, dtype: torch.dtype) -> bool:
+    """Whether a layer has the modules of the two formulas, and nothing else does anything there."""
+    attention = getattr(module, "self_attn", None)
     norms = [getattr(module, f"{n}_layernorm", None) for n in ("input", "post_attention")]
-    if not all(_is_frozen_linear(each, adapters, dtype) for each in linears):
+    if not all(_is_frozen_linear(each, dtype) for each in _linears(module)):
         return False
     if not all(_is_frozen_norm(each, dtype) for each in norms):
         return False
@@ -436,21 +444,22 @@ def _fits(module: Any, adapters: Mapping[str, str], dtype: torch.dtype) -> bool:
     )
 
 
-def _is_frozen_linear(module: Any, adapters: Mapping[str, str], dtype: torch.dtype) -> bool:
+def _is_frozen_linear(module: Any, dtype: torch.dtype) -> bool:
     plain = _plain(module)
     # Layers in 4 bits are subclasses.
     return bool(
         type(plain) is nn.Linear
         and plain.weight.dtype == dtype
         and not any(p.requires_grad for p in plain.parameters())
-        and (
-            plain is module
-            or all(
-                is_plain(module, name) and isinstance(module.lora_dropout[name], nn.Identity)
-                for name in adapters.values()
-                if name in module.lora_A
-            )
-        )
+    )
+
+
+def _adds_low_rank_alone(module: Any, adapter: str) -> bool:
+    """Whether an adapter does what the formula does in every linear that it stands around."""
+    return all(
+        is_plain(each, adapter) and isinstance(each.lora_dropout[adapter], nn.Identity)
+        for each in _linears(module)
+        if adapter in getattr(each, "lora_A", ())
     )
 
 
@@ -497,12 +506,15 @@ def install(model: Any, layout: Layout, adapters: Mapping[str, str]) -> dict[str
         return found
     commons: dict[Heads | None, _Common] = {}
     for layer in layers:
-        if not _fits(layer, adapters, model.dtype):
+        if not _fits(layer, model.dtype):
+            continue
+        own = {m: name for m, name in adapters.items() if _adds_low_rank_alone(layer, name)}
+        if not own:
             continue
         heads = _heads(layer.self_attn, model.config)
         common = commons.setdefault(heads, _Common(layout, heads))
-        probe = _probe(layer, rotary, next(iter(adapters)), layout)
-        whole = _Layer(layer, adapters, common)
+        probe = _probe(layer, rotary, next(iter(own)), layout)
+        whole = _Layer(layer, own, common)
         attends = heads is not None and _turns_halves_alike(probe) and _agrees(whole, probe, layout)
         if not attends:
             whole.leave_attention()
