@@ -254,7 +254,7 @@ def _runs_whole(train: Train, model: Architecture, longest: float) -> bool:
     return bool(
         lora
         and longest <= SHORT_ROW
-        and model.config.get("model_type") in _WHOLE
+        and str(model.config.get("model_type")) in _WHOLE
         and not (lora.use_dora or lora.lora_dropout or lora.modules_to_save)
     )
 

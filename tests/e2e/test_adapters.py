@@ -30,7 +30,7 @@ defaults:
   - target: [cpu-fp32]
   - track: none
   - _self_
-train: {num_train_epochs: 3, learning_rate: 1e-2}
+train: {num_train_epochs: 5, learning_rate: 5e-3}
 adapters:
 %s
   two: {train: {lora: {r: 4}, per_device_train_batch_size: 4}, data: {seed: 7}}
